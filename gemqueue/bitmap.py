@@ -1,0 +1,49 @@
+"""Bitmaps over the prompts of a segment, bit for bit as Redis's SETBIT has them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+
+def new_map(count: int) -> bytearray:
+    """An empty map for ``count`` bits."""
+    return bytearray((count + 7) // 8)
+
+
+def set_bit(bits: bytearray, index: int) -> bool:
+    """Set a bit; False when it was set already."""
+    mask = 0x80 >> (index & 7)
+    at = index >> 3
+    if bits[at] & mask:
+        return False
+    bits[at] |= mask
+    return True
+
+
+def has_bit(bits: bytes | bytearray, index: int) -> bool:
+    """Whether a bit is set; beyond the map's end none is."""
+    at = index >> 3
+    return at < len(bits) and bool(bits[at] & (0x80 >> (index & 7)))
+
+
+def of(indices: Iterable[int], count: int) -> bytes:
+    """The map of ``count`` bits with ``indices`` set."""
+    bits = new_map(count)
+    for index in indices:
+        set_bit(bits, index)
+    return bytes(bits)
+
+
+def clear_bits(bits: bytes | bytearray, count: int) -> Iterator[int]:
+    """The indices below ``count`` that are not set."""
+    for index in range(count):
+        if not has_bit(bits, index):
+            yield index
+
+
+def any_of(bits: bytes | bytearray) -> bool:
+    """Whether any bit is set."""
+    return any(bits)

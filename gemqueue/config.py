@@ -1,0 +1,201 @@
+"""Settings: one frozen struct with a default for everything, filled from a TOML file and ``GEMQUEUE_*`` variables.
+
+Later beats earlier: defaults, ``config/gemqueue.toml`` (the file that ``GEMQUEUE_CONFIG`` names), environment, keyword
+arguments. Limits have relations, and they are checked here, once, before anything starts. The API key is not a
+setting: it is read from the environment by whoever calls the provider, and never stored.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import os
+import tomllib
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import msgspec
+
+from gemqueue.errors import ConfigError
+
+DEFAULT_BASE_URL = "https://generativelanguage.googleapis.com"
+CONFIG_ENV = "GEMQUEUE_CONFIG"
+_API_KEY_ENVS = ("GOOGLE_API_KEY", "GEMINI_API_KEY")
+_NAME_CHARS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_.")
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Every setting with its default; ``config/gemqueue.toml`` says why each is there. Units are in the names."""
+
+    queue: str = "default"
+    redis_url: str = ""
+    data_dir: str = ""
+    embedded: bool = True
+
+    account: str = ""
+    base_url: str = ""
+    api_version: str = "v1beta"
+    emulate: bool = False
+    call_timeout_s: float = 60.0
+    create_timeout_s: float = 30.0
+
+    prompt_bytes_max: int = 16_000_000
+    segment_prompts_max: int = 1_000
+    segment_bytes_max: int = 1_040_000
+    flush_ms: float = 2.0
+    flushes_max: int = 4
+    buffer_bytes_max: int = 64_000_000
+    submit_timeout_s: float = 60.0
+    memory_bytes_max: int = 4_000_000_000
+    window_prompts_max: int = 20_000
+    watchdog_s: float = 5.0
+    inbox_keep_s: float = 3600.0
+    keep_delivered_s: float = 3600.0
+    keep_outcome_s: float = 604_800.0
+
+    linger_s: float = 5.0
+    batch_prompts_max: int = 50_000
+    batch_bytes_max: int = 1_000_000_000
+    batch_tokens_max: int = 2_500_000
+
+    lease_s: float = 60.0
+    settle_s: float = 90.0
+    skew_s: float = 300.0
+    backoff_first_s: float = 1.0
+    backoff_max_s: float = 300.0
+    quota_backoff_s: float = 30.0
+    refusals_max: int = 24
+
+    poll_first_s: float = 5.0
+    poll_max_s: float = 300.0
+    cancel_settle_s: float = 60.0
+
+    attempts_max: int = 4
+    retry_first_s: float = 30.0
+    retry_max_s: float = 3600.0
+    requeues_max: int = 3
+    resolve_buffer_bytes_max: int = 32_000_000
+    delete_files: bool = True
+    delete_jobs: bool = False
+
+    sweep_s: float = 1.0
+    steps_max: int = 10
+    drain_s: float = 45.0
+    heartbeat_s: float = 5.0
+
+
+def load_settings(path: Path | None = None, env: dict[str, str] | None = None, **overrides: object) -> Settings:
+    """Settings from defaults, file, environment and ``overrides`` (``None`` means not given).
+
+    Raises ConfigError that names the setting, what is wrong with its value, and a suggestion for a misspelt name.
+    """
+    environ = dict(os.environ) if env is None else env
+    file = path or (Path(environ[CONFIG_ENV]) if environ.get(CONFIG_ENV) else None)
+    values: dict[str, object] = _from_file(file) if file else {}
+    values.update(_from_env(environ))
+    values.update({name: value for name, value in overrides.items() if value is not None})
+    _check_names(values)
+    try:
+        settings = msgspec.convert(values, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"Setting {error}") from error
+    check_settings(settings)
+    return settings
+
+
+def _from_file(path: Path) -> dict[str, object]:
+    try:
+        return dict(tomllib.loads(path.read_text(encoding="utf-8")))
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"Settings file {path}: {error}") from error
+
+
+def _from_env(environ: dict[str, str]) -> dict[str, object]:
+    values: dict[str, object] = {}
+    if environ.get("GOOGLE_GEMINI_BASE_URL"):
+        values["base_url"] = environ["GOOGLE_GEMINI_BASE_URL"]
+    for name in Settings.__struct_fields__:
+        text = environ.get(f"GEMQUEUE_{name.upper()}")
+        if text:
+            values[name] = text
+    return values
+
+
+def _check_names(values: dict[str, object]) -> None:
+    known = Settings.__struct_fields__
+    for name in values:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            hint = f'; did you mean "{close[0]}"?' if close else ""
+            raise ConfigError(f'"{name}" is not a setting{hint} (config/gemqueue.toml lists them all)')
+
+
+def _relations(s: Settings) -> tuple[tuple[bool, str], ...]:
+    positive = (name for name in Settings.__struct_fields__ if name.endswith(("_s", "_ms", "_max")))
+    below = next((name for name in positive if getattr(s, name) <= 0), None)
+    return (
+        (below is None, f"{below} must be above 0"),
+        (s.lease_s > 2 * s.create_timeout_s - s.create_timeout_s / 2, "lease_s must be above 1.5 x create_timeout_s"),
+        (s.settle_s > s.create_timeout_s, "settle_s must be above create_timeout_s, by the lag of the provider's listing"),
+        (s.drain_s > s.create_timeout_s, "drain_s must be above create_timeout_s: a create is never cut off"),
+        (s.segment_prompts_max <= 1_000, "segment_prompts_max must be at most 1000: one script handles a segment"),
+        (s.segment_bytes_max <= 1_040_000, "segment_bytes_max must be at most 1040000: the allocator's class"),
+        (s.batch_bytes_max <= 2_000_000_000, "batch_bytes_max must be at most 2000000000: the Files API takes no more"),
+        (s.batch_prompts_max >= 1, "batch_prompts_max must be at least 1"),
+        (s.prompt_bytes_max <= s.batch_bytes_max, "prompt_bytes_max must be at most batch_bytes_max"),
+        (s.prompt_bytes_max <= s.buffer_bytes_max, "prompt_bytes_max must be at most buffer_bytes_max"),
+        (s.keep_delivered_s <= s.keep_outcome_s, "keep_delivered_s must be at most keep_outcome_s"),
+        (s.backoff_first_s <= s.backoff_max_s, "backoff_first_s must be at most backoff_max_s"),
+        (s.poll_first_s <= s.poll_max_s, "poll_first_s must be at most poll_max_s"),
+        (s.retry_first_s <= s.retry_max_s, "retry_first_s must be at most retry_max_s"),
+        (s.api_version in {"v1", "v1beta"}, 'api_version must be "v1" or "v1beta"'),
+        (_is_name(s.queue, 64), "queue must be 1 to 64 of a-z 0-9 - _ ."),
+        (not s.account or _is_name(s.account, 64), "account must be 1 to 64 of a-z 0-9 - _ ."),
+    )
+
+
+def _is_name(text: str, length_max: int) -> bool:
+    return 0 < len(text) <= length_max and set(text) <= _NAME_CHARS
+
+
+def check_settings(settings: Settings) -> None:
+    """Raise ConfigError for the first relation between settings that does not hold."""
+    for holds, message in _relations(settings):
+        if not holds:
+            raise ConfigError(f"Settings: {message}")
+
+
+def api_key_from_env(env: dict[str, str] | None = None) -> str:
+    """``GOOGLE_API_KEY``, else ``GEMINI_API_KEY`` (the SDK's order), else an empty string."""
+    environ = dict(os.environ) if env is None else env
+    return next((environ[name].strip() for name in _API_KEY_ENVS if environ.get(name, "").strip()), "")
+
+
+def account_id(settings: Settings, api_key: str) -> str:
+    """The account that lanes are bound to: the provider's host and the configured name, else a fingerprint of the key.
+
+    An emulated account is another account than any real one, whatever the address, so that an emulator's answers and
+    real prompts never meet. Raises ConfigError when there is neither a name nor a key.
+    """
+    if settings.emulate:
+        return f"emulated.{settings.account or 'local'}"
+    host = urlsplit(settings.base_url or DEFAULT_BASE_URL).hostname or ""
+    if settings.account:
+        return f"{host}.{settings.account}"
+    if not api_key:
+        raise ConfigError(
+            "No API key: set GOOGLE_API_KEY or GEMINI_API_KEY (or `account`, in a process that only submits), "
+            "or ask for the emulator with --emulate, GEMQUEUE_EMULATE=1 or Queue.connect(emulate=True)"
+        )
+    return f"{host}.{hashlib.sha256(api_key.encode()).hexdigest()[:12]}"
+
+
+def data_dir(settings: Settings) -> Path:
+    """Where the embedded server keeps its data; emulated data lives in a folder of its own."""
+    base = Path(settings.data_dir) if settings.data_dir else _default_data_dir()
+    return base / ("emulated" if settings.emulate else "real")
+
+
+def _default_data_dir() -> Path:
+    home = os.environ.get("XDG_DATA_HOME")
+    return (Path(home) if home else Path.home() / ".local" / "share") / "gemqueue"

@@ -1,0 +1,178 @@
+-- Stands before every script. KEYS[1] is the shard's tagged prefix: every key that a script touches carries it, so a
+-- script works inside one Cluster slot. ARGV[1] is the time in ms under a test clock, else 0: the server's clock decides.
+-- Replies are arrays whose first element is a word: 'ok', or why nothing was written.
+local T = KEYS[1]
+local now = tonumber(ARGV[1])
+if now == 0 then
+  local t = redis.call('TIME')
+  now = tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
+end
+
+local function key(...)
+  return T .. ':' .. table.concat({ ... }, ':')
+end
+
+local function count(name, n)
+  if n ~= 0 then redis.call('HINCRBY', T .. ':counts', name, n) end
+end
+
+-- A script whose first write frees memory may go on writing on a full server: settle, requeue and close must drain it.
+local function pass_when_full()
+  redis.call('UNLINK', T .. ':nothing')
+end
+
+local function num(value)
+  return tonumber(value or 0) or 0
+end
+
+local function account_of(lane)
+  return string.match(lane, '^[^/]+')
+end
+
+local function due_key(account)
+  return key('due', account)
+end
+
+-- 'stale' unless the record still carries the caller's fence.
+local function stale(record, fence)
+  return redis.call('HGET', record, 'fence') ~= fence
+end
+
+-- Bitmaps: bit i is bit 7-(i%8) of byte i/8, as SETBIT has it.
+local function overlaps(a, b)
+  for i = 1, math.min(#a, #b) do
+    if bit.band(string.byte(a, i), string.byte(b, i)) ~= 0 then return true end
+  end
+  return false
+end
+
+local function merged(a, b)
+  if a == '' then return b end
+  if #a < #b then a, b = b, a end
+  local out = {}
+  for i = 1, #b do out[i] = string.char(bit.bor(string.byte(a, i), string.byte(b, i))) end
+  return table.concat(out) .. string.sub(a, #b + 1)
+end
+
+local function has_bit(map, index)
+  local byte = string.byte(map, math.floor(index / 8) + 1)
+  return byte ~= nil and bit.band(byte, bit.lshift(1, 7 - index % 8)) ~= 0
+end
+
+local function set_ttl(keep_s, ...)
+  for _, name in ipairs({ ... }) do redis.call('EXPIRE', name, keep_s) end
+end
+
+-- Kept outcomes count against the memory limit until they expire; this forgets those that have.
+local function forget_expired()
+  local gone = redis.call('ZRANGEBYSCORE', T .. ':kept', '-inf', now, 'LIMIT', 0, 100)
+  for _, member in ipairs(gone) do
+    redis.call('ZREM', T .. ':kept', member)
+    count('live_bytes', -num(string.match(member, ' (%d+)$')))
+  end
+end
+
+-- An origin's last bit is set: TTLs on everything that it leaves behind, and its body goes.
+local function finish(id, meta_key, keep_s)
+  local meta = redis.call('HMGET', meta_key, 'bytes', 'outcome_bytes')
+  redis.call('UNLINK', key('segment', id))
+  count('live_bytes', -num(meta[1]))
+  redis.call('HSET', meta_key, 'state', 'closed', 'bytes', 0, 'closed_at', now)
+  local packed = redis.call('GET', key('names', id))
+  if packed then
+    for _, name in ipairs(cmsgpack.unpack(packed)) do redis.call('EXPIRE', name, keep_s) end
+  end
+  set_ttl(keep_s, meta_key, key('settled', id), key('outcomes', id), key('names', id), key('watch', id))
+  redis.call('ZADD', T .. ':kept', now + keep_s * 1000, id .. ' ' .. num(meta[2]))
+end
+
+-- Notices go to the producer and to whoever registered: one entry per inbox and call.
+local function notify(notices)
+  for inbox, ids in pairs(notices) do
+    redis.call('XADD', inbox, 'NOMKSTREAM', 'MAXLEN', '~', 10000, '*', 's', table.concat(ids, ' '))
+  end
+end
+
+local function notice(notices, id, producer, watched)
+  local function add(who)
+    local inbox = key('inbox', who)
+    notices[inbox] = notices[inbox] or {}
+    table.insert(notices[inbox], id)
+  end
+  if producer and producer ~= '' then add(producer) end
+  if watched then
+    for _, who in ipairs(redis.call('SMEMBERS', key('watch', id))) do
+      if who ~= producer then add(who) end
+    end
+  end
+end
+
+-- Outcomes of one origin land: bits, blob, counts, notice. The caller has checked that none of the bits is set.
+local function land(id, map, n, blob, keep_s, notices)
+  local meta_key = key('segmeta', id)
+  local meta = redis.call('HMGET', meta_key, 'count', 'producer', 'watched')
+  redis.call('SET', key('settled', id), map)
+  redis.call('RPUSH', key('outcomes', id), blob)
+  count('live_bytes', #blob)
+  redis.call('HINCRBY', meta_key, 'outcome_bytes', #blob)
+  local settled = redis.call('HINCRBY', meta_key, 'settled', n)
+  notice(notices, id, meta[2], meta[3])
+  if settled >= num(meta[1]) then finish(id, meta_key, keep_s) end
+end
+
+local function lane_is_full(lane_key, full)
+  local lane = redis.call('HMGET', lane_key, 'prompts', 'raw_bytes', 'tokens', 'ceiling')
+  local prompts_max = full.prompts
+  if num(lane[4]) > 0 then prompts_max = math.min(prompts_max, num(lane[4])) end
+  return num(lane[1]) >= prompts_max or num(lane[2]) >= full.raw_bytes or num(lane[3]) >= full.tokens
+end
+
+-- A step is wanted at a time: never later than it already is, and never under a lease (the holder looks again instead).
+local function want(record, account, member, at)
+  if num(redis.call('HGET', record, 'lease_until')) > now then
+    redis.call('HSET', record, 'look_again', 1)
+  else
+    redis.call('ZADD', due_key(account), 'LT', at, member)
+  end
+end
+
+local function pending_score(priority, at)
+  return string.format('%.0f', -priority * 4398046511104 + at)
+end
+
+-- A segment waits to be packed: now, or from ready_at on.
+local function wait(lane, id, meta, ready_at, full)
+  local lane_key, account = key('lane', lane), account_of(lane)
+  redis.call('SADD', T .. ':lanes', lane)
+  redis.call('HSETNX', lane_key, 'v', 1)
+  if ready_at > now then
+    redis.call('ZADD', key('later', lane), ready_at, id)
+    want(lane_key, account, 'pack ' .. lane, ready_at)
+    return
+  end
+  redis.call('ZADD', key('pending', lane, meta.tenant), pending_score(meta.priority, now), id)
+  redis.call('HSETNX', key('tenants', lane), meta.tenant, 0)
+  redis.call('HSETNX', lane_key, 'oldest', now)
+  redis.call('HINCRBY', lane_key, 'segments', 1)
+  redis.call('HINCRBY', lane_key, 'prompts', meta.count)
+  redis.call('HINCRBY', lane_key, 'raw_bytes', meta.raw_bytes)
+  redis.call('HINCRBY', lane_key, 'tokens', meta.tokens)
+  local at = now
+  if not lane_is_full(lane_key, full) then at = num(redis.call('HGET', lane_key, 'oldest')) + full.linger_ms end
+  want(lane_key, account, 'pack ' .. lane, at)
+end
+
+-- A sealed batch stands in the due index and in the list of open batches.
+local function seal(id, lane, fields)
+  local account = account_of(lane)
+  redis.call('HSET', key('batch', id), 'v', 1, 'state', 'sealed', 'lane', lane, 'sealed_at', now, 'lease_until', 0, unpack(fields))
+  redis.call('ZADD', due_key(account), now, 'submit ' .. id)
+  redis.call('ZADD', T .. ':batches', now, id)
+  count('sealed', 1)
+end
+
+local function step_over(batch, lane, from, to, delay_ms)
+  local index = due_key(account_of(lane))
+  if from then redis.call('ZREM', index, from .. ' ' .. batch) end
+  if to then redis.call('ZADD', index, now + delay_ms, to .. ' ' .. batch) end
+end

@@ -1,0 +1,85 @@
+-- close: check and clean a slice of at most 500 segments. A segment is done when each of its lines is settled or moved. In
+-- mode `requeue` (the job as a whole came to nothing) a segment that is not done goes back to its lane as it is, free of
+-- charge, until it has been sent back requeues_max times. Nothing is written unless the whole slice can be handled.
+-- ARGV[2] batch, ARGV[3] fence, ARGV[4] msgpack {mode, requeues_max, keep_s, delay_ms, full={...}}
+-- ok closing | ok closed | stale | state <state> | open <segments that are not done, or are out of requeues>
+local record, a = key('batch', ARGV[2]), cmsgpack.unpack(ARGV[4])
+local b = redis.call('HMGET', record, 'state', 'lane', 'closed_segments', 'segments')
+if b[1] == 'closed' then return { 'ok', 'closed' } end
+if stale(record, ARGV[3]) then return { 'stale' } end
+if b[1] ~= 'ended' and b[1] ~= 'closing' then return { 'state', b[1] or 'gone' } end
+local manifest, start = key('manifest', ARGV[2]), num(b[3])
+
+local settled_of = {}
+local function settled(origin)
+  if not settled_of[origin] then settled_of[origin] = redis.call('GET', key('settled', origin)) or '' end
+  return settled_of[origin]
+end
+local checks = 0
+local function done(id, m)
+  local moved = redis.call('GET', key('moved', id)) or ''
+  if m.keys then
+    checks = checks + m.count
+    local line = 0
+    for _, origin in ipairs(cmsgpack.unpack(m.keys)) do
+      for _, index in ipairs(origin[2]) do
+        if not has_bit(settled(origin[1]), index) and not has_bit(moved, line) then return false end
+        line = line + 1
+      end
+    end
+    return true
+  end
+  if moved == '' then return m.settled >= m.count end
+  checks = checks + m.count
+  local map = settled(id)
+  for index = 0, m.count - 1 do
+    if not has_bit(map, index) and not has_bit(moved, index) then return false end
+  end
+  return true
+end
+
+local slice, open = {}, {}
+for _, id in ipairs(redis.call('LRANGE', manifest, start, start + 499)) do
+  local f = redis.call('HMGET', key('segmeta', id), 'state', 'count', 'settled', 'keys', 'requeues', 'bytes', 'batch')
+  local m = { id = id, state = f[1], count = num(f[2]), settled = num(f[3]), keys = f[4], requeues = num(f[5]), bytes = num(f[6]) }
+  m.done = m.state ~= 'live' or f[7] ~= ARGV[2] or done(id, m)
+  m.ours = f[7] == ARGV[2]
+  if not m.done and (a.mode ~= 'requeue' or m.requeues >= a.requeues_max) then open[#open + 1] = id end
+  slice[#slice + 1] = m
+  if checks >= 10000 then break end
+end
+if #open > 0 then return { 'open', open } end
+
+pass_when_full()
+for _, m in ipairs(slice) do
+  local meta_key = key('segmeta', m.id)
+  if not m.done then
+    redis.call('HINCRBY', meta_key, 'requeues', 1)
+    redis.call('HDEL', meta_key, 'batch')
+    local f = redis.call('HMGET', meta_key, 'tenant', 'priority', 'raw_bytes', 'tokens')
+    count('returned', m.count)
+    wait(b[2], m.id, { tenant = f[1], priority = num(f[2]), count = m.count, raw_bytes = num(f[3]), tokens = num(f[4]) },
+      now + a.delay_ms, a.full)
+  elseif m.ours then
+    redis.call('UNLINK', key('segment', m.id), key('moved', m.id))
+    count('live_bytes', -m.bytes)
+    redis.call('HSET', meta_key, 'bytes', 0)
+    if m.keys then
+      redis.call('HSET', meta_key, 'state', 'closed')
+      redis.call('EXPIRE', meta_key, a.keep_s)
+    end
+  end
+end
+start = start + #slice
+redis.call('HSET', record, 'closed_segments', start)
+if start < num(b[4]) then
+  redis.call('HSET', record, 'state', 'closing')
+  return { 'ok', 'closing' }
+end
+redis.call('HSET', record, 'state', 'closed', 'closed_at', now, 'lease_until', 0)
+step_over(ARGV[2], b[2], 'resolve', nil, 0)
+redis.call('UNLINK', manifest)
+redis.call('ZREM', T .. ':batches', ARGV[2])
+redis.call('EXPIRE', record, a.keep_s)
+count('closed', 1)
+return { 'ok', 'closed' }

@@ -1,0 +1,43 @@
+-- enqueue: a segment whose body was written with SET NX EX becomes live, once, however often it is asked for.
+-- ARGV[2] msgpack {id, lane, tenant, priority, count, raw_bytes, tokens, producer, names=[[index, name, digest]],
+--                  memory_bytes_max, full={prompts, raw_bytes, tokens, linger_ms}}
+-- ok | taken <list of "index key digest"> (nothing written) | full | resend (the body is gone)
+local a = cmsgpack.unpack(ARGV[2])
+local body, meta_key, account = key('segment', a.id), key('segmeta', a.id), account_of(a.lane)
+local state = redis.call('HGET', meta_key, 'state')
+if state then
+  if state == 'closed' then redis.call('UNLINK', body) end
+  return { 'ok' }
+end
+
+local taken = {}
+for _, n in ipairs(a.names) do
+  local known = redis.call('GET', key('name', account, n[2]))
+  if known then taken[#taken + 1] = string.format('%d ', n[1]) .. known end
+end
+if #taken > 0 then
+  redis.call('UNLINK', body)
+  return { 'taken', taken }
+end
+
+local size = redis.call('STRLEN', body)
+if size == 0 then return { 'resend' } end
+forget_expired()
+if num(redis.call('HGET', T .. ':counts', 'live_bytes')) + size > a.memory_bytes_max then return { 'full' } end
+
+redis.call('PERSIST', body)
+redis.call('HSET', meta_key, 'v', 1, 'state', 'live', 'count', a.count, 'bytes', size, 'raw_bytes', a.raw_bytes,
+  'tokens', a.tokens, 'lane', a.lane, 'tenant', a.tenant, 'priority', a.priority, 'producer', a.producer, 'created_at', now)
+if #a.names > 0 then
+  local owned = {}
+  for i, n in ipairs(a.names) do
+    owned[i] = key('name', account, n[2])
+    redis.call('SET', owned[i], a.id .. '.' .. string.format('%d', n[1]) .. ' ' .. n[3])
+  end
+  redis.call('SET', key('names', a.id), cmsgpack.pack(owned))
+  redis.call('HSET', meta_key, 'named', 1)
+end
+count('accepted', a.count)
+count('live_bytes', size)
+wait(a.lane, a.id, a, 0, a.full)
+return { 'ok' }

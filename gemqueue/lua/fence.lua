@@ -1,0 +1,15 @@
+-- fence: the intent's input file is deleted, so no create of it can succeed any more; the wait for calls in flight and for
+-- the provider's listing is counted from here.
+-- ARGV[2] batch, ARGV[3] fence, ARGV[4] delay ms until the look
+-- ok | stale | state <state>
+local record = key('batch', ARGV[2])
+if stale(record, ARGV[3]) then return { 'stale' } end
+local b = redis.call('HMGET', record, 'state', 'lane', 'fenced_at')
+if b[1] ~= 'submitting' then return { 'state', b[1] or 'gone' } end
+if num(b[3]) == 0 then
+  redis.call('HSET', record, 'fenced_at', now)
+  count('fenced', 1)
+end
+redis.call('HSET', record, 'lease_until', 0)
+step_over(ARGV[2], b[2], nil, 'submit', tonumber(ARGV[4]))
+return { 'ok' }

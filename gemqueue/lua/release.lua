@@ -1,0 +1,11 @@
+-- release: the holder puts a batch's step back for later, with what it learned. look_again makes it due at once.
+-- ARGV[2] step member, ARGV[3] account, ARGV[4] fence, ARGV[5] delay ms, ARGV[6...] fields to set
+-- ok | stale
+local member = ARGV[2]
+local record = key('batch', string.match(member, ' (.+)$'))
+if stale(record, ARGV[4]) then return { 'stale' } end
+local delay_ms = tonumber(ARGV[5])
+if redis.call('HDEL', record, 'look_again') == 1 then delay_ms = 0 end
+redis.call('HSET', record, 'lease_until', 0, unpack(ARGV, 6))
+redis.call('ZADD', due_key(ARGV[3]), now + delay_ms, member)
+return { 'ok' }

@@ -1,0 +1,10 @@
+-- renew: the holder is alive. Same fence, a new lease.
+-- ARGV[2] step member, ARGV[3] account, ARGV[4] fence, ARGV[5] lease ms
+-- ok | stale
+local member, lease_ms = ARGV[2], tonumber(ARGV[5])
+local step, id = string.match(member, '^(%a+) (.+)$')
+local record = key(step == 'pack' and 'lane' or 'batch', id)
+if stale(record, ARGV[4]) then return { 'stale' } end
+redis.call('HSET', record, 'lease_until', now + lease_ms)
+redis.call('ZADD', due_key(ARGV[3]), now + lease_ms, member)
+return { 'ok' }

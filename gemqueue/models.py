@@ -1,0 +1,158 @@
+"""The nouns: frozen records, and the ids that tie them together.
+
+A prompt's key is ``<segment id>.<index>``: ASCII, unguessable, unique for ever. A segment id begins with its shard (two
+hex digits), so a key says by itself where its outcome lies. A retry segment's id ends in the fence of the requeue that
+made it, so the same requeue makes the same id. Every record carries ``v``, the version of its layout.
+"""
+
+from __future__ import annotations
+
+import secrets
+
+import msgspec
+
+from gemqueue.errors import ConfigError
+from gemqueue.states import BatchState, FailureKind, Kind
+
+RECORD_VERSION = 1
+SHARD = "00"
+_ID_BYTES = 10
+
+
+class Lane(msgspec.Struct, frozen=True):
+    """What may share a batch. Written as ``account/model/kind/service``."""
+
+    account: str
+    model: str
+    kind: Kind
+    service: str = "batch"
+
+    def __str__(self) -> str:
+        return f"{self.account}/{self.model}/{self.kind}/{self.service}"
+
+    @staticmethod
+    def parse(text: str) -> Lane:
+        """The lane that ``text`` names. Raises ValueError when it names none."""
+        account, model, kind, service = text.split("/")
+        return Lane(account, model, Kind(kind), service)
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Why a prompt ended without an answer. ``code`` is a google.rpc code or 0; ``raw`` is the provider's row, if any."""
+
+    key: str
+    kind: FailureKind
+    message: str = ""
+    code: int = 0
+    attempts: int = 0
+    name: str | None = None
+    raw: bytes = b""
+
+
+class SegmentMeta(msgspec.Struct, frozen=True, kw_only=True):
+    """What the store knows of a segment without its body.
+
+    ``raw_bytes`` is the length of its lines, ``bytes`` that of the value in Redis. ``origins`` is empty for a segment
+    that a producer wrote; for a retry segment it lists, line by line, the keys of its prompts.
+    """
+
+    id: str
+    state: str
+    count: int
+    bytes: int
+    raw_bytes: int
+    lane: str
+    attempt: int = 0
+    requeues: int = 0
+    producer: str = ""
+    batch: str = ""
+    keys: tuple[str, ...] = ()
+    tenant: str = "default"
+    priority: int = 0
+    tokens: int = 0
+    named: bool = False
+
+    def key_of(self, index: int) -> str:
+        """The key of line ``index``."""
+        return self.keys[index] if self.keys else f"{self.id}.{index}"
+
+
+class Batch(msgspec.Struct, frozen=True, kw_only=True):
+    """One batch's record, as a claim returns it. Times are milliseconds of the store's clock, 0 for never."""
+
+    id: str
+    v: int
+    state: BatchState
+    lane: str
+    fence: int
+    lease_until: int = 0
+    prompts: int = 0
+    segments: int = 0
+    raw_bytes: int = 0
+    tokens: int = 0
+    created_at: int = 0
+    intent_token: str = ""
+    intent_file: str = ""
+    intent_at: int = 0
+    past_tokens: str = ""
+    fenced_at: int = 0
+    job: str = ""
+    job_state: str = ""
+    input_file: str = ""
+    output_file: str = ""
+    accepted_at: int = 0
+    ended_at: int = 0
+    polls: int = 0
+    tries: int = 0
+    crashes: int = 0
+    refusals: int = 0
+    solo: int = 0
+    cancels_seen: int = 0
+    cancel_at: int = 0
+    closed_segments: int = 0
+    held_reason: str = ""
+    held_since: int = 0
+    error: str = ""
+    operation: str = ""
+
+
+class LaneState(msgspec.Struct, frozen=True, kw_only=True):
+    """What waits in a lane, as the packer sees it after its claim."""
+
+    lane: str
+    fence: int
+    prompts: int = 0
+    segments: int = 0
+    raw_bytes: int = 0
+    tokens: int = 0
+    ceiling: int = 0
+    oldest: int = 0
+    batch: str = ""
+
+
+def new_segment_id() -> str:
+    """A segment id of 22 characters, unguessable."""
+    return SHARD + secrets.token_hex(_ID_BYTES)
+
+
+def new_batch_id() -> str:
+    """A batch id of 23 characters; it starts with its shard and a ``b``."""
+    return f"{SHARD}b{secrets.token_hex(_ID_BYTES)}"
+
+
+def new_producer_id() -> str:
+    """A producer id, never reused."""
+    return f"{SHARD}p{secrets.token_hex(8)}"
+
+
+def retry_segment_id(batch: str, fence: int, number: int) -> str:
+    """The id of the ``number``-th retry segment that the requeue under ``fence`` makes from ``batch``."""
+    return f"{batch}r{fence}-{number}"
+
+
+def split_key(key: str) -> tuple[str, int]:
+    """Segment id and index of a key. Raises ConfigError when it is not a key of gemqueue's."""
+    segment, dot, index = key.rpartition(".")
+    if not dot or not segment or not index.isascii() or not index.isdigit() or not segment.isascii() or len(key) > 128:
+        raise ConfigError(f"{key[:80]!r} is not a key: a key is what future.key says, like 00c0ffee.17")
+    return segment, int(index)

@@ -1,0 +1,134 @@
+"""The port to a provider: nine calls. Policy lives in the stages, dialect in the adapters.
+
+Every call raises only ``Transient``, ``Rejected`` or ``Ambiguous`` (or ``ConfigError`` when the account or the emulator's
+mark is wrong). Only ``create`` may raise ``Ambiguous``; every other call is safe to repeat and reports what it cannot
+tell apart as ``Transient``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from gemqueue.states import JobState, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What the provider takes (protocol section 13)."""
+
+    file_bytes_max: int = 2_000_000_000
+    rows_max: int | None = None
+    open_jobs_max: int = 100
+    fenceable: bool = True
+    """A create that names a deleted input file fails."""
+    searchable: bool = True
+    """``find`` works."""
+
+
+class JobStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One look at a job.
+
+    ``rows_*`` are the provider's own counters (may be stale or zero: never derive completion from them).
+    ``output_file`` names the result file; ``inline`` says that the rows are inside the operation itself.
+    ``error_code`` is a google.rpc code. ``raw`` is the operation as received, cut at 64 KiB, for the record.
+    """
+
+    job: str
+    state: JobState
+    raw_state: str = ""
+    display_name: str = ""
+    input_file: str = ""
+    created_at_ms: int = 0
+    rows: int = 0
+    rows_ok: int = 0
+    rows_failed: int = 0
+    output_file: str = ""
+    inline: bool = False
+    error_code: int = 0
+    error_message: str = ""
+    raw: bytes = b""
+
+    @property
+    def has_output(self) -> bool:
+        """Whether there is anything to download."""
+        return bool(self.output_file) or self.inline
+
+
+class Provider(Protocol):
+    """One account at one provider."""
+
+    @property
+    def account(self) -> str:
+        """The account's id, as lanes carry it."""
+        ...
+
+    @property
+    def limits(self) -> Limits:
+        """What it takes."""
+        ...
+
+    @property
+    def create_timeout_s(self) -> float:
+        """The longest that ``create`` may stay in flight."""
+        ...
+
+    async def upload(
+        self,
+        chunks: AsyncIterator[bytes],
+        *,
+        size_bytes: int,
+        name: str,
+        progress: Callable[[int], Awaitable[None]] | None = None,
+    ) -> str:
+        """Upload an input file of exactly ``size_bytes`` and wait until it can be used.
+
+        ``chunks`` may be cut anywhere. ``progress`` is awaited with the bytes sent so far, at least once per 8 MiB and
+        once per poll of a file that is still processing; what it raises ends the upload. ``name`` is a display name.
+        Returns the file's resource name.
+        """
+        ...
+
+    async def create(self, *, model: str, kind: Kind, file: str, token: str) -> str:
+        """Create one job over ``file``, with ``token`` as its display name; returns the job's resource name.
+
+        Sent exactly once. Raises ``Ambiguous`` when it may have taken effect, ``Rejected`` (with ``line`` where the
+        provider named one) or ``Transient(quota=True)`` when it certainly did not.
+        """
+        ...
+
+    async def find(self, *, token: str, since_ms: int) -> JobStatus | None:
+        """The newest job whose display name is ``token``, looking at all jobs created at ``since_ms`` or later."""
+        ...
+
+    async def poll(self, job: str) -> JobStatus:
+        """Look at a job by name. ``Rejected(missing=True)`` when the provider does not know it."""
+        ...
+
+    def results(self, status: JobStatus) -> AsyncIterator[list[bytes]]:
+        """Stream the result rows of an ended job, in lists of raw lines without line ends, in any order.
+
+        Inline output comes in the same shape as the lines of a result file: ``{"key": ..., "response" | "error": ...}``.
+        Raises ``Rejected(missing=True)`` when the results are gone and ``Transient`` when the stream broke or its length
+        does not match: the caller starts again.
+        """
+        ...
+
+    async def cancel(self, job: str) -> None:
+        """Ask for the job to be cancelled; it may still end with results. A job that is gone or over is no error."""
+        ...
+
+    async def delete_file(self, file: str) -> None:
+        """Delete an uploaded or generated file. A file that is gone already is no error."""
+        ...
+
+    async def delete_job(self, job: str) -> None:
+        """Delete an ended job. A job that is gone already is no error."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close connections."""
+        ...

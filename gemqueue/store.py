@@ -1,0 +1,14 @@
+"""The store: one method per transition, each one Lua script; the only door to Redis.
+
+Redis holds the truth, and whatever a process keeps in memory can be read again from here. ``store_producer`` has the
+producer's transitions, ``store_batches`` those of the stages, ``store_base`` what they share.
+"""
+
+from __future__ import annotations
+
+from gemqueue.store_batches import BatchStore
+from gemqueue.store_producer import ProducerStore
+
+
+class Store(ProducerStore, BatchStore):
+    """One queue in one Redis or Valkey: every transition that there is."""

@@ -1,0 +1,307 @@
+"""The stages' side of the store: claims, a batch's transitions, and what the stages read.
+
+Every transition names the batch and the fence of the claim that the caller holds. A caller that has been overtaken gets
+StaleFence and has changed nothing; one that is in the wrong state gets WrongState.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from gemqueue.errors import StaleFence, WrongState
+from gemqueue.models import Batch, LaneState
+from gemqueue.scripts import Arg, translated
+from gemqueue.states import BatchState, Step
+from gemqueue.store_base import StoreBase
+from gemqueue.store_producer import full_limits
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_pack = msgspec.msgpack.encode
+QUARANTINE_ROWS_MAX = 10_000
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """A step that this process holds: for whom, under which fence, since when (monotonic seconds, before it asked)."""
+
+    step: Step
+    id: str
+    account: str
+    fence: int
+    since: float
+
+    @property
+    def member(self) -> str:
+        """The step as the due index has it."""
+        return f"{self.step} {self.id}"
+
+
+class Landing(msgspec.Struct, frozen=True):
+    """Outcomes of one origin on their way in: its bitmap, how many rows, the compressed blob."""
+
+    segment: str
+    bits: bytes
+    rows: int
+    blob: bytes
+
+
+class RetrySegment(msgspec.Struct, frozen=True, kw_only=True):
+    """Lines that go on: their keys in order as (origin, indices), and which lines of which segments they leave behind.
+
+    With ``new_batch`` it is sealed at once into a batch of its own, otherwise it waits ``delay_ms`` and is packed.
+    """
+
+    id: str
+    lane: str
+    tenant: str
+    priority: int
+    count: int
+    raw_bytes: int
+    tokens: int
+    attempt: int
+    requeues: int
+    delay_ms: int
+    keys: list[tuple[str, list[int]]]
+    moves: list[tuple[str, bytes]]
+    new_batch: str = ""
+    refusals: int = 0
+
+
+class JobEnd(msgspec.Struct, frozen=True, kw_only=True):
+    """How a job ended, for ``end``."""
+
+    job_state: str
+    output_file: str = ""
+    error: str = ""
+    operation: str = ""
+    delay_ms: int = 0
+
+
+def _check(reply: list[Any], what: str) -> list[Any]:
+    word = reply[0]
+    if word == b"stale":
+        raise StaleFence(f"{what}: overtaken")
+    if word == b"state":
+        raise WrongState(f"{what}: the batch is {reply[1].decode()}")
+    return reply
+
+
+class BatchStore(StoreBase):
+    """Claims and the transitions of lanes and batches."""
+
+    async def overdue(self, account: str, steps: Sequence[Step], limit: int = 200) -> list[str]:
+        """Members of the due index that are due now for ``steps``, oldest first."""
+        now = self.scripts.now_arg() or await self.server_now_ms()
+        with translated(self.url):
+            found: list[bytes] = await self.redis.zrangebyscore(
+                self.key("due", account), "-inf", now, start=0, num=limit
+            )
+        return [member for member in (m.decode() for m in found) if member.partition(" ")[0] in steps]
+
+    async def server_now_ms(self) -> int:
+        """The clock that decides, in ms."""
+        if self.clock.virtual:
+            return self.clock.now_ms()
+        with translated(self.url):
+            seconds, micros = await self.redis.time()
+        return int(seconds) * 1000 + int(micros) // 1000
+
+    async def claim(self, step: Step, id_: str, account: str) -> tuple[Claim, Batch | LaneState] | None:
+        """Take a due step under a lease of ``lease_s``; None when it is not due or not there.
+
+        Not retried on a lost reply: the lease that may have been taken runs out by itself.
+        """
+        since = self.clock.monotonic()
+        lease_ms = int(self.settings.lease_s * 1000)
+        reply = await self.scripts.run("claim", f"{step} {id_}", account, lease_ms, retry=False)
+        if reply[0] != b"ok":
+            return None
+        flat: list[bytes] = reply[1]
+        raw = dict(zip(flat[::2], flat[1::2], strict=True))
+        record = _lane(id_, raw) if step is Step.PACK else _batch(id_, raw)
+        return Claim(step, id_, account, record.fence, since), record
+
+    async def renew(self, claim: Claim) -> Claim:
+        """A new lease under the same fence."""
+        since = self.clock.monotonic()
+        lease_ms = int(self.settings.lease_s * 1000)
+        _check(await self.scripts.run("renew", claim.member, claim.account, claim.fence, lease_ms), "renew")
+        return msgspec.structs.replace(claim, since=since)
+
+    async def release(self, claim: Claim, delay_s: float, **fields: Arg) -> None:
+        """Put a batch's step back, due in ``delay_s``, with ``fields`` set in its record."""
+        flat = [item for pair in fields.items() for item in pair]
+        args = (claim.member, claim.account, claim.fence, int(delay_s * 1000), *flat)
+        _check(await self.scripts.run("release", *args), "release")
+
+    async def rest(self, claim: Claim) -> None:
+        """Put a lane's pack step back for when it is next due."""
+        full = _pack(full_limits(self.settings))
+        _check(await self.scripts.run("rest", claim.id, claim.fence, full), "rest")
+
+    async def pack(self, claim: Claim, batch: str, weights: dict[str, float]) -> tuple[str, int, int]:
+        """Move a slice of the lane into ``batch``: packing, sealed or empty; prompts in it; prompts left in the lane."""
+        limits = full_limits(self.settings) | {"weights": weights}
+        reply = _check(await self.scripts.run("pack", claim.id, claim.fence, batch, _pack(limits)), "pack")
+        return reply[1].decode(), int(reply[2]), int(reply[3])
+
+    async def begin(self, claim: Claim, token: str, file: str) -> Claim:
+        """Write the intent and renew the lease; refused when the lease has run out."""
+        since = self.clock.monotonic()
+        lease_ms = int(self.settings.lease_s * 1000)
+        _check(await self.scripts.run("begin", claim.id, claim.fence, lease_ms, token, file), "begin")
+        return msgspec.structs.replace(claim, since=since)
+
+    async def accept(self, claim: Claim, job: str, how: str, delay_s: float) -> None:
+        """Record the job, ``how`` it came (created or adopted), and track it from ``delay_s`` on."""
+        args = (claim.id, claim.fence, job, how, int(delay_s * 1000))
+        _check(await self.scripts.run("accept", *args), "accept")
+
+    async def fence(self, claim: Claim, delay_s: float) -> None:
+        """Record that the intent's file is deleted; look for the job in ``delay_s``."""
+        _check(await self.scripts.run("fence", claim.id, claim.fence, int(delay_s * 1000)), "fence")
+
+    async def reopen(self, claim: Claim, *, delay_s: float | None = None, held_reason: str = "") -> None:
+        """Clear a dead intent. With ``delay_s`` the step is put back, without the holder goes on."""
+        delay_ms = -1 if delay_s is None else int(delay_s * 1000)
+        _check(await self.scripts.run("reopen", claim.id, claim.fence, delay_ms, held_reason), "reopen")
+
+    async def split(self, claim: Claim, new_batch: str, segments: int, refusals: int) -> None:
+        """The last ``segments`` of the batch, at most 500, become a sealed batch of their own."""
+        _check(await self.scripts.run("split", claim.id, claim.fence, new_batch, segments, refusals), "split")
+
+    async def end(self, claim: Claim, end: JobEnd) -> None:
+        """The job is terminal, or there will be none."""
+        fields = msgspec.structs.asdict(end) | {"prompts_max": self.settings.batch_prompts_max}
+        _check(await self.scripts.run("end", claim.id, claim.fence, _pack(fields)), "end")
+
+    async def settle(
+        self, claim: Claim, landings: list[Landing], counts: dict[str, int], dead: list[tuple[str, str, str, str, str]]
+    ) -> tuple[str, dict[str, bytes]]:
+        """Land outcomes, all or nothing: ok; conflict with the bitmaps that already have some; unknown with the segment."""
+        flat: list[Arg] = []
+        for landing in landings:
+            flat += [landing.segment, landing.bits, landing.rows, landing.blob]
+        keep_s = int(self.settings.keep_outcome_s)
+        head = _pack({"counts": counts, "dead": dead})
+        reply = _check(await self.scripts.run("settle", claim.id, claim.fence, keep_s, head, *flat), "settle")
+        word = reply[0].decode()
+        if word == "conflict":
+            found: list[bytes] = reply[1]
+            return word, {segment.decode(): bits for segment, bits in zip(found[::2], found[1::2], strict=True)}
+        return word, {reply[1].decode(): b""} if word == "unknown" else {}
+
+    async def requeue(self, claim: Claim, retry: RetrySegment, body: bytes) -> None:
+        """Move lines into a retry segment. Raises WrongState when some of them have moved already."""
+        fields = msgspec.structs.asdict(retry) | {"full": full_limits(self.settings)}
+        moves: list[Arg] = [item for move in retry.moves for item in move]
+        del fields["moves"], fields["keys"]
+        args = (claim.id, claim.fence, _pack(fields), body, _pack(retry.keys), *moves)
+        reply = _check(await self.scripts.run("requeue", *args), "requeue")
+        if reply[0] != b"ok":
+            raise WrongState(f"requeue: lines of {reply[1].decode()} have moved already")
+
+    async def close(self, claim: Claim, *, give_back: bool, delay_s: float = 0.0) -> tuple[str, list[str]]:
+        """Close a slice: closing or closed; or open with the segments that are not done.
+
+        With ``give_back`` segments that are not done go back to their lane, unless they have been back too often.
+        """
+        fields = {
+            "mode": "requeue" if give_back else "settled",
+            "requeues_max": self.settings.requeues_max,
+            "keep_s": int(self.settings.keep_outcome_s),
+            "delay_ms": int(delay_s * 1000),
+            "full": full_limits(self.settings),
+        }
+        reply = _check(await self.scripts.run("close", claim.id, claim.fence, _pack(fields)), "close")
+        if reply[0] == b"open":
+            return "open", [segment.decode() for segment in reply[1]]
+        return reply[1].decode(), []
+
+    async def hasten(self, step: Step, id_: str, account: str) -> bool:
+        """Look now; False when there is no such step."""
+        return (await self.scripts.run("hasten", f"{step} {id_}", account))[0] == b"ok"
+
+    async def manifest(self, batch: str) -> list[str]:
+        """The batch's segments, in order."""
+        with translated(self.url):
+            return [id_.decode() for id_ in await self.redis.lrange(self.key("manifest", batch), 0, -1)]
+
+    async def batch(self, batch: str) -> Batch | None:
+        """The batch's record; None when it is gone."""
+        with translated(self.url):
+            raw: dict[bytes, bytes] = await self.redis.hgetall(self.key("batch", batch))
+        return _batch(batch, raw) if raw else None
+
+    async def open_batches(self) -> list[str]:
+        """The ids of all batches that are not closed, oldest first."""
+        with translated(self.url):
+            return [id_.decode() for id_ in await self.redis.zrange(self.key("batches"), 0, -1)]
+
+    async def lanes(self) -> list[LaneState]:
+        """Every lane that was ever used, with what waits in it."""
+        with translated(self.url):
+            names = sorted(name.decode() for name in await self.redis.smembers(self.key("lanes")))
+            return [_lane(name, await self.redis.hgetall(self.key("lane", name))) for name in names]
+
+    async def quarantine(self, batch: str, rows: list[tuple[str, bytes]]) -> None:
+        """Keep rows that belong to nobody, with the reason and their bytes, and count them."""
+        with translated(self.url):
+            pipe: Any = self.redis.pipeline(transaction=True)
+            for reason, row in rows:
+                fields = {"batch": batch, "reason": reason, "row": row[:65_536]}
+                pipe.xadd(self.key("quarantine"), fields, maxlen=QUARANTINE_ROWS_MAX, approximate=True)
+            pipe.hincrby(self.key("counts"), "quarantined", len(rows))
+            await pipe.execute()
+
+    async def heartbeat(self, worker: str, roles: str) -> None:
+        """This worker is alive, for three heartbeats."""
+        now = self.clock.now_ms()
+        with translated(self.url):
+            pipe: Any = self.redis.pipeline(transaction=False)
+            pipe.zadd(self.key("workers"), {f"{worker} {roles}": now + 3000 * self.settings.heartbeat_s})
+            pipe.zremrangebyscore(self.key("workers"), "-inf", now)
+            await pipe.execute()
+
+    async def goodbye(self, worker: str, roles: str) -> None:
+        """This worker has stopped."""
+        with translated(self.url):
+            await self.redis.zrem(self.key("workers"), f"{worker} {roles}")
+
+
+_BATCH_INTS = frozenset(
+    field.name for field in msgspec.structs.fields(Batch) if field.type in (int, "int")
+)
+
+
+def _batch(id_: str, raw: dict[bytes, bytes]) -> Batch:
+    values: dict[str, Any] = {"id": id_, "state": BatchState(raw[b"state"].decode())}
+    for name in Batch.__struct_fields__:
+        value = raw.get(name.encode())
+        if value is None or name in values:
+            continue
+        if name in _BATCH_INTS:
+            values[name] = int(value or 0)
+        else:
+            values[name] = value.decode(errors="replace")
+    return Batch(**values)
+
+
+def _lane(id_: str, raw: dict[bytes, bytes]) -> LaneState:
+    def number(name: str) -> int:
+        return int(raw.get(name.encode(), b"0") or 0)
+
+    return LaneState(
+        lane=id_,
+        fence=number("fence"),
+        prompts=number("prompts"),
+        segments=number("segments"),
+        raw_bytes=number("raw_bytes"),
+        tokens=number("tokens"),
+        ceiling=number("ceiling"),
+        oldest=number("oldest"),
+        batch=raw.get(b"batch", b"").decode(),
+    )

@@ -1,0 +1,191 @@
+"""The producer's side of the store: segments in, notices and outcomes out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
+from redis.exceptions import NoScriptError
+
+from gemqueue import bitmap
+from gemqueue.effects import Effect, effect
+from gemqueue.scripts import SCRIPTS, translated
+from gemqueue.store_base import StoreBase
+
+if TYPE_CHECKING:
+    from gemqueue.config import Settings
+
+RETRY_WINDOW_S = 3600
+"""How long a payload waits for its registration, and so how long a producer may go on retrying the same segment."""
+
+
+class SegmentWrite(msgspec.Struct, frozen=True, kw_only=True):
+    """A segment as a producer hands it over; ``names`` holds (index, name, digest of the body) of the named prompts."""
+
+    id: str
+    lane: str
+    producer: str
+    count: int
+    raw_bytes: int
+    tokens: int
+    tenant: str = "default"
+    priority: int = 0
+    names: list[tuple[int, str, str]] = []
+
+
+class Enqueued(msgspec.Struct, frozen=True):
+    """``word`` is ok, taken, full or resend; ``taken`` maps an index to the key and digest that its name already has."""
+
+    word: str
+    taken: dict[int, tuple[str, str]] = {}
+
+
+class Watched(msgspec.Struct, frozen=True):
+    """What a watcher learns of a segment: its state, its number of prompts, its lane."""
+
+    state: str
+    count: int
+    lane: str
+
+
+def full_limits(settings: Settings) -> dict[str, int]:
+    """When a lane counts as full, as the scripts take it."""
+    return {
+        "prompts": settings.batch_prompts_max,
+        "raw_bytes": settings.batch_bytes_max,
+        "tokens": settings.batch_tokens_max,
+        "linger_ms": int(settings.linger_s * 1000),
+    }
+
+
+class ProducerStore(StoreBase):
+    """Segments in, notices and outcomes out."""
+
+    async def enqueue(self, segment: SegmentWrite, body: bytes) -> Enqueued:
+        """Write a segment and register it, in one round trip; safe to repeat under the same id for an hour.
+
+        The body goes by SET, because a script would copy it; ``enqueue`` then makes it live once. Raises ServerFull when
+        the server itself is out of memory.
+        """
+        fields = msgspec.structs.asdict(segment) | {
+            "memory_bytes_max": self.settings.memory_bytes_max,
+            "full": full_limits(self.settings),
+        }
+        packed = msgspec.msgpack.encode(fields)
+        sha, text = SCRIPTS["enqueue"]
+        now = self.scripts.now_arg()
+        with translated(self.url), effect(Effect.PRODUCE_ENQUEUE):
+            pipe: Any = self.redis.pipeline(transaction=False)
+            pipe.set(self.key("segment", segment.id), body, nx=True, ex=RETRY_WINDOW_S)
+            pipe.evalsha(sha, 1, self.scripts.prefix, now, packed)
+            written, reply = await pipe.execute(raise_on_error=False)
+            if isinstance(written, Exception):
+                raise written
+            if isinstance(reply, NoScriptError):
+                reply = await self.redis.eval(text, 1, self.scripts.prefix, now, packed)
+            if isinstance(reply, Exception):
+                raise reply
+        return _enqueued(cast("list[Any]", reply))
+
+    async def discard(self, segment: str) -> None:
+        """Drop the payload of a segment that will not be registered."""
+        with translated(self.url):
+            await self.redis.unlink(self.key("segment", segment))
+
+    async def named(self, account: str, name: str) -> tuple[str, str] | None:
+        """Key and digest of the prompt that has ``name``, if any."""
+        with translated(self.url):
+            value: bytes | None = await self.redis.get(self.key("name", account, name))
+        if value is None:
+            return None
+        key, _, digest = value.decode().partition(" ")
+        return key, digest
+
+    async def open_inbox(self, producer: str) -> str:
+        """Make sure that the inbox exists, with a TTL; returns the id to read on from."""
+        name = self.key("inbox", producer)
+        with translated(self.url):
+            entry: bytes = await self.redis.xadd(name, {"s": ""}, maxlen=10_000)
+            await self.redis.expire(name, int(self.settings.inbox_keep_s))
+        return entry.decode()
+
+    async def renew_inbox(self, producer: str) -> bool:
+        """Renew the inbox's TTL; False when it is gone, and notices with it."""
+        with translated(self.url):
+            return bool(await self.redis.expire(self.key("inbox", producer), int(self.settings.inbox_keep_s)))
+
+    async def read_inbox(self, producer: str, after: str, block_ms: int) -> tuple[str, list[str]]:
+        """Wait for notices: the id to read on from, and the segments that have news (each once, in order)."""
+        name = self.key("inbox", producer)
+        with translated(self.url):
+            reply: Any = await self.redis.xread({name: after}, count=1000, block=block_ms)
+        entries: list[tuple[bytes, dict[bytes, bytes]]] = reply[0][1] if reply else []
+        seen: dict[str, None] = {}
+        for entry_id, fields in entries:
+            after = entry_id.decode()
+            seen.update(dict.fromkeys(fields[b"s"].decode().split()))
+        return after, list(seen)
+
+    async def close_inbox(self, producer: str) -> None:
+        """Drop the inbox; outcomes stay where they are."""
+        with translated(self.url):
+            await self.redis.unlink(self.key("inbox", producer))
+
+    async def outcomes(self, cursors: list[tuple[str, int]]) -> list[list[bytes]]:
+        """For each (segment, blobs seen so far), the blobs that have landed since."""
+        with translated(self.url):
+            pipe: Any = self.redis.pipeline(transaction=False)
+            for segment, seen in cursors:
+                pipe.lrange(self.key("outcomes", segment), seen, -1)
+            return cast("list[list[bytes]]", await pipe.execute()) if cursors else []
+
+    async def outcome_counts(self, segments: list[str]) -> list[tuple[int, bool]]:
+        """For each segment, how many blobs have landed and whether it is still known."""
+        with translated(self.url):
+            pipe: Any = self.redis.pipeline(transaction=False)
+            for segment in segments:
+                pipe.llen(self.key("outcomes", segment))
+                pipe.exists(self.key("segmeta", segment))
+            flat: list[int] = await pipe.execute() if segments else []
+        return [(flat[i], bool(flat[i + 1])) for i in range(0, len(flat), 2)]
+
+    async def watch(self, segment: str, producer: str) -> Watched | None:
+        """Register this inbox for a segment's notices, then look; None when there is no such segment."""
+        reply = await self.scripts.run("watch", segment, producer)
+        if reply[0] != b"ok":
+            return None
+        return Watched(reply[1].decode(), int(reply[2]), reply[3].decode())
+
+    async def deliver(self, segments: list[str]) -> None:
+        """The caller has taken every outcome of these segments: they may go after ``keep_delivered_s``."""
+        with effect(Effect.PRODUCE_DELIVER):
+            for start in range(0, len(segments), 1000):
+                await self.scripts.run("deliver", int(self.settings.keep_delivered_s), *segments[start : start + 1000])
+
+    async def cancel(self, segment: str, index: int, blob: bytes) -> str:
+        """Settle one prompt as cancelled; returns pending, a batch state, settled (too late) or unknown."""
+        bits = bitmap.of([index], index + 1)
+        with effect(Effect.PRODUCE_CANCEL):
+            reply = await self.scripts.run("cancel", segment, index, bits, blob, int(self.settings.keep_outcome_s))
+        return (reply[1] if reply[0] == b"ok" else reply[0]).decode()
+
+    async def workers(self) -> dict[str, str]:
+        """The workers whose heartbeat is fresh: id and roles."""
+        now = self.clock.now_ms()
+        with translated(self.url):
+            found: list[tuple[bytes, float]] = await self.redis.zrangebyscore(
+                self.key("workers"), now, "+inf", withscores=True
+            )
+        pairs = (member.decode().partition(" ") for member, _ in found)
+        return {id_: roles for id_, _, roles in pairs}
+
+
+def _enqueued(reply: list[Any]) -> Enqueued:
+    word = reply[0].decode()
+    taken: dict[int, tuple[str, str]] = {}
+    for row in reply[1] if word == "taken" else ():
+        index, key, digest = row.decode().split(" ")
+        taken[int(index)] = (key, digest)
+    return Enqueued(word, taken)
+
+
