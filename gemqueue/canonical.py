@@ -1,14 +1,15 @@
 """The caller's objects, in any spelling, as canonical request fields: the walk over the tables of ``fields``.
 
 In: strings, dicts in camelCase or snake_case, lists, tuples, enums, bytes, and whatever has pydantic's ``model_dump``
-(google-genai's ``types``). Out: plain JSON values under camelCase names, message fields in alphabetical order, so that the same
-request always gives the same bytes. Every problem is a ``PromptInvalid`` that names the field; values never appear in it.
+(google-genai's ``types``). Out: plain JSON values under camelCase names, message fields in alphabetical order, so that
+the same request always gives the same bytes. Every problem is a ``PromptInvalid`` that names the field; values never
+appear in it.
 """
 
 from __future__ import annotations
 
 import base64
-import datetime
+import datetime as dt
 import math
 from collections.abc import Mapping
 from enum import Enum
@@ -35,15 +36,19 @@ if TYPE_CHECKING:
 
 DEPTH_MAX: Final = 64
 """Levels of nesting; the provider's own parser stops at 100, counted from the outside of the line."""
-VALUES_MAX: Final = 1_000_000
+VALUES_MAX: Final = 250_000
 """Single values in one request; ends walks through structures that refer to themselves many times over."""
 
+_PLAIN_TYPES: Final = frozenset({str, int, float, bool, dict, list, tuple, bytes, type(None)})
+_LISTS: Final = (list, tuple)
 _ROLES: Final = frozenset({"user", "model", "function"})
 _BASE64: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_"
 
 
 def plain(value: object, path: str) -> object:
     """An enum as its value, an object with ``model_dump`` as the dict of its set fields, all else as it is."""
+    if type(value) in _PLAIN_TYPES:
+        return value
     if isinstance(value, Enum):
         return cast("object", value.value)
     dump: Callable[..., object] | None = getattr(value, "model_dump", None)
@@ -72,7 +77,7 @@ def text_of(value: object, path: str) -> str:
 
 def mapping_of(value: object, path: str, what: str) -> Mapping[object, object]:
     """A dict or other mapping; ``what`` says in the error what was expected."""
-    if isinstance(value, Mapping):
+    if isinstance(value, dict) or isinstance(value, Mapping):  # noqa: SIM101 - the ABC's check costs ten times the dict's
         return cast("Mapping[object, object]", value)
     raise PromptInvalid(f"{path} must be {what}, not {type(value).__name__}")
 
@@ -92,7 +97,7 @@ class Walk:
         for given, item in mapping_of(plain(value, path), path, f"a {spec.name}").items():
             name = self._name(spec, given, path)
             content = plain(item, f"{path}.{name}")
-            if content is None:
+            if content is None or content == []:
                 continue
             if name in spec.refused:
                 raise PromptInvalid(f"{path}.{name} {spec.refused[name]}")
@@ -116,8 +121,7 @@ class Walk:
         for index, item in enumerate(cast("list[object]", value)):
             where = f"{path}[{index}]"
             given = plain(item, where)
-            whole = isinstance(given, list | tuple) or is_content(given)
-            part = None if whole else self.part(given, where)
+            part = None if is_content(given) or type(given) in _LISTS else self.part(given, where)
             if group and (part is None or ("functionCall" in part) != ("functionCall" in group[0])):
                 contents.append(_turn(group))
                 group = []
@@ -131,12 +135,7 @@ class Walk:
         """One Content: given as such, or made of a string, a Part or a list of Parts."""
         given = plain(value, path)
         if is_content(given):
-            content = self.message(CONTENT, given, path)
-            if not content.get("parts"):
-                raise PromptInvalid(f"{path}.parts is empty")
-            if content.get("role", "user") not in _ROLES:
-                raise PromptInvalid(f'{path}.role must be "user" or "model" (an instruction goes into config)')
-            return content
+            return self.whole_content(given, path)
         if isinstance(given, list | tuple):
             items = cast("list[object]", given)
             if not items:
@@ -144,13 +143,22 @@ class Walk:
             return _turn([self.part(item, f"{path}[{i}]") for i, item in enumerate(items)])
         return _turn([self.part(given, path)])
 
+    def whole_content(self, value: object, path: str, depth: int = 0) -> dict[str, object]:
+        """One Content that is given as such, with a role that a request may have and at least one part."""
+        content = self.message(CONTENT, value, path, depth)
+        if not content.get("parts"):
+            raise PromptInvalid(f"{path}.parts is empty")
+        if content.get("role", "user") not in _ROLES:
+            raise PromptInvalid(f'{path}.role must be "user" or "model" (an instruction goes into systemInstruction)')
+        return content
+
     def part(self, value: object, path: str, depth: int = 0) -> dict[str, object]:
         """One Part: a string, a Part, a FileData or an uploaded File."""
         given = plain(value, path)
         if isinstance(given, str):
             self._enter(path, depth)
             return {"text": text_of(given, path)}
-        if isinstance(given, bytes | bytearray | memoryview):
+        if isinstance(given, bytes | bytearray):
             raise PromptInvalid(f'{path} is bytes; give {{"inlineData": {{"mimeType": ..., "data": ...}}}}')
         fields = mapping_of(given, path, "a string, a Part or a Content")
         part = self.message(PART, _file_part(fields), path, depth)
@@ -176,7 +184,10 @@ class Walk:
             return [self.json(item, f"{path}[{i}]", depth + 1) for i, item in enumerate(items)]
         if isinstance(given, Mapping):
             fields = cast("Mapping[object, object]", given)
-            return {text_of(k, f"a name in {path}"): self.json(v, f"{path}.{k}", depth + 1) for k, v in fields.items()}
+            return {
+                text_of(k, f"a name in {path}"): self.json(v, f"{path}.{str(k)[:40]}", depth + 1)
+                for k, v in fields.items()
+            }
         return _scalar(given, path)
 
     def _enter(self, path: str, depth: int) -> None:
@@ -201,13 +212,8 @@ class Walk:
         if spec is Leaf.SCHEMA:
             return self._schema(name, value, path, depth)
         if isinstance(spec, Repeated):
-            items = [value] if isinstance(value, Mapping) else value
-            if not isinstance(items, list | tuple):
-                raise PromptInvalid(f"{where} must be a list, not {type(items).__name__}")
-            return name, [
-                self._value(spec.item, item, f"{where}[{i}]", depth + 1)
-                for i, item in enumerate(cast("list[object]", items))
-            ]
+            items = _items(value, where)
+            return name, [self._value(spec.item, item, f"{where}[{i}]", depth + 1) for i, item in enumerate(items)]
         return name, self._value(spec, value, where, depth + 1)
 
     def _value(self, spec: Leaf | Message, value: object, path: str, depth: int) -> object:
@@ -244,7 +250,15 @@ class Walk:
 
 def is_content(value: object) -> bool:
     """Whether a plain value is a Content: a mapping with ``parts`` or ``role``."""
-    return isinstance(value, Mapping) and ("parts" in value or "role" in value)
+    return not isinstance(value, str) and isinstance(value, Mapping) and ("parts" in value or "role" in value)
+
+
+def _items(value: object, path: str) -> list[object]:
+    if isinstance(value, Mapping):
+        return [cast("object", value)]
+    if isinstance(value, list | tuple):
+        return cast("list[object]", value)
+    raise PromptInvalid(f"{path} must be a list, not {type(value).__name__}")
 
 
 def _turn(parts: list[dict[str, object]]) -> dict[str, object]:
@@ -268,9 +282,9 @@ def _finite(value: float, path: str) -> float:
 
 
 def _scalar(value: object, path: str) -> object:
-    if isinstance(value, bytes | bytearray | memoryview):
+    if isinstance(value, bytes | bytearray):
         return base64.b64encode(value).decode("ascii")
-    if isinstance(value, datetime.datetime | datetime.date):
+    if isinstance(value, dt.datetime | dt.date):
         return value.isoformat()
     raise PromptInvalid(f"{path} is a {type(value).__name__}, which JSON cannot carry")
 
@@ -299,7 +313,7 @@ def _flag(_walk: Walk, value: object, path: str, _depth: int) -> object:
 
 
 def _bytes(_walk: Walk, value: object, path: str, _depth: int) -> object:
-    if isinstance(value, bytes | bytearray | memoryview):
+    if isinstance(value, bytes | bytearray):
         return base64.b64encode(value).decode("ascii")
     text = text_of(value, path)
     encoded = text.encode().rstrip(b"=")
@@ -319,6 +333,7 @@ def _json_schema(walk: Walk, value: object, path: str, depth: int) -> object:
 
 
 def _instruction(walk: Walk, value: object, path: str, depth: int) -> object:
+    content: dict[str, object]
     if is_content(value):
         content = walk.message(CONTENT, value, path, depth)
     elif isinstance(value, list | tuple):
@@ -374,4 +389,5 @@ _LEAVES: Final[dict[Leaf, Callable[[Walk, object, str, int], object]]] = {
     Leaf.CACHE: _cache,
     Leaf.TOOL: _tool,
     Leaf.PART: Walk.part,
+    Leaf.CONTENT: Walk.whole_content,
 }

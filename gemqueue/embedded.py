@@ -168,7 +168,7 @@ async def _ping(socket: Path) -> bytes:
     """The first line of the answer, such as ``+PONG`` or ``-LOADING ...``; empty when there is none."""
     with suppress(OSError):
         async with asyncio.timeout(_PING_S_MAX):
-            reader, writer = await asyncio.open_unix_connection(socket)
+            reader, writer = await asyncio.open_unix_connection(str(socket))
             try:
                 writer.write(b"PING\r\n")
                 return await reader.readline()

@@ -38,6 +38,7 @@ class Leaf(Enum):
     CACHE = "the name of a cached content"
     TOOL = "a Tool"
     PART = "a Part"
+    CONTENT = "a Content"
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,9 +204,7 @@ GENERATION = Message(
         "responseModalities": _TEXTS,
         "mediaResolution": _T,
         "speechConfig": Leaf.SPEECH,
-        "thinkingConfig": Message(
-            "ThinkingConfig", {"includeThoughts": _F, "thinkingBudget": _I, "thinkingLevel": _T}
-        ),
+        "thinkingConfig": Message("ThinkingConfig", {"includeThoughts": _F, "thinkingBudget": _I, "thinkingLevel": _T}),
         "imageConfig": Message(
             "ImageConfig",
             {"aspectRatio": _T, "imageSize": _T},
@@ -280,7 +279,7 @@ EMBED_CONFIG = Message(
 )
 GENERATE_REQUEST = Message(
     "GenerateContentRequest",
-    {"contents": Repeated(CONTENT), **_TOP},
+    {"contents": Repeated(Leaf.CONTENT), **_TOP},
     {
         **dict.fromkeys(GENERATION.fields, "belongs under generationConfig"),
         **_NOT_GENERATE,
@@ -290,23 +289,25 @@ GENERATE_REQUEST = Message(
     ("contents",),
 )
 EMBED_REQUEST = Message(
-    "EmbedContentRequest", {"content": CONTENT, **_EMBED}, {**_NOT_EMBED, **_MODEL, **_SPELLING}, ("content",)
+    "EmbedContentRequest", {"content": Leaf.CONTENT, **_EMBED}, {**_NOT_EMBED, **_MODEL, **_SPELLING}, ("content",)
 )
 
 SCHEMA_FIELDS = frozenset(
-    (
+    re.findall(
+        r"\w+",
         "type format title description nullable enum maxItems minItems properties required minProperties "
-        "maxProperties minLength maxLength pattern example anyOf propertyOrdering default items minimum maximum"
-    ).split()
+        "maxProperties minLength maxLength pattern example anyOf propertyOrdering default items minimum maximum",
+    )
 )
 """The fields of the provider's own Schema message (an OpenAPI 3.0 subset)."""
 
 JSON_SCHEMA_WORDS = frozenset(
-    (
+    re.findall(
+        r"\w+",
         "additionalProperties allOf const contains definitions dependentRequired exclusiveMaximum "
         "exclusiveMinimum examples if then else multipleOf not oneOf patternProperties prefixItems uniqueItems "
-        "readOnly writeOnly deprecated contentEncoding contentMediaType"
-    ).split()
+        "readOnly writeOnly deprecated contentEncoding contentMediaType",
+    )
 )
 """Words that only JSON Schema has; a schema that uses one is sent as the ``...JsonSchema`` field instead."""
 

@@ -29,7 +29,7 @@ def class_schema(value: object, path: str) -> dict[str, object]:
     """
     try:
         if hasattr(value, "model_json_schema"):
-            return _dump(value)
+            return _inline_root(_dump(value))
         item = get_args(value)[0] if get_origin(value) is list else None
         if hasattr(item, "model_json_schema"):
             schema = _dump(item)
@@ -42,7 +42,7 @@ def class_schema(value: object, path: str) -> dict[str, object]:
 
 
 def _dump(model: object) -> dict[str, object]:
-    made: object = model.model_json_schema()  # type: ignore[attr-defined]  # pyright: ignore
+    made: object = model.model_json_schema()  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownVariableType]
     return cast("dict[str, object]", made)
 
 

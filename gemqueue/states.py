@@ -80,7 +80,7 @@ class FailureKind(StrEnum):
     BLOCKED = "blocked"
     """The provider withheld it (safety, recitation, prohibited content ...); repeating it unchanged is pointless."""
     EMPTY = "empty"
-    """A response row without any content, after retries."""
+    """A response row without any content; the same request would be bought again, so it is not retried."""
     INVALID = "invalid"
     """The provider calls the request wrong; it never becomes right."""
     PROVIDER = "provider"

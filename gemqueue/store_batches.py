@@ -92,14 +92,15 @@ def _check(reply: list[Any], what: str) -> list[Any]:
 class BatchStore(StoreBase):
     """Claims and the transitions of lanes and batches."""
 
-    async def overdue(self, account: str, steps: Sequence[Step], limit: int = 200) -> list[str]:
-        """Members of the due index that are due now for ``steps``, oldest first."""
+    async def overdue(self, account: str, steps: Sequence[Step], limit: int = 500) -> list[tuple[str, int]]:
+        """Members of the due index that are due now for ``steps``, oldest first, each with its due time in ms."""
         now = self.scripts.now_arg() or await self.server_now_ms()
         with translated(self.url):
-            found: list[bytes] = await self.redis.zrangebyscore(
-                self.key("due", account), "-inf", now, start=0, num=limit
+            found: list[tuple[bytes, float]] = await self.redis.zrangebyscore(
+                self.key("due", account), "-inf", now, start=0, num=limit, withscores=True
             )
-        return [member for member in (m.decode() for m in found) if member.partition(" ")[0] in steps]
+        members = ((member.decode(), int(score)) for member, score in found)
+        return [(member, due_ms) for member, due_ms in members if member.partition(" ")[0] in steps]
 
     async def server_now_ms(self) -> int:
         """The clock that decides, in ms."""

@@ -1,0 +1,1 @@
+"""Provider dialects of gemqueue, and an emulator of one provider."""

@@ -1,0 +1,159 @@
+"""The emulator's answers: pure functions of the request, the model and the seed.
+
+The job runner, the interactive endpoints and `POST /_emulator/expect` call the same functions, so a test can always
+say which answer a prompt must get. Every text begins with "[emulated]" and carries a digest of the whole request, so
+that a wrong answer never passes for the right one.
+
+Mode "full" decodes the request; the digest covers its JSON value. Mode "echo" is for benchmarks: nothing is decoded,
+and the digest is a checksum of the request's bytes, so `expect` must be given the very bytes that the row held.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import struct
+import zlib
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from gemqueue_adapters.emulator.schemas import satisfy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gemqueue_adapters.emulator.rows import Kind
+
+Mode = Literal["full", "echo"]
+Buffer = bytes | msgspec.Raw
+
+DIMENSIONS_DEFAULT = 3072
+DIMENSIONS_MAX = 8192
+EXCERPT_CHARS = 60
+
+_ECHO_GENERATE = (
+    b'{"candidates":[{"content":{"parts":[{"text":"[emulated] %08x"}],"role":"model"},"finishReason":"STOP",'
+    b'"index":0}],"usageMetadata":{"promptTokenCount":%d,"candidatesTokenCount":5,"totalTokenCount":%d},'
+    b'"modelVersion":"emulator/%b","responseId":"%08x"}'
+)
+_ECHO_EMBED = b'{"embedding":{"values":[%.9f,%.9f]},"usageMetadata":{"promptTokenCount":%d,"totalTokenCount":%d}}'
+
+
+def answer(kind: Kind, mode: Mode, model: str, request: Buffer, seed: int = 0) -> bytes:
+    """The response, as JSON, that a request gets from `model` (a bare id)."""
+    return answerer(kind, mode, model, seed)(request)
+
+
+def answerer(kind: Kind, mode: Mode, model: str, seed: int = 0) -> Callable[[Buffer], bytes]:
+    """The function from a request's bytes to its response's, for all rows of one job."""
+    make = {
+        ("generate", "full"): generate_answer,
+        ("generate", "echo"): generate_echo,
+        ("embed", "full"): embed_answer,
+        ("embed", "echo"): embed_echo,
+    }[kind, mode]
+    return make(model, seed)
+
+
+def generate_answer(model: str, seed: int) -> Callable[[Buffer], bytes]:
+    """Answers of generateContent: text, or JSON if the request asks for it."""
+    encode = msgspec.json.Encoder().encode
+
+    def respond(request: Buffer) -> bytes:
+        value = msgspec.json.decode(request)
+        digest, prompt_tokens = _digest(value, model, seed)
+        text = _text(value, digest)
+        answer_tokens = max(1, len(text) // 4)
+        return encode(
+            {
+                "candidates": [
+                    {"content": {"parts": [{"text": text}], "role": "model"}, "finishReason": "STOP", "index": 0}
+                ],
+                "usageMetadata": {
+                    "promptTokenCount": prompt_tokens,
+                    "candidatesTokenCount": answer_tokens,
+                    "totalTokenCount": prompt_tokens + answer_tokens,
+                },
+                "modelVersion": f"emulator/{model}",
+                "responseId": digest,
+            }
+        )
+
+    return respond
+
+
+def embed_answer(model: str, seed: int) -> Callable[[Buffer], bytes]:
+    """Answers of embedContent: a vector of the asked dimension and of unit length."""
+    encode = msgspec.json.Encoder().encode
+
+    def respond(request: Buffer) -> bytes:
+        value = msgspec.json.decode(request)
+        digest, tokens = _digest(value, model, seed)
+        usage = {"promptTokenCount": tokens, "totalTokenCount": tokens}
+        return encode({"embedding": {"values": _vector(digest, _dimensions(value))}, "usageMetadata": usage})
+
+    return respond
+
+
+def generate_echo(model: str, _seed: int) -> Callable[[Buffer], bytes]:
+    """Answers of generateContent that cost about a microsecond: the text is a checksum of the request's bytes."""
+    name = model.encode()
+
+    def respond(request: Buffer) -> bytes:
+        checksum = zlib.crc32(request)
+        tokens = len(request) // 4 + 1
+        return _ECHO_GENERATE % (checksum, tokens, tokens + 5, name, checksum)
+
+    return respond
+
+
+def embed_echo(_model: str, _seed: int) -> Callable[[Buffer], bytes]:
+    """Answers of embedContent that cost little: two dimensions, of unit length, made of a checksum."""
+
+    def respond(request: Buffer) -> bytes:
+        sine = zlib.crc32(request) / 0xFFFFFFFF
+        tokens = len(request) // 4 + 1
+        return _ECHO_EMBED % (sine, math.sqrt(1 - sine * sine), tokens, tokens)
+
+    return respond
+
+
+def _digest(value: Any, model: str, seed: int) -> tuple[str, int]:
+    """What tells this request from all others, and its token count; neither depends on how the JSON was spaced."""
+    canonical = msgspec.json.encode([value, model, seed], order="deterministic")
+    return hashlib.sha256(canonical).hexdigest()[:16], len(canonical) // 4
+
+
+def _config(value: dict[str, Any]) -> dict[str, Any]:
+    return value.get("generationConfig") or value.get("generation_config") or {}
+
+
+def _text(value: dict[str, Any], digest: str) -> str:
+    config = _config(value)
+    if (config.get("responseMimeType") or config.get("response_mime_type")) != "application/json":
+        return f"[emulated] {digest} {_excerpt(value)}".rstrip()
+    for name in ("responseSchema", "response_schema", "responseJsonSchema", "response_json_schema"):
+        if config.get(name) is not None:
+            return msgspec.json.encode(satisfy(config[name], digest)).decode()
+    return msgspec.json.encode({"emulated": True, "digest": digest}).decode()
+
+
+def _excerpt(value: dict[str, Any]) -> str:
+    for content in reversed(value.get("contents") or []):
+        for part in content.get("parts") or []:
+            if text := part.get("text"):
+                return f"answers: {' '.join(text[:EXCERPT_CHARS].split())}"
+    return ""
+
+
+def _dimensions(value: dict[str, Any]) -> int:
+    asked = value.get("outputDimensionality") or value.get("output_dimensionality") or DIMENSIONS_DEFAULT
+    return max(1, min(int(asked), DIMENSIONS_MAX))
+
+
+def _vector(digest: str, dimensions: int) -> list[float]:
+    raw = hashlib.shake_128(digest.encode()).digest(2 * dimensions)
+    values = [2 * each + 1 for each in struct.unpack(f"<{dimensions}h", raw)]
+    length = math.sqrt(sum(each * each for each in values))
+    return [each / length for each in values]

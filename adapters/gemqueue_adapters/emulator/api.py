@@ -1,0 +1,157 @@
+"""The handlers of batches: create, get, list, cancel, delete, and the download of results (protocol sections 4 to 8)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from starlette.responses import Response, StreamingResponse
+
+from gemqueue_adapters.emulator.batches import Asked, Batches
+from gemqueue_adapters.emulator.bodies import Created, parse, read
+from gemqueue_adapters.emulator.connections import Cut
+from gemqueue_adapters.emulator.jobs import Job, Status, operation
+from gemqueue_adapters.emulator.models import check_model
+from gemqueue_adapters.emulator.wire import (
+    NOT_FOUND,
+    ApiError,
+    Json,
+    page_size,
+    page_start,
+    page_token,
+    project_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from starlette.requests import Request
+
+    from gemqueue_adapters.emulator.files import Files
+    from gemqueue_adapters.emulator.options import Options
+    from gemqueue_adapters.emulator.rows import Kind
+
+SEND_BYTES = 1 << 20
+
+
+class Api:
+    """Handlers over the batches."""
+
+    def __init__(self, options: Options, files: Files, batches: Batches) -> None:
+        self._options = options
+        self._files = files
+        self._batches = batches
+
+    async def create_generate(self, request: Request) -> Response:
+        """Create a batch of generateContent requests."""
+        return await self._create("generate", request)
+
+    async def create_embed(self, request: Request) -> Response:
+        """Create a batch of embedContent requests."""
+        return await self._create("embed", request)
+
+    async def get(self, request: Request) -> Response:
+        """One operation, with its results if they are inline."""
+        job = self._job(request)
+        await self._batches.settled([job])
+        return Json(operation(job, self._batches.status(job), self._batches.inlined(job)))
+
+    async def list(self, request: Request) -> Response:
+        """A page of the project's operations, newest first, without results."""
+        project, size = project_of(request), page_size(request, 50)
+        fault = request.state.fault
+        lag_s = fault.seconds if fault is not None and fault.do == "lag" else 0
+        jobs: list[Job] = []
+        more = False
+        for job in self._batches.newest_first(project, page_start(request), lag_s):
+            if more := len(jobs) == size:
+                break
+            jobs.append(job)
+        await self._batches.settled(jobs)
+        shown = [operation(job, self._batches.status(job), listed=True) for job in jobs]
+        token = {"nextPageToken": page_token(jobs[-1].number)} if more else {}
+        return Json({"operations": shown, **token} if shown else {})
+
+    async def cancel(self, request: Request) -> Response:
+        """Cancel; an ended job stays as it is."""
+        job = self._job(request)
+        await request.body()
+        await self._batches.settled([job])
+        fault = request.state.fault
+        self._batches.cancel(job, half=fault is not None and fault.do == "half")
+        return Json({})
+
+    async def delete(self, request: Request) -> Response:
+        """Delete; the job leaves the list and get answers 404."""
+        self._batches.delete(self._job(request))
+        return Json({})
+
+    async def download(self, request: Request) -> Response:
+        """The results of a job as JSONL; only generated files can be downloaded."""
+        project, file_id = project_of(request), request.path_params["id"]
+        if not file_id.startswith("batch-"):
+            self._files.get(project, file_id)
+            raise ApiError(400, "Only generated files can be downloaded.")
+        path = self._batches.results(project, file_id.removeprefix("batch-"))
+        if path is None:
+            raise ApiError(404, NOT_FOUND)
+        size = path.stat().st_size
+        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
+        fault = request.state.fault
+        if fault is None or fault.do not in {"truncated", "truncated_chunked", "cut"}:
+            return StreamingResponse(_parts(path, size), headers=headers)
+        sent = min(size, fault.at_bytes or size // 2)
+        if fault.do == "cut":
+            return Cut(_parts(path, sent), headers)
+        headers = {"Content-Type": headers["Content-Type"]}
+        if fault.do == "truncated":
+            headers["Content-Length"] = str(sent)
+        return StreamingResponse(_parts(path, sent), headers=headers)
+
+    def _job(self, request: Request) -> Job:
+        return self._batches.get(project_of(request), request.path_params["id"])
+
+    async def _create(self, kind: Kind, request: Request) -> Response:
+        project, model = project_of(request), request.path_params["model"]
+        asked = parse(kind, await read(request), echo=self._options.answers == "echo")
+        request.state.display_name = asked.display_name
+        check_model(kind, model)
+        if asked.file is None:
+            job = await self._create_inline(kind, project, model, asked)
+        else:
+            job = await self._create_from_file(kind, project, model, asked)
+        return Json(operation(job, Status("PENDING", job.create_ms)))
+
+    async def _create_inline(self, kind: Kind, project: str, model: str, created: Created) -> Job:
+        """Create from inline rows, which are written out as lines: a job's input is always a file."""
+        asked = Asked(kind, model, created.display_name, created.priority, None, created.all_named)
+        handle, name = tempfile.mkstemp(suffix=".tmp", dir=self._batches.store.folder)
+        with os.fdopen(handle, "wb") as spool:
+            spool.writelines(line + b"\n" for line in created.lines)
+        try:
+            return await self._batches.create(project, asked, Path(name))
+        finally:
+            await asyncio.to_thread(os.unlink, name)
+
+    async def _create_from_file(self, kind: Kind, project: str, model: str, created: Created) -> Job:
+        name = str(created.file)
+        try:
+            file = self._files.get(project, name.removeprefix("files/"))
+        except ApiError as error:
+            raise ApiError(404, NOT_FOUND) from error
+        if not self._files.active(file):
+            message = f"File {file.id} is not in an ACTIVE state and usage is not allowed."
+            raise ApiError(400, message, status="FAILED_PRECONDITION")
+        asked = Asked(kind, model, created.display_name, created.priority, name, shuffled=True)
+        return await self._batches.create(project, asked, self._files.store.path(file.id, "data"))
+
+
+async def _parts(path: Path, size: int) -> AsyncIterator[bytes]:
+    """The first `size` bytes of a file; a read of 1 MiB is too short to be worth a thread."""
+    with path.open("rb", buffering=0) as file:  # noqa: ASYNC230 - see above
+        while size and (part := file.read(min(size, SEND_BYTES))):
+            size -= len(part)
+            yield part

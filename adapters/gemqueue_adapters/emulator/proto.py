@@ -1,0 +1,171 @@
+"""The request messages of the API as msgspec types, strict and bilingual.
+
+Proto-JSON accepts every field in lowerCamelCase and in snake_case, mixed at will (protocol section 2), and the
+service refuses unknown fields. One typed decode checks all of that: each message holds every field under both names.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+import msgspec
+
+Number = int | float | Annotated[str, msgspec.Meta(pattern=r"^-?\d+(\.\d+)?$", max_length=20)]
+"""Proto-JSON takes a number as a string, too."""
+
+Free = dict[str, Any]
+
+
+def camel(name: str) -> str:
+    """`max_output_tokens` -> `maxOutputTokens`."""
+    first, *rest = name.split("_")
+    return first + "".join(word.capitalize() for word in rest)
+
+
+def snake(name: str) -> str:
+    """`maxOutputTokens` -> `max_output_tokens`."""
+    return re.sub(r"(?<!^)([A-Z])", lambda found: "_" + found[1].lower(), name)
+
+
+def message(name: str, /, **fields: Any) -> Any:
+    """A message type whose fields may all be left out or null; a type given as a string may name a later message."""
+    both: list[tuple[str, Any, Any]] = []
+    for field, kind in fields.items():
+        optional = f"{kind} | None" if isinstance(kind, str) else kind | None
+        both.extend((spelling, optional, None) for spelling in dict.fromkeys((field, camel(field))))
+    return msgspec.defstruct(name, both, forbid_unknown_fields=True, module=__name__, gc=False)
+
+
+def either(value: Any, field: str) -> Any:
+    """A field of a message, under whichever of its two names it came."""
+    found = getattr(value, field)
+    return getattr(value, camel(field)) if found is None else found
+
+
+Schema = message(
+    "Schema",
+    type=str,
+    format=str,
+    title=str,
+    description=str,
+    nullable=bool,
+    enum=list[str],
+    max_items=Number,
+    min_items=Number,
+    properties="dict[str, Schema]",
+    required=list[str],
+    min_properties=Number,
+    max_properties=Number,
+    min_length=Number,
+    max_length=Number,
+    pattern=str,
+    example=object,
+    any_of="list[Schema]",
+    property_ordering=list[str],
+    default=object,
+    items="Schema",
+    minimum=Number,
+    maximum=Number,
+)
+Part = message(
+    "Part",
+    text=str,
+    inline_data=message("Blob", mime_type=str, data=str, display_name=str),
+    file_data=message("FileData", mime_type=str, file_uri=str, display_name=str),
+    function_call=message("FunctionCall", id=str, name=str, args=Free),
+    function_response=Free,
+    executable_code=Free,
+    code_execution_result=Free,
+    tool_call=Free,
+    tool_response=Free,
+    video_metadata=Free,
+    media_resolution=object,
+    thought=bool,
+    thought_signature=str,
+    part_metadata=Free,
+)
+PART_DATA_COUNT = 17
+"""How many of Part's first slots are the members of its oneof, in both spellings: a part holds one of them at most."""
+
+Content = message("Content", role=str, parts=list[Part])
+GenerationConfig = message(
+    "GenerationConfig",
+    stop_sequences=list[str],
+    response_mime_type=str,
+    response_schema=Schema,
+    response_json_schema=object,
+    response_modalities=list[str],
+    response_format=object,
+    candidate_count=Number,
+    max_output_tokens=Number,
+    temperature=Number,
+    top_p=Number,
+    top_k=Number,
+    seed=Number,
+    presence_penalty=Number,
+    frequency_penalty=Number,
+    response_logprobs=bool,
+    logprobs=Number,
+    enable_enhanced_civic_answers=bool,
+    speech_config=Free,
+    thinking_config=message("ThinkingConfig", include_thoughts=bool, thinking_budget=Number, thinking_level=str | int),
+    image_config=Free,
+    media_resolution=str | int,
+)
+FunctionDeclaration = message(
+    "FunctionDeclaration",
+    name=str,
+    description=str,
+    behavior=str | int,
+    parameters=Schema,
+    parameters_json_schema=object,
+    response=Schema,
+    response_json_schema=object,
+)
+Tool = message(
+    "Tool",
+    function_declarations=list[FunctionDeclaration],
+    google_search=Free,
+    google_search_retrieval=Free,
+    code_execution=Free,
+    url_context=Free,
+    computer_use=Free,
+    file_search=Free,
+    google_maps=Free,
+    mcp_servers=list[Free],
+)
+GenerateContentRequest = message(
+    "GenerateContentRequest",
+    model=str,
+    contents=list[Content],
+    system_instruction=Content,
+    generation_config=GenerationConfig,
+    safety_settings=list[message("SafetySetting", category=str | int, threshold=str | int)],
+    tools=list[Tool],
+    tool_config=message(
+        "ToolConfig",
+        function_calling_config=message("FunctionCallingConfig", mode=str | int, allowed_function_names=list[str]),
+        retrieval_config=Free,
+        include_server_side_tool_invocations=bool,
+    ),
+    cached_content=str,
+    service_tier=str | int,
+    store=bool,
+)
+EmbedContentRequest = message(
+    "EmbedContentRequest",
+    model=str,
+    content=Content,
+    task_type=str | int,
+    title=str,
+    output_dimensionality=Number,
+)
+REQUESTS: dict[str, Any] = {"generate": GenerateContentRequest, "embed": EmbedContentRequest}
+LINES: dict[str, Any] = {
+    kind: msgspec.defstruct(
+        f"{kind}_line", [("request", request), ("key", str | None, None)], forbid_unknown_fields=True, gc=False
+    )
+    for kind, request in REQUESTS.items()
+}
+"""One line of an input file, by kind (protocol sections 9.1 and 9.2)."""

@@ -1,0 +1,132 @@
+"""A value that satisfies a schema, for the structured answers of the emulator.
+
+Both dialects are understood: the API's own Schema (`responseSchema`) and JSON Schema (`responseJsonSchema`), with
+local references. `pattern` and `multipleOf` are not: no answer is promised to match them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+DEPTH_MAX = 8
+ITEMS_MAX = 10_000
+FORMATS = {
+    "date-time": "2026-01-01T00:00:00Z",
+    "date": "2026-01-01",
+    "time": "00:00:00Z",
+    "duration": "PT1S",
+    "email": "emulated@example.com",
+    "uri": "https://example.com/emulated",
+    "uuid": "00000000-0000-4000-8000-000000000000",
+}
+
+
+def satisfy(schema: Any, digest: str) -> Any:
+    """A value for `schema`; its strings carry `digest`, so that an answer can be told from another's."""
+    return _value(schema, schema, digest, 0)
+
+
+def _value(schema: Any, root: Any, digest: str, depth: int) -> Any:
+    if not isinstance(schema, dict):
+        return f"[emulated] {digest}"
+    schema = _resolved(schema, root)
+    for fixed in ("const", "default"):
+        if fixed in schema:
+            return schema[fixed]
+    if options := _list(schema, "enum"):
+        return options[int(digest[:4], 16) % len(options)]
+    for choice in ("anyOf", "any_of", "oneOf"):
+        if options := _list(schema, choice):
+            return _value(options[0], root, digest, depth + 1)
+    makers = {
+        "object": lambda: _object(schema, root, digest, depth),
+        "array": lambda: _array(schema, root, digest, depth),
+        "string": lambda: _string(schema, digest),
+        "integer": lambda: int(_number(schema, int(digest[:4], 16) % 100)),
+        "number": lambda: _number(schema, int(digest[:4], 16) % 100 + 0.5),
+        "boolean": lambda: digest[0] < "8",
+        "null": lambda: None,
+    }
+    return makers.get(_type(schema), makers["string"])()
+
+
+def _resolved(schema: dict[str, Any], root: Any) -> dict[str, Any]:
+    for _ in range(DEPTH_MAX):
+        reference = schema.get("$ref")
+        if not isinstance(reference, str):
+            break
+        found = root
+        for step in reference.removeprefix("#").strip("/").split("/"):
+            found = found.get(step) if step and isinstance(found, dict) else found
+        schema = found if isinstance(found, dict) else {}
+    for part in _list(schema, "allOf"):
+        schema = schema | _resolved(part, root)
+    return schema
+
+
+def _type(schema: dict[str, Any]) -> str:
+    kind = schema.get("type")
+    if isinstance(kind, list):
+        kind = next((each for each in _list(schema, "type") if each != "null"), "null")
+    if kind is None:
+        kind = "object" if "properties" in schema else "array" if "items" in schema else "string"
+    return str(kind).lower()
+
+
+def _object(schema: dict[str, Any], root: Any, digest: str, depth: int) -> dict[str, Any]:
+    given = schema.get("properties")
+    properties: dict[str, Any] = given if isinstance(given, dict) else {}
+    required = [name for name in _list(schema, "required") if isinstance(name, str)]
+    names = [name for name in properties if depth < DEPTH_MAX // 2 or name in required]
+    if depth >= DEPTH_MAX:
+        names = []
+    value = {name: _value(properties[name], root, digest, depth + 1) for name in names}
+    for name in required:
+        value.setdefault(name, f"[emulated] {digest}")
+    return value
+
+
+def _array(schema: dict[str, Any], root: Any, digest: str, depth: int) -> list[Any]:
+    least = _limit(schema, "minItems", "min_items")
+    most = _limit(schema, "maxItems", "max_items")
+    count = int(least) if least is not None else int(depth < DEPTH_MAX // 2)
+    if most is not None:
+        count = min(count, int(most))
+    count = min(count, ITEMS_MAX)
+    prefix = _list(schema, "prefixItems")
+    items = [*prefix, *[schema.get("items")] * count][: max(count, len(prefix))]
+    return [_value(item, root, digest, depth + 1) for item in items]
+
+
+def _string(schema: dict[str, Any], digest: str) -> str:
+    text = FORMATS.get(str(schema.get("format")), f"[emulated] {digest}")
+    least = int(_limit(schema, "minLength", "min_length") or 0)
+    most = _limit(schema, "maxLength", "max_length")
+    return text.ljust(min(least, ITEMS_MAX), "x")[: None if most is None else int(most)]
+
+
+def _number(schema: dict[str, Any], wish: float) -> float:
+    low, high = _limit(schema, "minimum"), _limit(schema, "maximum")
+    above, below = _limit(schema, "exclusiveMinimum"), _limit(schema, "exclusiveMaximum")
+    if above is not None:
+        low = max(above + 1, low) if low is not None else above + 1
+    if below is not None:
+        high = min(below - 1, high) if high is not None else below - 1
+    if low is not None and high is not None and low > high:
+        return (low + high) / 2
+    wish = wish if low is None else max(wish, low)
+    return wish if high is None else min(wish, high)
+
+
+def _list(schema: dict[str, Any], name: str) -> list[Any]:
+    found = schema.get(name)
+    return found if isinstance(found, list) else []
+
+
+def _limit(schema: dict[str, Any], *names: str) -> float | None:
+    for name in names:
+        try:
+            return float(schema[name])
+        except (KeyError, TypeError, ValueError):
+            continue
+    return None

@@ -1,0 +1,145 @@
+"""The handlers of the Files API: resumable upload, query, get, list, delete (protocol section 8)."""
+
+from __future__ import annotations
+
+import ast
+import secrets
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from starlette.responses import Response
+
+from gemqueue_adapters.emulator.bodies import read
+from gemqueue_adapters.emulator.files import File, Files, Upload
+from gemqueue_adapters.emulator.wire import ApiError, Json, page_size, page_start, page_token, project_of
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+GRANULARITY_BYTES = 8 << 20
+START_MAX_BYTES = 64 << 10
+
+
+class Uploads:
+    """Handlers over the files."""
+
+    def __init__(self, files: Files) -> None:
+        self._files = files
+
+    async def start(self, request: Request) -> Response:
+        """Begin a resumable upload; answers with the address for the bytes."""
+        project = project_of(request)
+        if request.headers.get("x-goog-upload-command", "").strip() != "start":
+            raise ApiError(400, "Expected X-Goog-Upload-Protocol: resumable and X-Goog-Upload-Command: start.")
+        asked = _start_body(await read(request, START_MAX_BYTES))
+        name = _text(asked, "name")
+        if name is not None and not name.startswith("files/"):
+            raise ApiError(400, "File name must begin with files/")
+        headers = request.headers
+        size = _number(headers.get("x-goog-upload-header-content-length"))
+        upload = self._files.start(
+            Upload(
+                id=secrets.token_urlsafe(24),
+                project=project,
+                name=None if name is None else name.removeprefix("files/"),
+                display_name=_text(asked, "display_name", "displayName"),
+                mime_type=_text(asked, "mime_type", "mimeType")
+                or headers.get("x-goog-upload-header-content-type")
+                or "application/octet-stream",
+                size_bytes=size if size is not None else _number(_text(asked, "size_bytes", "sizeBytes")),
+            )
+        )
+        url = f"{base_url(request)}{request.url.path}?upload_id={upload.id}&upload_protocol=resumable"
+        return Response(
+            headers={
+                "X-Goog-Upload-Status": "active",
+                "X-Goog-Upload-URL": url,
+                "X-Goog-Upload-Control-URL": url,
+                "X-Goog-Upload-Chunk-Granularity": str(GRANULARITY_BYTES),
+            }
+        )
+
+    async def upload(self, request: Request) -> Response:
+        """Take bytes, finish, say how much has arrived, or give up. The upload's id is the credential."""
+        upload = self._files.upload(request.query_params["upload_id"])
+        commands = {each.strip() for each in request.headers.get("x-goog-upload-command", "").split(",")}
+        if commands == {"query"}:
+            status = "active" if upload.file is None else "final"
+            return Response(headers=_headers(status, self._files.received_bytes(upload)))
+        if commands == {"cancel"}:
+            self._files.cancel(upload)
+            return Response(headers={"X-Goog-Upload-Status": "cancelled"})
+        if not commands <= {"upload", "finalize"}:
+            raise ApiError(400, "Unknown X-Goog-Upload-Command.")
+        if "upload" in commands and upload.file is None:
+            offset = _number(request.headers.get("x-goog-upload-offset"))
+            await self._files.append(upload, offset or 0, request.stream())
+        else:
+            await request.body()
+        if "finalize" not in commands:
+            return Response(headers=_headers("active", self._files.received_bytes(upload)))
+        fault = request.state.fault
+        processing_s = fault.seconds if fault is not None and fault.do == "processing" else 0
+        file = await self._files.finish(upload, processing_s)
+        return Json({"file": self._show(request, file)}, headers=_headers("final", file.size_bytes))
+
+    async def get(self, request: Request) -> Response:
+        """One file resource, bare."""
+        return Json(self._show(request, self._files.get(project_of(request), request.path_params["id"])))
+
+    async def list(self, request: Request) -> Response:
+        """A page of the project's files, newest first."""
+        size = page_size(request, 10)
+        files: list[File] = []
+        for file in self._files.newest_first(project_of(request), page_start(request)):
+            if len(files) == size:
+                token = {"nextPageToken": page_token(files[-1].number)}
+                return Json({"files": [self._show(request, each) for each in files], **token})
+            files.append(file)
+        return Json({"files": [self._show(request, each) for each in files]} if files else {})
+
+    async def delete(self, request: Request) -> Response:
+        """Delete a file."""
+        self._files.delete(self._files.get(project_of(request), request.path_params["id"]))
+        return Json({})
+
+    def _show(self, request: Request, file: File) -> dict[str, Any]:
+        return self._files.show(file, base_url(request))
+
+
+def base_url(request: Request) -> str:
+    """Scheme and host as the client used them, so that addresses in answers lead back here."""
+    return f"{request.url.scheme}://{request.headers.get('host') or request.url.netloc}"
+
+
+def _headers(status: str, received_bytes: int) -> dict[str, str]:
+    return {"X-Goog-Upload-Status": status, "X-Goog-Upload-Size-Received": str(received_bytes)}
+
+
+def _start_body(body: bytes) -> dict[str, Any]:
+    """The `file` of a start body; the guide's shell samples write it in single quotes, and the service takes that."""
+    if not body.strip():
+        return {}
+    try:
+        value = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        try:
+            value = ast.literal_eval(body.decode())
+        except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
+            raise ApiError(400, "Invalid JSON payload received.") from error
+    file = value.get("file", {}) if isinstance(value, dict) else None
+    if not isinstance(file, dict):
+        raise ApiError(400, "Invalid JSON payload received.")
+    return file
+
+
+def _text(asked: dict[str, Any], *names: str) -> str | None:
+    return next((str(asked[name]) for name in names if asked.get(name) is not None), None)
+
+
+def _number(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
+        raise ApiError(400, "Expected a number of bytes.")
+    return int(text)

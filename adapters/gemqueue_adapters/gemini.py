@@ -1,0 +1,293 @@
+"""The Gemini Batch API over its native REST surface: generate and embed batches by input file.
+
+Section numbers are those of the protocol reference. Where sources conflict, this reads tolerantly and writes what the
+official clients write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
+
+import msgspec
+
+from gemqueue.errors import Ambiguous, ConfigError, Rejected, Transient
+from gemqueue.provider import JobStatus, Limits
+from gemqueue.states import Kind
+from gemqueue_adapters.http import Http
+from gemqueue_adapters.lines import LineSplitter, LineTooLong
+from gemqueue_adapters.operations import FileInfo, file_of, inline_rows, page_of, status_of
+from gemqueue_adapters.upload import HEARTBEAT_S, ResumableUpload, no_progress
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+
+    import httpx
+
+BASE_URL: Final = "https://generativelanguage.googleapis.com"
+PAGE_SIZE: Final = 100  # always sent: without it a list was once empty (section 6)
+PAGES_MAX: Final = 1_000
+ROWS_PER_LIST: Final = 256
+
+_VERBS: Final = {Kind.GENERATE: "batchGenerateContent", Kind.EMBED: "asyncBatchEmbedContent"}
+_VERSION = re.compile(r"v[0-9][a-z0-9]{0,15}")
+_MODEL = re.compile(r"(?:(models|tunedModels)/)?([a-z0-9][a-z0-9.\-_]{0,127})")
+_JOB = re.compile(r"batches/[A-Za-z0-9][A-Za-z0-9._\-]{0,127}")
+_FILE = re.compile(r"files/[A-Za-z0-9][A-Za-z0-9._\-]{0,127}")
+_GENERATED_FILE: Final = "files/batch-"
+
+
+class GeminiProvider:
+    """One account at the Gemini API; implements ``gemqueue.provider.Provider``.
+
+    ``base_url`` may carry a path prefix and must be https, or http on loopback. ``emulate`` says which kind of server
+    is meant, and any reply of the other kind raises ``ConfigError`` unread. ``create_timeout_s`` bounds a create as a
+    whole; ``timeout_s`` each wait for the other side. ``poll_file_s`` is the first pause between looks at a file that
+    is still processing, ``processing_timeout_s`` the longest wait for it.
+
+    Raises ``ConfigError`` for a key or URL that cannot be right.
+    """
+
+    def __init__(
+        self,
+        *,
+        api_key: str,
+        account: str,
+        base_url: str = BASE_URL,
+        api_version: str = "v1beta",
+        emulate: bool = False,
+        timeout_s: float = 30.0,
+        create_timeout_s: float = 20.0,
+        poll_file_s: float = 0.5,
+        processing_timeout_s: float = 900.0,
+        limits: Limits | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        if not _VERSION.fullmatch(api_version):
+            raise ConfigError("the API version must look like v1 or v1beta")
+        self._http = Http(base_url=base_url, api_key=api_key, emulate=emulate, timeout_s=timeout_s)
+        self._account = account
+        self._version = api_version
+        self._create_timeout_s = create_timeout_s
+        self._poll_file_s = poll_file_s
+        self._processing_timeout_s = processing_timeout_s
+        self._limits = limits or Limits()
+        self._sleep = sleep
+
+    def __repr__(self) -> str:
+        return f"GeminiProvider({self._account!r}, {self._http.origin})"
+
+    @property
+    def account(self) -> str:
+        """The account's id, as lanes carry it."""
+        return self._account
+
+    @property
+    def limits(self) -> Limits:
+        """What the API takes (section 13)."""
+        return self._limits
+
+    @property
+    def create_timeout_s(self) -> float:
+        """The longest that ``create`` may stay in flight, its probe included."""
+        return self._create_timeout_s
+
+    async def upload(
+        self,
+        chunks: AsyncIterator[bytes],
+        *,
+        size_bytes: int,
+        name: str,
+        progress: Callable[[int], Awaitable[None]] | None = None,
+    ) -> str:
+        """Upload an input file and wait until it is ACTIVE (section 8.2). See ``Provider.upload``.
+
+        Raises ``ValueError`` when ``chunks`` does not hold exactly ``size_bytes``.
+        """
+        await self._probe("upload")
+        progress = progress or no_progress
+        upload = ResumableUpload(self._http, size_bytes=size_bytes, name=name, progress=progress, sleep=self._sleep)
+        body = await upload.run(f"/upload/{self._version}/files", chunks)
+        info = _parsed_file(body)
+        while_processing = _Waits(self._poll_file_s, self._processing_timeout_s)
+        while info.state == "PROCESSING":
+            await self._sleep(while_processing.next_s())
+            await progress(size_bytes)
+            info = await self._look_at_file(info)
+        if info.state == "FAILED":
+            raise Transient("upload: the service failed to process the file", call="upload")
+        return info.name
+
+    async def create(self, *, model: str, kind: Kind, file: str, token: str) -> str:
+        """Create one job, sending exactly once (sections 4 and 15). See ``Provider.create``."""
+        path = f"/{self._version}/{_model_path(model)}:{_VERBS[kind]}"
+        _checked(_FILE, file, "create")
+        started_s = asyncio.get_running_loop().time()
+        await self._probe("create", deadline_s=self._create_timeout_s / 2)
+        body = {"batch": {"displayName": token, "inputConfig": {"fileName": file}}}
+        reply = await self._http.request(
+            "create",
+            "POST",
+            self._http.url(path),
+            content=msgspec.json.encode(body),
+            headers={"content-type": "application/json"},
+            risky=True,
+            deadline_s=self._create_timeout_s - (asyncio.get_running_loop().time() - started_s),
+        )
+        try:
+            return _checked(_JOB, status_of(reply.body).job, "create")
+        except (ValueError, Rejected):
+            unread = Ambiguous("create: accepted, but the reply names no job", call="create", code=reply.status)
+        raise unread
+
+    async def find(self, *, token: str, since_ms: int) -> JobStatus | None:
+        """Page the list, newest first, past ``since_ms`` (section 6); what it finds is looked at by name."""
+        page_token = ""
+        for _ in range(PAGES_MAX):
+            jobs, page_token = await self._page(page_token)
+            for listed in sorted(jobs, key=lambda job: job.created_at_ms, reverse=True):
+                if listed.display_name == token and (found := await self._poll_if_there(listed.job)):
+                    return found
+            past = all(0 < job.created_at_ms < since_ms for job in jobs)
+            if not page_token or past:  # an empty page is past, too
+                return None
+        raise Transient(f"find: the list did not end within {PAGES_MAX} pages", call="find")
+
+    async def poll(self, job: str) -> JobStatus:
+        """Look at a job by name (section 5)."""
+        body = await self._operation(job, "poll")
+        try:
+            return status_of(body)
+        except ValueError as exc:
+            raise Transient(f"poll: the reply cannot be read: {exc}", call="poll") from None
+
+    async def results(self, status: JobStatus) -> AsyncGenerator[list[bytes], None]:
+        """Stream the rows from the result file or from inside the operation (sections 5, 8.4, 9)."""
+        if status.output_file:
+            async with aclosing(self._download(status.output_file)) as lists:
+                async for lines in lists:
+                    yield lines
+        elif status.inline:
+            rows = inline_rows(await self._operation(status.job, "results"))
+            if rows is None:
+                raise Rejected("results: the operation holds no rows any more", call="results", missing=True)
+            for start in range(0, len(rows), ROWS_PER_LIST):
+                yield rows[start : start + ROWS_PER_LIST]
+
+    async def cancel(self, job: str) -> None:
+        """Ask for cancellation (section 7); cancelling what is over or gone does nothing."""
+        url = self._url(_checked(_JOB, job, "cancel") + ":cancel")
+        await self._http.request("cancel", "POST", url, forgive=("NOT_FOUND", "FAILED_PRECONDITION"))
+
+    async def delete_file(self, file: str) -> None:
+        """Delete a file (section 8.3). Result files that the service does not let go expire by themselves."""
+        url = self._url(_checked(_FILE, file, "delete_file"))
+        try:
+            await self._http.request("delete_file", "DELETE", url, forgive=("NOT_FOUND",))
+        except Rejected as exc:
+            stuck = exc.code == 400 and not exc.auth and file.startswith(_GENERATED_FILE)
+            if exc.missing and exc.code != 403:  # a 404 that is not the API's own: no proof that the file is gone
+                raise Transient(str(exc), call="delete_file", code=exc.code) from None
+            if not (exc.missing or stuck):
+                raise
+
+    async def delete_job(self, job: str) -> None:
+        """Delete an ended job (section 7)."""
+        url = self._url(_checked(_JOB, job, "delete_job"))
+        await self._http.request("delete_job", "DELETE", url, forgive=("NOT_FOUND",))
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def _probe(self, call: str, *, deadline_s: float | None = None) -> None:
+        await self._http.probe(call, f"/{self._version}/batches?pageSize=1", deadline_s=deadline_s)
+
+    def _url(self, resource: str) -> httpx.URL:
+        return self._http.url(f"/{self._version}/{resource}")
+
+    async def _operation(self, job: str, call: str) -> bytes:
+        return (await self._http.request(call, "GET", self._url(_checked(_JOB, job, call)))).body
+
+    async def _poll_if_there(self, job: str) -> JobStatus | None:
+        try:
+            return await self.poll(job)
+        except Rejected as exc:
+            if exc.missing:
+                return None
+            raise
+
+    async def _page(self, page_token: str) -> tuple[list[JobStatus], str]:
+        query = f"batches?pageSize={PAGE_SIZE}"
+        if page_token:
+            query += f"&pageToken={quote(page_token, safe='')}"
+        reply = await self._http.request("find", "GET", self._url(query))
+        try:
+            return page_of(reply.body)
+        except ValueError as exc:  # never skipped: a job overlooked is a job bought twice
+            raise Transient(f"find: a page cannot be read: {exc}", call="find") from None
+
+    async def _download(self, file: str) -> AsyncGenerator[list[bytes], None]:
+        url = self._url(_checked(_FILE, file, "results") + ":download?alt=media")
+        splitter = LineSplitter()
+        async with self._http.stream("results", url) as pieces:
+            try:
+                async for piece in pieces:
+                    if lines := splitter.feed(piece):
+                        yield lines
+            except LineTooLong as exc:
+                raise Rejected(f"results: line {exc.number} of {file} is too long", call="results") from None
+            if lines := splitter.end():
+                yield lines
+
+    async def _look_at_file(self, known: FileInfo) -> FileInfo:
+        """The file's state now; a look that fails for a passing reason counts as no news."""
+        try:
+            reply = await self._http.request("upload", "GET", self._url(known.name))
+        except Transient:
+            return known
+        except Rejected as exc:
+            if exc.missing:
+                raise Transient("upload: the file has vanished", call="upload", code=exc.code) from None
+            raise
+        return _parsed_file(reply.body)
+
+
+class _Waits:
+    """Pauses that grow by half up to a heartbeat, until ``total_s`` have passed."""
+
+    def __init__(self, first_s: float, total_s: float) -> None:
+        self._pause_s = first_s
+        self._end_s = asyncio.get_running_loop().time() + total_s
+
+    def next_s(self) -> float:
+        if asyncio.get_running_loop().time() >= self._end_s:
+            raise Transient("upload: the file is still being processed", call="upload")
+        pause_s, self._pause_s = self._pause_s, min(self._pause_s * 1.5, HEARTBEAT_S)
+        return pause_s
+
+
+def _model_path(model: str) -> str:
+    found = _MODEL.fullmatch(model)
+    if not found:
+        raise Rejected("create: the model's name is not one", call="create")
+    return f"{found[1] or 'models'}/{found[2]}"
+
+
+def _checked(pattern: re.Pattern[str], name: str, call: str) -> str:
+    if not pattern.fullmatch(name):
+        raise Rejected(f"{call}: {name[:80]!r} is not a resource name of this API", call=call)
+    return name
+
+
+def _parsed_file(body: bytes) -> FileInfo:
+    try:
+        info = file_of(body)
+    except ValueError:
+        info = FileInfo(name="")
+    if not _FILE.fullmatch(info.name):
+        raise Transient("upload: the reply names no file", call="upload")
+    return info

@@ -1,0 +1,194 @@
+"""The resumable upload of the Files API (protocol section 8.2): start, 8 MiB chunks, finalize; after a break, query.
+
+The chunk in flight is the only part of the file that is held. Nothing here is risky: an upload buys nothing, and one
+that is given up leaves at most a stray file, which expires by itself after 48 hours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import msgspec
+
+from gemqueue.errors import Rejected, Transient
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+
+    import httpx
+
+    from gemqueue_adapters.http import Http, Reply
+
+CHUNK_BYTES: Final = 8 * 1024 * 1024
+PIECE_BYTES: Final = 256 * 1024  # the write timeout holds for each piece, so a slow line is no failure
+HEARTBEAT_S: Final = 5.0
+RESUMES_MAX: Final = 5
+BACKOFF_S: Final = 0.5
+MIME_TYPE: Final = "application/jsonl"
+
+T = TypeVar("T")
+
+
+async def no_progress(_sent_bytes: int) -> None:
+    """For callers that do not ask."""
+
+
+async def rechunk(chunks: AsyncIterator[bytes], *, size_bytes: int, chunk_bytes: int) -> AsyncIterator[bytes]:
+    """Cut ``chunks`` anew into pieces of ``chunk_bytes``, the last one shorter; an empty input gives one empty piece.
+
+    The last piece comes only when ``chunks`` is over, so an input of a wrong size is never finished. Raises
+    ``ValueError`` when there are more or fewer than ``size_bytes``.
+    """
+    buffer = bytearray()
+    seen_bytes = 0
+    async for incoming in chunks:
+        seen_bytes += len(incoming)
+        if seen_bytes > size_bytes:
+            raise ValueError(f"the input holds more than the {size_bytes} bytes announced")
+        for start in range(0, len(incoming), chunk_bytes):
+            buffer += incoming[start : start + chunk_bytes]
+            while len(buffer) > chunk_bytes:
+                yield bytes(buffer[:chunk_bytes])
+                del buffer[:chunk_bytes]
+    if seen_bytes != size_bytes:
+        raise ValueError(f"the input holds {seen_bytes} bytes, {size_bytes} were announced")
+    yield bytes(buffer)
+
+
+class _Position(msgspec.Struct, frozen=True):
+    """Where the server says that the upload is; ``received_bytes`` is -1 where it does not say."""
+
+    status: str
+    received_bytes: int
+    body: bytes
+
+    def complete(self, *, end: int, last: bool) -> bool:
+        """Whether the chunk that ends at ``end`` is in, or, if it is the ``last``, the file finished."""
+        if self.status == "final" and not last:
+            raise Transient("upload: the server ended it early", call="upload")
+        return self.status == "final" if last else self.status == "active" and self.received_bytes == end
+
+
+class ResumableUpload:
+    """One upload. ``run`` may be called once."""
+
+    def __init__(
+        self,
+        http: Http,
+        *,
+        size_bytes: int,
+        name: str,
+        progress: Callable[[int], Awaitable[None]],
+        sleep: Callable[[float], Awaitable[None]],
+    ) -> None:
+        self._http = http
+        self._size_bytes = size_bytes
+        self._name = name
+        self._progress = progress
+        self._sleep = sleep
+        self._sent_bytes = 0
+
+    async def run(self, path: str, chunks: AsyncIterator[bytes]) -> bytes:
+        """Start at ``path`` and send everything; returns the body of the final reply, which describes the file."""
+        url = await self._beating(self._start(path))
+        body = b""
+        async for chunk in rechunk(chunks, size_bytes=self._size_bytes, chunk_bytes=CHUNK_BYTES):
+            body = await self._beating(self._send(url, chunk))
+            self._sent_bytes += len(chunk)
+            await self._progress(self._sent_bytes)
+        return body
+
+    async def _start(self, path: str) -> httpx.URL:
+        meta = {"file": {"displayName": self._name, "mimeType": MIME_TYPE, "sizeBytes": str(self._size_bytes)}}
+        headers = {
+            "content-type": "application/json",
+            "x-goog-upload-protocol": "resumable",
+            "x-goog-upload-command": "start",
+            "x-goog-upload-header-content-length": str(self._size_bytes),
+            "x-goog-upload-header-content-type": MIME_TYPE,
+        }
+        reply = await self._http.request(
+            "upload", "POST", self._http.url(path), content=msgspec.json.encode(meta), headers=headers
+        )
+        url = reply.headers.get("x-goog-upload-url")
+        if not url:
+            raise Transient("upload: the reply names no upload URL", call="upload")
+        return self._http.upload_url(url)
+
+    async def _send(self, url: httpx.URL, chunk: bytes) -> bytes:
+        """Send one chunk, resuming up to ``RESUMES_MAX`` times; returns the final reply's body, b"" before."""
+        start, end = self._sent_bytes, self._sent_bytes + len(chunk)
+        last, skip = end == self._size_bytes, 0
+        error = Transient("upload: the server does not take a chunk as a whole", call="upload")
+        for attempt in range(RESUMES_MAX + 1):
+            try:
+                if attempt:
+                    position = await self._query(url)
+                    if position.complete(end=end, last=last):
+                        return position.body
+                    skip = position.received_bytes - start
+                position = await self._post(url, chunk, start=start, skip=skip, last=last)
+                if position.complete(end=end, last=last):
+                    return position.body
+            except (Transient, Rejected) as exc:
+                error = _resumable(exc)
+            await self._sleep(min(BACKOFF_S * 2**attempt, HEARTBEAT_S))
+        raise error
+
+    async def _post(self, url: httpx.URL, chunk: bytes, *, start: int, skip: int, last: bool) -> _Position:
+        if not 0 <= skip <= len(chunk):
+            raise Transient("upload: the server is at an offset that is not in this chunk", call="upload")
+        headers = {
+            "x-goog-upload-command": "upload, finalize" if last else "upload",
+            "x-goog-upload-offset": str(start + skip),
+            "content-length": str(len(chunk) - skip),
+            "content-type": "application/octet-stream",
+        }
+        content = _pieces(chunk, skip) if skip < len(chunk) else b""
+        reply = await self._http.request("upload", "POST", url, content=content, headers=headers, with_key=False)
+        return _position(reply, unsaid=start + len(chunk))
+
+    async def _query(self, url: httpx.URL) -> _Position:
+        headers = {"x-goog-upload-command": "query"}
+        reply = await self._http.request("upload", "POST", url, headers=headers, with_key=False)
+        return _position(reply, unsaid=-1)
+
+    async def _beating(self, work: Coroutine[Any, Any, T]) -> T:
+        """Await ``work``, calling progress every ``HEARTBEAT_S`` meanwhile: a slow chunk must not cost the lease."""
+        task = asyncio.ensure_future(work)
+        try:
+            while not (await asyncio.wait((task,), timeout=HEARTBEAT_S))[0]:
+                await self._progress(self._sent_bytes)
+            return await task
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+async def _pieces(chunk: bytes, skip: int) -> AsyncIterator[bytes]:
+    for start in range(skip, len(chunk), PIECE_BYTES):
+        yield chunk[start : start + PIECE_BYTES]
+
+
+def _position(reply: Reply, *, unsaid: int) -> _Position:
+    received = reply.headers.get("x-goog-upload-size-received", "")
+    return _Position(
+        status=reply.headers.get("x-goog-upload-status", "").strip().lower(),
+        received_bytes=int(received) if received.isdecimal() else unsaid,
+        body=reply.body,
+    )
+
+
+def _resumable(error: Transient | Rejected) -> Transient:
+    """The error to keep while going on; raises what cannot get better within this upload."""
+    if isinstance(error, Transient):
+        if error.quota:
+            raise error
+        return error
+    if error.auth:
+        raise error
+    gone = Transient(f"{error}; the upload has to start again", call="upload", code=error.code)
+    if error.missing:
+        raise gone
+    return gone

@@ -1,0 +1,224 @@
+"""What to do next, as pure functions over (record, event, now). The stages only carry out what is decided here.
+
+Nothing in this file reads a clock, calls a server or draws a random number, so every decision can be checked by
+property, replayed from a record, and run in lock-step with the scripts.
+"""
+
+from __future__ import annotations
+
+import zlib
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from gemqueue.errors import Ambiguous, ProviderError, Rejected, Transient
+from gemqueue.states import BatchState, FailureKind, JobState
+
+if TYPE_CHECKING:
+    from gemqueue.config import Settings
+    from gemqueue.models import Batch
+    from gemqueue.provider import JobStatus
+
+_LOST_AFTER_MS = 50 * 3600 * 1000
+"""A job that the provider has denied knowing for this long is past its 48 h life (protocol section 10)."""
+_NOT_FOUND = 5
+_CREATES_MAX = 1000
+
+
+def backoff_s(first_s: float, max_s: float, failures: int, salt: str = "") -> float:
+    """Exponential, doubling from ``first_s`` to ``max_s``, spread by up to a quarter that ``salt`` decides."""
+    delay_s = min(max_s, first_s * 2.0 ** min(failures, 30))
+    spread = (zlib.crc32(f"{salt}:{failures}".encode()) % 1000) / 1000
+    return delay_s * (1 - spread / 4)
+
+
+# --- submit -----------------------------------------------------------------------------------------------------------
+
+
+class SubmitStep(StrEnum):
+    """What a claimed submit step is for."""
+
+    UPLOAD = "upload"
+    """No intent stands: upload, begin, create."""
+    FENCE = "fence"
+    """An intent stands and nobody knows its fate: delete its file."""
+    WAIT = "wait"
+    """The file is gone; calls in flight and the listing's lag are waited out."""
+    LOOK = "look"
+    """Whatever was created shows now: adopt it, or begin anew."""
+
+
+def submit_step(batch: Batch, now_ms: int, settle_s: float) -> SubmitStep:
+    """What to do with a batch whose submit step has just been claimed (submit_simulation.py, upload-first)."""
+    if batch.state is BatchState.SEALED:
+        return SubmitStep.UPLOAD
+    if batch.fenced_at == 0:
+        return SubmitStep.FENCE
+    return SubmitStep.WAIT if now_ms < batch.fenced_at + settle_s * 1000 else SubmitStep.LOOK
+
+
+def adoptable(found: JobStatus | None) -> bool:
+    """Whether a job found by its token is to be adopted: not one that failed for want of its input file."""
+    return found is not None and not (found.state is JobState.FAILED and found.error_code == _NOT_FOUND)
+
+
+class Refusal(StrEnum):
+    """What follows from a create that did not succeed."""
+
+    LATER = "later"
+    """Certainly not created; the same batch again, later."""
+    ISOLATE = "isolate"
+    """Certainly not created; the named line goes into a batch of its own."""
+    BISECT = "bisect"
+    """Certainly not created, no line named; halve the batch."""
+    REFUSE = "refuse"
+    """Certainly not created and never will be: its prompts fail."""
+    DOUBT = "doubt"
+    """Perhaps created: fence, look, then act."""
+
+
+class AfterCreate(msgspec.Struct, frozen=True):
+    """``delay_s`` and ``held_reason`` belong to LATER."""
+
+    refusal: Refusal
+    delay_s: float = 0.0
+    held_reason: str = ""
+
+
+def after_create_error(batch: Batch, error: ProviderError, settings: Settings) -> AfterCreate:
+    """What follows from the error that a create raised (design section 6.5, 6.6)."""
+    if isinstance(error, Ambiguous):
+        return AfterCreate(Refusal.DOUBT)
+    if isinstance(error, Transient):
+        return AfterCreate(Refusal.LATER, transient_delay_s(batch, error, settings), held_reason(error))
+    if not isinstance(error, Rejected) or error.auth:
+        delay_s = backoff_s(settings.quota_backoff_s, settings.backoff_max_s, batch.tries, batch.id)
+        return AfterCreate(Refusal.LATER, delay_s, held_reason(error))
+    if error.missing:
+        lost_file = "model" not in str(error).lower() and batch.tries < 3
+        return AfterCreate(Refusal.LATER, settings.backoff_first_s) if lost_file else AfterCreate(Refusal.REFUSE)
+    if batch.prompts <= 1 or batch.refusals >= settings.refusals_max or batch.tries >= _CREATES_MAX:
+        return AfterCreate(Refusal.REFUSE)
+    return AfterCreate(Refusal.BISECT if error.line is None else Refusal.ISOLATE)
+
+
+def transient_delay_s(batch: Batch, error: Transient, settings: Settings) -> float:
+    """How long to leave a batch alone after a call that did nothing: the provider's wish, else backoff by its tries."""
+    if error.retry_after_s is not None:
+        return min(max(error.retry_after_s, settings.backoff_first_s), settings.backoff_max_s)
+    first_s = settings.quota_backoff_s if error.quota else settings.backoff_first_s
+    return backoff_s(first_s, settings.backoff_max_s, batch.tries, batch.id)
+
+
+def held_reason(error: ProviderError) -> str:
+    """Why a batch waits, in words that say whose limit or fault it is."""
+    if isinstance(error, Transient) and error.quota:
+        return f"quota ({error.call}): {error}"
+    if isinstance(error, Rejected) and error.auth:
+        return f"account ({error.call}): {error}"
+    return f"provider ({error.call}): {error}"
+
+
+# --- track ------------------------------------------------------------------------------------------------------------
+
+
+class TrackStep(StrEnum):
+    """What follows from a look at a job."""
+
+    LATER = "later"
+    END = "end"
+
+
+class AfterPoll(msgspec.Struct, frozen=True):
+    """``delay_s`` is until the next look, or until the results are read."""
+
+    step: TrackStep
+    delay_s: float
+    job_state: JobState = JobState.RUNNING
+    alarm: str = ""
+
+
+def poll_delay_s(polls: int, settings: Settings) -> float:
+    """Half as long again after each look, from ``poll_first_s`` to ``poll_max_s``."""
+    return min(settings.poll_max_s, settings.poll_first_s * 1.5 ** min(polls, 60))
+
+
+def after_poll(batch: Batch, status: JobStatus, settings: Settings) -> AfterPoll:
+    """A terminal job ends the batch; a cancelled one is given ``cancel_settle_s`` for late rows (design, Tracking)."""
+    if not status.state.terminal:
+        return AfterPoll(TrackStep.LATER, poll_delay_s(batch.polls, settings))
+    delay_s = settings.cancel_settle_s if status.state is JobState.CANCELLED else 0.0
+    return AfterPoll(TrackStep.END, delay_s, status.state)
+
+
+def after_missing(batch: Batch, now_ms: int, settings: Settings) -> AfterPoll:
+    """404 from the batch's own account is an alarm, not a failure, until the job's life must be over (pains.md 3)."""
+    if now_ms - batch.accepted_at > _LOST_AFTER_MS:
+        return AfterPoll(TrackStep.END, 0.0, JobState.EXPIRED, alarm="the job's life is over and nobody knows it")
+    return AfterPoll(TrackStep.LATER, settings.poll_max_s, alarm="the provider does not know the job")
+
+
+# --- resolve ----------------------------------------------------------------------------------------------------------
+
+REFUSED = "refused"
+"""Job state of a batch that the provider will never accept."""
+EMPTY = "empty"
+"""Job state of a batch in which nothing was left to buy."""
+
+
+class ResolvePlan(StrEnum):
+    """What an ended batch needs."""
+
+    COLLECT = "collect"
+    """Stream the results; settle, requeue, close."""
+    GIVE_BACK = "give_back"
+    """The job came to nothing: its segments go back as they are, free of charge."""
+    REFUSE = "refuse"
+    """Every prompt fails as invalid."""
+    CLOSE = "close"
+    """Nothing is open; clean up."""
+
+
+def resolve_plan(batch: Batch, status: JobStatus | None) -> ResolvePlan:
+    """What to do with an ended batch, given a fresh look at its job (None where it has none, or none any more)."""
+    if batch.job_state == REFUSED:
+        return ResolvePlan.REFUSE
+    if batch.job_state == EMPTY:
+        return ResolvePlan.CLOSE
+    if batch.state is BatchState.CLOSING:
+        return ResolvePlan.CLOSE if batch.job_state == JobState.SUCCEEDED else ResolvePlan.GIVE_BACK
+    return ResolvePlan.COLLECT if status is not None and status.has_output else ResolvePlan.GIVE_BACK
+
+
+class RowFate(StrEnum):
+    """What becomes of one row."""
+
+    ANSWER = "answer"
+    FAIL = "fail"
+    RETRY = "retry"
+    BURY = "bury"
+    """It fails through no fault of its own, after every retry."""
+
+
+_FATES: dict[str, tuple[RowFate, FailureKind | None]] = {
+    "answered": (RowFate.ANSWER, None),
+    "blocked": (RowFate.FAIL, FailureKind.BLOCKED),
+    "empty": (RowFate.FAIL, FailureKind.EMPTY),
+    "invalid": (RowFate.FAIL, FailureKind.INVALID),
+    "retryable": (RowFate.RETRY, FailureKind.PROVIDER),
+    "missing": (RowFate.RETRY, FailureKind.MISSING),
+}
+
+
+def row_fate(verdict: str, attempt: int, attempts_max: int) -> tuple[RowFate, FailureKind | None]:
+    """What becomes of a row with this verdict when its segment is on its ``attempt``-th retry (0 is the first try)."""
+    fate, kind = _FATES[verdict]
+    if fate is RowFate.RETRY and attempt + 1 >= attempts_max:
+        return RowFate.BURY, kind
+    return fate, kind
+
+
+def retry_delay_s(attempt: int, settings: Settings, salt: str = "") -> float:
+    """How long rows wait before their ``attempt``-th retry, counted from 0."""
+    return backoff_s(settings.retry_first_s, settings.retry_max_s, attempt, salt)

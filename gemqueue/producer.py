@@ -1,0 +1,318 @@
+"""From a prompt at the door to a durable segment: group commit, backpressure, acknowledgement.
+
+The life of a prompt here. ``put`` lays it into the buffer of its route. The buffer is cut when it holds a full segment,
+or ``flush_ms`` after its first prompt; what is cut becomes a *flight*: one segment, written in one round trip. While
+``flushes_max`` flights are under way the buffers gather, so that load makes segments larger instead of more numerous.
+A flight retries under the same segment id, which the store registers once, until it is acknowledged or
+``submit_timeout_s`` is over. Names that are taken send their prompts to the prompts that have them, and the rest of the
+flight is cut anew under another id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from typing import TYPE_CHECKING
+
+from gemqueue import codec
+from gemqueue.buffer import Buffer, Prompt, Route, Space
+from gemqueue.errors import GemqueueError, NameConflict, QueueFull, StoreError, StoreUnavailable
+from gemqueue.models import new_segment_id, split_key
+from gemqueue.outcomes import refused
+from gemqueue.requests import line, token_estimate
+from gemqueue.scripts import ServerFull
+from gemqueue.states import FailureKind
+from gemqueue.store_producer import SegmentWrite
+from gemqueue.tickets import Segment, Ticket
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from gemqueue.listener import Listener
+    from gemqueue.store_producer import Enqueued, ProducerStore
+
+log = logging.getLogger("gemqueue")
+
+_BACKOFF_FIRST_S = 0.05
+_BACKOFF_MAX_S = 1.0
+
+
+class _Holder:
+    """Who has a name in this process until the store knows it, and who wants the same prompt under it."""
+
+    __slots__ = ("digest", "twins")
+
+    def __init__(self, digest: str) -> None:
+        self.digest = digest
+        self.twins: list[Ticket] = []
+
+
+class _Flight:
+    """Prompts on their way into the store as one segment."""
+
+    __slots__ = ("deadline", "prompts", "route", "segment")
+
+    def __init__(self, route: Route, prompts: list[Prompt], deadline: float) -> None:
+        self.route = route
+        self.prompts = prompts
+        self.deadline = deadline
+        self.segment = Segment("", own=True)
+
+
+class Producer:
+    """The producing side of one ``Queue``; ``listener`` learns of every segment before it can have news."""
+
+    def __init__(self, store: ProducerStore, listener: Listener, on_lost: Callable[[], Awaitable[None]]) -> None:
+        self._store = store
+        self._settings = store.settings
+        self._listener = listener
+        self._on_lost = on_lost
+        self._buffers: dict[Route, Buffer] = {}
+        self._due: deque[Buffer] = deque()
+        self._flights: set[asyncio.Task[None]] = set()
+        self._names: dict[str, _Holder] = {}
+        self.space = Space(self._settings.buffer_bytes_max)
+
+    async def take_space(self, n_bytes: int) -> None:
+        """Room for one prompt of a single call. Raises QueueFull when there was none for ``submit_timeout_s``."""
+        if self.space.try_take(n_bytes):
+            return
+        try:
+            async with asyncio.timeout(self._settings.submit_timeout_s):
+                await self.space.take(n_bytes)
+        except TimeoutError:
+            raise QueueFull(
+                f"{self.space.used_bytes} bytes of prompts wait in this process (buffer_bytes_max) and the store took none "
+                f"of them for {self._settings.submit_timeout_s:g} s; submit it again later"
+            ) from None
+
+    def put(self, route: Route, prompt: Prompt) -> None:
+        """Take a prompt whose room has been taken; its ticket hears of the rest.
+
+        Raises NameConflict when another body under the same name is on its way.
+        """
+        name = prompt.ticket.name
+        if name is not None and not self._is_new(name, prompt):
+            self.space.give_back(len(prompt.request))
+            return
+        buffer = self._buffers.get(route)
+        if buffer is None:
+            buffer = self._buffers[route] = Buffer(route)
+        buffer.add(prompt)
+        if len(buffer.prompts) >= self._settings.segment_prompts_max or buffer.bytes >= self._settings.segment_bytes_max:
+            self._ripen(buffer)
+        elif buffer.timer is None and not buffer.due:
+            self._start_timer(buffer)
+
+    def _is_new(self, name: str, prompt: Prompt) -> bool:
+        holder = self._names.get(name)
+        if holder is None:
+            self._names[name] = _Holder(prompt.digest)
+            return True
+        if holder.digest != prompt.digest:
+            self.space.give_back(len(prompt.request))
+            raise _conflict(name, "")
+        holder.twins.append(prompt.ticket)
+        return False
+
+    async def drain(self) -> None:
+        """Return when everything that was put is acknowledged or refused."""
+        for buffer in list(self._buffers.values()):
+            self._ripen(buffer)
+        while self._flights:
+            await asyncio.wait(self._flights)
+            for buffer in list(self._buffers.values()):
+                self._ripen(buffer)
+
+    # --- buffers ---
+
+    def _start_timer(self, buffer: Buffer) -> None:
+        loop = asyncio.get_running_loop()
+        buffer.since = loop.time()
+        buffer.timer = loop.call_later(self._settings.flush_ms / 1000, self._ripen, buffer)
+
+    def _ripen(self, buffer: Buffer) -> None:
+        """The buffer is full, or its time has come."""
+        if buffer.timer is not None:
+            buffer.timer.cancel()
+            buffer.timer = None
+        if not buffer.due and buffer.prompts:
+            buffer.due = True
+            self._due.append(buffer)
+        self._launch()
+
+    def _launch(self) -> None:
+        while self._due and len(self._flights) < self._settings.flushes_max:
+            buffer = self._due.popleft()
+            buffer.due = False
+            deadline = (buffer.since or asyncio.get_running_loop().time()) + self._settings.submit_timeout_s
+            prompts = buffer.cut(self._settings.segment_prompts_max, self._settings.segment_bytes_max)
+            self._after_cut(buffer)
+            task = asyncio.create_task(self._fly(_Flight(buffer.route, prompts, deadline)), name="gemqueue-flush")
+            self._flights.add(task)
+            task.add_done_callback(self._landed)
+
+    def _after_cut(self, buffer: Buffer) -> None:
+        if not buffer.prompts:
+            del self._buffers[buffer.route]
+        elif len(buffer.prompts) >= self._settings.segment_prompts_max or buffer.bytes >= self._settings.segment_bytes_max:
+            self._ripen(buffer)
+        else:
+            self._start_timer(buffer)
+
+    def _landed(self, task: asyncio.Task[None]) -> None:
+        self._flights.discard(task)
+        self._launch()
+
+    # --- flights ---
+
+    async def _fly(self, flight: _Flight) -> None:
+        n_bytes = sum(len(prompt.request) for prompt in flight.prompts)
+        try:
+            while flight.prompts:
+                self._cut_segment(flight)
+                taken = await self._write(flight)
+                if not taken:
+                    self._acknowledge(flight)
+                    return
+                self._send_to_holders(flight, taken)
+        except GemqueueError as error:
+            self._refuse_all(flight, error)
+        except Exception as error:  # whatever it was, nobody may wait for ever
+            log.exception("A segment was not written")
+            self._refuse_all(flight, StoreError(f"the prompt was not submitted: {type(error).__name__}: {error}"))
+        finally:
+            self.space.give_back(n_bytes)
+
+    def _cut_segment(self, flight: _Flight) -> None:
+        """A new segment of the flight's prompts; the listener expects news of it from now on."""
+        named = any(prompt.ticket.name is not None for prompt in flight.prompts)
+        segment = Segment(new_segment_id(), own=True, count=len(flight.prompts), plain=not named)
+        flight.segment = segment
+        for index, prompt in enumerate(flight.prompts):
+            segment.place(prompt.ticket, index)
+            if prompt.ticket.wanted:
+                segment.tickets[index] = prompt.ticket
+        self._listener.expect(segment)
+
+    async def _write(self, flight: _Flight) -> dict[int, tuple[str, str]]:
+        """Have the segment registered; empty, or the names that are taken (then nothing is written)."""
+        segment, route = flight.segment, flight.route
+        prefix = segment.prefix
+        lines = b"".join([line(f"{prefix}{i}", prompt.request) for i, prompt in enumerate(flight.prompts)])
+        write = SegmentWrite(
+            id=segment.id,
+            lane=route.lane,
+            producer=self._listener.producer,
+            count=len(flight.prompts),
+            raw_bytes=len(lines),
+            tokens=sum([token_estimate(prompt.request) for prompt in flight.prompts]),
+            tenant=route.tenant,
+            priority=route.priority,
+            names=[(i, p.ticket.name, p.digest) for i, p in enumerate(flight.prompts) if p.ticket.name is not None],
+        )
+        body = await codec.compress_async(lines)
+        del lines
+        attempts = 0
+        while True:
+            reply, problem = await self._try(write, body)
+            if reply is not None and reply.word in {"ok", "taken"}:
+                return reply.taken
+            if asyncio.get_running_loop().time() >= flight.deadline:
+                await self._give_up(segment.id, problem)
+            await asyncio.sleep(min(_BACKOFF_MAX_S, _BACKOFF_FIRST_S * 2**attempts))
+            attempts += 1
+
+    async def _try(self, write: SegmentWrite, body: bytes) -> tuple[Enqueued | None, GemqueueError]:
+        try:
+            reply = await self._store.enqueue(write, body)
+        except ServerFull as error:
+            return None, self._full(f" ({error})")
+        except StoreUnavailable as error:
+            await self._on_lost()
+            return None, StoreUnavailable(
+                f"{error}. It was tried for {self._settings.submit_timeout_s:g} s, and nobody knows whether the prompt was "
+                "stored before the server went away: a prompt with a name may be submitted again without being bought twice"
+            )
+        return reply, self._full("")
+
+    def _full(self, detail: str) -> QueueFull:
+        return QueueFull(
+            f"the queue holds memory_bytes_max = {self._settings.memory_bytes_max} bytes and stayed so for submit_timeout_s = "
+            f"{self._settings.submit_timeout_s:g} s{detail}; submit again later, run more workers, or raise the limit"
+        )
+
+    async def _give_up(self, segment: str, problem: GemqueueError) -> None:
+        if isinstance(problem, QueueFull):
+            try:
+                await self._store.discard(segment)
+            except StoreError:
+                pass  # it carries a TTL
+        raise problem
+
+    def _acknowledge(self, flight: _Flight) -> None:
+        flight.segment.live = True
+        flight.segment.news_at = asyncio.get_running_loop().time()
+        for prompt in flight.prompts:
+            ticket = prompt.ticket
+            if ticket.acked is not None and not ticket.acked.done():
+                ticket.acked.set_result(None)
+            if ticket.name is not None:
+                self._attach_twins(ticket.name, flight.segment, ticket.index)
+
+    def _attach_twins(self, name: str, segment: Segment, index: int) -> None:
+        for twin in self._names.pop(name).twins:
+            self._attach(twin, segment, index)
+
+    def _attach(self, ticket: Ticket, segment: Segment, index: int) -> None:
+        segment.place(ticket, index)
+        if ticket.acked is not None and not ticket.acked.done():
+            ticket.acked.set_result(None)
+        if ticket.wanted:
+            self._listener.want(ticket)
+
+    def _send_to_holders(self, flight: _Flight, taken: dict[int, tuple[str, str]]) -> None:
+        """Prompts whose names are taken go to the prompts that have them; the others stay in the flight."""
+        self._listener.forget(flight.segment)
+        rest: list[Prompt] = []
+        for index, prompt in enumerate(flight.prompts):
+            prompt.ticket.segment = None
+            if index not in taken:
+                rest.append(prompt)
+                continue
+            key, digest = taken[index]
+            name = prompt.ticket.name or ""
+            if digest != prompt.digest:
+                self._refuse(prompt.ticket, _conflict(name, key))
+                continue
+            segment_id, at = split_key(key)
+            segment = self._listener.segment(segment_id)
+            self._attach(prompt.ticket, segment, at)
+            self._attach_twins(name, segment, at)
+        flight.prompts = rest
+
+    def _refuse_all(self, flight: _Flight, error: GemqueueError) -> None:
+        self._listener.forget(flight.segment)
+        for prompt in flight.prompts:
+            prompt.ticket.segment = None
+            self._refuse(prompt.ticket, error)
+
+    def _refuse(self, ticket: Ticket, error: GemqueueError) -> None:
+        kind = FailureKind.INVALID if isinstance(error, NameConflict) else FailureKind.MISSING
+        holder = self._names.pop(ticket.name, None) if ticket.name is not None else None
+        for each in (ticket, *(holder.twins if holder else ())):
+            outcome = refused(error, kind, each.name, each.tag)
+            if each.acked is not None and not each.acked.done():
+                each.acked.set_exception(outcome.error)
+            each.settle(outcome)
+
+
+def _conflict(name: str, key: str) -> NameConflict:
+    whose = f"prompt {key}" if key else "a prompt that is just being submitted"
+    return NameConflict(
+        f"the name {name!r} belongs to {whose} with another body, model or config; "
+        "give this prompt another name, or submit exactly the same one",
+        name=name,
+        key=key,
+    )

@@ -1,0 +1,324 @@
+"""The door of the queue: ``contents`` and ``config`` become one request's JSON, validated while the caller is there.
+
+The JSON is a GenerateContentRequest or an EmbedContentRequest in the REST spelling (protocol sections 4 and 9), compact
+and on one line, and it is never looked into again on its way to the provider. The provider refuses a whole batch for
+one field that it does not know, so unknown fields are refused here, with a suggestion. The same request always gives
+the same bytes, whatever spelling it came in.
+"""
+
+from __future__ import annotations
+
+import copy
+import marshal
+import re
+from typing import TYPE_CHECKING, Final, cast
+
+import msgspec
+
+from gemqueue.canonical import Walk, has_substance, is_content, mapping_of, plain
+from gemqueue.errors import ConfigError, PromptInvalid, PromptTooLarge
+from gemqueue.fields import EMBED_CONFIG, EMBED_REQUEST, GENERATE_CONFIG, GENERATE_REQUEST, GENERATION
+from gemqueue.states import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_encode: Final = msgspec.json.Encoder().encode
+_CONFIG: Final = {Kind.GENERATE: GENERATE_CONFIG, Kind.EMBED: EMBED_CONFIG}
+_REQUEST: Final = {Kind.GENERATE: GENERATE_REQUEST, Kind.EMBED: EMBED_REQUEST}
+_HEAD: Final = {Kind.GENERATE: b'{"contents":[{"parts":[{"text":', Kind.EMBED: b'{"content":{"parts":[{"text":'}
+_FOOT: Final = {Kind.GENERATE: b'}],"role":"user"}]', Kind.EMBED: b"}]}"}
+_BLANKS: Final[tuple[object, ...]] = ("", [], ())
+_EMPTY: Final = "is empty: there is nothing to ask; give at least one character or another part"
+
+_MODEL: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")
+_QUEUE_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+_NAME_CHARS_MAX: Final = 256
+
+
+class RequestEncoder:
+    """Requests of one kind that share a config, which is validated and encoded once, here.
+
+    Later changes to the ``config`` object are not seen. Raises ``PromptInvalid`` for a config that is not valid.
+    """
+
+    __slots__ = ("_foot", "_head", "_tail", "kind")
+
+    def __init__(self, kind: Kind, config: object | None = None) -> None:
+        self.kind = kind
+        self._head = _HEAD[kind]
+        self._tail = _config_tail(kind, config) + b"}"
+        self._foot = _FOOT[kind] + self._tail
+
+    def encode(self, contents: object) -> bytes:
+        """One request as compact JSON on one line.
+
+        Raises:
+            PromptInvalid: the contents are empty, of no known shape, or hold what JSON cannot carry.
+        """
+        if type(contents) is str and contents and not contents.isspace():
+            try:
+                return self._head + _encode(contents) + self._foot
+            except UnicodeEncodeError:
+                pass  # the walk below says where
+        if self.kind is Kind.GENERATE:
+            return b'{"contents":' + _guard(_generate_contents, contents, "contents") + self._tail
+        return b'{"content":' + _guard(_embed_content, contents, "content") + self._tail
+
+
+def generate_request(contents: object, config: object | None = None) -> bytes:
+    """A GenerateContentRequest as compact JSON: what google-genai takes as ``contents`` and ``config``.
+
+    Raises:
+        PromptInvalid: contents or config are not valid; the message names the field and the way out.
+    """
+    return encoder_for(Kind.GENERATE, config).encode(contents)
+
+
+def embed_request(content: object, config: object | None = None) -> bytes:
+    """An EmbedContentRequest as compact JSON, for exactly one text or Content.
+
+    Raises:
+        PromptInvalid: content or config are not valid, or there are several texts.
+    """
+    return encoder_for(Kind.EMBED, config).encode(content)
+
+
+def rest_request(kind: Kind, request: object) -> bytes:
+    """A request that is already in the REST form (either spelling), validated and in its one canonical form.
+
+    Raises:
+        PromptInvalid: an unknown or misplaced field, ``model`` or ``config`` in the row, nothing to ask.
+    """
+    return _guard(lambda given, path: _rest(kind, given, path), request, "request")
+
+
+def line(key: str, request: bytes) -> bytes:
+    """One line of an input file: ``{"key": ..., "request": ...}`` (protocol section 9.1). ``key`` needs no escaping."""
+    return b'{"key":"' + key.encode("ascii") + b'","request":' + request + b"}\n"
+
+
+def token_estimate(body: bytes) -> int:
+    """A rough count of a request's tokens: four bytes each, and one."""
+    return len(body) // 4 + 1
+
+
+def check_size(body: bytes, max_bytes: int) -> None:
+    """Refuse a request of more than ``max_bytes``.
+
+    Raises:
+        PromptTooLarge: naming both sizes.
+    """
+    if len(body) > max_bytes:
+        raise PromptTooLarge(
+            f"the request is {len(body)} bytes, over prompt_bytes_max = {max_bytes}; "
+            "split it, or upload the media as a file and point at it with fileData"
+        )
+
+
+def check_model(model: str) -> str:
+    """The bare model id: ``models/gemini-3.5-flash`` and ``gemini-3.5-flash`` both give the latter.
+
+    Raises:
+        PromptInvalid: not a model id.
+    """
+    bare = model.removeprefix("models/") if isinstance(model, str) else ""  # pyright: ignore[reportUnnecessaryIsInstance] - callers may not type-check
+    if not _MODEL.fullmatch(bare):
+        raise PromptInvalid(
+            'model must be an id such as "gemini-3.5-flash": lower-case letters, digits, ".", "_" and "-", '
+            "at most 128 characters"
+        )
+    return bare
+
+
+def check_name(name: str) -> str:
+    """The caller's own idempotency key, as it is.
+
+    Raises:
+        PromptInvalid: not 1 to 256 printable characters, or blank.
+    """
+    if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance] - callers may not type-check
+        raise PromptInvalid(f"name must be a string, not {type(name).__name__}")
+    if not 1 <= len(name) <= _NAME_CHARS_MAX or not name.isprintable() or name.isspace():
+        raise PromptInvalid(f"name must be 1 to {_NAME_CHARS_MAX} printable characters, not blank; shorten or hash it")
+    return name
+
+
+def check_queue_name(name: str) -> str:
+    """The queue's name, as it is.
+
+    Raises:
+        ConfigError: not lower-case letters, digits, "_" and "-", at most 64 characters, a letter or digit first.
+    """
+    if not isinstance(name, str) or not _QUEUE_NAME.fullmatch(name):  # pyright: ignore[reportUnnecessaryIsInstance] - callers may not type-check
+        raise ConfigError(
+            'the queue name must be 1 to 64 lower-case letters, digits, "_" and "-", beginning with a letter or digit'
+        )
+    return name
+
+
+def _guard(make: Callable[[object, str], object], value: object, path: str) -> bytes:
+    """``make``'s result as JSON; whatever goes wrong on the way is a PromptInvalid."""
+    try:
+        return _encode(make(value, path))
+    except RecursionError as error:
+        raise PromptInvalid(f"{path} is nested too deeply") from error
+    except (TypeError, ValueError, OverflowError, msgspec.MsgspecError) as error:
+        raise PromptInvalid(f"{path} cannot be written as JSON: {type(error).__name__}") from error
+
+
+def _generate_contents(value: object, path: str) -> list[dict[str, object]]:
+    given = plain(value, path)
+    _refuse_whole_request(given, path)
+    if given is None or given in _BLANKS:
+        raise PromptInvalid(f"{path} {_EMPTY}")
+    contents = Walk().contents(given, path)
+    _need_substance(contents, path)
+    return contents
+
+
+def _embed_content(value: object, path: str) -> dict[str, object]:
+    given = plain(value, path)
+    _refuse_whole_request(given, path)
+    if isinstance(given, list | tuple):
+        items = cast("list[object]", given)
+        if len(items) > 1:
+            raise PromptInvalid(
+                f"{path} holds {len(items)} texts, and a request embeds one; pass them one by one "
+                '(queue.embed does), or as one {"parts": [...]} for one vector of all'
+            )
+        given = plain(items[0], path) if items else None
+    if given is None or given == "":
+        raise PromptInvalid(f"{path} {_EMPTY}")
+    content = Walk().content(given, path)
+    _need_substance([content], path)
+    return content if is_content(given) else {"parts": content["parts"]}
+
+
+def _refuse_whole_request(value: object, path: str) -> None:
+    if isinstance(value, dict) and ("contents" in value or "content" in value or "request" in value):
+        raise PromptInvalid(f"{path} is a whole request; give its contents and its config as arguments of their own")
+
+
+def _need_substance(contents: list[dict[str, object]], path: str) -> None:
+    if not any(map(has_substance, contents)):
+        raise PromptInvalid(f"{path} {_EMPTY}")
+
+
+def _config_tail(kind: Kind, config: object | None) -> bytes:
+    """The config as the rest of a request object: ``,"generationConfig":{...},"systemInstruction":{...}``."""
+    if config is None:
+        return b""
+    encoded = _guard(lambda given, path: _config_fields(kind, given, path), config, "config")
+    return b"," + encoded[1:-1] if len(encoded) > 2 else b""
+
+
+def _config_fields(kind: Kind, config: object, path: str) -> dict[str, object]:
+    given = mapping_of(plain(config, path), path, "a dict or a google.genai.types config")
+    fields = Walk().message(_CONFIG[kind], given, path)
+    if kind is Kind.EMBED:
+        return _checked_embed(fields, path)
+    return _checked_generate(_split(fields, path), path)
+
+
+def _split(fields: dict[str, object], path: str) -> dict[str, object]:
+    """Generation parameters under ``generationConfig``, the others beside it, as the SDK does (protocol 4.1)."""
+    generation = {name: value for name, value in fields.items() if name in GENERATION.fields}
+    nested = cast("dict[str, object]", fields.get("generationConfig") or {})
+    for name, value in nested.items():
+        if generation.setdefault(name, value) != value:
+            raise PromptInvalid(f"{path}.{name} and {path}.generationConfig.{name} differ; leave one out")
+    if {"responseSchema", "responseJsonSchema"} & generation.keys():
+        generation.setdefault("responseMimeType", "application/json")  # the provider refuses a schema without one
+    top = {name: value for name, value in fields.items() if name not in GENERATION.fields}
+    top.pop("generationConfig", None)
+    if generation:
+        top["generationConfig"] = dict(sorted(generation.items()))
+    return dict(sorted(top.items()))
+
+
+def _checked_generate(fields: dict[str, object], path: str) -> dict[str, object]:
+    generation = cast("dict[str, object]", fields.get("generationConfig") or {})
+    if {"responseSchema", "responseJsonSchema"} <= generation.keys():
+        raise PromptInvalid(f"{path}: responseSchema and responseJsonSchema are both given; leave one out")
+    if "cachedContent" in fields:
+        for name in ("systemInstruction", "tools", "toolConfig"):
+            if name in fields:
+                raise PromptInvalid(
+                    f"{path}.{name} cannot stand beside {path}.cachedContent; put it into the cached content"
+                )
+    return fields
+
+
+def _checked_embed(fields: dict[str, object], path: str) -> dict[str, object]:
+    dimension = fields.get("outputDimensionality")
+    if dimension is not None and cast("int", dimension) < 1:
+        raise PromptInvalid(f"{path}.outputDimensionality must be 1 or more")
+    return fields
+
+
+def _rest(kind: Kind, request: object, path: str) -> dict[str, object]:
+    fields = Walk().message(_REQUEST[kind], request, path)
+    if kind is Kind.EMBED:
+        content = fields.pop("content")
+        _need_substance([cast("dict[str, object]", content)], f"{path}.content")
+        return {"content": content, **_checked_embed(fields, path)}
+    contents = cast("list[dict[str, object]]", fields.pop("contents"))
+    _need_substance(contents, f"{path}.contents")
+    if not fields.get("generationConfig", True):
+        del fields["generationConfig"]
+    return {"contents": contents, **_checked_generate(fields, path)}
+
+
+_ENCODERS_MAX: Final = 64
+_FINGERPRINT_BYTES_MAX: Final = 65_536
+_plain: Final = {kind: RequestEncoder(kind) for kind in Kind}
+_by_value: Final[dict[tuple[Kind, bytes], RequestEncoder]] = {}
+_by_object: Final[dict[tuple[Kind, int], tuple[object, object, RequestEncoder]]] = {}
+
+
+def encoder_for(kind: Kind, config: object | None = None) -> RequestEncoder:
+    """The encoder for a config, remembered: by value for dicts of plain data, by identity and state for objects.
+
+    Raises:
+        PromptInvalid: the config is not valid.
+    """
+    if config is None:
+        return _plain[kind]
+    if isinstance(config, dict):
+        return _dict_encoder(kind, cast("dict[object, object]", config))
+    return _object_encoder(kind, config)
+
+
+def _dict_encoder(kind: Kind, config: dict[object, object]) -> RequestEncoder:
+    try:
+        # Equal bytes mean equal values of equal types (1, 1.0 and True differ). Version 4 refers back to what it has
+        # written, so a structure that holds itself many times over stays small.
+        fingerprint = marshal.dumps(config, 4)
+    except ValueError:
+        return RequestEncoder(kind, config)  # it holds classes or objects
+    encoder = _by_value.get((kind, fingerprint))
+    if encoder is None:
+        encoder = RequestEncoder(kind, config)
+        if len(fingerprint) <= _FINGERPRINT_BYTES_MAX:
+            if len(_by_value) >= _ENCODERS_MAX:
+                _by_value.clear()
+            _by_value[kind, fingerprint] = encoder
+    return encoder
+
+
+def _object_encoder(kind: Kind, config: object) -> RequestEncoder:
+    state: object = getattr(config, "__dict__", None)
+    known = _by_object.get((kind, id(config)))
+    if known is not None and known[0] is config and known[1] == state:
+        return known[2]
+    encoder = RequestEncoder(kind, config)
+    if state is not None:
+        try:
+            snapshot = copy.deepcopy(state)
+        except Exception:  # noqa: BLE001 - a foreign object's own code; it is then encoded each time
+            return encoder
+        if len(_by_object) >= _ENCODERS_MAX:
+            _by_object.clear()
+        _by_object[kind, id(config)] = (config, snapshot, encoder)  # holds config, so its id stays its own
+    return encoder

@@ -1,0 +1,152 @@
+"""What this process remembers of prompts on their way: a ``Ticket`` each, and a ``Segment`` for those that travel together.
+
+A bulk call makes one ticket per prompt and nothing else, no task and no asyncio future, so a ticket is a few slots. It
+is settled once. Until its prompt has a place in the store its segment is None.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Protocol
+from weakref import WeakValueDictionary
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from gemqueue.errors import GemqueueError
+    from gemqueue.outcomes import Outcome, OutcomeLine
+
+
+class Sink(Protocol):
+    """Where a bulk call learns that one of its prompts has ended."""
+
+    def landed(self, ticket: Ticket) -> None:
+        """``ticket`` has its outcome."""
+        ...
+
+    def abandon(self, error: GemqueueError) -> None:
+        """No more outcomes will come, for the reason that ``error`` gives."""
+        ...
+
+
+class Ticket:
+    """One prompt that this process has submitted or asks for.
+
+    ``twin`` chains tickets that wait for the same prompt; ``acked`` is the submitter's own waiter, so that a cancelled
+    submitter disturbs nobody else.
+    """
+
+    __slots__ = ("__weakref__", "acked", "index", "name", "outcome", "segment", "sink", "tag", "twin", "waiters")
+
+    def __init__(self, name: str | None = None, tag: object = None, sink: Sink | None = None) -> None:
+        self.name = name
+        self.tag = tag
+        self.sink = sink
+        self.segment: Segment | None = None
+        self.index = 0
+        self.outcome: Outcome | None = None
+        self.twin: Ticket | None = None
+        self.acked: asyncio.Future[None] | None = None
+        self.waiters: list[asyncio.Future[None]] | None = None
+
+    @property
+    def key(self) -> str:
+        """The prompt's key; empty until it has a place."""
+        return f"{self.segment.id}.{self.index}" if self.segment is not None else ""
+
+    @property
+    def wanted(self) -> bool:
+        """Whether somebody waits for the outcome right now."""
+        return self.sink is not None or bool(self.waiters)
+
+    def settle(self, outcome: Outcome) -> None:
+        """Give it its outcome and tell whoever waits; asking twice changes nothing."""
+        if self.outcome is not None:
+            return
+        self.outcome = outcome
+        if self.sink is not None:
+            self.sink.landed(self)
+        for waiter in self.waiters or ():
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def abandon(self, error: GemqueueError) -> None:
+        """Nobody will settle it here any more: whoever waits gets ``error``."""
+        if self.sink is not None:
+            self.sink.abandon(error)
+        for waiter in (*(self.waiters or ()), *((self.acked,) if self.acked else ())):
+            if not waiter.done():
+                waiter.set_exception(error)
+
+    async def wait(self) -> None:
+        """Return when it is settled; cancelling the wait leaves the ticket as it is."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self.waiters is None:
+            self.waiters = []
+        self.waiters.append(waiter)
+        try:
+            await waiter
+        finally:
+            self.waiters.remove(waiter)
+
+
+class Segment:
+    """What this process knows of one segment. It lives as long as a ticket of it does, or the listener waits for it.
+
+    ``tickets`` are the prompts that somebody waits for, by index; ``handles`` those that somebody merely holds. Lines
+    that came along for neither are ``kept`` for a while, within the listener's budget; ``routed`` marks what has come
+    and is not kept. ``cursor`` counts the blobs read. ``plain`` segments may be dropped early once all is ``taken``.
+    """
+
+    __slots__ = (
+        "__weakref__", "count", "cursor", "handles", "id", "kept", "kept_bytes", "live", "news_at", "own", "plain",
+        "prefix", "refusal", "routed", "taken", "tickets", "watched",
+    )  # fmt: skip
+
+    def __init__(self, id_: str, *, own: bool, count: int = 0, plain: bool = False) -> None:
+        self.id = id_
+        self.prefix = f"{id_}."
+        self.own = own
+        self.plain = plain
+        self.count = count
+        self.routed = bytearray(count)
+        self.cursor = 0
+        self.taken = 0
+        self.live = not own  # an own segment is live once it is acknowledged
+        self.watched = own  # notices of an own segment come by themselves
+        self.news_at = 0.0
+        self.refusal: GemqueueError | None = None
+        self.tickets: dict[int, Ticket] = {}
+        self.handles: WeakValueDictionary[int, Ticket] = WeakValueDictionary()
+        self.kept: dict[int, OutcomeLine] = {}
+        self.kept_bytes = 0
+
+    def size_to(self, count: int) -> None:
+        """Learn how many prompts there are."""
+        self.count = count
+        self.routed.extend(bytes(count - len(self.routed)))
+
+    def place(self, ticket: Ticket, index: int) -> None:
+        """This is where the ticket's prompt lies."""
+        ticket.segment = self
+        ticket.index = index
+        if ticket.sink is None:
+            self.handles.setdefault(index, ticket)
+
+    def wait_for(self, ticket: Ticket) -> None:
+        """Somebody waits for this ticket of the segment."""
+        first = self.tickets.get(ticket.index)
+        if first is None:
+            self.tickets[ticket.index] = ticket
+        elif not any(ticket is each for each in chain(first)):
+            ticket.twin = first.twin
+            first.twin = ticket
+
+
+def chain(first: Ticket) -> Iterator[Ticket]:
+    """The ticket and its twins."""
+    ticket: Ticket | None = first
+    while ticket is not None:
+        following = ticket.twin
+        yield ticket
+        ticket = following

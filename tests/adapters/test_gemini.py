@@ -1,0 +1,372 @@
+"""The Gemini adapter's calls over a real socket: paths, retries that must not happen, and what each reply leads to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+
+from gemqueue.errors import Ambiguous, ProviderError, Rejected, Transient
+from gemqueue.provider import JobStatus
+from gemqueue.states import JobState, Kind
+from tests.adapters.wire import HANG_UP, KEY, Seen, error, operation, provider, reply, until, wire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gemqueue.provider import Provider
+    from gemqueue_adapters.gemini import GeminiProvider
+
+JOB = "batches/b1"
+FILE = "files/in1"
+MINE = "tok"
+RESULT = "files/batch-b1"
+
+
+def always(answer: bytes) -> Callable[[Seen], bytes]:
+    """The probe succeeds, everything else gets this."""
+    return lambda seen: reply({}) if seen.target.endswith("?pageSize=1") else answer
+
+
+async def create(made: Provider, model: str = "gemini-3.5-flash", kind: Kind = Kind.GENERATE) -> str:
+    return await made.create(model=model, kind=kind, file=FILE, token=MINE)
+
+
+async def rows(made: GeminiProvider, **fields: Any) -> list[bytes]:
+    status = (await made.poll(JOB)) if not fields else status_with(**fields)
+    return [line async for lines in made.results(status) for line in lines]
+
+
+def status_with(**fields: Any) -> JobStatus:
+    return JobStatus(job=JOB, state=JobState.SUCCEEDED, **fields)
+
+
+@pytest.mark.parametrize(
+    ("model", "kind", "path"),
+    [
+        ("gemini-3.5-flash", Kind.GENERATE, "/v1beta/models/gemini-3.5-flash:batchGenerateContent"),
+        ("models/gemini-3.5-flash", Kind.GENERATE, "/v1beta/models/gemini-3.5-flash:batchGenerateContent"),
+        ("tunedModels/mine-1", Kind.GENERATE, "/v1beta/tunedModels/mine-1:batchGenerateContent"),
+        ("gemini-embedding-001", Kind.EMBED, "/v1beta/models/gemini-embedding-001:asyncBatchEmbedContent"),
+    ],
+)
+async def test_what_a_create_sends(model: str, kind: Kind, path: str) -> None:
+    """The path names model and kind, the body the token and the file, and the key is in the header only."""
+    async with wire(always(reply(operation(JOB)))) as served, provider(served) as made:
+        assert await create(made, model, kind) == JOB
+    sent = served.seen[-1]
+    assert (sent.method, sent.target) == ("POST", path)
+    assert msgspec.json.decode(sent.body) == {"batch": {"displayName": MINE, "inputConfig": {"fileName": FILE}}}
+    assert sent.headers["x-goog-api-key"] == KEY
+
+
+@pytest.mark.parametrize(
+    "model", ["", "../x", "a/b", "models/", "Gemini", "x?y", "x:batchGenerateContent", "models/a/../b"]
+)
+async def test_a_model_that_is_none_is_not_sent(model: str) -> None:
+    """A model's name cannot change the path."""
+    async with wire(always(reply(operation(JOB)))) as served, provider(served) as made:
+        with pytest.raises(Rejected):
+            await create(made, model)
+    assert served.seen == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (HANG_UP, Ambiguous),
+        (reply(b"<html>"), Ambiguous),
+        (reply({"name": "operations/7"}), Ambiguous),
+        (reply({}), Ambiguous),
+        (b"HTTP/1.1 200 X\r\ncontent-length: 999\r\nconnection: close\r\n\r\n{", Ambiguous),
+        (error(503, "UNAVAILABLE"), Ambiguous),
+        (error(409, "ABORTED"), Ambiguous),
+        (error(429, "RESOURCE_EXHAUSTED"), Transient),
+        (error(400, "FAILED_PRECONDITION", "The File files/in1 is not in an ACTIVE state."), Transient),
+        (error(404, "NOT_FOUND"), Rejected),
+        (error(400, "INVALID_ARGUMENT", "Error on line 3: invalid JSON"), Rejected),
+    ],
+)
+async def test_a_create_is_sent_once(answer: bytes, kind: type[ProviderError]) -> None:
+    """Whatever comes back, one create is one request; only a definite refusal is no doubt."""
+    async with wire(always(answer)) as served, provider(served) as made:
+        with pytest.raises(kind) as caught:
+            await create(made)
+    assert type(caught.value) is kind
+    assert caught.value.call == "create"
+    assert served.count("POST", ":batchGenerateContent") == 1
+
+
+async def test_a_create_on_a_connection_just_closed_is_sent_once() -> None:
+    """A kept connection that dies under the create is doubt, not a second try."""
+    async with wire(always(reply(operation(JOB)))) as served, provider(served) as made:
+        await create(made)
+        served.handler = lambda _: HANG_UP
+        with pytest.raises(Ambiguous):
+            await create(made)
+    assert served.count("POST", ":batchGenerateContent") == 2
+
+
+async def test_a_create_that_was_never_sent_may_be_repeated() -> None:
+    """A refused connection is Transient even for a create."""
+    async with wire(always(reply(operation(JOB)))) as served, provider(served) as made:
+        await create(made)
+        await served.close()
+        with pytest.raises(Transient):
+            await create(made)
+
+
+async def test_a_create_does_not_outlive_its_timeout() -> None:
+    """A server that trickles keeps no create in flight beyond create_timeout_s."""
+    trickle = b"HTTP/1.1 200 X\r\ncontent-length: 999\r\n\r\n{"
+    async with wire(always(trickle)) as served, provider(served, create_timeout_s=0.2) as made:
+        with pytest.raises(Ambiguous):
+            await create(made)
+
+
+async def test_a_line_that_a_create_refuses_is_named() -> None:
+    """The line number of a 400 comes through."""
+    async with wire(always(error(400, "INVALID_ARGUMENT", "Error on line 3: no"))) as served, provider(served) as made:
+        with pytest.raises(Rejected) as caught:
+            await create(made)
+    assert caught.value.line == 3
+
+
+def listing(total: int, wanted: dict[int, str]) -> Callable[[Seen], bytes]:
+    """A list of ``total`` jobs, newest first; ``wanted`` gives some of them, by number, a display name."""
+
+    def entry(number: int) -> dict[str, object]:
+        created = f"2026-07-25T00:00:00.{(total - number) % 1000:03d}Z"
+        return operation(f"batches/b{number}", displayName=wanted.get(number, "other"), createTime=created)
+
+    def handle(seen: Seen) -> bytes:
+        if "?" not in seen.target:
+            return reply(entry(int(seen.target.rpartition("/b")[2])))
+        start = int(seen.target.partition("pageToken=")[2] or 0)
+        page: dict[str, object] = {"operations": [entry(number) for number in range(start, min(start + 100, total))]}
+        if start + 100 < total:
+            page["nextPageToken"] = str(start + 100)
+        return reply(page)
+
+    return handle
+
+
+@pytest.mark.parametrize("number", [0, 99, 100, 855])
+async def test_find_looks_deep(number: int) -> None:
+    """A job is found by its token wherever it is in the list, and is looked at by name."""
+    async with wire(listing(900, {number: MINE})) as served, provider(served) as made:
+        found = await made.find(token=MINE, since_ms=0)
+    assert found is not None
+    assert found.job == f"batches/b{number}"
+    assert served.seen[-1].target == f"/v1beta/batches/b{number}"
+    assert all("pageSize=100" in seen.target for seen in served.seen[:-1])
+
+
+async def test_find_takes_the_newest() -> None:
+    """Of two jobs with the token the newer one is found."""
+    async with wire(listing(50, {7: MINE, 20: MINE})) as served, provider(served) as made:
+        found = await made.find(token=MINE, since_ms=0)
+    assert found is not None
+    assert found.job == "batches/b7"
+
+
+async def test_find_stops_when_a_whole_page_is_too_old() -> None:
+    """Pages older than since_ms are not read, whatever the token."""
+    since_ms = 1_784_937_600_000 + 850
+    async with wire(listing(900, {})) as served, provider(served) as made:
+        assert await made.find(token=MINE, since_ms=since_ms) is None
+    assert served.count("GET", "pageSize") == 2
+
+
+@pytest.mark.parametrize("page", [{}, {"operations": []}, {"operations": [], "nextPageToken": "x"}])
+async def test_find_stops_at_an_empty_page(page: object) -> None:
+    """An empty page is the end, even with a token."""
+    async with wire(lambda _: reply(page)) as served, provider(served) as made:
+        assert await made.find(token=MINE, since_ms=0) is None
+    assert len(served.seen) == 1
+
+
+async def test_find_does_not_stop_at_entries_without_a_time() -> None:
+    """A missing createTime counts as not older."""
+
+    def handle(seen: Seen) -> bytes:
+        more = {} if "pageToken" in seen.target else {"nextPageToken": "a b&c"}
+        return reply({"operations": [operation()], **more})
+
+    async with wire(handle) as served, provider(served) as made:
+        assert await made.find(token=MINE, since_ms=2_000_000_000_000) is None
+    assert served.seen[-1].target == "/v1beta/batches?pageSize=100&pageToken=a%20b%26c"
+
+
+async def test_find_ignores_a_listed_job_that_is_gone() -> None:
+    """The list may be stale: what get does not know was not found."""
+    page = reply({"operations": [operation(displayName=MINE)]})
+    async with (
+        wire(lambda seen: page if "?" in seen.target else error(404, "NOT_FOUND")) as served,
+        provider(served) as made,
+    ):
+        assert await made.find(token=MINE, since_ms=0) is None
+
+
+@pytest.mark.parametrize("answer", [reply(b"<html>"), reply(b'{"operations": [{}]}'), error(503), HANG_UP])
+async def test_find_never_takes_a_broken_list_for_an_empty_one(answer: bytes) -> None:
+    """A page that cannot be read is Transient: not found would buy the batch again."""
+    async with wire(lambda _: answer) as served, provider(served) as made:
+        with pytest.raises(Transient):
+            await made.find(token=MINE, since_ms=0)
+
+
+async def test_find_gives_up_on_an_endless_list() -> None:
+    """A list that never ends is Transient after a bounded number of pages, not a false not-found."""
+    page = reply({"operations": [operation()], "nextPageToken": "again"})
+    async with wire(lambda _: page) as served, provider(served) as made:
+        with pytest.raises(Transient):
+            await made.find(token=MINE, since_ms=0)
+    assert len(served.seen) == 1000
+
+
+async def test_poll_says_when_a_job_is_unknown() -> None:
+    """404 is missing; a reply that is no job is Transient."""
+    async with wire(lambda _: error(404, "NOT_FOUND")) as served, provider(served) as made:
+        with pytest.raises(Rejected) as caught:
+            await made.poll(JOB)
+        assert caught.value.missing
+        served.handler = lambda _: reply(b"[]")
+        with pytest.raises(Transient):
+            await made.poll(JOB)
+
+
+@pytest.mark.parametrize("job", ["", "b1", "batches/", "batches/../files/x", "batches/a/b", "batches/a?x", "files/a"])
+async def test_names_of_something_else_are_not_sent(job: str) -> None:
+    """A job's name cannot become another path."""
+    async with wire(lambda _: reply()) as served, provider(served) as made:
+        for call in (made.poll, made.cancel, made.delete_job, made.delete_file):
+            with pytest.raises(Rejected):
+                await call(job.replace("files/a", "nothing"))
+    assert served.seen == []
+
+
+async def test_results_stream_whatever_the_cuts() -> None:
+    """Lines come out whole from a chunked download, the last one without a line end, too."""
+    body = (
+        b"\r\n".join(b"%x\r\n" % len(part) + part for part in (b'{"a":', b'1}\n\n{"b":2}\r\n{"c"', b":3}", b""))
+        + b"\r\n"
+    )
+    answer = b"HTTP/1.1 200 X\r\ntransfer-encoding: chunked\r\n\r\n" + body
+    async with wire(lambda _: answer) as served, provider(served) as made:
+        assert await rows(made, output_file=RESULT) == [b'{"a":1}', b'{"b":2}', b'{"c":3}']
+    assert served.seen[-1].target == f"/v1beta/{RESULT}:download?alt=media"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 X\r\ncontent-length: 99\r\nconnection: close\r\n\r\n{}\n",
+        b"HTTP/1.1 200 X\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n3\r\n{}\n\r\n",
+        HANG_UP,
+        error(503),
+    ],
+)
+async def test_a_truncated_download_is_transient(answer: bytes) -> None:
+    """A body shorter than announced, or without its end, is not taken for the whole."""
+    async with wire(lambda _: answer) as served, provider(served) as made:
+        with pytest.raises(Transient):
+            await rows(made, output_file=RESULT)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        error(404, "NOT_FOUND"),
+        error(403, "PERMISSION_DENIED", "You do not have permission to access the File x or it may not exist."),
+    ],
+)
+async def test_results_that_are_gone(answer: bytes) -> None:
+    """Both ways of saying so are missing."""
+    async with wire(lambda _: answer) as served, provider(served) as made:
+        with pytest.raises(Rejected) as caught:
+            await rows(made, output_file=RESULT)
+    assert caught.value.missing
+
+
+async def test_inline_results() -> None:
+    """Rows inside the operation come as lines; a success without output has none."""
+    items = [{"response": {"n": n}, "metadata": {"key": f"k{n}"}} for n in range(600)]
+    body = operation(state="BATCH_STATE_SUCCEEDED", output={"inlinedResponses": {"inlinedResponses": items}})
+    async with wire(lambda _: reply(body)) as served, provider(served) as made:
+        lines = await rows(made)
+        assert lines == [b'{"key":"k%d","response":{"n":%d}}' % (n, n) for n in range(600)]
+        served.handler = lambda _: reply(operation(state="BATCH_STATE_SUCCEEDED"))
+        assert await rows(made) == []
+
+
+async def test_a_reader_that_stops_early_leaves_no_connection() -> None:
+    """Closing the stream of results half-way closes the download."""
+    answer = b"HTTP/1.1 200 X\r\ncontent-length: 9999\r\n\r\n{}\n"
+    async with wire(lambda _: answer) as served, provider(served) as made:
+        lists = made.results(status_with(output_file=RESULT))
+        assert await anext(lists) == [b"{}"]
+        assert served.open_connections == 1
+        await lists.aclose()
+        await until(lambda: served.open_connections == 0)
+
+
+GONE = error(403, "PERMISSION_DENIED", "You do not have permission to access the File x or it may not exist.")
+
+
+@pytest.mark.parametrize(
+    ("call", "answer"),
+    [
+        ("cancel", reply({})),
+        ("cancel", error(404, "NOT_FOUND")),
+        ("cancel", error(400, "FAILED_PRECONDITION", "The batch is already finished.")),
+        ("delete_job", error(404, "NOT_FOUND")),
+        ("delete_file", error(404, "NOT_FOUND")),
+        ("delete_file", GONE),
+    ],
+)
+async def test_what_is_gone_or_over_is_no_error(call: str, answer: bytes) -> None:
+    """Cancelling and deleting may be repeated."""
+    async with wire(lambda _: answer) as served, provider(served) as made:
+        await getattr(made, call)(FILE if call == "delete_file" else JOB)
+
+
+@pytest.mark.parametrize(
+    ("call", "answer", "kind"),
+    [
+        ("cancel", error(403, "PERMISSION_DENIED"), Rejected),
+        ("cancel", error(503), Transient),
+        ("delete_job", error(400, "FAILED_PRECONDITION", "still running"), Rejected),
+        ("delete_file", error(403, "PERMISSION_DENIED", "The key lacks access."), Rejected),
+        ("delete_file", error(400, "INVALID_ARGUMENT"), Rejected),
+        ("delete_file", reply(b"<html>not here</html>", code=404), Transient),
+        ("delete_file", HANG_UP, Transient),
+    ],
+)
+async def test_a_deletion_is_only_believed_from_the_service(
+    call: str, answer: bytes, kind: type[ProviderError]
+) -> None:
+    """Deleting the input file is the fence: a wrong key or a proxy's 404 page does not count as gone."""
+    async with wire(lambda _: answer) as served, provider(served) as made:
+        with pytest.raises(kind):
+            await getattr(made, call)(FILE if call == "delete_file" else JOB)
+
+
+async def test_a_result_file_that_cannot_be_deleted_expires_by_itself() -> None:
+    """The service's 400 about a result file's long name is no error, a bad key is."""
+    async with wire(lambda _: error(400, "INVALID_ARGUMENT", "id too long")) as served, provider(served) as made:
+        await made.delete_file(RESULT)
+        served.handler = lambda _: error(400, "INVALID_ARGUMENT", details=[{"reason": "API_KEY_INVALID"}])
+        with pytest.raises(Rejected):
+            await made.delete_file(RESULT)
+
+
+async def test_version_and_prefix_of_the_base_url() -> None:
+    """v1 and a gateway's path prefix are kept in every path."""
+    async with (
+        wire(lambda _: reply(operation())) as served,
+        provider(served, base_url=served.base_url + "/gw/", api_version="v1") as made,
+    ):
+        await made.poll(JOB)
+    assert served.seen[-1].target == "/gw/v1/batches/b1"

@@ -1,0 +1,155 @@
+"""The error table: every status and exception, for the call that may buy and for those that may not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+
+from gemqueue.errors import Ambiguous, ProviderError, Rejected, Transient
+from gemqueue_adapters.problems import failure, read_problem, refusal
+
+NOW_S = 1_784_937_600.0  # Sat, 25 Jul 2026 00:00:00 GMT
+MISSING_FILE = "You do not have permission to access the File abc or it may not exist."
+NOT_ACTIVE = "The File abc is not in an ACTIVE state and usage is not allowed."
+BAD_KEY = [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID"}]
+
+STATUSES: list[tuple[int, str, str, list[Any], str, str]] = [
+    # code, status, message, details, kind, kind for a create
+    (400, "INVALID_ARGUMENT", "API key not valid.", BAD_KEY, "auth", "auth"),
+    (400, "INVALID_ARGUMENT", "bad", [], "never", "never"),
+    (400, "FAILED_PRECONDITION", NOT_ACTIVE, [], "later", "later"),
+    (400, "FAILED_PRECONDITION", "Billing is not active.", [], "never", "auth"),
+    (401, "UNAUTHENTICATED", "", [], "auth", "auth"),
+    (403, "PERMISSION_DENIED", "no", [], "auth", "auth"),
+    (403, "PERMISSION_DENIED", MISSING_FILE, [], "missing", "missing"),
+    (404, "NOT_FOUND", "Requested entity was not found.", [], "missing", "missing"),
+    (408, "", "", [], "later", "in doubt"),
+    (409, "ABORTED", "", [], "later", "in doubt"),
+    (409, "ALREADY_EXISTS", "", [], "never", "in doubt"),
+    (413, "", "", [], "never", "never"),
+    (429, "RESOURCE_EXHAUSTED", "", [], "quota", "quota"),
+    (499, "CANCELLED", "", [], "later", "in doubt"),
+    (500, "INTERNAL", "", [], "later", "in doubt"),
+    (503, "UNAVAILABLE", "", [], "later", "in doubt"),
+    (504, "DEADLINE_EXCEEDED", "", [], "later", "in doubt"),
+]
+
+
+def kind_of(error: ProviderError) -> str:
+    match error:
+        case Ambiguous():
+            return "in doubt"
+        case Transient():
+            return "quota" if error.quota else "later"
+        case Rejected():
+            return "missing" if error.missing else "auth" if error.auth else "never"
+        case _:
+            raise AssertionError(error)
+
+
+def envelope(code: int, status: str = "", message: str = "", details: object = ()) -> bytes:
+    return msgspec.json.encode({"error": {"code": code, "status": status, "message": message, "details": details}})
+
+
+def raised(code: int, body: bytes, *, risky: bool = False, headers: dict[str, str] | None = None) -> Any:
+    problem = read_problem(code, headers or {}, body, now_s=NOW_S)
+    return refusal(problem, call="create" if risky else "poll", risky=risky)
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.parametrize("row", STATUSES)
+def test_statuses(row: tuple[int, str, str, list[Any], str, str], wrapped: bool) -> None:
+    """Each status means what the table says, also when the envelope comes inside an array."""
+    code, status, message, details, safe, risky = row
+    body = envelope(code, status, message, details)
+    body = b"[" + body + b"]\n" if wrapped else body
+    assert (kind_of(raised(code, body)), kind_of(raised(code, body, risky=True))) == (safe, risky)
+    assert raised(code, body).code == code
+
+
+@pytest.mark.parametrize(
+    ("error", "risky"),
+    [
+        (httpx.ConnectError("refused"), "later"),
+        (httpx.ConnectTimeout(""), "later"),
+        (httpx.PoolTimeout(""), "later"),
+        (httpx.ProxyError("407"), "later"),
+        (httpx.ReadTimeout(""), "in doubt"),
+        (httpx.WriteTimeout(""), "in doubt"),
+        (httpx.ReadError(""), "in doubt"),
+        (httpx.WriteError(""), "in doubt"),
+        (httpx.CloseError(""), "in doubt"),
+        (httpx.RemoteProtocolError(""), "in doubt"),
+        (httpx.DecodingError(""), "in doubt"),
+        (TimeoutError(), "in doubt"),
+        (ConnectionResetError(), "in doubt"),
+    ],
+)
+def test_exceptions(error: Exception, risky: str) -> None:
+    """What failed before sending may be sent again; afterwards a create is in doubt and all else merely later."""
+    assert kind_of(failure(error, call="poll", risky=False)) == "later"
+    assert kind_of(failure(error, call="create", risky=True)) == risky
+
+
+@pytest.mark.parametrize(
+    ("message", "field", "line"),
+    [
+        ("Error on line 7: invalid JSON, near column 436: no such field: 'cachedContent'", "", 7),
+        ("Invalid JSON payload received.", "batch.input_config.requests.requests[4].request", 5),
+        ("Invalid value at 'batch.input_config.requests.requests[0].request'", "", 1),
+        ("Error on line 0: what?", "", None),
+        ("Bad model.", "batch.model", None),
+    ],
+)
+def test_the_refused_line(message: str, field: str, line: int | None) -> None:
+    """A create that is refused for one row says which, counting lines from 1; other calls never do."""
+    body = envelope(400, "INVALID_ARGUMENT", message, [{"fieldViolations": [{"field": field}]}])
+    assert raised(400, body, risky=True).line == line
+    assert raised(400, body).line is None
+
+
+@pytest.mark.parametrize(
+    ("header", "details", "wish_s"),
+    [
+        ("17", [], 17.0),
+        ("Sat, 25 Jul 2026 00:00:30 GMT", [], 30.0),
+        ("Sat, 25 Jul 2020 00:00:00 GMT", [], 0.0),
+        ("", [{"retryDelay": "17s"}], 17.0),
+        ("", [{"retryDelay": "0.250s"}], 0.25),
+        ("5", [{"retryDelay": "17s"}], 5.0),
+        ("99999999", [], 86_400.0),
+        ("nan", [], None),
+        ("soon", [{"retryDelay": "later"}], None),
+        ("", [], None),
+    ],
+)
+def test_the_providers_own_wish(header: str, details: list[object], wish_s: float | None) -> None:
+    """Retry-After in seconds or as a date comes first, then RetryInfo; nonsense is no wish."""
+    body = envelope(429, "RESOURCE_EXHAUSTED", "", details)
+    assert raised(429, body, headers={"retry-after": header}).retry_after_s == wish_s
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"<html>no</html>", b"null", b"[]", b"[[", b'{"error": "x"}', b"\xff\xfe", b"[" * 9]
+)
+def test_a_body_that_is_no_envelope_leaves_the_code(body: bytes) -> None:
+    """A proxy's page does not hide the status."""
+    assert kind_of(raised(503, body)) == "later"
+    assert kind_of(raised(400, body)) == "never"
+
+
+def test_details_that_cannot_be_read_do_not_hide_the_rest() -> None:
+    """Status and message count although the details have a shape nobody knows."""
+    error = raised(409, envelope(409, "ALREADY_EXISTS", "taken", {"surprise": 1}))
+    assert kind_of(error) == "never"
+    assert "taken" in str(error)
+
+
+def test_messages_are_printable_and_bounded() -> None:
+    """Control characters and endless texts do not reach a log or a terminal."""
+    text = str(raised(400, envelope(400, "INVALID_ARGUMENT", "\x1b[2J\n\u202e" + "x" * 9000)))
+    assert text.isprintable()
+    assert len(text) < 600

@@ -1,0 +1,1 @@
+"""The processes: pack, submit, track, resolve, and the command line."""

@@ -1,0 +1,203 @@
+"""One pass over a job's results: every row is judged by itself, by its key alone, and each prompt ends somewhere.
+
+The life of a row: it is matched with what the batch still expects. Rows of nobody, rows that come twice, and rows that are
+no rows are quarantined with their bytes. An answer, or a failure that is the prompt's own, is settled. A failure
+that is the provider's goes on into a retry segment, and after the last attempt it is settled too, with its body kept
+among the dead letters. What the stream has not brought at its end is missing, and is retried like a failure of
+the provider's. A crash anywhere is harmless: the next pass starts again, and what is settled or moved is skipped.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import structlog
+
+from gemqueue import decisions
+from gemqueue.decisions import RowFate
+from gemqueue.effects import Effect, effect
+from gemqueue.models import retry_segment_id
+from gemqueue.rows import Verdict, row_verdict
+from gemqueue.states import FailureKind
+
+from gemqueue_workers.expected import Arrival, Expected
+from gemqueue_workers.landings import LandingBuffer, answer_line, failure_line
+from gemqueue_workers.retries import RetryWriter, Why
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gemqueue.models import Batch
+    from gemqueue.provider import JobStatus
+    from gemqueue.rows import RowVerdict
+
+    from gemqueue_workers.contents import BatchContents, Source
+    from gemqueue_workers.stage import Kit, Lease
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("gemqueue.resolve")
+
+_QUARANTINE_ROWS = 100
+_BURIAL_ROWS = 2000
+
+Lines = dict[str, tuple["Source", set[int]]]
+"""By segment: the source and the numbers of its lines."""
+
+
+class Collector:
+    """Collects the results of one ended batch."""
+
+    def __init__(self, kit: Kit, lease: Lease, batch: Batch, contents: BatchContents) -> None:
+        self._kit = kit
+        self._lease = lease
+        self._batch = batch
+        self._expected = Expected(contents)
+        self._buffer = LandingBuffer(kit, lease)
+        self._retries: Lines = {}
+        self._dead: list[tuple[str, int, FailureKind, str, int]] = []
+        self._quarantined: list[tuple[str, bytes]] = []
+        self._retry_number = 0
+        self.rows = 0
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What was settled, by counter."""
+        return self._buffer.counts
+
+    async def collect(self, status: JobStatus) -> None:
+        """Stream the results to the end and account for every expected prompt."""
+        async for lines in self._kit.provider.results(status):
+            for line in lines:
+                self._row(line)
+            await self._ease()
+        await self.account_for_missing()
+        if status.rows and status.rows != self.rows:
+            log.warning("rows.miscounted", batch=self._batch.id, told=status.rows, came=self.rows)
+
+    async def account_for_missing(self) -> None:
+        """Retry what has not come, or fail it after the last attempt; then write everything out."""
+        for origin, index in self._expected.missing():
+            self._provider_failed(origin, index, "missing", "the job ended without a row for it", 0)
+            if len(self._dead) >= _BURIAL_ROWS:
+                await self._bury()
+        await self._bury()
+        await self._buffer.flush(everything=True)
+        await self._send_quarantine()
+        await self._send_retries()
+
+    async def fail_all(self, kind: FailureKind, message: str, *, bury: bool) -> None:
+        """Settle every prompt that is still expected as failed."""
+        for origin, index in self._expected.missing():
+            if bury:
+                self._dead.append((origin, index, kind, message, 0))
+            else:
+                self._buffer.add(origin, index, failure_line(f"{origin}.{index}", kind, message), "failed")
+            await self._ease()
+        await self._bury()
+        await self._buffer.flush(everything=True)
+
+    async def _ease(self) -> None:
+        if self._buffer.full:
+            await self._buffer.flush(everything=False)
+        if len(self._dead) >= _BURIAL_ROWS:
+            await self._bury()
+        if len(self._quarantined) >= _QUARANTINE_ROWS:
+            await self._send_quarantine()
+
+    def _row(self, line: bytes) -> None:
+        self.rows += 1
+        found = row_verdict(line)
+        if found.key is None:
+            self._quarantined.append((found.message or "no key", line))
+            return
+        if found.verdict is Verdict.GARBAGE:
+            # Its key may be right, but nothing else is; the prompt stays expected and is retried as missing.
+            self._quarantined.append((found.message, line))
+            return
+        arrival, origin, index = self._expected.arrive(found.key)
+        if arrival is Arrival.EXPECTED:
+            self._fate(origin, index, found)
+        elif arrival is not Arrival.SETTLED:
+            self._quarantined.append((f"{arrival} key", line))
+
+    def _fate(self, origin: str, index: int, found: RowVerdict) -> None:
+        key = f"{origin}.{index}"
+        if found.verdict is Verdict.ANSWERED:
+            self._buffer.add(origin, index, answer_line(key, found.raw), "answered")
+            return
+        fate, kind = decisions.row_fate(found.verdict, 0, self._kit.settings.attempts_max)
+        if fate is RowFate.FAIL and kind is not None:
+            source, _ = self._expected.origins[origin].place(index)
+            line = failure_line(key, kind, found.message, found.code, source.meta.attempt + 1)
+            self._buffer.add(origin, index, line, "failed")
+            return
+        self._provider_failed(origin, index, found.verdict, found.message, found.code)
+
+    def _provider_failed(self, origin: str, index: int, verdict: str, message: str, code: int) -> None:
+        source, number = self._expected.origins[origin].place(index)
+        fate, kind = decisions.row_fate(verdict, source.meta.attempt, self._kit.settings.attempts_max)
+        if fate is RowFate.BURY and kind is not None:
+            self._dead.append((origin, index, kind, message, code))
+        else:
+            self._retries.setdefault(source.meta.id, (source, set()))[1].add(number)
+
+    async def _bury(self) -> None:
+        """Settle failures that are nobody's fault here, and keep their bodies for a replay."""
+        dead, self._dead = self._dead, []
+        parts: Lines = {}
+        for origin, index, *_ in dead:
+            source, number = self._expected.origins[origin].place(index)
+            parts.setdefault(source.meta.id, (source, set()))[1].add(number)
+        ordered = [(source, sorted(numbers)) for source, numbers in parts.values()]
+        lines = await RetryWriter(self._kit, self._lease, self._batch).lines(ordered)
+        keys = [source.meta.key_of(number) for source, numbers in ordered for number in numbers]
+        bodies = dict(zip(keys, lines, strict=True))
+        for origin, index, kind, message, code in dead:
+            key = f"{origin}.{index}"
+            source, _ = self._expected.origins[origin].place(index)
+            line = failure_line(key, kind, message, code, source.meta.attempt + 1)
+            self._buffer.add(origin, index, line, "failed")
+            self._buffer.bury(origin, (key, self._batch.lane, kind, message, bodies[key].decode()))
+
+    async def _send_quarantine(self) -> None:
+        if self._quarantined:
+            rows, self._quarantined = self._quarantined, []
+            with effect(Effect.RESOLVE_QUARANTINE):
+                await self._kit.store.quarantine(self._batch.id, rows)
+            log.warning("rows.quarantined", batch=self._batch.id, rows=len(rows), first=rows[0][0])
+
+    async def _send_retries(self) -> None:
+        """Retry segments hold lines of one tenant, priority and attempt, and no more than a segment may hold."""
+        groups: dict[tuple[str, int, int], list[tuple[Source, list[int]]]] = {}
+        for source, numbers in self._retries.values():
+            meta = source.meta
+            group = groups.setdefault((meta.tenant, meta.priority, meta.attempt), [])
+            group.append((source, sorted(numbers)))
+        self._retries = {}
+        writer = RetryWriter(self._kit, self._lease, self._batch)
+        for (_, _, attempt), parts in groups.items():
+            for chunk in _chunks(parts, self._kit.settings.segment_prompts_max, self._kit.settings.segment_bytes_max):
+                id_ = retry_segment_id(self._batch.id, self._lease.claim.fence, self._retry_number)
+                self._retry_number += 1
+                delay_s = decisions.retry_delay_s(attempt, self._kit.settings, id_)
+                why = Why(attempt=attempt + 1, requeues=0, delay_ms=int(delay_s * 1000))
+                with effect(Effect.RESOLVE_REQUEUE):
+                    await writer.move(id_, chunk, why)
+
+
+def _chunks(
+    parts: Sequence[tuple[Source, list[int]]], prompts_max: int, bytes_max: int
+) -> list[list[tuple[Source, list[int]]]]:
+    """Cut parts into chunks of at most ``prompts_max`` lines and about ``bytes_max`` bytes (by each segment's mean)."""
+    chunks: list[list[tuple[Source, list[int]]]] = []
+    room = room_bytes = 0
+    for source, numbers in parts:
+        mean = max(1, source.meta.raw_bytes // max(1, source.meta.count))
+        start = 0
+        while start < len(numbers):
+            if room <= 0 or room_bytes < mean:
+                chunks.append([])
+                room, room_bytes = prompts_max, max(bytes_max, mean)
+            take = min(room, max(1, room_bytes // mean), len(numbers) - start)
+            chunks[-1].append((source, numbers[start : start + take]))
+            room, room_bytes, start = room - take, room_bytes - take * mean, start + take
+    return chunks

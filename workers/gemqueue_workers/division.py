@@ -1,0 +1,60 @@
+"""A refused batch is divided until the line that the provider refuses stands alone (design section 6.5).
+
+A named line goes at once into a batch of its own. Where none is named, the batch is halved: by segments while it has several,
+then by lines. The parts are sealed batches, so the wrong line is found in a number of creates that grows with the
+logarithm of the batch, and the others are answered.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gemqueue.effects import Effect, effect
+from gemqueue.models import new_batch_id, retry_segment_id
+
+from gemqueue_workers.retries import RetryWriter, Why
+
+if TYPE_CHECKING:
+    from gemqueue.models import Batch
+
+    from gemqueue_workers.contents import BatchContents, Source
+    from gemqueue_workers.stage import Kit, Lease
+
+_SLICE = 500
+
+
+async def divide(kit: Kit, lease: Lease, batch: Batch, contents: BatchContents, line: int | None) -> None:
+    """Divide a sealed batch, then put what is left of it back, due now."""
+    named = contents.at_line(line) if line is not None else None
+    open_sources = [source for source in contents.sources if source.lines]
+    if named is not None:
+        await _isolate(kit, lease, batch, named[0], [named[1]])
+    elif len(contents.sources) > 1:
+        await _halve(kit, lease, batch, len(contents.sources))
+    else:
+        source = open_sources[0]
+        await _isolate(kit, lease, batch, source, list(source.lines[: max(1, len(source.lines) // 2)]))
+    with effect(Effect.SUBMIT_RELEASE):
+        await kit.store.release(lease.claim, 0.0)
+
+
+async def _halve(kit: Kit, lease: Lease, batch: Batch, segments: int) -> None:
+    left = segments // 2
+    while left > 0:
+        with effect(Effect.SUBMIT_SPLIT):
+            await kit.store.split(lease.claim, new_batch_id(), min(left, _SLICE), batch.refusals + 1)
+        left -= _SLICE
+
+
+async def _isolate(kit: Kit, lease: Lease, batch: Batch, source: Source, lines: list[int]) -> None:
+    writer = RetryWriter(kit, lease, batch)
+    why = Why(
+        attempt=source.meta.attempt,
+        requeues=source.meta.requeues,
+        delay_ms=0,
+        new_batch=new_batch_id(),
+        refusals=batch.refusals + 1,
+    )
+    id_ = retry_segment_id(batch.id, lease.claim.fence, 0)
+    with effect(Effect.SUBMIT_SPLIT):
+        await writer.move(id_, [(source, lines)], why)

@@ -1,0 +1,56 @@
+"""The packer: a due lane becomes sealed batches.
+
+A lane's life: it is due when it is full, or when its oldest segment has lingered. The packer claims it, moves segments into
+a batch a slice at a time until the script says that the batch is sealed, goes on while the lane is still full, and
+lets it rest. A crash in between leaves the batch ``packing``, named in the lane; the next claim goes on with it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import structlog
+
+from gemqueue.effects import Effect, effect
+from gemqueue.models import Batch, LaneState, new_batch_id
+from gemqueue.states import Step
+
+if TYPE_CHECKING:
+    from gemqueue_workers.stage import Kit, Lease
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("gemqueue.pack")
+
+
+class Packer:
+    """Handles ``pack <lane>``."""
+
+    step = Step.PACK
+    claim_effect = Effect.PACK_CLAIM
+    release_effect = Effect.PACK_RELEASE
+
+    def __init__(self, kit: Kit) -> None:
+        self._kit = kit
+
+    async def handle(self, lease: Lease, record: Batch | LaneState) -> None:
+        """Pack one batch, and another as long as what is left fills one."""
+        assert isinstance(record, LaneState)  # noqa: S101 - a pack step's record is a lane
+        settings = self._kit.settings
+        ceiling = min(record.ceiling or settings.batch_prompts_max, settings.batch_prompts_max)
+        batch = record.batch or new_batch_id()
+        while True:
+            left = await self._pack_one(lease, batch)
+            if left < ceiling:
+                break
+            batch = new_batch_id()
+        with effect(Effect.PACK_RELEASE):
+            await self._kit.store.rest(lease.claim)
+
+    async def _pack_one(self, lease: Lease, batch: str) -> int:
+        word = "packing"
+        left = prompts = 0
+        while word == "packing":
+            with effect(Effect.PACK_PACK):
+                word, prompts, left = await self._kit.store.pack(lease.claim, batch, {})
+        if word == "sealed":
+            log.info("batch.sealed", batch=batch, lane=lease.claim.id, prompts=prompts, left=left)
+        return left

@@ -1,0 +1,123 @@
+"""The resolver: an ended job's results become outcomes, and the batch is closed.
+
+A batch's last chapter: the job is looked at once more. If it brought results, they are collected; if it came to nothing, its
+segments go back to their lane as they are, free of charge, until they have been sent back too often, and then their
+prompts fail with the reason. The batch is closed a slice at a time when each of its prompts is settled or moved.
+Then files and job are deleted at the provider, as configured; a crash before that leaves them to their 48 h.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import structlog
+
+from gemqueue import decisions
+from gemqueue.decisions import ResolvePlan
+from gemqueue.effects import Effect, effect
+from gemqueue.errors import ProviderError, Rejected
+from gemqueue.models import Batch, LaneState
+from gemqueue.states import FailureKind, Step
+
+from gemqueue_workers.collector import Collector
+from gemqueue_workers.contents import BatchContents
+
+if TYPE_CHECKING:
+    from gemqueue.provider import JobStatus
+
+    from gemqueue_workers.stage import Kit, Lease
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("gemqueue.resolve")
+
+_ROUNDS_MAX = 4
+
+
+class Resolver:
+    """Handles ``resolve <batch>``."""
+
+    step = Step.RESOLVE
+    claim_effect = Effect.RESOLVE_CLAIM
+    release_effect = Effect.RESOLVE_RELEASE
+
+    def __init__(self, kit: Kit) -> None:
+        self._kit = kit
+
+    async def handle(self, lease: Lease, record: Batch | LaneState) -> None:
+        """Settle or requeue every prompt of an ended batch, close it, and clean up at the provider."""
+        assert isinstance(record, Batch)  # noqa: S101 - a resolve step's record is a batch
+        status = await self._look(record)
+        plan = decisions.resolve_plan(record, status)
+        if plan is ResolvePlan.COLLECT and status is not None:
+            plan = await self._collect(lease, record, status)
+        elif plan is ResolvePlan.REFUSE:
+            await self._fail_all(lease, record, FailureKind.INVALID, record.error, bury=False)
+        await self._close(lease, record, give_back=plan is ResolvePlan.GIVE_BACK)
+        await self._forget(record, status)
+
+    async def _look(self, batch: Batch) -> JobStatus | None:
+        if not batch.job:
+            return None
+        try:
+            return await self._kit.provider.poll(batch.job)
+        except Rejected as error:
+            if not error.missing:
+                raise
+            log.error("job.missing", batch=batch.id, job=batch.job)
+            return None
+
+    async def _collect(self, lease: Lease, batch: Batch, status: JobStatus) -> ResolvePlan:
+        contents = await BatchContents.load(self._kit.store, batch.id)
+        collector = Collector(self._kit, lease, batch, contents)
+        try:
+            await collector.collect(status)
+        except Rejected as error:
+            if not error.missing:
+                raise
+            log.error("results.gone", batch=batch.id, job=batch.job, error=str(error))
+            return ResolvePlan.GIVE_BACK
+        log.info("results.collected", batch=batch.id, job=batch.job, rows=collector.rows, **collector.counts)
+        return ResolvePlan.COLLECT
+
+    async def _fail_all(self, lease: Lease, batch: Batch, kind: FailureKind, message: str, *, bury: bool) -> None:
+        contents = await BatchContents.load(self._kit.store, batch.id)
+        await Collector(self._kit, lease, batch, contents).fail_all(kind, message, bury=bury)
+
+    async def _close(self, lease: Lease, batch: Batch, *, give_back: bool) -> None:
+        delay_s = decisions.backoff_s(self._kit.settings.backoff_first_s, self._kit.settings.backoff_max_s, 0)
+        for _ in range(_ROUNDS_MAX):
+            word = "closing"
+            segments: list[str] = []
+            while word == "closing":
+                with effect(Effect.RESOLVE_CLOSE):
+                    word, segments = await self._kit.store.close(lease.claim, give_back=give_back, delay_s=delay_s)
+            if word == "closed":
+                log.info("batch.closed", batch=batch.id, job_state=batch.job_state)
+                return
+            await self._close_open(lease, batch, segments, give_back=give_back)
+        raise RuntimeError(f"batch {batch.id} does not close")
+
+    async def _close_open(self, lease: Lease, batch: Batch, segments: list[str], *, give_back: bool) -> None:
+        """Segments that went back too often fail; lines that a collection left open are missing."""
+        contents = await BatchContents.load(self._kit.store, batch.id, only=segments)
+        collector = Collector(self._kit, lease, batch, contents)
+        if give_back:
+            message = f"its jobs came to nothing {self._kit.settings.requeues_max + 1} times, last: {batch.job_state}"
+            detail = f"{message}: {batch.error}" if batch.error else message
+            await collector.fail_all(FailureKind.EXPIRED, detail, bury=True)
+        else:
+            await collector.account_for_missing()
+
+    async def _forget(self, batch: Batch, status: JobStatus | None) -> None:
+        settings, provider = self._kit.settings, self._kit.provider
+        files = {batch.input_file, batch.output_file, status.output_file if status else ""} - {""}
+        with effect(Effect.RESOLVE_FORGET):
+            for file in sorted(files) if settings.delete_files else ():
+                try:
+                    await provider.delete_file(file)
+                except ProviderError as error:
+                    log.info("file.not_deleted", batch=batch.id, file=file, error=str(error))
+            if settings.delete_jobs and batch.job:
+                try:
+                    await provider.delete_job(batch.job)
+                except ProviderError as error:
+                    log.info("job.not_deleted", batch=batch.id, job=batch.job, error=str(error))

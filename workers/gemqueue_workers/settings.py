@@ -1,0 +1,165 @@
+"""The composition root: settings and key become a kit, a kit becomes arq workers.
+
+``arq gemqueue_workers.settings.TrackSettings`` runs a tracker, and so for PackSettings, SubmitSettings, ResolveSettings and
+AllSettings; the classes are made when they are asked for, from the environment. Each combination of roles has
+an arq queue of its own, because an arq worker drops jobs that it does not know.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import structlog
+from arq.connections import RedisSettings
+from arq.worker import Function, func
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from gemqueue.clock import clock_from_env
+from gemqueue.config import DEFAULT_BASE_URL, Settings, account_id, api_key_from_env, load_settings
+from gemqueue.errors import ConfigError
+from gemqueue.states import Step
+from gemqueue.store import Store
+from gemqueue_adapters.gemini import GeminiProvider
+
+from gemqueue_workers.packer import Packer
+from gemqueue_workers.resolver import Resolver
+from gemqueue_workers.stage import Handler, Kit, run_step
+from gemqueue_workers.submitter import Submitter
+from gemqueue_workers.sweeper import Sweeper
+from gemqueue_workers.tracker import Tracker
+
+if TYPE_CHECKING:
+    from gemqueue.provider import Provider
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("gemqueue.workers")
+
+ROLES: tuple[Step, ...] = tuple(Step)
+_HANDLERS: dict[Step, type[Packer | Submitter | Tracker | Resolver]] = {
+    Step.PACK: Packer,
+    Step.SUBMIT: Submitter,
+    Step.TRACK: Tracker,
+    Step.RESOLVE: Resolver,
+}
+_STEP_S_MAX = 6 * 3600
+"""arq drops a job for good at its timeout; the lease, not arq, finds a step that hangs."""
+_CLASSES: dict[str, tuple[Step, ...]] = {
+    "PackSettings": (Step.PACK,),
+    "SubmitSettings": (Step.SUBMIT,),
+    "TrackSettings": (Step.TRACK,),
+    "ResolveSettings": (Step.RESOLVE,),
+    "AllSettings": ROLES,
+}
+
+
+def make_provider(settings: Settings, api_key: str) -> Provider:
+    """The provider that the settings name. Raises ConfigError where a key or an emulator's address is missing."""
+    if settings.emulate:
+        if not settings.base_url:
+            raise ConfigError(
+                "Emulation is asked for, but there is no emulator's address: start `gemqueue emulate` and set base_url / "
+                "GOOGLE_GEMINI_BASE_URL to what it prints"
+            )
+        api_key = f"emulated-{settings.account or 'local'}"
+    elif not api_key:
+        raise ConfigError("No API key: a worker needs GOOGLE_API_KEY or GEMINI_API_KEY")
+    return GeminiProvider(
+        api_key=api_key,
+        account=account_id(settings, api_key),
+        base_url=settings.base_url or DEFAULT_BASE_URL,
+        api_version=settings.api_version,
+        emulate=settings.emulate,
+        timeout_s=settings.call_timeout_s,
+        create_timeout_s=settings.create_timeout_s,
+        sleep=clock_from_env().sleep,
+    )
+
+
+def make_kit(settings: Settings) -> Kit:
+    """Store, provider and clock for the stages."""
+    clock = clock_from_env()
+    store = Store(settings.redis_url, settings, clock)
+    return Kit(store=store, provider=make_provider(settings, api_key_from_env()), settings=settings, clock=clock)
+
+
+def worker_queue(settings: Settings, roles: tuple[Step, ...]) -> str:
+    """The arq queue of a combination of roles."""
+    name = "all" if set(roles) == set(ROLES) else "+".join(sorted(roles))
+    return f"gq:{settings.queue}:{name}"
+
+
+def worker_options(settings: Settings, roles: tuple[Step, ...]) -> dict[str, Any]:
+    """What ``arq.Worker`` is made with (queues.md section 4 says why each).
+
+    Raises ConfigError where Redis's URL is missing.
+    """
+    if not settings.redis_url:
+        raise ConfigError("A worker needs redis_url / GEMQUEUE_REDIS_URL (`gemqueue work` finds the embedded server)")
+    queue_name = worker_queue(settings, roles)
+    return {
+        "functions": [_function(step) for step in roles],
+        "queue_name": queue_name,
+        "redis_settings": _arq_redis(settings.redis_url),
+        "on_startup": partial(_start, settings=settings, roles=roles, queue_name=queue_name),
+        "on_shutdown": stop,
+        "job_completion_wait": settings.drain_s,
+        "max_jobs": settings.steps_max,
+        "job_timeout": _STEP_S_MAX,
+        "keep_result": 0,
+        "max_tries": 1_000_000,
+        "poll_delay": 0.1,
+        "allow_abort_jobs": False,
+        "expires_extra_ms": 8 * 24 * 3600 * 1000,
+        "job_serializer": msgspec.msgpack.encode,
+        "job_deserializer": msgspec.msgpack.decode,
+        "log_results": False,
+    }
+
+
+def _function(step: Step) -> Function:
+    async def run(ctx: dict[str, Any], id_: str) -> None:
+        handlers: dict[Step, Handler] = ctx["handlers"]
+        if await run_step(ctx["kit"], handlers[step], id_):
+            ctx["sweeper"].wake()
+
+    return func(run, name=str(step), timeout=_STEP_S_MAX, keep_result=0, max_tries=1_000_000)
+
+
+async def _start(ctx: dict[str, Any], *, settings: Settings, roles: tuple[Step, ...], queue_name: str) -> None:
+    kit = make_kit(settings)
+    ctx["kit"] = kit
+    ctx["handlers"] = {step: _HANDLERS[step](kit) for step in roles}
+    ctx["sweeper"] = Sweeper(kit, ctx["redis"], queue_name, roles)
+    for warning in await kit.store.durability_warnings():
+        log.warning("server.durability", warning=warning)
+    ctx["sweeper"].start()
+    log.info("worker.started", roles=[str(role) for role in roles], queue=settings.queue, account=kit.provider.account)
+
+
+async def stop(ctx: dict[str, Any]) -> None:
+    """Undo what starting made; may be called again."""
+    sweeper: Sweeper | None = ctx.pop("sweeper", None)
+    if sweeper is not None:
+        await sweeper.stop()
+        await ctx["kit"].provider.aclose()
+        await ctx["kit"].store.aclose()
+        log.info("worker.stopped")
+
+
+def _arq_redis(url: str) -> RedisSettings:
+    settings = RedisSettings.from_dsn(url)
+    settings.retry = Retry(ExponentialBackoff(cap=2.0, base=0.05), 8)
+    settings.retry_on_timeout = True
+    settings.retry_on_error = [OSError, RedisConnectionError, RedisTimeoutError]
+    return settings
+
+
+def __getattr__(name: str) -> type:
+    """Make a WorkerSettings class on demand, so that importing this module needs no configuration."""
+    if name not in _CLASSES:
+        raise AttributeError(f"module {__name__} has no attribute {name}")
+    return type(name, (), worker_options(load_settings(), _CLASSES[name]))

@@ -1,0 +1,158 @@
+"""The loop around a step: claim, handle under a renewed lease, and put back whatever did not come to its end.
+
+A step's life: somebody finds it overdue and runs it here. The claim raises the record's fence, so from that moment
+nobody else's writes count. While the handler works, the lease is renewed at a third of its length; when that fails, the
+handler is stopped, because somebody else may be at it. The handler ends by a transition that moves the step on. If it
+raises, the step is put back with a reason and a delay. If the process dies, the lease runs out and the step is due again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+import structlog
+
+from gemqueue.decisions import backoff_s, held_reason, transient_delay_s
+from gemqueue.effects import Effect, effect
+from gemqueue.errors import ConfigError, ProviderError, StaleFence, StoreUnavailable, Transient, WrongState
+from gemqueue.models import Batch, LaneState
+from gemqueue.states import Step
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from gemqueue.clock import Clock
+    from gemqueue.config import Settings
+    from gemqueue.provider import Provider
+    from gemqueue.store import Store
+    from gemqueue.store_batches import Claim
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("gemqueue.workers")
+
+
+class Kit(msgspec.Struct, frozen=True, kw_only=True):
+    """What every handler works with."""
+
+    store: Store
+    provider: Provider
+    settings: Settings
+    clock: Clock
+
+
+class Lease:
+    """The claim that a handler holds; ``claim`` is always the newest."""
+
+    def __init__(self, kit: Kit, claim: Claim) -> None:
+        self.claim = claim
+        self._kit = kit
+
+    @property
+    def left_s(self) -> float:
+        """Seconds that are left of the lease, counted from before it was asked for."""
+        return self.claim.since + self._kit.settings.lease_s - self._kit.clock.monotonic()
+
+    async def renew(self) -> None:
+        """Renew now. Raises StaleFence when overtaken."""
+        self.claim = await self._kit.store.renew(self.claim)
+
+    async def keep(self) -> None:
+        """Renew at a third of the lease until cancelled or overtaken."""
+        while True:
+            await self._kit.clock.sleep(self._kit.settings.lease_s / 3)
+            try:
+                await self.renew()
+            except StoreUnavailable as error:
+                if self.left_s <= 0:
+                    raise
+                log.warning("renew.failed", step=self.claim.member, left_s=round(self.left_s, 1), error=str(error))
+
+
+class Handler(Protocol):
+    """One stage's work on one claimed step."""
+
+    step: Step
+    claim_effect: Effect
+    release_effect: Effect
+
+    async def handle(self, lease: Lease, record: Batch | LaneState) -> None:
+        """Carry the step to a transition that moves it on; raise to have it put back."""
+        ...
+
+
+@asynccontextmanager
+async def _kept(lease: Lease) -> AsyncIterator[None]:
+    owner = asyncio.current_task()
+    lost: list[BaseException] = []
+
+    def overtaken(task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None and owner is not None:
+            lost.append(error)
+            owner.cancel()
+
+    keeper = asyncio.create_task(lease.keep())
+    keeper.add_done_callback(overtaken)
+    try:
+        yield
+    except asyncio.CancelledError:
+        if lost and owner is not None and owner.uncancel() == 0:
+            raise lost[0] from None
+        raise
+    finally:
+        keeper.remove_done_callback(overtaken)
+        keeper.cancel()
+
+
+async def run_step(kit: Kit, handler: Handler, id_: str) -> bool:
+    """Claim and handle one step; False when it is not due, not there, or somebody else's.
+
+    Every error ends here: the step is put back, or its lease runs out. Raises nothing but CancelledError.
+    """
+    try:
+        with effect(handler.claim_effect):
+            taken = await kit.store.claim(handler.step, id_, kit.provider.account)
+    except StoreUnavailable as error:
+        log.warning("claim.failed", step=handler.step, id=id_, error=str(error))
+        return False
+    if taken is None:
+        return False
+    claim, record = taken
+    lease = Lease(kit, claim)
+    try:
+        async with _kept(lease):
+            await handler.handle(lease, record)
+    except (StaleFence, WrongState) as error:
+        log.warning("step.overtaken", step=claim.member, error=str(error))
+    except StoreUnavailable as error:
+        log.warning("step.store_unavailable", step=claim.member, error=str(error))
+    except (ProviderError, ConfigError) as error:
+        log.warning("step.held", step=claim.member, error=str(error))
+        await _put_back(kit, handler, lease.claim, record, error)
+    except Exception as error:  # a defect must not stop the other steps
+        log.exception("step.failed", step=claim.member)
+        await _put_back(kit, handler, lease.claim, record, error)
+    return True
+
+
+async def _put_back(kit: Kit, handler: Handler, claim: Claim, record: Batch | LaneState, error: Exception) -> None:
+    try:
+        with effect(handler.release_effect):
+            if isinstance(record, LaneState):
+                await kit.store.rest(claim)
+                return
+            delay_s, reason = _delay_and_reason(kit, record, error)
+            held = {} if record.held_reason else {"held_since": await kit.store.server_now_ms()}
+            await kit.store.release(claim, delay_s, tries=record.tries + 1, held_reason=reason, **held)
+    except (StaleFence, StoreUnavailable) as failure:
+        log.warning("release.failed", step=claim.member, error=str(failure))
+
+
+def _delay_and_reason(kit: Kit, batch: Batch, error: Exception) -> tuple[float, str]:
+    settings = kit.settings
+    if isinstance(error, Transient):
+        return transient_delay_s(batch, error, settings), held_reason(error)
+    first_s = settings.backoff_first_s if not isinstance(error, ConfigError) else settings.quota_backoff_s
+    reason = held_reason(error) if isinstance(error, ProviderError) else f"{type(error).__name__}: {error}"
+    return backoff_s(first_s, settings.backoff_max_s, batch.tries, batch.id), reason[:1000]

@@ -1,0 +1,145 @@
+"""The submitter: a sealed batch becomes exactly one provider job, even after a crash.
+
+A submission's life (design section 6, submit_simulation.py ``upload-first``): the input file is uploaded first, which buys
+nothing. ``begin`` writes the intent, token and file, and only then the create is sent, once. ``accept`` records the job. When
+the create's fate is unknown, or somebody finds a batch whose intent stands, nothing is ever sent again: the intent's
+file is deleted, so that no forgotten create can succeed any more; calls in flight and the listing's lag are waited out,
+counted from there; then the job is looked for by its token, and adopted, or the batch begins anew with a new file.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import structlog
+
+from gemqueue import decisions
+from gemqueue.decisions import Refusal, SubmitStep
+from gemqueue.effects import Effect, effect
+from gemqueue.errors import ProviderError
+from gemqueue.models import Batch, Lane, LaneState
+from gemqueue.states import BatchState, Step
+from gemqueue.store_batches import JobEnd
+
+from gemqueue_workers import division
+from gemqueue_workers.contents import BatchContents
+
+if TYPE_CHECKING:
+    from gemqueue_workers.stage import Kit, Lease
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("gemqueue.submit")
+
+
+class Submitter:
+    """Handles ``submit <batch>``."""
+
+    step = Step.SUBMIT
+    claim_effect = Effect.SUBMIT_CLAIM
+    release_effect = Effect.SUBMIT_RELEASE
+
+    def __init__(self, kit: Kit) -> None:
+        self._kit = kit
+
+    async def handle(self, lease: Lease, record: Batch | LaneState) -> None:
+        """Carry the batch to ``submitted``, or put it back with what is known."""
+        assert isinstance(record, Batch)  # noqa: S101 - a submit step's record is a batch
+        settings = self._kit.settings
+        now_ms = await self._kit.store.server_now_ms()
+        step = decisions.submit_step(record, now_ms, settings.settle_s)
+        if step is SubmitStep.FENCE:
+            await self._fence(lease, record)
+        elif step is SubmitStep.WAIT:
+            left_s = settings.settle_s - (now_ms - record.fenced_at) / 1000
+            with effect(Effect.SUBMIT_RELEASE):
+                await self._kit.store.release(lease.claim, left_s)
+        elif step is SubmitStep.LOOK:
+            if not await self._adopt(lease, record):
+                await self._submit(lease, record)
+        else:
+            await self._submit(lease, record)
+
+    async def _fence(self, lease: Lease, batch: Batch) -> None:
+        with effect(Effect.SUBMIT_DELETE):
+            await self._kit.provider.delete_file(batch.intent_file)
+        with effect(Effect.SUBMIT_FENCE):
+            await self._kit.store.fence(lease.claim, self._kit.settings.settle_s)
+        log.warning("create.fenced", batch=batch.id, token=batch.intent_token)
+
+    async def _adopt(self, lease: Lease, batch: Batch) -> bool:
+        since_ms = batch.intent_at - int(self._kit.settings.skew_s * 1000)
+        found = await self._kit.provider.find(token=batch.intent_token, since_ms=since_ms)
+        if found is not None and decisions.adoptable(found):
+            with effect(Effect.SUBMIT_ACCEPT):
+                await self._kit.store.accept(lease.claim, found.job, "adopted", 0.0)
+            log.warning("job.adopted", batch=batch.id, job=found.job, token=batch.intent_token)
+            return True
+        with effect(Effect.SUBMIT_REOPEN):
+            await self._kit.store.reopen(lease.claim)
+        log.warning("create.proven_dead", batch=batch.id, token=batch.intent_token)
+        return False
+
+    async def _submit(self, lease: Lease, batch: Batch) -> None:
+        contents = await BatchContents.load(self._kit.store, batch.id)
+        if not contents.open_prompts():
+            with effect(Effect.SUBMIT_END):
+                await self._kit.store.end(lease.claim, JobEnd(job_state=decisions.EMPTY))
+            return
+        file = await self._upload(batch, contents)
+        token = f"gq-{batch.id}-{lease.claim.fence}"
+        with effect(Effect.SUBMIT_BEGIN):
+            lease.claim = await self._kit.store.begin(lease.claim, token, file)
+        if lease.left_s <= self._kit.provider.create_timeout_s:
+            with effect(Effect.SUBMIT_REOPEN):  # certain: the create has not been sent
+                await self._kit.store.reopen(lease.claim, delay_s=0.0)
+            return
+        await self._create(lease, batch, contents, token, file)
+
+    async def _upload(self, batch: Batch, contents: BatchContents) -> str:
+        size_bytes = await contents.upload_bytes()
+        with effect(Effect.SUBMIT_UPLOAD):
+            file = await self._kit.provider.upload(contents.upload_chunks(), size_bytes=size_bytes, name=batch.id)
+        log.info("file.uploaded", batch=batch.id, file=file, size_bytes=size_bytes)
+        return file
+
+    async def _create(self, lease: Lease, batch: Batch, contents: BatchContents, token: str, file: str) -> None:
+        lane = Lane.parse(batch.lane)
+        try:
+            with effect(Effect.SUBMIT_CREATE):
+                job = await self._kit.provider.create(model=lane.model, kind=lane.kind, file=file, token=token)
+        except ProviderError as error:
+            await self._not_created(lease, batch, contents, file, error)
+            return
+        with effect(Effect.SUBMIT_ACCEPT):
+            await self._kit.store.accept(lease.claim, job, "created", self._kit.settings.poll_first_s)
+        log.info("job.created", batch=batch.id, job=job, prompts=contents.open_prompts())
+
+    async def _not_created(
+        self, lease: Lease, batch: Batch, contents: BatchContents, file: str, error: ProviderError
+    ) -> None:
+        after = decisions.after_create_error(batch, error, self._kit.settings)
+        log.warning("create.failed", batch=batch.id, verdict=str(after.refusal), call=error.call, error=str(error))
+        if after.refusal is Refusal.DOUBT:
+            current = await self._kit.store.batch(batch.id)
+            if current is not None and current.state is BatchState.SUBMITTING:
+                await self._fence(lease, current)
+            return
+        delay_s = after.delay_s if after.refusal is Refusal.LATER else None
+        with effect(Effect.SUBMIT_REOPEN):
+            await self._kit.store.reopen(lease.claim, delay_s=delay_s, held_reason=after.held_reason)
+        await self._drop_file(file)
+        if after.refusal is Refusal.LATER:
+            return
+        if after.refusal is Refusal.REFUSE:
+            end = JobEnd(job_state=decisions.REFUSED, error=str(error))
+            with effect(Effect.SUBMIT_END):
+                await self._kit.store.end(lease.claim, end)
+            return
+        await division.divide(self._kit, lease, batch, contents, getattr(error, "line", None))
+
+    async def _drop_file(self, file: str) -> None:
+        """A refused attempt's file is of no use; it would also go by itself after 48 h."""
+        try:
+            with effect(Effect.SUBMIT_DELETE):
+                await self._kit.provider.delete_file(file)
+        except ProviderError as error:
+            log.warning("file.not_deleted", file=file, error=str(error))

@@ -1,0 +1,90 @@
+"""The sweeper: what is overdue in the due index gets an arq job, and this worker's heartbeat is kept.
+
+arq carries the steps, the due index is the truth. A job's id holds the step and the due time that it is for, so that any
+number of sweepers make one job of it, and an id is never used again. Whatever arq drops or forgets is overdue
+still, and has a job again at the next sweep. After every step that did something the sweep runs at once, so a batch
+does not wait for it between its steps.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from typing import TYPE_CHECKING
+
+import structlog
+from redis.exceptions import RedisError
+
+from gemqueue.errors import StoreUnavailable
+
+if TYPE_CHECKING:
+    from arq.connections import ArqRedis
+    from gemqueue.states import Step
+
+    from gemqueue_workers.stage import Kit
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("gemqueue.workers")
+
+
+class Sweeper:
+    """Runs beside the arq worker of one process, for the process's roles."""
+
+    def __init__(self, kit: Kit, pool: ArqRedis, queue_name: str, roles: tuple[Step, ...]) -> None:
+        self._kit = kit
+        self._pool = pool
+        self._queue_name = queue_name
+        self._roles = roles
+        self._wake = asyncio.Event()
+        self._worker = secrets.token_hex(6)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Begin to sweep and to beat."""
+        self._tasks = [asyncio.create_task(self._sweep_forever()), asyncio.create_task(self._beat_forever())]
+
+    def wake(self) -> None:
+        """Sweep now."""
+        self._wake.set()
+
+    async def stop(self) -> None:
+        """Stop, and say goodbye."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        try:
+            await self._kit.store.goodbye(self._worker, self._role_names)
+        except StoreUnavailable as error:
+            log.info("goodbye.failed", error=str(error))
+
+    @property
+    def _role_names(self) -> str:
+        return "+".join(self._roles)
+
+    async def sweep(self) -> int:
+        """Give every overdue step of this worker's roles an arq job; returns how many were overdue."""
+        overdue = await self._kit.store.overdue(self._kit.provider.account, self._roles)
+        for member, due_ms in overdue:
+            step, _, id_ = member.partition(" ")
+            job_id = f"{self._queue_name}:{member}:{due_ms}"
+            await self._pool.enqueue_job(step, id_, _job_id=job_id, _queue_name=self._queue_name)
+        return len(overdue)
+
+    async def _sweep_forever(self) -> None:
+        while True:
+            self._wake.clear()
+            try:
+                await self.sweep()
+            except (StoreUnavailable, RedisError, OSError) as error:
+                log.warning("sweep.failed", error=str(error))
+            try:
+                await asyncio.wait_for(self._wake.wait(), self._kit.settings.sweep_s)
+            except TimeoutError:
+                continue
+
+    async def _beat_forever(self) -> None:
+        while True:
+            try:
+                await self._kit.store.heartbeat(self._worker, self._role_names)
+            except StoreUnavailable as error:
+                log.warning("heartbeat.failed", error=str(error))
+            await asyncio.sleep(self._kit.settings.heartbeat_s)

@@ -1,0 +1,100 @@
+"""The tracker: a provider job is looked at until it has ended.
+
+A job's life as seen from here: it is polled by name, at growing intervals; a webhook or a person only hastens the next look.
+When it is seen running, its input file goes, because the provider's storage is small. When nobody waits for any of its
+prompts any more, the provider is asked to cancel it, and it is still followed to its end, because it may bring results.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import structlog
+
+from gemqueue import decisions
+from gemqueue.decisions import TrackStep
+from gemqueue.effects import Effect, effect
+from gemqueue.errors import ProviderError, Rejected
+from gemqueue.models import Batch, LaneState
+from gemqueue.states import Step
+from gemqueue.store_batches import JobEnd
+
+from gemqueue_workers.contents import BatchContents
+
+if TYPE_CHECKING:
+    from gemqueue.provider import JobStatus
+
+    from gemqueue_workers.stage import Kit, Lease
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("gemqueue.track")
+
+
+class Tracker:
+    """Handles ``track <batch>``."""
+
+    step = Step.TRACK
+    claim_effect = Effect.TRACK_CLAIM
+    release_effect = Effect.TRACK_RELEASE
+
+    def __init__(self, kit: Kit) -> None:
+        self._kit = kit
+
+    async def handle(self, lease: Lease, record: Batch | LaneState) -> None:
+        """Look once; end the batch or put the step back for the next look."""
+        assert isinstance(record, Batch)  # noqa: S101 - a track step's record is a batch
+        settings = self._kit.settings
+        try:
+            status = await self._kit.provider.poll(record.job)
+        except Rejected as error:
+            if not error.missing:
+                raise
+            after = decisions.after_missing(record, await self._kit.store.server_now_ms(), settings)
+            log.error("job.missing", batch=record.id, job=record.job, alarm=after.alarm)
+            status = None
+        else:
+            after = decisions.after_poll(record, status, settings)
+        if after.step is TrackStep.END:
+            await self._end(lease, record, after, status)
+            return
+        fields = await self._while_running(record, status) if status is not None else {}
+        with effect(Effect.TRACK_RELEASE):
+            await self._kit.store.release(
+                lease.claim, after.delay_s, polls=record.polls + 1, tries=0, held_reason=after.alarm, **fields
+            )
+
+    async def _end(
+        self, lease: Lease, batch: Batch, after: decisions.AfterPoll, status: JobStatus | None
+    ) -> None:
+        end = JobEnd(
+            job_state=after.job_state,
+            output_file=status.output_file if status else "",
+            error=status.error_message if status else after.alarm,
+            operation=status.raw.decode(errors="replace") if status else "",
+            delay_ms=int(after.delay_s * 1000),
+        )
+        with effect(Effect.TRACK_END):
+            await self._kit.store.end(lease.claim, end)
+        log.info("job.ended", batch=batch.id, job=batch.job, state=str(after.job_state), error=end.error)
+
+    async def _while_running(self, batch: Batch, status: JobStatus) -> dict[str, str | int]:
+        fields: dict[str, str | int] = {"operation": status.raw.decode(errors="replace")}
+        if batch.input_file and self._kit.settings.delete_files and "RUNNING" in status.raw_state:
+            try:
+                with effect(Effect.TRACK_DELETE):
+                    await self._kit.provider.delete_file(batch.input_file)
+                fields["input_file"] = ""
+            except ProviderError as error:
+                log.warning("file.not_deleted", batch=batch.id, error=str(error))
+        return fields | await self._cancel_if_unwanted(batch)
+
+    async def _cancel_if_unwanted(self, batch: Batch) -> dict[str, str | int]:
+        cancels = (await self._kit.store.counts()).get("cancelled", 0)
+        if batch.cancel_at or cancels == batch.cancels_seen:
+            return {}
+        contents = await BatchContents.load(self._kit.store, batch.id)
+        if contents.open_prompts():
+            return {"cancels_seen": cancels}
+        with effect(Effect.TRACK_CANCEL):
+            await self._kit.provider.cancel(batch.job)
+        log.info("job.cancel_asked", batch=batch.id, job=batch.job)
+        return {"cancels_seen": cancels, "cancel_at": await self._kit.store.server_now_ms()}

@@ -1,0 +1,75 @@
+"""``gemqueue work``: an arq worker that is started again when Redis comes back.
+
+An arq worker ends when its server restarts, and drops nothing that matters: the truth is in the due index. This loop starts
+it anew, with growing pauses, until it is told to stop by SIGTERM or SIGINT, and then lets running steps end first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from typing import TYPE_CHECKING
+
+import structlog
+from arq.worker import Worker
+from redis.exceptions import RedisError
+
+from gemqueue.errors import StoreUnavailable
+
+from gemqueue_workers.settings import stop, worker_options
+
+if TYPE_CHECKING:
+    from gemqueue.config import Settings
+    from gemqueue.states import Step
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("gemqueue.workers")
+
+_PAUSE_FIRST_S = 0.2
+_PAUSE_MAX_S = 10.0
+
+
+async def work(settings: Settings, roles: tuple[Step, ...]) -> None:
+    """Run the roles until SIGTERM or SIGINT. Raises ConfigError when the settings cannot work at all."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    pause_s = _PAUSE_FIRST_S
+    current: list[Worker] = []
+
+    def end(signum: signal.Signals) -> None:
+        stopping.set()
+        for worker in current:
+            worker.handle_sig_wait_for_completion(signum)
+
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, end, signum)
+    while not stopping.is_set():
+        started = loop.time()
+        worker = Worker(handle_signals=False, **worker_options(settings, roles))
+        current[:] = [worker]
+        try:
+            await _run(worker)
+        except (RedisError, StoreUnavailable, OSError) as error:
+            if stopping.is_set():
+                break
+            pause_s = _PAUSE_FIRST_S if loop.time() - started > 30 else min(pause_s * 2, _PAUSE_MAX_S)
+            log.warning("worker.restarts", error=f"{type(error).__name__}: {error}", pause_s=pause_s)
+            try:
+                await asyncio.wait_for(stopping.wait(), pause_s)
+            except TimeoutError:
+                continue
+
+
+async def _run(worker: Worker) -> None:
+    try:
+        await worker.async_run()
+    except asyncio.CancelledError:
+        return  # arq's way of ending after a signal
+    finally:
+        for task in worker.tasks.values():
+            task.cancel()
+        await asyncio.gather(*worker.tasks.values(), return_exceptions=True)
+        await stop(worker.ctx)
+        try:
+            await worker.close()
+        except (RedisError, OSError) as error:
+            log.info("worker.close_failed", error=f"{type(error).__name__}: {error}")
