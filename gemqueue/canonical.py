@@ -94,7 +94,7 @@ class Walk:
         """``value`` as the fields of ``spec``. None means "not given"."""
         self._enter(path, depth)
         out: dict[str, object] = {}
-        for given, item in mapping_of(plain(value, path), path, f"a {spec.name}").items():
+        for given, item in mapping_of(plain(value, path), path, f"a dict of {spec.name} fields").items():
             name = self._name(spec, given, path)
             content = plain(item, f"{path}.{name}")
             if content is None or content == []:
@@ -286,7 +286,7 @@ def _scalar(value: object, path: str) -> object:
         return base64.b64encode(value).decode("ascii")
     if isinstance(value, dt.datetime | dt.date):
         return value.isoformat()
-    raise PromptInvalid(f"{path} is a {type(value).__name__}, which JSON cannot carry")
+    raise PromptInvalid(f"{path} is of type {type(value).__name__}, which JSON cannot carry")
 
 
 def _text(_walk: Walk, value: object, path: str, _depth: int) -> object:

@@ -136,7 +136,10 @@ def _relations(s: Settings) -> tuple[tuple[bool, str], ...]:
     return (
         (below is None, f"{below} must be above 0"),
         (s.lease_s > 2 * s.create_timeout_s - s.create_timeout_s / 2, "lease_s must be above 1.5 x create_timeout_s"),
-        (s.settle_s > s.create_timeout_s, "settle_s must be above create_timeout_s, by the lag of the provider's listing"),
+        (
+            s.settle_s > s.create_timeout_s,
+            "settle_s must be above create_timeout_s, by the lag of the provider's listing",
+        ),
         (s.drain_s > s.create_timeout_s, "drain_s must be above create_timeout_s: a create is never cut off"),
         (s.segment_prompts_max <= 1_000, "segment_prompts_max must be at most 1000: one script handles a segment"),
         (s.segment_bytes_max <= 1_040_000, "segment_bytes_max must be at most 1040000: the allocator's class"),

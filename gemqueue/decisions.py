@@ -24,6 +24,7 @@ _LOST_AFTER_MS = 50 * 3600 * 1000
 """A job that the provider has denied knowing for this long is past its 48 h life (protocol section 10)."""
 _NOT_FOUND = 5
 _CREATES_MAX = 1000
+_READS_MAX = 3
 
 
 def backoff_s(first_s: float, max_s: float, failures: int, salt: str = "") -> float:
@@ -189,6 +190,11 @@ def resolve_plan(batch: Batch, status: JobStatus | None) -> ResolvePlan:
     if batch.state is BatchState.CLOSING:
         return ResolvePlan.CLOSE if batch.job_state == JobState.SUCCEEDED else ResolvePlan.GIVE_BACK
     return ResolvePlan.COLLECT if status is not None and status.has_output else ResolvePlan.GIVE_BACK
+
+
+def believe_missing(tries: int, rows: int, told: int) -> bool:
+    """Whether rows that two readings did not bring are missing: the provider counts no more, or keeps saying so."""
+    return rows >= told or tries >= _READS_MAX
 
 
 class RowFate(StrEnum):

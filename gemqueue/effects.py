@@ -1,8 +1,8 @@
 """Named effects, so that a process can be made to die exactly before or after any one of them.
 
 An effect is anything that the world can see: a write to the store, a call to the provider. Every one is wrapped as
-``with effect(Effect.X):``. ``GEMQUEUE_CRASH_AT=submit.create:after:1`` ends the process, as ``kill -9`` would, right after
-the first ``submit.create`` has taken effect and before anybody knows of it.
+``with effect(Effect.X):``. ``GEMQUEUE_CRASH_AT=submit.create:after:1`` ends the process, as ``kill -9`` would, right
+after the first ``submit.create`` has taken effect and before anybody knows of it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from gemqueue.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
 CRASH_AT_ENV = "GEMQUEUE_CRASH_AT"
 CRASH_EXIT_CODE = 137
@@ -93,7 +93,9 @@ def _parse(text: str) -> tuple[str, str, int] | None:
     name, _, rest = text.partition(":")
     when, _, nth = rest.partition(":")
     if name not in set(Effect) or when not in {"before", "after"} or not (nth or "1").isdigit():
-        raise ConfigError(f"{CRASH_AT_ENV}={text!r}: expected <effect>:<before|after>:<nth>, effects: {', '.join(Effect)}")
+        raise ConfigError(
+            f"{CRASH_AT_ENV}={text!r}: expected <effect>:<before|after>:<nth>, effects: {', '.join(Effect)}"
+        )
     return name, when, int(nth or "1")
 
 
@@ -101,7 +103,7 @@ _crash_at = _parse(os.environ.get(CRASH_AT_ENV, ""))
 
 
 @contextmanager
-def effect(name: Effect) -> Iterator[None]:
+def effect(name: Effect) -> Generator[None]:
     """Mark the body as the effect ``name``; die here if ``GEMQUEUE_CRASH_AT`` says so."""
     if _crash_at is None or _crash_at[0] != name:
         yield

@@ -117,7 +117,8 @@ class Rejected(ProviderError):  # noqa: N818
     """The call did nothing and never will as it is.
 
     ``missing`` marks 404 and the Files API's 403: the thing named is not there, or not for this account.
-    ``auth`` marks a key or permission that is wrong. ``line`` is the 1-based input line that a create refused, if named.
+    ``auth`` marks a key or permission that is wrong. ``line`` is the 1-based input line that a create refused, if
+    named.
     """
 
     def __init__(

@@ -38,7 +38,10 @@ class Lane(msgspec.Struct, frozen=True):
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Why a prompt ended without an answer. ``code`` is a google.rpc code or 0; ``raw`` is the provider's row, if any."""
+    """Why a prompt ended without an answer.
+
+    ``code`` is a google.rpc code or 0; ``raw`` is the provider's row, if any.
+    """
 
     key: str
     kind: FailureKind

@@ -102,7 +102,9 @@ def _failed(line: OutcomeLine, name: str | None, tag: object) -> Failed:
 
 def cancelled_line(key: str) -> bytes:
     """The outcome line of a prompt that its caller gives up."""
-    return msgspec.json.encode(_FailureLine(key, _FailureBody(FailureKind.CANCELLED, "cancelled by the caller"))) + b"\n"
+    return (
+        msgspec.json.encode(_FailureLine(key, _FailureBody(FailureKind.CANCELLED, "cancelled by the caller"))) + b"\n"
+    )
 
 
 def expired(key: str, why: str, name: str | None = None, tag: object = None) -> Failed:
@@ -112,7 +114,9 @@ def expired(key: str, why: str, name: str | None = None, tag: object = None) -> 
     return Failed(Failure(key=key, kind=FailureKind.EXPIRED, message=message, name=name), name, tag, cause)
 
 
-def refused(error: GemqueueError, kind: FailureKind, name: str | None = None, tag: object = None, key: str = "") -> Failed:
+def refused(
+    error: GemqueueError, kind: FailureKind, name: str | None = None, tag: object = None, key: str = ""
+) -> Failed:
     """The outcome of a prompt that the queue did not take, or cannot give out; ``error`` says why."""
     return Failed(Failure(key=key, kind=kind, message=str(error), name=name), name, tag, error)
 

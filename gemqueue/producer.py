@@ -11,8 +11,10 @@ flight is cut anew under another id.
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from gemqueue import codec
@@ -72,6 +74,8 @@ class Producer:
         self._due: deque[Buffer] = deque()
         self._flights: set[asyncio.Task[None]] = set()
         self._names: dict[str, _Holder] = {}
+        self.closed: GemqueueError | None = None
+        """Set it, and nothing more is taken."""
         self.space = Space(self._settings.buffer_bytes_max)
 
     async def take_space(self, n_bytes: int) -> None:
@@ -90,8 +94,11 @@ class Producer:
     def put(self, route: Route, prompt: Prompt) -> None:
         """Take a prompt whose room has been taken; its ticket hears of the rest.
 
-        Raises NameConflict when another body under the same name is on its way.
+        Raises NameConflict when another body under the same name is on its way, and ``closed`` once that is set.
         """
+        if self.closed is not None:
+            self.space.give_back(len(prompt.request))
+            raise copy.copy(self.closed)
         name = prompt.ticket.name
         if name is not None and not self._is_new(name, prompt):
             self.space.give_back(len(prompt.request))
@@ -100,7 +107,10 @@ class Producer:
         if buffer is None:
             buffer = self._buffers[route] = Buffer(route)
         buffer.add(prompt)
-        if len(buffer.prompts) >= self._settings.segment_prompts_max or buffer.bytes >= self._settings.segment_bytes_max:
+        if (
+            len(buffer.prompts) >= self._settings.segment_prompts_max
+            or buffer.bytes >= self._settings.segment_bytes_max
+        ):
             self._ripen(buffer)
         elif buffer.timer is None and not buffer.due:
             self._start_timer(buffer)
@@ -129,7 +139,7 @@ class Producer:
 
     def _start_timer(self, buffer: Buffer) -> None:
         loop = asyncio.get_running_loop()
-        buffer.since = loop.time()
+        buffer.since = buffer.since or loop.time()
         buffer.timer = loop.call_later(self._settings.flush_ms / 1000, self._ripen, buffer)
 
     def _ripen(self, buffer: Buffer) -> None:
@@ -156,7 +166,12 @@ class Producer:
     def _after_cut(self, buffer: Buffer) -> None:
         if not buffer.prompts:
             del self._buffers[buffer.route]
-        elif len(buffer.prompts) >= self._settings.segment_prompts_max or buffer.bytes >= self._settings.segment_bytes_max:
+            return
+        buffer.since = asyncio.get_running_loop().time()
+        if (
+            len(buffer.prompts) >= self._settings.segment_prompts_max
+            or buffer.bytes >= self._settings.segment_bytes_max
+        ):
             self._ripen(buffer)
         else:
             self._start_timer(buffer)
@@ -220,7 +235,9 @@ class Producer:
             if reply is not None and reply.word in {"ok", "taken"}:
                 return reply.taken
             if asyncio.get_running_loop().time() >= flight.deadline:
-                await self._give_up(segment.id, problem)
+                if reply is not None and reply.word == "full":  # then, and only then, it is surely not registered
+                    await self._discard(segment.id)
+                raise problem
             await asyncio.sleep(min(_BACKOFF_MAX_S, _BACKOFF_FIRST_S * 2**attempts))
             attempts += 1
 
@@ -243,13 +260,9 @@ class Producer:
             f"{self._settings.submit_timeout_s:g} s{detail}; submit again later, run more workers, or raise the limit"
         )
 
-    async def _give_up(self, segment: str, problem: GemqueueError) -> None:
-        if isinstance(problem, QueueFull):
-            try:
-                await self._store.discard(segment)
-            except StoreError:
-                pass  # it carries a TTL
-        raise problem
+    async def _discard(self, segment: str) -> None:
+        with suppress(StoreError):  # it carries a TTL
+            await self._store.discard(segment)
 
     def _acknowledge(self, flight: _Flight) -> None:
         flight.segment.live = True

@@ -1,8 +1,8 @@
 """The port to a provider: nine calls. Policy lives in the stages, dialect in the adapters.
 
-Every call raises only ``Transient``, ``Rejected`` or ``Ambiguous`` (or ``ConfigError`` when the account or the emulator's
-mark is wrong). Only ``create`` may raise ``Ambiguous``; every other call is safe to repeat and reports what it cannot
-tell apart as ``Transient``.
+Every call raises only ``Transient``, ``Rejected`` or ``Ambiguous`` (or ``ConfigError`` when the account or the
+emulator's mark is wrong). Only ``create`` may raise ``Ambiguous``; every other call is safe to repeat and reports
+what it cannot tell apart as ``Transient``.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from gemqueue.states import JobState, Kind
-
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from gemqueue.states import JobState, Kind
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,9 +111,9 @@ class Provider(Protocol):
     def results(self, status: JobStatus) -> AsyncIterator[list[bytes]]:
         """Stream the result rows of an ended job, in lists of raw lines without line ends, in any order.
 
-        Inline output comes in the same shape as the lines of a result file: ``{"key": ..., "response" | "error": ...}``.
-        Raises ``Rejected(missing=True)`` when the results are gone and ``Transient`` when the stream broke or its length
-        does not match: the caller starts again.
+        Inline output comes in the same shape as the lines of a result file: ``{"key": ..., "response" | "error":
+        ...}``. Raises ``Rejected(missing=True)`` when the results are gone and ``Transient`` when the stream broke or
+        its length does not match: the caller starts again.
         """
         ...
 

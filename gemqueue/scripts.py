@@ -28,7 +28,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from gemqueue.errors import ConfigError, StoreUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
     from gemqueue.clock import Clock
 
@@ -38,7 +38,7 @@ _RETRY_FIRST_S = 0.05
 _LOST = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, ReadOnlyError, OSError)
 
 
-class ServerFull(StoreUnavailable):  # noqa: N818 - reads like QueueFull, which it becomes at the door
+class ServerFull(StoreUnavailable):
     """The server is at its ``maxmemory`` and refused a write."""
 
 
@@ -58,7 +58,7 @@ SCRIPTS = _load()
 
 
 @contextmanager
-def translated(url: str) -> Iterator[None]:
+def translated(url: str) -> Generator[None]:
     """Turn what redis-py raises into StoreUnavailable or ConfigError; the message never carries the URL's password."""
     try:
         yield

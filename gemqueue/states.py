@@ -1,4 +1,6 @@
-"""The states of a batch, the steps that move it, and the kinds of outcome: everything that affects transitions lives here.
+"""The states of a batch, the steps that move it, and the kinds of outcome.
+
+Everything that affects transitions lives here.
 
 A batch is sealed when its prompts are chosen, becomes one provider job, and is closed when each of its prompts is
 settled or has moved on into another segment. ``TRANSITIONS`` is the whole machine: state, verb, next state. Each verb

@@ -53,11 +53,12 @@ class StoreBase:
         warnings: list[str] = []
         if config.get("appendonly") == "no":
             warnings.append(
-                f"Redis at {safe_url(self.url)} runs without append-only file: prompts are lost if it restarts (appendonly yes)"
+                f"Redis at {safe_url(self.url)} has no append-only file: a restart loses prompts (appendonly yes)"
             )
         if memory.get("maxmemory", "0") != "0" and config.get("maxmemory-policy") != "noeviction":
             warnings.append(
-                f"Redis at {safe_url(self.url)} may evict keys: prompts are lost when it is full (maxmemory-policy noeviction)"
+                f"Redis at {safe_url(self.url)} evicts keys when it is full: prompts are lost "
+                "(maxmemory-policy noeviction)"
             )
         return warnings
 

@@ -144,7 +144,10 @@ class BatchStore(StoreBase):
         _check(await self.scripts.run("rest", claim.id, claim.fence, full), "rest")
 
     async def pack(self, claim: Claim, batch: str, weights: dict[str, float]) -> tuple[str, int, int]:
-        """Move a slice of the lane into ``batch``: packing, sealed or empty; prompts in it; prompts left in the lane."""
+        """Move a slice of the lane into ``batch``.
+
+        Returns packing, sealed or empty; the prompts in the batch; the prompts left in the lane.
+        """
         limits = full_limits(self.settings) | {"weights": weights}
         reply = _check(await self.scripts.run("pack", claim.id, claim.fence, batch, _pack(limits)), "pack")
         return reply[1].decode(), int(reply[2]), int(reply[3])
@@ -182,7 +185,10 @@ class BatchStore(StoreBase):
     async def settle(
         self, claim: Claim, landings: list[Landing], counts: dict[str, int], dead: list[tuple[str, str, str, str, str]]
     ) -> tuple[str, dict[str, bytes]]:
-        """Land outcomes, all or nothing: ok; conflict with the bitmaps that already have some; unknown with the segment."""
+        """Land outcomes, all or nothing.
+
+        Returns ok; conflict with the bitmaps that have some of the bits already; unknown with the segment.
+        """
         flat: list[Arg] = []
         for landing in landings:
             flat += [landing.segment, landing.bits, landing.rows, landing.blob]
@@ -224,7 +230,8 @@ class BatchStore(StoreBase):
 
     async def hasten(self, step: Step, id_: str, account: str) -> bool:
         """Look now; False when there is no such step."""
-        return (await self.scripts.run("hasten", f"{step} {id_}", account))[0] == b"ok"
+        reply = await self.scripts.run("hasten", f"{step} {id_}", account)
+        return bool(reply[0] == b"ok")
 
     async def manifest(self, batch: str) -> list[str]:
         """The batch's segments, in order."""
@@ -273,9 +280,7 @@ class BatchStore(StoreBase):
             await self.redis.zrem(self.key("workers"), f"{worker} {roles}")
 
 
-_BATCH_INTS = frozenset(
-    field.name for field in msgspec.structs.fields(Batch) if field.type in (int, "int")
-)
+_BATCH_INTS = frozenset(field.name for field in msgspec.structs.fields(Batch) if field.type in (int, "int"))
 
 
 def _batch(id_: str, raw: dict[bytes, bytes]) -> Batch:

@@ -34,7 +34,10 @@ class SegmentWrite(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Enqueued(msgspec.Struct, frozen=True):
-    """``word`` is ok, taken, full or resend; ``taken`` maps an index to the key and digest that its name already has."""
+    """What became of a segment: ``word`` is ok, taken, full or resend.
+
+    ``taken`` maps an index to the key and digest that its name already has.
+    """
 
     word: str
     taken: dict[int, tuple[str, str]] = {}
@@ -64,8 +67,8 @@ class ProducerStore(StoreBase):
     async def enqueue(self, segment: SegmentWrite, body: bytes) -> Enqueued:
         """Write a segment and register it, in one round trip; safe to repeat under the same id for an hour.
 
-        The body goes by SET, because a script would copy it; ``enqueue`` then makes it live once. Raises ServerFull when
-        the server itself is out of memory.
+        The body goes by SET, because a script would copy it; ``enqueue`` then makes it live once. Raises ServerFull
+        when the server itself is out of memory.
         """
         fields = msgspec.structs.asdict(segment) | {
             "memory_bytes_max": self.settings.memory_bytes_max,
@@ -79,13 +82,14 @@ class ProducerStore(StoreBase):
             pipe.set(self.key("segment", segment.id), body, nx=True, ex=RETRY_WINDOW_S)
             pipe.evalsha(sha, 1, self.scripts.prefix, now, packed)
             written, reply = await pipe.execute(raise_on_error=False)
-            if isinstance(written, Exception):
-                raise written
             if isinstance(reply, NoScriptError):
                 reply = await self.redis.eval(text, 1, self.scripts.prefix, now, packed)
             if isinstance(reply, Exception):
                 raise reply
-        return _enqueued(cast("list[Any]", reply))
+            enqueued = _enqueued(cast("list[Any]", reply))
+            if isinstance(written, Exception) and enqueued.word == "resend":
+                raise written  # an earlier attempt's payload may still have been there, and registered
+        return enqueued
 
     async def discard(self, segment: str) -> None:
         """Drop the payload of a segment that will not be registered."""
@@ -131,23 +135,23 @@ class ProducerStore(StoreBase):
         with translated(self.url):
             await self.redis.unlink(self.key("inbox", producer))
 
-    async def outcomes(self, cursors: list[tuple[str, int]]) -> list[list[bytes]]:
-        """For each (segment, blobs seen so far), the blobs that have landed since."""
+    async def outcomes(self, cursors: list[tuple[str, int]], blobs_max: int) -> list[list[bytes]]:
+        """For each (segment, blobs seen so far), the blobs that have landed since, at most ``blobs_max`` of each."""
         with translated(self.url):
             pipe: Any = self.redis.pipeline(transaction=False)
             for segment, seen in cursors:
-                pipe.lrange(self.key("outcomes", segment), seen, -1)
+                pipe.lrange(self.key("outcomes", segment), seen, seen + blobs_max - 1)
             return cast("list[list[bytes]]", await pipe.execute()) if cursors else []
 
-    async def outcome_counts(self, segments: list[str]) -> list[tuple[int, bool]]:
-        """For each segment, how many blobs have landed and whether it is still known."""
+    async def outcome_counts(self, segments: list[str]) -> list[tuple[str, int]]:
+        """For each segment, its state (live, closed, or empty when it is gone) and how many blobs had landed just after."""
         with translated(self.url):
             pipe: Any = self.redis.pipeline(transaction=False)
             for segment in segments:
+                pipe.hget(self.key("segmeta", segment), "state")  # first: what is closed has all of its blobs
                 pipe.llen(self.key("outcomes", segment))
-                pipe.exists(self.key("segmeta", segment))
-            flat: list[int] = await pipe.execute() if segments else []
-        return [(flat[i], bool(flat[i + 1])) for i in range(0, len(flat), 2)]
+            flat: list[Any] = await pipe.execute() if segments else []
+        return [((flat[i] or b"").decode(), flat[i + 1]) for i in range(0, len(flat), 2)]
 
     async def watch(self, segment: str, producer: str) -> Watched | None:
         """Register this inbox for a segment's notices, then look; None when there is no such segment."""
@@ -167,7 +171,8 @@ class ProducerStore(StoreBase):
         bits = bitmap.of([index], index + 1)
         with effect(Effect.PRODUCE_CANCEL):
             reply = await self.scripts.run("cancel", segment, index, bits, blob, int(self.settings.keep_outcome_s))
-        return (reply[1] if reply[0] == b"ok" else reply[0]).decode()
+        where: bytes = reply[1] if reply[0] == b"ok" else reply[0]
+        return where.decode()
 
     async def workers(self) -> dict[str, str]:
         """The workers whose heartbeat is fresh: id and roles."""
@@ -187,5 +192,3 @@ def _enqueued(reply: list[Any]) -> Enqueued:
         index, key, digest = row.decode().split(" ")
         taken[int(index)] = (key, digest)
     return Enqueued(word, taken)
-
-

@@ -1,4 +1,4 @@
-"""What this process remembers of prompts on their way: a ``Ticket`` each, and a ``Segment`` for those that travel together.
+"""What this process remembers of prompts on their way: a ``Ticket`` each, a ``Segment`` for those that travel together.
 
 A bulk call makes one ticket per prompt and nothing else, no task and no asyncio future, so a ticket is a few slots. It
 is settled once. Until its prompt has a place in the store its segment is None.
@@ -7,11 +7,13 @@ is settled once. Until its prompt has a place in the store its segment is None.
 from __future__ import annotations
 
 import asyncio
+import copy
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 from weakref import WeakValueDictionary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     from gemqueue.errors import GemqueueError
     from gemqueue.outcomes import Outcome, OutcomeLine
@@ -36,7 +38,9 @@ class Ticket:
     submitter disturbs nobody else.
     """
 
-    __slots__ = ("__weakref__", "acked", "index", "name", "outcome", "segment", "sink", "tag", "twin", "waiters")
+    __slots__ = (
+        "__weakref__", "acked", "index", "name", "outcome", "segment", "sink", "tag", "taken", "twin", "waiters",
+    )  # fmt: skip
 
     def __init__(self, name: str | None = None, tag: object = None, sink: Sink | None = None) -> None:
         self.name = name
@@ -44,6 +48,7 @@ class Ticket:
         self.sink = sink
         self.segment: Segment | None = None
         self.index = 0
+        self.taken = False
         self.outcome: Outcome | None = None
         self.twin: Ticket | None = None
         self.acked: asyncio.Future[None] | None = None
@@ -76,16 +81,17 @@ class Ticket:
             self.sink.abandon(error)
         for waiter in (*(self.waiters or ()), *((self.acked,) if self.acked else ())):
             if not waiter.done():
-                waiter.set_exception(error)
+                waiter.set_exception(copy.copy(error))
 
-    async def wait(self) -> None:
-        """Return when it is settled; cancelling the wait leaves the ticket as it is."""
+    @contextmanager
+    def waiter(self) -> Generator[asyncio.Future[None]]:
+        """Something to await until it is settled; cancelling that leaves the ticket as it is."""
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if self.waiters is None:
             self.waiters = []
         self.waiters.append(waiter)
         try:
-            await waiter
+            yield waiter
         finally:
             self.waiters.remove(waiter)
 

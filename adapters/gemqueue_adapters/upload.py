@@ -7,6 +7,7 @@ that is given up leaves at most a stray file, which expires by itself after 48 h
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
@@ -14,7 +15,7 @@ import msgspec
 from gemqueue.errors import Rejected, Transient
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
 
     import httpx
 
@@ -34,7 +35,7 @@ async def no_progress(_sent_bytes: int) -> None:
     """For callers that do not ask."""
 
 
-async def rechunk(chunks: AsyncIterator[bytes], *, size_bytes: int, chunk_bytes: int) -> AsyncIterator[bytes]:
+async def rechunk(chunks: AsyncIterator[bytes], *, size_bytes: int, chunk_bytes: int) -> AsyncGenerator[bytes, None]:
     """Cut ``chunks`` anew into pieces of ``chunk_bytes``, the last one shorter; an empty input gives one empty piece.
 
     The last piece comes only when ``chunks`` is over, so an input of a wrong size is never finished. Raises
@@ -93,10 +94,11 @@ class ResumableUpload:
         """Start at ``path`` and send everything; returns the body of the final reply, which describes the file."""
         url = await self._beating(self._start(path))
         body = b""
-        async for chunk in rechunk(chunks, size_bytes=self._size_bytes, chunk_bytes=CHUNK_BYTES):
-            body = await self._beating(self._send(url, chunk))
-            self._sent_bytes += len(chunk)
-            await self._progress(self._sent_bytes)
+        async with aclosing(rechunk(chunks, size_bytes=self._size_bytes, chunk_bytes=CHUNK_BYTES)) as whole:
+            async for chunk in whole:
+                body = await self._beating(self._send(url, chunk))
+                self._sent_bytes += len(chunk)
+                await self._progress(self._sent_bytes)
         return body
 
     async def _start(self, path: str) -> httpx.URL:

@@ -64,8 +64,9 @@ SUBJECTS: dict[str, Callable[[Path], AbstractContextManager[Subject]]] = {"gemin
 
 def connect(server: EmulatorProcess, **settings: Any) -> GeminiProvider:
     """The Gemini adapter, talking to the emulator."""
-    common: dict[str, Any] = {"api_key": "conformance", "account": "test", "base_url": server.url, "emulate": True}
-    return GeminiProvider(**({"poll_file_s": 0.02} | common | settings))
+    common: dict[str, Any] = {"api_key": "key", "account": "test", "base_url": server.url, "emulate": True}
+    common["poll_file_s"] = 0.02
+    return GeminiProvider(**(common | settings))
 
 
 def gemini_line(kind: Kind, key: str) -> bytes:

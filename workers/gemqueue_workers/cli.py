@@ -84,3 +84,7 @@ def emulate(**options: Any) -> None:
     run(Options(**options))
 
 
+
+
+if __name__ == "__main__":
+    main()

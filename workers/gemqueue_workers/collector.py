@@ -1,10 +1,10 @@
 """One pass over a job's results: every row is judged by itself, by its key alone, and each prompt ends somewhere.
 
-The life of a row: it is matched with what the batch still expects. Rows of nobody, rows that come twice, and rows that are
-no rows are quarantined with their bytes. An answer, or a failure that is the prompt's own, is settled. A failure
-that is the provider's goes on into a retry segment, and after the last attempt it is settled too, with its body kept
-among the dead letters. What the stream has not brought at its end is missing, and is retried like a failure of
-the provider's. A crash anywhere is harmless: the next pass starts again, and what is settled or moved is skipped.
+The life of a row: it is matched with what the batch still expects. Rows of nobody, rows that come twice, and rows
+that are no rows are quarantined with their bytes. An answer, or a failure that is the prompt's own, is settled. A
+failure that is the provider's goes on into a retry segment, and after the last attempt it is settled too, with its
+body kept among the dead letters. What the stream has not brought at its end is missing, and is retried like a failure
+of the provider's. A crash anywhere is harmless: the next pass starts again, and what is settled or moved is skipped.
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ import structlog
 from gemqueue import decisions
 from gemqueue.decisions import RowFate
 from gemqueue.effects import Effect, effect
+from gemqueue.errors import Transient
 from gemqueue.models import retry_segment_id
 from gemqueue.rows import Verdict, row_verdict
-from gemqueue.states import FailureKind
-
 from gemqueue_workers.expected import Arrival, Expected
 from gemqueue_workers.landings import LandingBuffer, answer_line, failure_line
 from gemqueue_workers.retries import RetryWriter, Why
@@ -30,13 +29,13 @@ if TYPE_CHECKING:
     from gemqueue.models import Batch
     from gemqueue.provider import JobStatus
     from gemqueue.rows import RowVerdict
-
+    from gemqueue.states import FailureKind
     from gemqueue_workers.contents import BatchContents, Source
     from gemqueue_workers.stage import Kit, Lease
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("gemqueue.resolve")
 
-_QUARANTINE_ROWS = 100
+_QUARANTINE_ROWS = 1000
 _BURIAL_ROWS = 2000
 
 Lines = dict[str, tuple["Source", set[int]]]
@@ -64,14 +63,28 @@ class Collector:
         return self._buffer.counts
 
     async def collect(self, status: JobStatus) -> None:
-        """Stream the results to the end and account for every expected prompt."""
-        async for lines in self._kit.provider.results(status):
-            for line in lines:
-                self._row(line)
-            await self._ease()
+        """Stream the results to the end and account for every expected prompt.
+
+        A download can end early and look whole (protocol section 8.4), and a row that is taken for missing is bought
+        again, so that it is missing is believed only after a second reading. Raises Transient, before anything is
+        requeued, where the provider counts more rows than came and another try may bring them.
+        """
+        await self._read(status)
+        if any(True for _ in self._expected.missing()):
+            await self._read(status, again=True)
+            if not decisions.believe_missing(self._batch.tries, self.rows, status.rows):
+                await self._buffer.flush(everything=True)
+                raise Transient(f"{self.rows} of {status.rows} rows came", call="results")
         await self.account_for_missing()
-        if status.rows and status.rows != self.rows:
-            log.warning("rows.miscounted", batch=self._batch.id, told=status.rows, came=self.rows)
+
+    async def _read(self, status: JobStatus, *, again: bool = False) -> None:
+        rows = 0
+        async for lines in self._kit.provider.results(status):
+            rows += len(lines)
+            for line in lines:
+                self._row(line, again=again)
+            await self._ease()
+        self.rows = max(self.rows, rows)
 
     async def account_for_missing(self) -> None:
         """Retry what has not come, or fail it after the last attempt; then write everything out."""
@@ -103,21 +116,20 @@ class Collector:
         if len(self._quarantined) >= _QUARANTINE_ROWS:
             await self._send_quarantine()
 
-    def _row(self, line: bytes) -> None:
-        self.rows += 1
+    def _row(self, line: bytes, *, again: bool) -> None:
         found = row_verdict(line)
-        if found.key is None:
-            self._quarantined.append((found.message or "no key", line))
-            return
-        if found.verdict is Verdict.GARBAGE:
-            # Its key may be right, but nothing else is; the prompt stays expected and is retried as missing.
-            self._quarantined.append((found.message, line))
-            return
-        arrival, origin, index = self._expected.arrive(found.key)
-        if arrival is Arrival.EXPECTED:
-            self._fate(origin, index, found)
-        elif arrival is not Arrival.SETTLED:
-            self._quarantined.append((f"{arrival} key", line))
+        reason = ""
+        if found.key is None or found.verdict is Verdict.GARBAGE:
+            # A garbled row's key may be right, but nothing else is; its prompt stays expected.
+            reason = found.message or "no key"
+        else:
+            arrival, origin, index = self._expected.arrive(found.key)
+            if arrival is Arrival.EXPECTED:
+                self._fate(origin, index, found)
+            elif arrival is not Arrival.SETTLED:
+                reason = f"{arrival} key"
+        if reason and not again:
+            self._quarantined.append((reason, line))
 
     def _fate(self, origin: str, index: int, found: RowVerdict) -> None:
         key = f"{origin}.{index}"

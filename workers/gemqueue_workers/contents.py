@@ -98,7 +98,9 @@ def _source(meta: SegmentMeta, settled: dict[str, bytes], moved: bytes) -> Sourc
         return Source(meta, range(meta.count), whole=True)
     if meta.keys:
         keys = enumerate(split_key(key) for key in meta.keys)
-        lines = [n for n, (origin, i) in keys if not bitmap.has_bit(settled[origin], i) and not bitmap.has_bit(moved, n)]
+        lines = [
+            n for n, (origin, i) in keys if not bitmap.has_bit(settled[origin], i) and not bitmap.has_bit(moved, n)
+        ]
     else:
         done = settled[meta.id]
         lines = [n for n in range(meta.count) if not bitmap.has_bit(done, n) and not bitmap.has_bit(moved, n)]

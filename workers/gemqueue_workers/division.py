@@ -1,8 +1,8 @@
 """A refused batch is divided until the line that the provider refuses stands alone (design section 6.5).
 
-A named line goes at once into a batch of its own. Where none is named, the batch is halved: by segments while it has several,
-then by lines. The parts are sealed batches, so the wrong line is found in a number of creates that grows with the
-logarithm of the batch, and the others are answered.
+A named line goes at once into a batch of its own. Where none is named, the batch is halved: by segments while it has
+several, then by lines. The parts are sealed batches, so the wrong line is found in a number of creates that grows
+with the logarithm of the batch, and the others are answered.
 """
 
 from __future__ import annotations
@@ -11,12 +11,10 @@ from typing import TYPE_CHECKING
 
 from gemqueue.effects import Effect, effect
 from gemqueue.models import new_batch_id, retry_segment_id
-
 from gemqueue_workers.retries import RetryWriter, Why
 
 if TYPE_CHECKING:
     from gemqueue.models import Batch
-
     from gemqueue_workers.contents import BatchContents, Source
     from gemqueue_workers.stage import Kit, Lease
 

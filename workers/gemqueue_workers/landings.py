@@ -1,8 +1,8 @@
 """Outcomes on their way into the store: buffered by origin, flushed fullest first, in calls of bounded size.
 
-Rows arrive shuffled. Buffering them by origin makes few and large writes of them; the buffer's bytes are bounded, and when
-the bound is reached the fullest origins go. One call settles at most 64 origins and about a megabyte, all or nothing;
-where the store says that some rows are settled already, those rows are dropped and the rest is sent again.
+Rows arrive shuffled. Buffering them by origin makes few and large writes of them; the buffer's bytes are bounded, and
+when the bound is reached the fullest origins go. One call settles at most 64 origins and about a megabyte, all or
+nothing; where the store says that some rows are settled already, those rows are dropped and the rest is sent again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from gemqueue.store_batches import Landing
 
 if TYPE_CHECKING:
     from gemqueue.states import FailureKind
-
     from gemqueue_workers.stage import Kit, Lease
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("gemqueue.resolve")
@@ -96,7 +95,9 @@ class LandingBuffer:
         while order and self._bytes > floor:
             group: list[str] = []
             size = 0
-            while order and len(group) < _ORIGINS_MAX and (not group or size + self._sizes[order[-1]] <= _CALL_BYTES_MAX):
+            while (
+                order and len(group) < _ORIGINS_MAX and (not group or size + self._sizes[order[-1]] <= _CALL_BYTES_MAX)
+            ):
                 size += self._sizes[order[-1]]
                 group.append(order.pop())
             await self._settle({origin: self._take(origin) for origin in group})

@@ -1,8 +1,9 @@
 """The packer: a due lane becomes sealed batches.
 
-A lane's life: it is due when it is full, or when its oldest segment has lingered. The packer claims it, moves segments into
-a batch a slice at a time until the script says that the batch is sealed, goes on while the lane is still full, and
-lets it rest. A crash in between leaves the batch ``packing``, named in the lane; the next claim goes on with it.
+A lane's life: it is due when it is full, or when its oldest segment has lingered. The packer claims it, moves
+segments into a batch a slice at a time until the script says that the batch is sealed, goes on while the lane is
+still full, and lets it rest. A crash in between leaves the batch ``packing``, named in the lane; the next claim goes
+on with it.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The resolver: an ended job's results become outcomes, and the batch is closed.
 
-A batch's last chapter: the job is looked at once more. If it brought results, they are collected; if it came to nothing, its
-segments go back to their lane as they are, free of charge, until they have been sent back too often, and then their
-prompts fail with the reason. The batch is closed a slice at a time when each of its prompts is settled or moved.
-Then files and job are deleted at the provider, as configured; a crash before that leaves them to their 48 h.
+A batch's last chapter: the job is looked at once more. If it brought results, they are collected; if it came to
+nothing, its segments go back to their lane as they are, free of charge, until they have been sent back too often, and
+then their prompts fail with the reason. The batch is closed a slice at a time when each of its prompts is settled or
+moved. Then files and job are deleted at the provider, as configured; a crash before that leaves them to their 48 h.
 """
 
 from __future__ import annotations
@@ -18,13 +18,11 @@ from gemqueue.effects import Effect, effect
 from gemqueue.errors import ProviderError, Rejected
 from gemqueue.models import Batch, LaneState
 from gemqueue.states import FailureKind, Step
-
 from gemqueue_workers.collector import Collector
 from gemqueue_workers.contents import BatchContents
 
 if TYPE_CHECKING:
     from gemqueue.provider import JobStatus
-
     from gemqueue_workers.stage import Kit, Lease
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("gemqueue.resolve")
@@ -62,7 +60,7 @@ class Resolver:
         except Rejected as error:
             if not error.missing:
                 raise
-            log.error("job.missing", batch=batch.id, job=batch.job)
+            log.exception("job.missing", batch=batch.id, job=batch.job)
             return None
 
     async def _collect(self, lease: Lease, batch: Batch, status: JobStatus) -> ResolvePlan:
@@ -73,7 +71,7 @@ class Resolver:
         except Rejected as error:
             if not error.missing:
                 raise
-            log.error("results.gone", batch=batch.id, job=batch.job, error=str(error))
+            log.exception("results.gone", batch=batch.id, job=batch.job, error=str(error))
             return ResolvePlan.GIVE_BACK
         log.info("results.collected", batch=batch.id, job=batch.job, rows=collector.rows, **collector.counts)
         return ResolvePlan.COLLECT

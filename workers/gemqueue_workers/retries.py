@@ -10,14 +10,12 @@ import msgspec
 from gemqueue import bitmap, codec
 from gemqueue.models import split_key
 from gemqueue.store_batches import RetrySegment
-
 from gemqueue_workers.contents import BatchContents, Source
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gemqueue.models import Batch
-
     from gemqueue_workers.stage import Kit, Lease
 
 Part = tuple[Source, "Sequence[int]"]

@@ -1,8 +1,8 @@
 """The composition root: settings and key become a kit, a kit becomes arq workers.
 
-``arq gemqueue_workers.settings.TrackSettings`` runs a tracker, and so for PackSettings, SubmitSettings, ResolveSettings and
-AllSettings; the classes are made when they are asked for, from the environment. Each combination of roles has
-an arq queue of its own, because an arq worker drops jobs that it does not know.
+``arq gemqueue_workers.settings.TrackSettings`` runs a tracker, and so for PackSettings, SubmitSettings,
+ResolveSettings and AllSettings; the classes are made when they are asked for, from the environment. Each combination
+of roles has an arq queue of its own, because an arq worker drops jobs that it does not know.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from gemqueue.errors import ConfigError
 from gemqueue.states import Step
 from gemqueue.store import Store
 from gemqueue_adapters.gemini import GeminiProvider
-
 from gemqueue_workers.packer import Packer
 from gemqueue_workers.resolver import Resolver
 from gemqueue_workers.stage import Handler, Kit, run_step
@@ -61,8 +60,8 @@ def make_provider(settings: Settings, api_key: str) -> Provider:
     if settings.emulate:
         if not settings.base_url:
             raise ConfigError(
-                "Emulation is asked for, but there is no emulator's address: start `gemqueue emulate` and set base_url / "
-                "GOOGLE_GEMINI_BASE_URL to what it prints"
+                "Emulation is asked for, but there is no emulator's address: start `gemqueue emulate` and "
+                "set base_url / GOOGLE_GEMINI_BASE_URL to what it prints"
             )
         api_key = f"emulated-{settings.account or 'local'}"
     elif not api_key:

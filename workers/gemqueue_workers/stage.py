@@ -3,7 +3,8 @@
 A step's life: somebody finds it overdue and runs it here. The claim raises the record's fence, so from that moment
 nobody else's writes count. While the handler works, the lease is renewed at a third of its length; when that fails, the
 handler is stopped, because somebody else may be at it. The handler ends by a transition that moves the step on. If it
-raises, the step is put back with a reason and a delay. If the process dies, the lease runs out and the step is due again.
+raises, the step is put back with a reason and a delay. If the process dies, the lease runs out and the step is due
+again.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ from gemqueue.decisions import backoff_s, held_reason, transient_delay_s
 from gemqueue.effects import Effect, effect
 from gemqueue.errors import ConfigError, ProviderError, StaleFence, StoreUnavailable, Transient, WrongState
 from gemqueue.models import Batch, LaneState
-from gemqueue.states import Step
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
 
     from gemqueue.clock import Clock
     from gemqueue.config import Settings
     from gemqueue.provider import Provider
+    from gemqueue.states import Step
     from gemqueue.store import Store
     from gemqueue.store_batches import Claim
 
@@ -83,7 +84,7 @@ class Handler(Protocol):
 
 
 @asynccontextmanager
-async def _kept(lease: Lease) -> AsyncIterator[None]:
+async def _kept(lease: Lease) -> AsyncGenerator[None]:
     owner = asyncio.current_task()
     lost: list[BaseException] = []
 

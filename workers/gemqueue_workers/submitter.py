@@ -1,10 +1,11 @@
 """The submitter: a sealed batch becomes exactly one provider job, even after a crash.
 
-A submission's life (design section 6, submit_simulation.py ``upload-first``): the input file is uploaded first, which buys
-nothing. ``begin`` writes the intent, token and file, and only then the create is sent, once. ``accept`` records the job. When
-the create's fate is unknown, or somebody finds a batch whose intent stands, nothing is ever sent again: the intent's
-file is deleted, so that no forgotten create can succeed any more; calls in flight and the listing's lag are waited out,
-counted from there; then the job is looked for by its token, and adopted, or the batch begins anew with a new file.
+A submission's life (design section 6, submit_simulation.py ``upload-first``): the input file is uploaded first, which
+buys nothing. ``begin`` writes the intent, token and file, and only then the create is sent, once. ``accept`` records
+the job. When the create's fate is unknown, or somebody finds a batch whose intent stands, nothing is ever sent again:
+the intent's file is deleted, so that no forgotten create can succeed any more; calls in flight and the listing's lag
+are waited out, counted from there; then the job is looked for by its token, and adopted, or the batch begins anew
+with a new file.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from gemqueue.errors import ProviderError
 from gemqueue.models import Batch, Lane, LaneState
 from gemqueue.states import BatchState, Step
 from gemqueue.store_batches import JobEnd
-
 from gemqueue_workers import division
 from gemqueue_workers.contents import BatchContents
 

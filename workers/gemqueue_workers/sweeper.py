@@ -1,7 +1,7 @@
 """The sweeper: what is overdue in the due index gets an arq job, and this worker's heartbeat is kept.
 
-arq carries the steps, the due index is the truth. A job's id holds the step and the due time that it is for, so that any
-number of sweepers make one job of it, and an id is never used again. Whatever arq drops or forgets is overdue
+arq carries the steps, the due index is the truth. A job's id holds the step and the due time that it is for, so that
+any number of sweepers make one job of it, and an id is never used again. Whatever arq drops or forgets is overdue
 still, and has a job again at the next sweep. After every step that did something the sweep runs at once, so a batch
 does not wait for it between its steps.
 """
@@ -19,8 +19,8 @@ from gemqueue.errors import StoreUnavailable
 
 if TYPE_CHECKING:
     from arq.connections import ArqRedis
-    from gemqueue.states import Step
 
+    from gemqueue.states import Step
     from gemqueue_workers.stage import Kit
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("gemqueue.workers")

@@ -1,8 +1,9 @@
 """The tracker: a provider job is looked at until it has ended.
 
-A job's life as seen from here: it is polled by name, at growing intervals; a webhook or a person only hastens the next look.
-When it is seen running, its input file goes, because the provider's storage is small. When nobody waits for any of its
-prompts any more, the provider is asked to cancel it, and it is still followed to its end, because it may bring results.
+A job's life as seen from here: it is polled by name, at growing intervals; a webhook or a person only hastens the
+next look. When it is seen running, its input file goes, because the provider's storage is small. When nobody waits
+for any of its prompts any more, the provider is asked to cancel it, and it is still followed to its end, because it
+may bring results.
 """
 
 from __future__ import annotations
@@ -18,12 +19,10 @@ from gemqueue.errors import ProviderError, Rejected
 from gemqueue.models import Batch, LaneState
 from gemqueue.states import Step
 from gemqueue.store_batches import JobEnd
-
 from gemqueue_workers.contents import BatchContents
 
 if TYPE_CHECKING:
     from gemqueue.provider import JobStatus
-
     from gemqueue_workers.stage import Kit, Lease
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("gemqueue.track")
@@ -43,14 +42,10 @@ class Tracker:
         """Look once; end the batch or put the step back for the next look."""
         assert isinstance(record, Batch)  # noqa: S101 - a track step's record is a batch
         settings = self._kit.settings
-        try:
-            status = await self._kit.provider.poll(record.job)
-        except Rejected as error:
-            if not error.missing:
-                raise
+        status = await self._look(record)
+        if status is None:
             after = decisions.after_missing(record, await self._kit.store.server_now_ms(), settings)
             log.error("job.missing", batch=record.id, job=record.job, alarm=after.alarm)
-            status = None
         else:
             after = decisions.after_poll(record, status, settings)
         if after.step is TrackStep.END:
@@ -62,9 +57,15 @@ class Tracker:
                 lease.claim, after.delay_s, polls=record.polls + 1, tries=0, held_reason=after.alarm, **fields
             )
 
-    async def _end(
-        self, lease: Lease, batch: Batch, after: decisions.AfterPoll, status: JobStatus | None
-    ) -> None:
+    async def _look(self, batch: Batch) -> JobStatus | None:
+        try:
+            return await self._kit.provider.poll(batch.job)
+        except Rejected as error:
+            if error.missing:
+                return None
+            raise
+
+    async def _end(self, lease: Lease, batch: Batch, after: decisions.AfterPoll, status: JobStatus | None) -> None:
         end = JobEnd(
             job_state=after.job_state,
             output_file=status.output_file if status else "",

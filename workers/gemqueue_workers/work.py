@@ -1,7 +1,8 @@
 """``gemqueue work``: an arq worker that is started again when Redis comes back.
 
-An arq worker ends when its server restarts, and drops nothing that matters: the truth is in the due index. This loop starts
-it anew, with growing pauses, until it is told to stop by SIGTERM or SIGINT, and then lets running steps end first.
+An arq worker ends when its server restarts, and drops nothing that matters: the truth is in the due index. This loop
+starts it anew, with growing pauses, until it is told to stop by SIGTERM or SIGINT, and then lets running steps end
+first.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from arq.worker import Worker
 from redis.exceptions import RedisError
 
 from gemqueue.errors import StoreUnavailable
-
 from gemqueue_workers.settings import stop, worker_options
 
 if TYPE_CHECKING:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from gemqueue_adapters.emulator.proto import fields, items
 from gemqueue_adapters.emulator.schemas import satisfy
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ def _digest(value: Any, model: str, seed: int) -> tuple[str, int]:
 
 
 def _config(value: dict[str, Any]) -> dict[str, Any]:
-    return value.get("generationConfig") or value.get("generation_config") or {}
+    return fields(value.get("generationConfig")) or fields(value.get("generation_config"))
 
 
 def _text(value: dict[str, Any], digest: str) -> str:
@@ -140,9 +141,9 @@ def _text(value: dict[str, Any], digest: str) -> str:
 
 
 def _excerpt(value: dict[str, Any]) -> str:
-    for content in reversed(value.get("contents") or []):
-        for part in content.get("parts") or []:
-            if text := part.get("text"):
+    for content in reversed(items(value.get("contents"))):
+        for part in items(fields(content).get("parts")):
+            if text := str(fields(part).get("text") or ""):
                 return f"answers: {' '.join(text[:EXCERPT_CHARS].split())}"
     return ""
 

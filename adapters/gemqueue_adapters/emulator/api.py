@@ -1,4 +1,4 @@
-"""The handlers of batches: create, get, list, cancel, delete, and the download of results (protocol sections 4 to 8)."""
+"""The handlers of batches, and of the download of their results (protocol sections 4 to 8)."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ class Api:
 
 async def _parts(path: Path, size: int) -> AsyncIterator[bytes]:
     """The first `size` bytes of a file; a read of 1 MiB is too short to be worth a thread."""
-    with path.open("rb", buffering=0) as file:  # noqa: ASYNC230 - see above
+    with path.open("rb", buffering=0) as file:
         while size and (part := file.read(min(size, SEND_BYTES))):
             size -= len(part)
             yield part

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
@@ -24,7 +24,7 @@ from gemqueue_adapters.emulator.uploads import Uploads
 from gemqueue_adapters.emulator.wire import MARK, STATUS_NAMES, ApiError, Json
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
     from pathlib import Path
 
     from starlette.requests import Request
@@ -51,10 +51,12 @@ def build(options: Options, data: Path) -> Starlette:
     storage_max_bytes = None if options.tier == "none" else STORAGE_MAX_BYTES
     files = Files(Store(data / "files"), Store(data / "uploads"), clock, storage_max_bytes)
     batches = Batches(options, Store(data / "batches"), clock, faults)
-    control = Control(options, clock, faults, files, batches, ledger, door)
+    control = Control(
+        options=options, clock=clock, faults=faults, files=files, batches=batches, ledger=ledger, door=door
+    )
 
     @asynccontextmanager
-    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+    async def lifespan(_app: Starlette) -> AsyncGenerator[None]:
         files.load()
         batches.load()
         yield

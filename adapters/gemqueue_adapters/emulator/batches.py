@@ -1,4 +1,4 @@
-"""The batches of all projects: created, run in the background, looked at, cancelled, deleted (protocol sections 4 to 7).
+"""The batches of all projects: created, run in the background, looked at, ended (protocol sections 4 to 7).
 
 A job's life: `create` checks the whole input, hard-links it (so that deleting the input file does not hurt a job that
 was accepted) and writes the record; then the job runs at once, in one background thread, in the order of creation.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from gemqueue_adapters.emulator.proto import Number, either, message, snake
+from gemqueue_adapters.emulator.proto import Number, either, message, repeated, snake
 from gemqueue_adapters.emulator.rows import UNKNOWN_FIELD, Kind, RowError, check_request
 from gemqueue_adapters.emulator.wire import ApiError
 
@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 
 BODY_MAX_BYTES = 20 << 20
 
-_Row = message("InlinedRequest", request=msgspec.Raw, metadata=msgspec.Raw)
+
+class _Row(msgspec.Struct, forbid_unknown_fields=True):
+    request: msgspec.Raw = msgspec.Raw()
+    metadata: msgspec.Raw = msgspec.Raw()
+
+
 _Body = message(
     "Body",
     batch=message(
@@ -24,7 +29,7 @@ _Body = message(
         name=str,
         model=str,
         display_name=str,
-        input_config=message("InputConfig", requests=message("Requests", requests=list[_Row]), file_name=str),
+        input_config=message("InputConfig", requests=message("Requests", requests=repeated(_Row)), file_name=str),
         priority=Number,
         webhook_config=message("WebhookConfig", uris=list[str], user_metadata=dict[str, Any]),
     ),
@@ -69,15 +74,14 @@ def parse(kind: Kind, body: bytes, *, echo: bool) -> Created:
         batch = _decode(body).batch
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _payload_error(error) from error
-    config = None if batch is None else either(batch, "input_config")
-    if config is None:
+    if batch is None or (config := either(batch, "input_config")) is None:
         raise ApiError(400, "* BatchGenerateContentRequest.batch.input_config: input_config is required")
     file, requests = either(config, "file_name"), config.requests
     if (file is None) == (requests is None):
         raise ApiError(400, "* batch.input_config: exactly one of file_name and requests must be given")
     if file is not None and not file.startswith("files/"):
         raise ApiError(400, "Could not parse the file name")
-    rows: list[Any] = [] if requests is None else requests.requests or []
+    rows: list[_Row] = [] if requests is None else requests.requests or []
     if file is None and not rows:
         raise ApiError(400, "* batch.input_config.requests: at least one request is required")
     lines = [_line(kind, place, row, echo=echo) for place, row in enumerate(rows)]
@@ -86,36 +90,41 @@ def parse(kind: Kind, body: bytes, *, echo: bool) -> Created:
         int(float(batch.priority or 0)),
         file,
         lines,
-        all(row.metadata is not None for row in rows),
+        all(_given(row.metadata) for row in rows),
     )
 
 
-def _line(kind: Kind, place: int, row: Any, *, echo: bool) -> bytes:
+def _line(kind: Kind, place: int, row: _Row, *, echo: bool) -> bytes:
     where = f"batch.input_config.requests.requests[{place}]"
-    if row.request is None:
+    request, metadata = _given(row.request), _given(row.metadata)
+    if not request:
         raise _violation(f"* {where}.request: request is required", where)
-    if row.metadata is not None and not isinstance(_parsed(row.metadata), dict):
+    if metadata and not isinstance(_parsed(metadata), dict):
         raise _violation(f"Invalid value at '{where}.metadata'", where)
     if not echo:
         try:
-            check_request(kind, bytes(row.request))
+            check_request(kind, request)
         except RowError as error:
             path = f"{where}.request{snake(error.path.removeprefix('$'))}"
             text = f"Unknown name \"{error.unknown}\" at '{path}': Cannot find field." if error.unknown else str(error)
             raise _violation(f"Invalid JSON payload received. {text}" if error.unknown else text, path) from error
-    line = b'{"request":%b' % _one_line(row.request)
-    return line + (b"}" if row.metadata is None else b',"metadata":%b}' % _one_line(row.metadata))
+    return b'{"request":%b' % _one_line(request) + (b',"metadata":%b}' % _one_line(metadata) if metadata else b"}")
 
 
-def _parsed(raw: msgspec.Raw) -> Any:
+def _given(raw: msgspec.Raw) -> bytes:
+    """The field's JSON; nothing if it was left out or null."""
+    text = bytes(raw)
+    return b"" if text == b"null" else text
+
+
+def _parsed(raw: bytes) -> Any:
     try:
         return msgspec.json.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _payload_error(error) from error
 
 
-def _one_line(raw: msgspec.Raw) -> bytes:
-    text = bytes(raw)
+def _one_line(text: bytes) -> bytes:
     return msgspec.json.format(text, indent=-1) if b"\n" in text or b"\r" in text else text
 
 

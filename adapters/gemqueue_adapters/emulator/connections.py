@@ -16,17 +16,20 @@ if TYPE_CHECKING:
 _open: dict[tuple[str, int], asyncio.Transport] = {}
 
 
-class Protocol(AutoHTTPProtocol):  # type: ignore[misc,valid-type]
+class Protocol(AutoHTTPProtocol):  # type: ignore[misc,valid-type]  # uvicorn chooses the class at import
     """The server's HTTP protocol, which notes its transport."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:
+    _address: tuple[str, int]
+
+    def connection_made(self, transport: Any) -> None:
         """Note the connection."""
         super().connection_made(transport)
-        _open[transport.get_extra_info("peername")[:2]] = transport
+        self._address = transport.get_extra_info("peername")[:2]
+        _open[self._address] = transport
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
-        _open.pop(self.transport.get_extra_info("peername")[:2], None)
+        _open.pop(self._address, None)
         super().connection_lost(exc)
 
 
@@ -60,8 +63,3 @@ async def _drop(scope: Scope, receive: Receive) -> None:
     _open[scope["client"]].abort()
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-def protocol() -> Any:
-    """The class to be given to uvicorn as its `http`."""
-    return Protocol

@@ -9,7 +9,7 @@ import msgspec
 
 from gemqueue_adapters.emulator.answers import answer
 from gemqueue_adapters.emulator.faults import parse
-from gemqueue_adapters.emulator.rows import Kind
+from gemqueue_adapters.emulator.rows import Kind  # noqa: TC001 - msgspec reads the annotations
 from gemqueue_adapters.emulator.wire import ApiError, Json
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class Control:
 
     def __init__(
         self,
+        *,
         options: Options,
         clock: Clock,
         faults: Faults,

@@ -6,18 +6,17 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from starlette.responses import Response
-
 from gemqueue_adapters.emulator.connections import Dropped
-from gemqueue_adapters.emulator.faults import Fault, Faults
 from gemqueue_adapters.emulator.wire import ApiError, quota_error
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from starlette.requests import Request
+    from starlette.responses import Response
 
     from gemqueue_adapters.emulator.clock import Clock
+    from gemqueue_adapters.emulator.faults import Fault, Faults
 
     Handler = Callable[[Request], Awaitable[Response]]
 

@@ -6,7 +6,7 @@
 
 A fault counts the occurrences of its point that match it, and fires on the `nth` ones (from 1), or with probability
 `p`, or, when neither is given, on all of them; at most `times` times. Of several faults at a reply or a row the first
-that fires wins; at a job all that fire apply.
+that fires wins, and those behind it do not count that occurrence; at a job all that fire apply.
 
 Rows may also ask for a fault in their own text, `[[fault:internal]]`, in every job, or `[[fault:internal:2]]`, only
 the first two times that their key is answered.
@@ -136,8 +136,10 @@ class _Armed:
         self.seen += 1
         if fault.nth is not None:
             fires = self.seen in fault.nth
+        elif fault.p is not None:
+            fires = self._dice.random() < fault.p
         else:
-            fires = fault.p is None or self._dice.random() < fault.p
+            fires = True
         self.hits += fires
         return fires
 

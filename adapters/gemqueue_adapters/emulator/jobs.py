@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from gemqueue_adapters.emulator.rows import Block, Kind
-from gemqueue_adapters.emulator.runner import Tally
+from gemqueue_adapters.emulator.rows import Block, Kind  # noqa: TC001 - msgspec reads the annotations
+from gemqueue_adapters.emulator.runner import Tally  # noqa: TC001 - as above
 from gemqueue_adapters.emulator.wire import timestamp
 
 State = Literal["PENDING", "RUNNING", "SUCCEEDED", "FAILED", "CANCELLED", "EXPIRED"]

@@ -7,9 +7,13 @@ service refuses unknown fields. One typed decode checks all of that: each messag
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from types import GenericAlias
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 Number = int | float | Annotated[str, msgspec.Meta(pattern=r"^-?\d+(\.\d+)?$", max_length=20)]
 """Proto-JSON takes a number as a string, too."""
@@ -35,6 +39,21 @@ def message(name: str, /, **fields: Any) -> Any:
         optional = f"{kind} | None" if isinstance(kind, str) else kind | None
         both.extend((spelling, optional, None) for spelling in dict.fromkeys((field, camel(field))))
     return msgspec.defstruct(name, both, forbid_unknown_fields=True, module=__name__, gc=False)
+
+
+def repeated(kind: Any) -> Any:
+    """A list of these messages."""
+    return GenericAlias(list, (kind,))
+
+
+def fields(value: Any) -> dict[str, Any]:
+    """A decoded JSON object; an empty one in the place of anything else."""
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
+
+def items(value: Any) -> list[Any]:
+    """A decoded JSON array; an empty one in the place of anything else."""
+    return list(cast("Iterable[Any]", value)) if isinstance(value, list) else []
 
 
 def either(value: Any, field: str) -> Any:
@@ -88,7 +107,7 @@ Part = message(
 PART_DATA_COUNT = 17
 """How many of Part's first slots are the members of its oneof, in both spellings: a part holds one of them at most."""
 
-Content = message("Content", role=str, parts=list[Part])
+Content = message("Content", role=str, parts=repeated(Part))
 GenerationConfig = message(
     "GenerationConfig",
     stop_sequences=list[str],
@@ -125,7 +144,7 @@ FunctionDeclaration = message(
 )
 Tool = message(
     "Tool",
-    function_declarations=list[FunctionDeclaration],
+    function_declarations=repeated(FunctionDeclaration),
     google_search=Free,
     google_search_retrieval=Free,
     code_execution=Free,
@@ -138,11 +157,11 @@ Tool = message(
 GenerateContentRequest = message(
     "GenerateContentRequest",
     model=str,
-    contents=list[Content],
+    contents=repeated(Content),
     system_instruction=Content,
     generation_config=GenerationConfig,
-    safety_settings=list[message("SafetySetting", category=str | int, threshold=str | int)],
-    tools=list[Tool],
+    safety_settings=repeated(message("SafetySetting", category=str | int, threshold=str | int)),
+    tools=repeated(Tool),
     tool_config=message(
         "ToolConfig",
         function_calling_config=message("FunctionCallingConfig", mode=str | int, allowed_function_names=list[str]),

@@ -29,7 +29,7 @@ CACHE_CONFLICT = (
 
 
 class RowError(Exception):
-    """A row that the service refuses: its message, the path to the place (`$.contents[0]`), the unknown field if any."""
+    """A row that the service refuses: why, the path to the place (`$.contents[0]`), the unknown field if any."""
 
     def __init__(self, message: str, path: str = "$", unknown: str = "") -> None:
         super().__init__(message)

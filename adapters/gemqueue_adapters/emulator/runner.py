@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import random
 import zlib
-from collections import Counter
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import msgspec
@@ -20,6 +19,7 @@ from gemqueue_adapters.emulator.faults import ROW_ERRORS, Faults, Occurrence, ma
 from gemqueue_adapters.emulator.rows import HEAD, MARKER, Block, Kind
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
@@ -151,7 +151,7 @@ class Runner:
             yield items[start : start + CHUNK_ROWS]
 
     def _cut(self, line: bytes) -> tuple[bytes, bytes, Buffer]:
-        """What the result is matched by, the key, and the request, undecoded; in echo mode nothing is parsed further."""
+        """What the result is matched by, the key, the undecoded request; echo mode parses no further than the key."""
         if self._quick and (head := HEAD.match(line)):
             key = head[1]
             return b'"key":' + key, key, line[head.end() : line.rindex(b"}")].rstrip()

@@ -6,7 +6,12 @@ local references. `pattern` and `multipleOf` are not: no answer is promised to m
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from gemqueue_adapters.emulator.proto import fields, items
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 DEPTH_MAX = 8
 ITEMS_MAX = 10_000
@@ -29,16 +34,16 @@ def satisfy(schema: Any, digest: str) -> Any:
 def _value(schema: Any, root: Any, digest: str, depth: int) -> Any:
     if not isinstance(schema, dict):
         return f"[emulated] {digest}"
-    schema = _resolved(schema, root)
+    schema = _resolved(fields(schema), root)
     for fixed in ("const", "default"):
         if fixed in schema:
             return schema[fixed]
-    if options := _list(schema, "enum"):
+    if options := items(schema.get("enum")):
         return options[int(digest[:4], 16) % len(options)]
     for choice in ("anyOf", "any_of", "oneOf"):
-        if options := _list(schema, choice):
+        if options := items(schema.get(choice)):
             return _value(options[0], root, digest, depth + 1)
-    makers = {
+    makers: dict[str, Callable[[], Any]] = {
         "object": lambda: _object(schema, root, digest, depth),
         "array": lambda: _array(schema, root, digest, depth),
         "string": lambda: _string(schema, digest),
@@ -57,9 +62,9 @@ def _resolved(schema: dict[str, Any], root: Any) -> dict[str, Any]:
             break
         found = root
         for step in reference.removeprefix("#").strip("/").split("/"):
-            found = found.get(step) if step and isinstance(found, dict) else found
-        schema = found if isinstance(found, dict) else {}
-    for part in _list(schema, "allOf"):
+            found = fields(found).get(step) if step else found
+        schema = fields(found)
+    for part in items(schema.get("allOf")):
         schema = schema | _resolved(part, root)
     return schema
 
@@ -67,16 +72,15 @@ def _resolved(schema: dict[str, Any], root: Any) -> dict[str, Any]:
 def _type(schema: dict[str, Any]) -> str:
     kind = schema.get("type")
     if isinstance(kind, list):
-        kind = next((each for each in _list(schema, "type") if each != "null"), "null")
+        kind = next((each for each in items(kind) if each != "null"), "null")
     if kind is None:
         kind = "object" if "properties" in schema else "array" if "items" in schema else "string"
     return str(kind).lower()
 
 
 def _object(schema: dict[str, Any], root: Any, digest: str, depth: int) -> dict[str, Any]:
-    given = schema.get("properties")
-    properties: dict[str, Any] = given if isinstance(given, dict) else {}
-    required = [name for name in _list(schema, "required") if isinstance(name, str)]
+    properties = fields(schema.get("properties"))
+    required = [name for name in items(schema.get("required")) if isinstance(name, str)]
     names = [name for name in properties if depth < DEPTH_MAX // 2 or name in required]
     if depth >= DEPTH_MAX:
         names = []
@@ -93,9 +97,9 @@ def _array(schema: dict[str, Any], root: Any, digest: str, depth: int) -> list[A
     if most is not None:
         count = min(count, int(most))
     count = min(count, ITEMS_MAX)
-    prefix = _list(schema, "prefixItems")
-    items = [*prefix, *[schema.get("items")] * count][: max(count, len(prefix))]
-    return [_value(item, root, digest, depth + 1) for item in items]
+    prefix = items(schema.get("prefixItems"))
+    each = [*prefix, *[schema.get("items")] * count][: max(count, len(prefix))]
+    return [_value(item, root, digest, depth + 1) for item in each]
 
 
 def _string(schema: dict[str, Any], digest: str) -> str:
@@ -116,11 +120,6 @@ def _number(schema: dict[str, Any], wish: float) -> float:
         return (low + high) / 2
     wish = wish if low is None else max(wish, low)
     return wish if high is None else min(wish, high)
-
-
-def _list(schema: dict[str, Any], name: str) -> list[Any]:
-    found = schema.get(name)
-    return found if isinstance(found, list) else []
 
 
 def _limit(schema: dict[str, Any], *names: str) -> float | None:

@@ -16,7 +16,7 @@ import msgspec
 import uvicorn
 
 from gemqueue_adapters.emulator.app import build
-from gemqueue_adapters.emulator.connections import protocol
+from gemqueue_adapters.emulator.connections import Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -60,7 +60,7 @@ async def serve(options: Options, *, stop: asyncio.Event | None = None) -> None:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         config = uvicorn.Config(
             build(options, data),
-            http=protocol(),
+            http=Protocol,
             ws="none",
             lifespan="on",
             log_level="error",

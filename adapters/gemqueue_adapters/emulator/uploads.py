@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from gemqueue_adapters.emulator.bodies import read
 from gemqueue_adapters.emulator.files import File, Files, Upload
+from gemqueue_adapters.emulator.proto import fields
 from gemqueue_adapters.emulator.wire import ApiError, Json, page_size, page_start, page_token, project_of
 
 if TYPE_CHECKING:
@@ -127,10 +128,9 @@ def _start_body(body: bytes) -> dict[str, Any]:
             value = ast.literal_eval(body.decode())
         except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
             raise ApiError(400, "Invalid JSON payload received.") from error
-    file = value.get("file", {}) if isinstance(value, dict) else None
-    if not isinstance(file, dict):
+    if not isinstance(value, dict):
         raise ApiError(400, "Invalid JSON payload received.")
-    return file
+    return fields(fields(value).get("file"))
 
 
 def _text(asked: dict[str, Any], *names: str) -> str | None:

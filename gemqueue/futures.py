@@ -1,0 +1,139 @@
+"""A prompt's future: what the caller holds, in this process or in any other that knows the key."""
+
+from __future__ import annotations
+
+import asyncio
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from gemqueue import codec
+from gemqueue.errors import ConfigError, OutcomeExpired
+from gemqueue.outcomes import Failed, cancelled_line, raise_for
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from gemqueue.answers import Answer
+    from gemqueue.listener import Listener
+    from gemqueue.outcomes import Outcome
+    from gemqueue.store_producer import ProducerStore
+    from gemqueue.tickets import Ticket
+    from gemqueue.watchdog import Watchdog
+
+
+class Stopped(StrEnum):
+    """Where a prompt was when ``Future.cancel`` reached it, and so what that could still stop."""
+
+    PENDING = "pending"
+    """Not packed yet: it will never be bought."""
+    PACKING = "packing"
+    """Being packed: it is left out of the upload, and not bought."""
+    SEALED = "sealed"
+    """In a batch that is not uploaded yet, or is just being uploaded: then it may still be bought, its answer dropped."""
+    SUBMITTING = "submitting"
+    """The job is being created: it is bought, its answer dropped."""
+    SUBMITTED = "submitted"
+    """The job runs at the provider: it is bought, its answer dropped."""
+    ENDED = "ended"
+    """The job has ended: it is bought, its answer dropped unless it waits for a retry, which is stopped."""
+    CLOSING = "closing"
+    """As ``ended``."""
+    CLOSED = "closed"
+    """Its first job is over and it waited for a retry, which is stopped."""
+    TOO_LATE = "settled"
+    """It had its outcome already, and keeps it."""
+
+
+class Future:
+    """The outcome of one prompt, to come or there already.
+
+    It may be awaited many times and by many tasks. Cancelling or timing out an await never cancels the prompt; ``cancel``
+    does. ``key`` finds it again from anywhere: ``queue.future(key)``.
+    """
+
+    __slots__ = ("_listener", "_store", "_ticket", "_watchdog")
+
+    def __init__(self, ticket: Ticket, listener: Listener, store: ProducerStore, watchdog: Watchdog) -> None:
+        self._ticket = ticket
+        self._listener = listener
+        self._store = store
+        self._watchdog = watchdog
+
+    @property
+    def key(self) -> str:
+        """The prompt's address, unique for ever."""
+        return self._ticket.key
+
+    @property
+    def name(self) -> str | None:
+        """The caller's idempotency key, if it gave one here."""
+        return self._ticket.name
+
+    @property
+    def tag(self) -> object:
+        """Whatever the caller hung on the prompt; it never leaves the process."""
+        return self._ticket.tag
+
+    @property
+    def held_reason(self) -> str | None:
+        """Why nothing happens, as the watchdog saw it at its last look: "no worker", or None."""
+        return "no worker" if self._ticket.outcome is None and self._watchdog.no_worker else None
+
+    def done(self) -> bool:
+        """Whether the outcome is here. Asking makes the queue fetch it in the background once it has landed."""
+        if self._ticket.outcome is None:
+            self._listener.want(self._ticket)
+        return self._ticket.outcome is not None
+
+    async def outcome(self, timeout_s: float | None = None) -> Outcome:
+        """The ``Answer`` or the ``Failed``, without raising for the latter.
+
+        Raises TimeoutError after ``timeout_s`` (the prompt goes on); ConfigError where an emulated prompt is asked for
+        from a real account, or the reverse; StoreUnavailable when the Queue has been closed.
+        """
+        ticket = self._ticket
+        if ticket.outcome is None:
+            async with asyncio.timeout(timeout_s):
+                await self._wait(ticket)
+        outcome = ticket.outcome
+        assert outcome is not None  # noqa: S101 - wait returns when it is there
+        if isinstance(outcome, Failed) and isinstance(outcome.error, ConfigError):
+            raise outcome.error
+        self._listener.took(ticket)
+        return outcome
+
+    async def _wait(self, ticket: Ticket) -> None:
+        with ticket.waiter() as waiter:
+            self._listener.want(ticket)
+            if ticket.outcome is None:
+                await waiter
+
+    async def result(self, timeout_s: float | None = None) -> Answer:
+        """The answer.
+
+        Raises PromptFailed, PromptCancelled, OutcomeExpired (it is no longer kept, or there never was such a prompt), and
+        what ``outcome`` raises.
+        """
+        outcome = await self.outcome(timeout_s)
+        if isinstance(outcome, Failed):
+            raise_for(outcome)
+        return outcome
+
+    def __await__(self) -> Generator[object, None, Answer]:
+        return self.result().__await__()
+
+    async def cancel(self) -> Stopped:
+        """Cancel the prompt wherever it is, for everybody who waits for it; says what that could still stop.
+
+        Raises OutcomeExpired when there is no such prompt (any more), StoreUnavailable.
+        """
+        segment, key = self._ticket.segment, self._ticket.key
+        assert segment is not None  # noqa: S101 - a future is handed out once its prompt has a place
+        word = await self._store.cancel(segment.id, self._ticket.index, codec.compress(cancelled_line(key)))
+        if word == "unknown":
+            raise OutcomeExpired(f"{key}: there is no such prompt, or no more", key=key, name=self.name)
+        return Stopped(word)
+
+    def __repr__(self) -> str:
+        outcome = self._ticket.outcome
+        return f"Future({self.key!r}, {'pending' if outcome is None else outcome!r})"

@@ -1,0 +1,42 @@
+"""What the commands share of the screen: where they print, and text that is safe and short enough to be shown."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from rich.console import Console
+from rich.text import Text
+
+_PIPE_WIDTH: Final = 120
+
+
+def make_console(*, stderr: bool) -> Console:
+    """A console that leaves numbers alone; ``stderr`` where standard output belongs to JSON."""
+    console = Console(stderr=stderr, highlight=False)
+    if not console.is_terminal:
+        console.width = _PIPE_WIDTH
+    return console
+
+
+def stripped(text: str) -> str:
+    """Text of a model or a provider without control characters, on one line: it must not steer a terminal."""
+    kept = "".join(char if char.isprintable() else " " for char in text)
+    return " ".join(kept.split())
+
+
+def shortened(text: str, chars_max: int) -> str:
+    """The text, cut with an ellipsis where it is longer than ``chars_max``."""
+    return text if len(text) <= chars_max else text[: chars_max - 1].rstrip() + "…"
+
+
+def plain(text: str) -> Text:
+    """Foreign text as rich must show it: stripped, and its brackets are no markup."""
+    return Text(stripped(text))
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit that a person would use: 0.4 s, 12 s, 3 min, 5 h, 2 d."""
+    for unit_s, unit, from_s in ((86_400, "d", 172_800), (3_600, "h", 7_200), (60, "min", 120)):
+        if seconds >= from_s:
+            return f"{seconds / unit_s:.0f} {unit}"
+    return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"

@@ -1,0 +1,178 @@
+"""``gemqueue status``: what waits, what is under way, who works, and what has been counted so far.
+
+A status is a look, not a snapshot: it is read in several calls while the queue goes on, so sums need not agree to the prompt.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+from gemqueue.config import data_dir
+from gemqueue.embedded import acquire
+from gemqueue.states import BatchState, Step
+from gemqueue.store import Store
+from rich.table import Table
+from rich.text import Text
+
+from gemqueue_workers.contents import BatchContents
+from gemqueue_workers.screen import duration, plain
+
+if TYPE_CHECKING:
+    from gemqueue.config import Settings
+    from gemqueue.models import Batch, LaneState
+    from rich.console import Console
+
+SCHEMA = 1
+"""Raised when a field of the JSON goes or changes its meaning; new fields do not raise it."""
+
+COUNTS = (
+    "accepted", "answered", "failed", "cancelled", "requeued", "returned", "created", "adopted", "fenced", "quarantined",
+    "bought_twice",
+)  # fmt: skip
+"""These are in every status, 0 where nothing was counted."""
+
+
+class LaneStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What waits in a lane to be packed; ``held_reason`` says why its prompts do not move on, or is empty."""
+
+    lane: str
+    pending: int
+    oldest_age_s: float | None
+    held_reason: str
+
+
+class BatchStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """An open batch; ``settled`` of its prompts have their outcome or have moved on into a retry."""
+
+    id: str
+    lane: str
+    state: str
+    job: str
+    prompts: int
+    settled: int
+    age_s: float
+    held_reason: str
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything at a glance; ``--json`` prints exactly this."""
+
+    schema: int = SCHEMA
+    queue: str
+    lanes: list[LaneStatus] = []
+    batches: list[BatchStatus] = []
+    workers: int = 0
+    counts: dict[str, int] = {}
+
+
+async def read_status(settings: Settings) -> Status:
+    """The queue's status. Without a URL: that of the embedded server, empty where its data folder was never used.
+
+    Raises StoreUnavailable.
+    """
+    if settings.redis_url:
+        return await _look(settings)
+    folder = data_dir(settings)
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return Status(queue=settings.queue, counts=dict.fromkeys(COUNTS, 0))
+    server = await acquire(folder)
+    try:
+        return await _look(msgspec.structs.replace(settings, redis_url=server.url))
+    finally:
+        await server.release()
+
+
+async def _look(settings: Settings) -> Status:
+    store = Store(settings.redis_url, settings)
+    try:
+        workers = await store.workers()
+        now_ms = await store.server_now_ms()
+        found = [await store.batch(id_) for id_ in await store.open_batches()]
+        batches = [batch for batch in found if batch is not None and batch.state is not BatchState.CLOSED]
+        packs = any(str(Step.PACK) in roles.split("+") for roles in workers.values())
+        return Status(
+            queue=settings.queue,
+            lanes=[_lane(lane, batches, now_ms, packs=packs) for lane in await store.lanes()],
+            batches=[await _batch(store, batch, now_ms) for batch in batches],
+            workers=len(workers),
+            counts=dict.fromkeys(COUNTS, 0) | await store.counts(),
+        )
+    finally:
+        await store.aclose()
+
+
+def _lane(lane: LaneState, batches: list[Batch], now_ms: int, *, packs: bool) -> LaneStatus:
+    held = [batch for batch in batches if batch.lane == lane.lane and batch.held_reason]
+    reason = held[0].held_reason if held else ""
+    return LaneStatus(
+        lane=lane.lane,
+        pending=lane.prompts,
+        oldest_age_s=_age_s(lane.oldest, now_ms) if lane.oldest else None,
+        held_reason=reason if packs or not lane.prompts else "no worker",
+    )
+
+
+async def _batch(store: Store, batch: Batch, now_ms: int) -> BatchStatus:
+    contents = await BatchContents.load(store, batch.id)
+    return BatchStatus(
+        id=batch.id,
+        lane=batch.lane,
+        state=str(batch.state),
+        job=batch.job,
+        prompts=batch.prompts,
+        settled=max(0, batch.prompts - contents.open_prompts()),
+        age_s=_age_s(batch.created_at, now_ms),
+        held_reason=batch.held_reason,
+    )
+
+
+def _age_s(since_ms: int, now_ms: int) -> float:
+    return max(0, now_ms - since_ms) / 1000
+
+
+def show_status(console: Console, status: Status) -> None:
+    """Print it for a person."""
+    counts = status.counts
+    ended = counts["answered"] + counts["failed"] + counts["cancelled"]
+    console.print(
+        f"Queue [bold]{status.queue}[/]: {counts['accepted']:,} prompts accepted, {counts['answered']:,} answered, "
+        f"{counts['failed']:,} failed, {max(0, counts['accepted'] - ended):,} under way; {_workers(status.workers)}"
+    )
+    lanes = [lane for lane in status.lanes if lane.pending or lane.held_reason]
+    if lanes:
+        console.print(_lanes_table(lanes))
+    if status.batches:
+        console.print(_batches_table(status.batches))
+    rest = ", ".join(f"{name} {n:,}" for name in COUNTS[3:] if (n := counts[name]))
+    if rest:
+        console.print(Text(f"Counted: {rest}"))
+    if counts["bought_twice"]:
+        console.print("[bold red]Prompts were bought twice: this is a defect, please report it.[/]")
+
+
+def _workers(n: int) -> str:
+    return f"{n} worker{'' if n == 1 else 's'}" if n else "[yellow]no worker runs[/] (start one: gemqueue work)"
+
+
+def _lanes_table(lanes: list[LaneStatus]) -> Table:
+    table = Table("lane", title="Waiting to be packed", title_justify="left")
+    table.add_column("prompts", justify="right")
+    table.add_column("oldest", justify="right")
+    table.add_column("held", style="yellow")
+    for lane in lanes:
+        oldest = duration(lane.oldest_age_s) if lane.oldest_age_s is not None else ""
+        table.add_row(plain(lane.lane), f"{lane.pending:,}", oldest, plain(lane.held_reason))
+    return table
+
+
+def _batches_table(batches: list[BatchStatus]) -> Table:
+    table = Table("batch", "state", title="Open batches", title_justify="left")
+    table.add_column("settled", justify="right")
+    table.add_column("age", justify="right")
+    table.add_column("job")
+    table.add_column("held", style="yellow")
+    for batch in batches:
+        done = f"{batch.settled:,} / {batch.prompts:,}"
+        table.add_row(batch.id, batch.state, done, duration(batch.age_s), plain(batch.job), plain(batch.held_reason))
+    return table
