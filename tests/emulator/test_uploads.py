@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import socket
 from base64 import b64encode
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 
-from tests.emulator.plain import Plain, error_of, texts
+from tests.emulator.plain import Plain, error_of, texts, until
 
 if TYPE_CHECKING:
     from tests.emulator_process import EmulatorProcess
@@ -104,3 +106,30 @@ def test_processing_then_active(plain: Plain, emulator: EmulatorProcess) -> None
     emulator.advance(41)
     assert plain.get(name)["state"] == "ACTIVE"
     assert plain.post_batch(batch).status_code == 200
+
+
+def test_a_connection_that_breaks_in_a_chunk(plain: Plain) -> None:
+    """What arrived before the break is kept, and the upload goes on from there."""
+    url = httpx.URL(plain.start(6))
+    head = f"POST {url.raw_path.decode()} HTTP/1.1\r\nHost: {url.host}\r\nX-Goog-Upload-Command: upload, finalize\r\n"
+    with socket.create_connection((url.host, url.port or 0)) as connection:
+        connection.sendall(f"{head}X-Goog-Upload-Offset: 0\r\nContent-Length: 6\r\n\r\nabc".encode())
+    query = {"X-Goog-Upload-Command": "query"}
+    until(lambda: plain.http.post(url, headers=query).headers["x-goog-upload-size-received"] == "3")
+    assert plain.chunk(str(url), b"def", 3).json()["file"]["sizeBytes"] == "6"
+
+
+def test_a_large_body_that_is_refused_unread(plain: Plain) -> None:
+    """A refusal reaches the client though the emulator never looks at the body."""
+    del plain.http.headers["x-goog-api-key"]
+    for _ in range(3):
+        assert (
+            error_of(plain.http.post("/v1/models/gemini-3.5-flash:batchGenerateContent", content=b"x" * (12 << 20)))[0]
+            == 403
+        )
+    plain.http.headers["x-goog-api-key"] = "k"
+    assert (
+        error_of(plain.http.post("/v1/models/gemini-3.5-flash:batchGenerateContent", content=b" " * (21 << 20)))[0]
+        == 400
+    )
+    assert plain.http.get("/v1/batches").json() == {}

@@ -66,7 +66,7 @@ class Answering:
         while True:
             await self.open.wait()
             with suppress(StoreError):
-                for member in await self.store.overdue(ACCOUNT, list(Step)):
+                for member, _ in await self.store.overdue(ACCOUNT, list(Step)):
                     step, _, id_ = member.partition(" ")
                     claimed = await self.store.claim(Step(step), id_, ACCOUNT)
                     if claimed is not None:

@@ -1,11 +1,15 @@
-"""The command line."""
+"""The command line: options and exits; what a command does is in its own module.
+
+Standard output belongs to results, standard error to people and logs. Exit 0 is done, 1 done but not with everything
+answered, 2 not done because of a setting, an option or a server; 130 and 143 after Ctrl-C and SIGTERM.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 import msgspec
@@ -14,8 +18,6 @@ from gemqueue.config import data_dir, load_settings
 from gemqueue.embedded import acquire
 from gemqueue.errors import GemqueueError
 from gemqueue.states import Step
-from gemqueue_adapters.emulator import Options, run
-
 from gemqueue_workers.logs import set_up_logs
 from gemqueue_workers.settings import ROLES
 from gemqueue_workers.work import work as run_work
@@ -23,9 +25,24 @@ from gemqueue_workers.work import work as run_work
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
+T = TypeVar("T")
 
-def _run(main: Coroutine[Any, Any, Any]) -> Any:
-    """Run the command on uvloop where there is one; a gemqueue error is a message and exit 2, never a traceback."""
+_EMULATE_HELP = "Take part on the emulated account (also GEMQUEUE_EMULATE=1); never mixes with the real one."
+
+
+class _Exit(click.ClickException):
+    """The end of a command with one line on standard error, never a traceback."""
+
+    def __init__(self, message: str, exit_code: int = 2) -> None:
+        super().__init__(message)
+        vars(self)["exit_code"] = exit_code  # click declares it on the class
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        click.echo(f"gemqueue: {self.message}", file=file, err=True)
+
+
+def _run(main: Coroutine[Any, Any, T]) -> T:
+    """Run the command on uvloop where there is one."""
     try:
         import uvloop  # noqa: PLC0415 - not on every platform
 
@@ -36,23 +53,51 @@ def _run(main: Coroutine[Any, Any, Any]) -> Any:
         with asyncio.Runner(loop_factory=factory) as runner:
             return runner.run(main)
     except GemqueueError as error:
-        click.echo(f"gemqueue: {error}", err=True)
-        sys.exit(2)
+        raise _Exit(str(error)) from error
+    except KeyboardInterrupt:
+        raise _Exit("stopped", 130) from None
+    except asyncio.CancelledError:
+        raise _Exit("stopped", 143) from None
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="gemqueue")
+def _print_json(value: object) -> None:
+    click.echo(msgspec.json.encode(value).decode())
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="gemqueue", prog_name="gemqueue")
 def main() -> None:
-    """Single prompts in, Gemini Batch API jobs out, answers back: durable, at half the price."""
+    """Single prompts in, Gemini Batch API jobs out, answers back: durable, at half the price.
+
+    \b
+    Try it, without a key, a server or a bill:
+      gemqueue demo
+    Run it:
+      export GEMQUEUE_REDIS_URL=redis://localhost:6379 GEMINI_API_KEY=...
+      gemqueue work               in a process of its own, or several, anywhere
+      gemqueue status             what waits, what is under way, what has been counted
+
+    Without GEMQUEUE_REDIS_URL everything runs on a server of your own that gemqueue starts and stops by itself. Every
+    setting is also an environment variable: config/gemqueue.toml lists them.
+    """  # noqa: D301 - \b is click's mark for text that it must not wrap
 
 
 @main.command()
 @click.argument("roles", nargs=-1, type=click.Choice([str(step) for step in Step]))
-@click.option("--emulate", is_flag=True, default=None, help="Work for an emulator (GOOGLE_GEMINI_BASE_URL), never for real.")
+@click.option("--emulate", is_flag=True, default=None, help=_EMULATE_HELP)
 @click.option("--log-json", is_flag=True, help="One JSON object per event.")
 @click.option("-v", "--verbose", is_flag=True, help="Also arq's own messages.")
 def work(roles: tuple[str, ...], *, emulate: bool | None, log_json: bool, verbose: bool) -> None:
-    """Run workers: all roles, or the named ones. SIGTERM lets running steps end."""
+    """Run workers: all roles, or the named ones. SIGTERM lets running steps end.
+
+    \b
+      gemqueue work                       everything
+      gemqueue work pack submit           only these; run the others elsewhere
+      gemqueue work --emulate             for the emulator at GOOGLE_GEMINI_BASE_URL, never for real
+
+    Any number may run, on any number of hosts. They need GOOGLE_API_KEY or GEMINI_API_KEY; a process that only
+    submits needs no key if GEMQUEUE_ACCOUNT is the same for all.
+    """  # noqa: D301
     set_up_logs(json=log_json, verbose=verbose)
     chosen = tuple(dict.fromkeys(Step(role) for role in roles)) or ROLES
     _run(_work(emulate, chosen))
@@ -71,19 +116,79 @@ async def _work(emulate: bool | None, roles: tuple[Step, ...]) -> None:
 
 
 @main.command()
-@click.option("--port", type=int, default=0, help="0 chooses a free one.")
+@click.option("--emulate", is_flag=True, default=None, help=_EMULATE_HELP)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+def status(*, emulate: bool | None, as_json: bool) -> None:
+    """Say what waits, runs and has been counted.
+
+    Looks at GEMQUEUE_REDIS_URL, else at the embedded server of this user.
+
+    \b
+      gemqueue status
+      gemqueue status --json | jq .counts
+    """  # noqa: D301
+    from gemqueue_workers import status as module  # noqa: PLC0415 - rich is slow to import, and workers need none of it
+    from gemqueue_workers.screen import make_console  # noqa: PLC0415
+
+    found = _run(module.status(emulate=emulate))
+    if as_json:
+        _print_json(found)
+    else:
+        module.show_status(make_console(stderr=False), found)
+
+
+@main.command()
+@click.option("--prompts", "prompts_count", type=click.IntRange(1, 1_000_000), default=2_000, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output, the rest on standard error.")
+@click.option("--keep", is_flag=True, help="Keep the server's data, to look at it afterwards.")
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), help="Where the answers go; default: a new file."
+)
+def demo(*, prompts_count: int, as_json: bool, keep: bool, out: Path | None) -> None:
+    """Show the whole thing on real text, without a key.
+
+    Asks about the docstrings of Python's standard library. Server, worker and emulator are its own, and stop with it.
+    Exits with 0 when every prompt was answered, else with 1.
+
+    \b
+      gemqueue demo
+      gemqueue demo --prompts 2000 --json
+      gemqueue demo --keep --out answers.jsonl
+    """  # noqa: D301
+    from gemqueue_workers import demo as module  # noqa: PLC0415 - as in status
+    from gemqueue_workers.screen import make_console  # noqa: PLC0415
+
+    report = _run(module.run_demo(make_console(stderr=as_json), prompts_count, keep=keep, out=out))
+    if as_json:
+        _print_json(report)
+    sys.exit(0 if report.answered == report.prompts else 1)
+
+
+@main.command()
+@click.option("--port", type=click.IntRange(0, 65_535), default=0, help="0 chooses a free one.")
 @click.option("--data", type=click.Path(path_type=Path), help="Where everything is kept; default: a temporary folder.")
-@click.option("--seed", type=int, default=0)
-@click.option("--job-s", type=float, default=1.0, help="How long a job takes.")
+@click.option("--seed", type=int, default=0, help="Answers and shuffles depend on the request and on this alone.")
+@click.option("--job-s", type=click.FloatRange(min=0), default=1.0, show_default=True, help="How long a job takes.")
 @click.option("--tier", type=click.Choice(["none", "1", "2", "3"]), default="none", help="Quotas to enforce.")
-@click.option("--answers", type=click.Choice(["full", "echo"]), default="full")
+@click.option("--answers", type=click.Choice(["full", "echo"]), default="full", help="echo costs next to nothing.")
 @click.option("--faults", type=click.Path(exists=True, path_type=Path), help="A fault script (JSON).")
 @click.option("--ready-file", type=click.Path(path_type=Path), help="Gets url and pid when requests are accepted.")
 def emulate(**options: Any) -> None:
-    """Run the emulator of the Gemini Batch API on 127.0.0.1."""
-    run(Options(**options))
+    """Run an emulator of the Gemini Batch API.
 
+    It listens on 127.0.0.1 until Ctrl-C or SIGTERM, and speaks to any client that can be given another address, Google's own included.
 
+    \b
+      gemqueue emulate --port 8399
+      gemqueue emulate --job-s 60 --tier 1
+    """  # noqa: D301
+    from gemqueue_adapters.emulator import Options  # noqa: PLC0415 - starlette and uvicorn are slow to import
+    from gemqueue_workers.emulate import run_emulator  # noqa: PLC0415
+
+    try:
+        run_emulator(Options(**options))
+    except (OSError, ValueError) as error:
+        raise _Exit(f"the emulator does not start: {error}") from error
 
 
 if __name__ == "__main__":

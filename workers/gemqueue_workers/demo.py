@@ -17,21 +17,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import msgspec
+
+from gemqueue.answers import Answer
 from gemqueue.config import load_settings
 from gemqueue.errors import ConfigError
 from gemqueue.queue import Queue
 from gemqueue.states import Kind
-
 from gemqueue_workers import demo_screen
 from gemqueue_workers.demo_prompts import demo_prompts
 from gemqueue_workers.prices import Usage, batch_usd, interactive_usd, usage_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
 
-    from gemqueue.outcomes import Outcome
     from rich.console import Console
 
+    from gemqueue.outcomes import Outcome
     from gemqueue_workers.demo_prompts import DemoPrompt
 
 _SAMPLES: Final = 4
@@ -71,7 +72,7 @@ class Place(msgspec.Struct, frozen=True):
 
 
 @contextmanager
-def demo_place(console: Console, *, keep: bool, out: Path | None) -> Iterator[Place]:
+def demo_place(console: Console, *, keep: bool, out: Path | None) -> Generator[Place]:
     """A private folder for one demo; its data goes afterwards unless ``keep``, the answers stay.
 
     Raises ConfigError where ``out`` cannot be written.
@@ -107,7 +108,7 @@ class _Tally:
     def land(self, prompt: DemoPrompt, outcome: Outcome) -> None:
         """Count one outcome and write it as the provider's result file would have it."""
         self._answers.write(result_line(prompt.label, outcome))
-        if outcome.ok:
+        if isinstance(outcome, Answer):
             self.answered += 1
             self.usage[prompt.model] = self.usage.get(prompt.model, Usage()) + usage_of([outcome])
             self.all_emulated = self.all_emulated and outcome.emulated
@@ -127,11 +128,17 @@ class _Tally:
 
 def result_line(key: str, outcome: Outcome) -> bytes:
     """One line of a Gemini result file: key and response, or key and error (protocol section 9.3)."""
-    if outcome.ok:
+    if isinstance(outcome, Answer):
         return b'{"key":%b,"response":%b}\n' % (msgspec.json.encode(key), outcome.raw)
     failure = outcome.failure
     error = {"code": failure.code or 13, "message": f"{failure.kind}: {failure.message}"}
     return msgspec.json.encode({"key": key, "error": error}) + b"\n"
+
+
+async def run_demo(console: Console, prompts_count: int, *, keep: bool = False, out: Path | None = None) -> Report:
+    """The demo in a place of its own. Raises GemqueueError."""
+    with demo_place(console, keep=keep, out=out) as place:
+        return await demo(console, prompts_count, place)
 
 
 async def demo(console: Console, prompts_count: int, place: Place) -> Report:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
+
 from gemqueue.states import Kind
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def demo_prompts(n: int) -> list[DemoPrompt]:
 
 
 def _prompts() -> Iterator[DemoPrompt]:
-    """Every question about every docstring; when the last is asked, all of them again for a second version, and so on."""
+    """Every question about every docstring; after the last, all of them again for a second version, and so on."""
     docs: list[tuple[str, str]] = []
     for number, (name, doc) in enumerate(docstrings()):
         docs.append((name, doc))

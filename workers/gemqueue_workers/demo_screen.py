@@ -11,6 +11,7 @@ from rich.progress import Progress as RichProgress
 from rich.table import Table
 from rich.text import Text
 
+from gemqueue.outcomes import Failed
 from gemqueue_workers.prices import DATED
 from gemqueue_workers.screen import plain, shortened, stripped
 
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from gemqueue.outcomes import Outcome
     from rich.console import Console
 
+    from gemqueue.outcomes import Outcome
     from gemqueue_workers.demo import Report
     from gemqueue_workers.demo_prompts import DemoPrompt
 
@@ -79,7 +80,13 @@ class Progress:
 
 def show_samples(console: Console, samples: Sequence[tuple[DemoPrompt, Outcome]]) -> None:
     """A few answers beside their prompts."""
-    table = Table(box=box.SIMPLE_HEAD, title="Some answers (emulated)", title_justify="left", expand=console.is_terminal)
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        leading=1,
+        title="Some answers (emulated)",
+        title_justify="left",
+        expand=console.is_terminal,
+    )
     table.add_column("asked", ratio=1)
     table.add_column("answered", ratio=1)
     for prompt, outcome in samples:
@@ -90,7 +97,7 @@ def show_samples(console: Console, samples: Sequence[tuple[DemoPrompt, Outcome]]
 
 
 def _answer(outcome: Outcome) -> str:
-    if not outcome.ok:
+    if isinstance(outcome, Failed):
         return f"{outcome.failure.kind}: {outcome.failure.message}"
     values = outcome.values
     if values:
@@ -117,9 +124,9 @@ def show_summary(console: Console, report: Report) -> None:
     table.add_row("answered", f"{report.answered:,}", "all of them" if report.answered == report.prompts else "")
     if report.failed:
         table.add_row("failed", f"[red]{report.failed:,}[/]")
-    table.add_row("time", f"{report.seconds:.1f} s", f"{report.prompts_per_s:,.0f} prompts/s, the emulator's jobs included")
+    table.add_row("time", f"{report.seconds:.1f} s", f"{report.prompts_per_s:,.0f} prompts/s, with the emulator's jobs")
     table.add_row("tokens", f"{report.tokens:,}", "as the emulator counts them")
-    table.add_row("one by one", f"${report.interactive_usd:,.4f}", f"at list prices of {DATED}; check them before you plan")
-    table.add_row("as a batch", f"[green]${report.batch_usd:,.4f}[/]", "half of it")
+    table.add_row("interactive", f"${report.interactive_usd:,.4f}", f"at list prices of {DATED}; check before you plan")
+    table.add_row("as a batch", f"[green]${report.batch_usd:,.4f}[/]", "half of it: what the same jobs cost")
     console.print(table)
     console.print(Text.assemble(("EMULATED", "bold black on yellow"), " answers: ", report.out), soft_wrap=True)

@@ -1,6 +1,6 @@
 """``gemqueue status``: what waits, what is under way, who works, and what has been counted so far.
 
-A status is a look, not a snapshot: it is read in several calls while the queue goes on, so sums need not agree to the prompt.
+A status is a look, not a snapshot: it is read in several calls while the queue goes on, so its sums need not agree.
 """
 
 from __future__ import annotations
@@ -8,27 +8,28 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import msgspec
-from gemqueue.config import data_dir
-from gemqueue.embedded import acquire
-from gemqueue.states import BatchState, Step
-from gemqueue.store import Store
 from rich.table import Table
 from rich.text import Text
 
+from gemqueue.config import data_dir, load_settings
+from gemqueue.embedded import acquire
+from gemqueue.states import BatchState, Step
+from gemqueue.store import Store
 from gemqueue_workers.contents import BatchContents
 from gemqueue_workers.screen import duration, plain
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from gemqueue.config import Settings
     from gemqueue.models import Batch, LaneState
-    from rich.console import Console
 
 SCHEMA = 1
 """Raised when a field of the JSON goes or changes its meaning; new fields do not raise it."""
 
 COUNTS = (
-    "accepted", "answered", "failed", "cancelled", "requeued", "returned", "created", "adopted", "fenced", "quarantined",
-    "bought_twice",
+    "accepted", "answered", "failed", "cancelled", "requeued", "returned", "created", "adopted", "fenced",
+    "quarantined", "bought_twice",
 )  # fmt: skip
 """These are in every status, 0 where nothing was counted."""
 
@@ -64,6 +65,11 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     batches: list[BatchStatus] = []
     workers: int = 0
     counts: dict[str, int] = {}
+
+
+async def status(*, emulate: bool | None = None) -> Status:
+    """The status of the queue that the environment names. Raises GemqueueError."""
+    return await read_status(load_settings(emulate=emulate))
 
 
 async def read_status(settings: Settings) -> Status:

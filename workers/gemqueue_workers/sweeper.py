@@ -63,11 +63,16 @@ class Sweeper:
     async def sweep(self) -> int:
         """Give every overdue step of this worker's roles an arq job; returns how many were overdue."""
         overdue = await self._kit.store.overdue(self._kit.provider.account, self._roles)
+        now_ms = await self._kit.store.server_now_ms() if overdue else 0
         for member, due_ms in overdue:
             step, _, id_ = member.partition(" ")
-            job_id = f"{self._queue_name}:{member}:{due_ms}"
+            job_id = f"{self._queue_name}:{member}:{due_ms}:{self._late(now_ms - due_ms)}"
             await self._pool.enqueue_job(step, id_, _job_id=job_id, _queue_name=self._queue_name)
         return len(overdue)
+
+    def _late(self, overdue_ms: int) -> int:
+        """For how many leases a step has been overdue: a job whose worker died before its claim blocks its id."""
+        return max(0, overdue_ms) // int(self._kit.settings.lease_s * 1000)
 
     async def _sweep_forever(self) -> None:
         while True:

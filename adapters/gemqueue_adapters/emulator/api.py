@@ -149,9 +149,9 @@ class Api:
         return await self._batches.create(project, asked, self._files.store.path(file.id, "data"))
 
 
-async def _parts(path: Path, size: int) -> AsyncIterator[bytes]:
-    """The first `size` bytes of a file; a read of 1 MiB is too short to be worth a thread."""
+async def _parts(path: Path, size_bytes: int) -> AsyncIterator[bytes]:
+    """The first `size_bytes` of a file; a read of 1 MiB is too short to be worth a thread."""
     with path.open("rb", buffering=0) as file:
-        while size and (part := file.read(min(size, SEND_BYTES))):
-            size -= len(part)
+        while size_bytes and (part := file.read(min(size_bytes, SEND_BYTES))):
+            size_bytes -= len(part)
             yield part

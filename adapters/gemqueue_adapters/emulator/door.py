@@ -6,6 +6,9 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+
 from gemqueue_adapters.emulator.connections import Dropped
 from gemqueue_adapters.emulator.wire import ApiError, quota_error
 
@@ -13,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from starlette.requests import Request
-    from starlette.responses import Response
 
     from gemqueue_adapters.emulator.clock import Clock
     from gemqueue_adapters.emulator.faults import Fault, Faults
@@ -49,6 +51,8 @@ class Door:
                 response = await self._answer(fault, handler, request)
             except ApiError as error:
                 response = error.response()
+            except ClientDisconnect:
+                response = Response(status_code=499)
             self._note(point, request, response, fault)
             return response
 

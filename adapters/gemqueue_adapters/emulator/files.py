@@ -217,7 +217,7 @@ class Files:
             return None
         return file
 
-    def _made(self, upload: Upload, size: int, sha256: str, processing_s: float) -> File:
+    def _made(self, upload: Upload, size_bytes: int, sha256: str, processing_s: float) -> File:
         self._number += 1
         now_ms = self._clock.now_ms()
         return File(
@@ -226,22 +226,22 @@ class Files:
             project=upload.project,
             display_name=upload.display_name,
             mime_type=upload.mime_type,
-            size_bytes=size,
+            size_bytes=size_bytes,
             sha256=sha256,
             create_ms=now_ms,
             active_ms=now_ms + int(processing_s * 1000),
         )
 
-    async def _hash_until(self, upload: Upload, path: Path, size: int) -> tuple[int, Any]:
-        """The running digest at `size` bytes; computed anew when the bytes at hand are not the ones it counted."""
+    async def _hash_until(self, upload: Upload, path: Path, size_bytes: int) -> tuple[int, Any]:
+        """The running digest at `size_bytes`; computed anew when the bytes at hand are not the ones it counted."""
         known = self._hashes.get(upload.id, (0, hashlib.sha256()))
-        if known[0] != size:
-            known = size, await asyncio.to_thread(_hash, path, size)
+        if known[0] != size_bytes:
+            known = size_bytes, await asyncio.to_thread(_hash, path, size_bytes)
         self._hashes[upload.id] = known
         return known
 
-    def _check_size(self, size: int) -> None:
-        if size > FILE_MAX_BYTES:
+    def _check_size(self, size_bytes: int) -> None:
+        if size_bytes > FILE_MAX_BYTES:
             raise ApiError(400, f"File is larger than the limit of {FILE_MAX_BYTES} bytes.")
 
     def _check_name(self, upload: Upload) -> None:
@@ -255,10 +255,10 @@ class Files:
                 raise quota_error()
 
 
-def _hash(path: Path, size: int) -> Any:
+def _hash(path: Path, size_bytes: int) -> Any:
     digest = hashlib.sha256()
     with path.open("rb") as file:
-        while size and (block := file.read(min(size, HASH_BLOCK_BYTES))):
+        while size_bytes and (block := file.read(min(size_bytes, HASH_BLOCK_BYTES))):
             digest.update(block)
-            size -= len(block)
+            size_bytes -= len(block)
     return digest

@@ -1,0 +1,163 @@
+"""Die before and after every effect of the workers, restart, and hold what is left against the promises.
+
+    python -m tests.crashpoints --list
+    python -m tests.crashpoints --all --json FILE
+
+A point is ``effect:before`` or ``effect:after``. For each, a worker process dies exactly there, as ``kill -9`` would; another
+is started and drains the queue; ``World.judge`` decides. The list of effects is the code's own, so a new effect without
+a scenario is an error here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import secrets
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from gemqueue import codec
+from gemqueue.effects import CRASH_EXIT_CODE, Effect
+from tests.valkey_server import ValkeyServer
+from tests.world import World, until
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+ATTEMPTS_AT_ONCE = 4
+_PLAIN = tuple(f"prompt {n}" for n in range(12))
+
+
+class Scenario(msgspec.Struct, frozen=True):
+    """What makes a worker come past an effect."""
+
+    texts: Sequence[str] = _PLAIN
+    faults: Sequence[dict[str, Any]] = ()
+    cancel: bool = False
+    job_s: float = 0.1
+
+
+_IN_DOUBT = Scenario(faults=({"on": "create", "do": "lost_after", "nth": [1]},))
+_DEAD = Scenario(faults=({"on": "create", "do": "lost_before", "nth": [1]},))
+_REFUSED = Scenario(texts=(*_PLAIN, "[[fault:refuse_line]]"))
+
+SCENARIOS: dict[Effect, Scenario] = {
+    Effect.PACK_CLAIM: Scenario(),
+    Effect.PACK_PACK: Scenario(),
+    Effect.PACK_RELEASE: Scenario(),
+    Effect.SUBMIT_CLAIM: Scenario(),
+    Effect.SUBMIT_UPLOAD: Scenario(),
+    Effect.SUBMIT_BEGIN: Scenario(),
+    Effect.SUBMIT_CREATE: Scenario(),
+    Effect.SUBMIT_ACCEPT: Scenario(),
+    Effect.SUBMIT_DELETE: _IN_DOUBT,
+    Effect.SUBMIT_FENCE: _IN_DOUBT,
+    Effect.SUBMIT_REOPEN: _DEAD,
+    Effect.SUBMIT_SPLIT: _REFUSED,
+    Effect.SUBMIT_END: _REFUSED,
+    Effect.SUBMIT_RELEASE: _REFUSED,
+    Effect.TRACK_CLAIM: Scenario(),
+    Effect.TRACK_CANCEL: Scenario(cancel=True, job_s=3.0),
+    Effect.TRACK_DELETE: Scenario(job_s=1.0),
+    Effect.TRACK_END: Scenario(),
+    Effect.TRACK_RELEASE: Scenario(job_s=1.0),
+    Effect.RESOLVE_CLAIM: Scenario(),
+    Effect.RESOLVE_SETTLE: Scenario(),
+    Effect.RESOLVE_REQUEUE: Scenario(texts=(*_PLAIN, "[[fault:internal:1]]")),
+    Effect.RESOLVE_QUARANTINE: Scenario(texts=(*_PLAIN, "[[fault:doubled]]")),
+    Effect.RESOLVE_CLOSE: Scenario(),
+    Effect.RESOLVE_FORGET: Scenario(),
+    Effect.RESOLVE_RELEASE: Scenario(faults=({"on": "download", "do": "503", "nth": [1]},)),
+}
+PRODUCERS = frozenset(effect for effect in Effect if effect.startswith("produce."))
+"""These happen in the caller's process; tests/queue covers them."""
+
+
+def points(role: str = "") -> list[str]:
+    """Every crash point of the workers, or of one role. Raises when an effect has no scenario."""
+    bare = set(Effect) - set(SCENARIOS) - PRODUCERS
+    if bare:
+        raise AssertionError(f"effects without a scenario: {sorted(bare)}")
+    effects = [effect for effect in SCENARIOS if effect.startswith(f"{role}.") or not role]
+    return [f"{effect}:{when}" for effect in effects for when in ("before", "after")]
+
+
+async def die_at(point: str, valkey: ValkeyServer, folder: Path) -> None:
+    """Run one point's scenario; raises AssertionError where a promise is broken or the worker does not die there."""
+    scenario = SCENARIOS[Effect(point.partition(":")[0])]
+    queue = f"c{secrets.token_hex(6)}"
+    async with World(folder, valkey, queue, job_s=scenario.job_s) as world:
+        world.emulator.faults(list(scenario.faults))
+        keys = await world.submit(scenario.texts, segment_prompts=5)
+        doomed = world.start_worker(GEMQUEUE_CRASH_AT=f"{point}:1")
+        if scenario.cancel:
+            await _cancel_when_submitted(world, keys)
+
+        async def dead() -> bool:
+            return not doomed.alive
+
+        await until(dead, 30, f"dead at {point}")
+        assert doomed.process.returncode == CRASH_EXIT_CODE, f"exit code {doomed.process.returncode}"
+        world.start_worker()
+        await world.drained(40)
+        found = await world.judge()
+        if not scenario.cancel:
+            wrong = [k for k, t in zip(keys, scenario.texts, strict=True) if "refuse" not in t and "response" not in found[k]]
+            assert not wrong, f"{len(wrong)} prompts failed"
+
+
+async def _cancel_when_submitted(world: World, keys: Sequence[str]) -> None:
+    async def submitted() -> bool:
+        return (await world.store.counts()).get("submitted", 0) > 0
+
+    await until(submitted, 30, "submitted")
+    for key in keys:
+        segment, _, index = key.rpartition(".")
+        line = msgspec.json.encode({"key": key, "failure": {"kind": "cancelled"}})
+        await world.store.cancel(segment, int(index), codec.compress(line))
+
+
+async def run(chosen: Sequence[str], valkey: ValkeyServer) -> dict[str, str]:
+    """Run points, a few at once; the verdict on each: ok, or what broke."""
+    gate = asyncio.Semaphore(ATTEMPTS_AT_ONCE)
+
+    async def one(point: str) -> tuple[str, str]:
+        async with gate:
+            with tempfile.TemporaryDirectory() as folder:
+                try:
+                    await die_at(point, valkey, Path(folder))
+                except AssertionError as error:
+                    return point, str(error) or "a promise is broken"
+                return point, "ok"
+
+    return dict(await asyncio.gather(*(one(point) for point in chosen)))
+
+
+def main() -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="tests.crashpoints")
+    parser.add_argument("--list", action="store_true", help="print every crash point")
+    parser.add_argument("--all", action="store_true", help="run every crash point")
+    parser.add_argument("--json", type=Path, help="write the verdicts here")
+    options = parser.parse_args()
+    if options.list or not options.all:
+        sys.stdout.write("\n".join(points()) + "\n")
+        return 0
+    with ValkeyServer() as valkey:
+        verdicts = asyncio.run(run(points(), valkey))
+    broken = {point: verdict for point, verdict in verdicts.items() if verdict != "ok"}
+    for point, verdict in verdicts.items():
+        sys.stdout.write(f"{point:32} {verdict}\n")
+    sys.stdout.write(f"{len(verdicts) - len(broken)} of {len(verdicts)} hold\n")
+    if options.json:
+        options.json.write_text(json.dumps({"points": len(verdicts), "broken": broken, "verdicts": verdicts}, indent=1))
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,146 @@
+"""Workers as processes: roles, signals, accounts, and the loss of everything that arq knows."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+
+from gemqueue import codec
+from gemqueue.models import Lane, new_producer_id, new_segment_id
+from gemqueue.requests import generate_request, line
+from gemqueue.states import Kind, Step
+from gemqueue.store_producer import SegmentWrite
+from tests.world import ROOT, World, until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.valkey_server import ValkeyServer
+
+
+@pytest.fixture
+async def world(tmp_path: Path, valkey: ValkeyServer, queue_name: str) -> World:
+    """A world that the test enters."""
+    return World(tmp_path, valkey, queue_name)
+
+
+async def test_roles_may_run_apart_and_double(world: World) -> None:
+    """One process per role, two of some: the prompts are answered and bought once."""
+    async with world:
+        for role in ("pack", "submit", "submit", "track", "resolve", "resolve"):
+            world.start_worker(role)
+        await world.submit([f"prompt {n}" for n in range(300)], segment_prompts=20)
+        await world.drained()
+        await world.judge()
+
+
+async def test_sigterm_lets_steps_end_and_exits_cleanly(world: World) -> None:
+    """SIGTERM ends a worker with exit code 0, its heartbeat goes, and the work is finished by the next one."""
+    async with world:
+        worker = world.start_worker()
+        await world.submit([f"prompt {n}" for n in range(200)], segment_prompts=20)
+
+        async def beating() -> bool:
+            return bool(await world.store.workers())
+
+        await until(beating, 30, "heartbeat")
+        assert worker.stop() == 0
+        assert await world.store.workers() == {}
+        world.start_worker()
+        await world.drained()
+        await world.judge()
+
+
+async def test_arqs_own_command_runs_the_roles(world: World) -> None:
+    """``arq gemqueue_workers.settings.<Role>Settings`` runs each role, and the prompts are answered."""
+    async with world:
+        path = os.pathsep.join([str(ROOT), str(ROOT / "workers"), str(ROOT / "adapters")])
+        env = os.environ | {"PYTHONPATH": path} | world.env()
+        names = ("PackSettings", "SubmitSettings", "TrackSettings", "ResolveSettings")
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-m", "arq", f"gemqueue_workers.settings.{name}"],
+                env=env,
+                stderr=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+            )
+            for name in names
+        ]
+        try:
+            await world.submit(["one", "two"])
+            await world.drained()
+            await world.judge()
+        finally:
+            for process in processes:
+                process.terminate()
+            codes = [process.wait(20) for process in processes]
+        assert codes == [0, 0, 0, 0]
+
+
+async def test_losing_every_key_of_arq_costs_seconds(world: World) -> None:
+    """``DEL arq:*`` at any time loses nothing: the due index is the truth."""
+    async with world:
+        world.start_worker()
+        await world.submit([f"prompt {n}" for n in range(100)], segment_prompts=5)
+        redis: Any = world.store.redis
+
+        async def finished_while_arq_forgets() -> bool:
+            keys = await redis.keys("arq:*") + await redis.keys(f"gq:{world.settings.queue}:*")
+            if keys:
+                await redis.delete(*keys)
+            return await world.finished()
+
+        await until(finished_while_arq_forgets, 60, "finished")
+        await world.drained()
+        await world.judge()
+
+
+async def test_a_worker_of_a_real_account_takes_nothing_from_an_emulator(world: World) -> None:
+    """A worker that was not told to emulate refuses an emulator's replies before any prompt has left: nothing bought."""
+    async with world:
+        real = msgspec.structs.replace(world.settings, emulate=False, account="prod")
+        world.settings = real
+        lane = str(Lane("127.0.0.1.prod", "gemini-3.5-flash", Kind.GENERATE))
+        await _submit_to(world, lane)
+        env = {"GEMQUEUE_EMULATE": "", "GEMQUEUE_ACCOUNT": "prod", "GOOGLE_API_KEY": "key-of-a-test"}
+        world.start_worker(**env)
+
+        async def held() -> bool:
+            batches = [await world.store.batch(id_) for id_ in await world.store.open_batches()]
+            return any(batch is not None and "emulator" in batch.held_reason for batch in batches)
+
+        await until(held, 30, "held with the reason")
+        assert world.emulator.ledger()["rows_bought"] == 0
+        assert not any(request["path"].startswith("/upload") for request in world.emulator.requests())
+        assert (await world.store.counts()).get("answered", 0) == 0
+
+
+async def test_an_emulated_worker_never_touches_prompts_of_a_real_account(world: World) -> None:
+    """Prompts of a real account stay where they are while an emulated worker serves its own lanes of the same queue."""
+    async with world:
+        real = str(Lane("generativelanguage.googleapis.com.prod", "gemini-3.5-flash", Kind.GENERATE))
+        await _submit_to(world, real)
+        world.start_worker()
+        await world.submit(["emulated prompt"])
+
+        async def answered() -> bool:
+            return (await world.store.counts()).get("answered", 0) == 1
+
+        await until(answered, 30, "the emulated prompt's answer")
+        lanes = {lane.lane: lane.prompts for lane in await world.store.lanes()}
+        assert lanes[real] == 1
+        assert await world.store.overdue("generativelanguage.googleapis.com.prod", tuple(Step)) != []
+
+
+async def _submit_to(world: World, lane: str) -> None:
+    id_ = new_segment_id()
+    body = line(f"{id_}.0", generate_request("a real prompt"))
+    segment = SegmentWrite(
+        id=id_, lane=lane, producer=new_producer_id(), count=1, raw_bytes=len(body), tokens=len(body) // 4
+    )
+    await world.store.enqueue(segment, codec.compress(body))
