@@ -176,7 +176,8 @@ def demo(*, prompts_count: int, as_json: bool, keep: bool, out: Path | None) -> 
 def emulate(**options: Any) -> None:
     """Run an emulator of the Gemini Batch API.
 
-    It listens on 127.0.0.1 until Ctrl-C or SIGTERM, and speaks to any client that can be given another address, Google's own included.
+    It listens on 127.0.0.1 until Ctrl-C or SIGTERM. Any client will do that can be given another address, Google's own
+    included.
 
     \b
       gemqueue emulate --port 8399

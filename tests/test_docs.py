@@ -1,0 +1,69 @@
+"""What the texts say of the code is held to the code; run as a program, this file prints the picture of the states."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from gemqueue.states import STEP_OF, TRANSITIONS, BatchState
+
+ROOT = Path(__file__).parents[1]
+ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def states_picture() -> str:
+    """The machine as a Mermaid diagram: one arrow for each pair of states, with every verb that takes it."""
+    verbs: dict[tuple[BatchState, BatchState], list[str]] = {}
+    for before, verb, after in TRANSITIONS:
+        verbs.setdefault((before, after), []).append(verb)
+    arrows = [f"    {before} --> {after}: {', '.join(names)}" for (before, after), names in verbs.items()]
+    first, last = TRANSITIONS[0][0], BatchState.CLOSED
+    return "\n".join(["stateDiagram-v2", f"    [*] --> {first}: pack", *arrows, f"    {last} --> [*]"])
+
+
+def keys_in_code() -> set[str]:
+    """The first word of every key that the scripts and the store name."""
+    lua = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "gemqueue" / "lua").glob("*.lua"))
+    python = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "gemqueue").glob("store*.py"))
+    found = re.findall(r"\bkey\('(\w+)'", lua) + re.findall(r"\bT \.\. ':(\w+)'", lua)
+    return {*found, *re.findall(r'self\.key\("(\w+)"', python)} - {"nothing"}
+
+
+def test_states_are_drawn_from_the_table() -> None:
+    """The picture of the states in ARCHITECTURE.md is the one that TRANSITIONS makes."""
+    drawn = re.search(r"<!-- states -->\n```mermaid\n(.*?)\n?```\n<!-- /states -->", ARCHITECTURE, re.DOTALL)
+    assert drawn is not None
+    assert drawn[1] == states_picture()
+
+
+def test_every_state_has_its_row() -> None:
+    """The table under the picture names, for each state, the step that moves it on."""
+    rows = dict(re.findall(r"^\| ([a-z, ]+) \| (\w+)", ARCHITECTURE, re.MULTILINE))
+    said = {state: step for states, step in rows.items() for state in states.split(", ") if state in set(BatchState)}
+    steps = {state: STEP_OF[state] or "none" for state in BatchState}
+    assert said == steps | {BatchState.PACKING: "pack"}  # its step is the lane's
+
+
+def test_every_key_is_described() -> None:
+    """The table of Redis keys in ARCHITECTURE.md lists exactly the keys that the code uses."""
+    section = ARCHITECTURE.partition("## What lies in Redis")[2].partition("\n## ")[0]
+    assert set(re.findall(r"^\| `(\w+)", section, re.MULTILINE)) == keys_in_code()
+
+
+def test_links_lead_somewhere() -> None:
+    """Every link between the texts names a file that is there, and a heading that is in it."""
+    for text in (README, ARCHITECTURE):
+        for target in re.findall(r"\]\((?!https?:)([^)]+)\)", text):
+            path, _, anchor = target.partition("#")
+            linked = (ROOT / path).read_text(encoding="utf-8") if (ROOT / path).is_file() else ""
+            assert linked, target
+            headings = {
+                re.sub(r"[^\w -]", "", title).strip().lower().replace(" ", "-")
+                for title in re.findall(r"^#+ (.+)$", linked, re.MULTILINE)
+            }
+            assert not anchor or anchor in headings, target
+
+
+if __name__ == "__main__":
+    print(states_picture())  # noqa: T201 - this is what it is for
