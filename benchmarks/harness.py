@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import redis
 
-from gemqueue_adapters.emulator import Options  # noqa: F401 - fails early where the project is not installed
+from gemqueue.scripts import SCRIPTS
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -134,11 +134,17 @@ class Pipeline:
         stats: dict[str, dict[str, int]] = self.redis.info("commandstats")  # type: ignore[assignment]
         return {name.removeprefix("cmdstat_"): stat["calls"] for name, stat in stats.items()}
 
-    def slowest_script_ms(self) -> float:
-        """The longest time that one command has blocked the server, of those over 1 ms."""
+    def slowest_scripts_ms(self) -> dict[str, float]:
+        """The longest time that each script has blocked the server, of those over 1 ms, slowest first."""
+        names = {sha: name for name, (sha, _) in SCRIPTS.items()}
+        slowest: dict[str, float] = {}
         entries: list[dict[str, Any]] = self.redis.slowlog_get(1000)  # type: ignore[assignment]
-        scripts = [entry["duration"] / 1000 for entry in entries if entry["command"].startswith((b"EVAL", b"FCALL"))]
-        return max(scripts, default=0.0)
+        for entry in entries:
+            words = entry["command"].split()
+            if words[0] == b"EVALSHA":
+                name = names[words[1].decode()]
+                slowest[name] = max(slowest.get(name, 0.0), entry["duration"] / 1000)
+        return dict(sorted(slowest.items(), key=lambda item: -item[1]))
 
 
 def _server_command(folder: Path) -> list[str]:

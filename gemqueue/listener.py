@@ -21,6 +21,7 @@ from gemqueue.errors import ConfigError, StoreError, StoreUnavailable
 from gemqueue.models import Lane, new_producer_id
 from gemqueue.outcomes import decode_line, expired, outcome_of, refused
 from gemqueue.states import FailureKind
+from gemqueue.tasks import end_tasks
 from gemqueue.tickets import Segment, Ticket, chain
 
 if TYPE_CHECKING:
@@ -77,9 +78,7 @@ class Listener:
     async def close(self, error: GemqueueError) -> None:
         """Stop listening; whoever still waits gets ``error``."""
         self.closed = error
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end_tasks(self._tasks)
         for segment in list(self.waited.values()):
             for first in segment.tickets.values():
                 for ticket in chain(first):
@@ -207,18 +206,18 @@ class Listener:
             ids = [id_ for id_, _ in zip(self._news, range(self._fetch_max), strict=False)]
             for id_ in ids:
                 del self._news[id_]
-            segments = [segment for id_ in ids if (segment := self.waited.get(id_)) is not None]
             try:
-                await self._look(segments)
+                await self._look(ids)
                 failures = 0
             except Exception as error:
                 self.look_at(ids)
                 await self._hold_off(error, failures)
                 failures += 1
 
-    async def _look(self, segments: list[Segment]) -> None:
-        await self._watch([segment for segment in segments if not segment.watched])
-        known = [segment for segment in segments if segment.id in self.waited]
+    async def _look(self, ids: list[str]) -> None:
+        asked = [segment for id_ in ids if (segment := self.waited.get(id_)) is not None]
+        await self._watch([segment for segment in asked if not segment.watched])
+        known = [segment for segment in asked if segment.id in self.waited]
         cursors = [(segment.id, segment.cursor) for segment in known]
         found = await self._store.outcomes(cursors, _BLOBS_MAX)
         self._adapt(sum([len(blob) for blobs in found for blob in blobs]))

@@ -14,7 +14,6 @@ import msgspec
 from gemqueue.errors import ConfigError
 from gemqueue.states import BatchState, FailureKind, Kind
 
-RECORD_VERSION = 1
 SHARD = "00"
 _ID_BYTES = 10
 

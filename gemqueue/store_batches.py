@@ -118,6 +118,8 @@ class BatchStore(StoreBase):
         since = self.clock.monotonic()
         lease_ms = int(self.settings.lease_s * 1000)
         reply = await self.scripts.run("claim", f"{step} {id_}", account, lease_ms, retry=False)
+        if reply[0] == b"newer":
+            raise WrongState(f"{step} {id_}: its record is of a newer gemqueue; upgrade this process")
         if reply[0] != b"ok":
             return None
         flat: list[bytes] = reply[1]

@@ -12,6 +12,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from gemqueue.errors import GemqueueError, StoreError
+from gemqueue.tasks import end_tasks
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -47,8 +48,7 @@ class Watchdog:
     async def stop(self) -> None:
         """Stop, after telling the store what has been taken."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await end_tasks([self._task])
         try:
             await self._deliver()
         except StoreError as error:

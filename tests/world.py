@@ -21,6 +21,7 @@ import msgspec
 
 from gemqueue import codec
 from gemqueue.config import Settings
+from gemqueue.errors import StoreUnavailable
 from gemqueue.models import Lane, new_producer_id, new_segment_id
 from gemqueue.requests import embed_request, generate_request, line
 from gemqueue.states import Kind
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from types import TracebackType
 
+    from gemqueue.clock import Clock
     from tests.valkey_server import ValkeyServer
 
 ROOT = Path(__file__).parent.parent
@@ -108,12 +110,15 @@ class World:
         valkey: ValkeyServer,
         queue: str,
         settings: dict[str, Any] | None = None,
+        *,
+        clock: Clock | None = None,
+        emulator_env: dict[str, str] | None = None,
         **emulator: Any,
     ) -> None:
         self.folder = folder
         self.settings = Settings(queue=queue, emulate=True, redis_url=valkey.url, **(QUICK | (settings or {})))
-        self.emulator = EmulatorProcess(folder / "emulator", **({"job_s": 0.2} | emulator))
-        self.store = Store(valkey.url, self.settings)
+        self.emulator = EmulatorProcess(folder / "emulator", env=emulator_env, **({"job_s": 0.2} | emulator))
+        self.store = Store(valkey.url, self.settings, clock)
         self.workers: list[WorkerProcess] = []
         self.requests: dict[str, tuple[Kind, bytes]] = {}
         self._producer = new_producer_id()
@@ -168,9 +173,19 @@ class World:
                 raw_bytes=len(body),
                 tokens=len(body) // 4 + 1,
             )
-            enqueued = await self.store.enqueue(segment, codec.compress(body))
-            assert enqueued.word == "ok"
+            await self._enqueue(segment, codec.compress(body))
         return keys
+
+    async def _enqueue(self, segment: SegmentWrite, blob: bytes) -> None:
+        """As a producer does: the same segment again, until the store has said ok."""
+
+        async def taken() -> bool:
+            try:
+                return (await self.store.enqueue(segment, blob)).word == "ok"
+            except StoreUnavailable:
+                return False
+
+        await until(taken, what="enqueued")
 
     async def finished(self) -> bool:
         """Whether every accepted prompt has its outcome and every batch is closed."""

@@ -1,6 +1,7 @@
 -- Stands before every script. KEYS[1] is the shard's tagged prefix: every key that a script touches carries it, so a
 -- script works inside one Cluster slot. ARGV[1] is the time in ms under a test clock, else 0: the server's clock decides.
 -- Replies are arrays whose first element is a word: 'ok', or why nothing was written.
+local VERSION = 1 -- of every record's layout; a record of a later one is left alone
 local T = KEYS[1]
 local now = tonumber(ARGV[1])
 if now == 0 then
@@ -144,7 +145,7 @@ end
 local function wait(lane, id, meta, ready_at, full)
   local lane_key, account = key('lane', lane), account_of(lane)
   redis.call('SADD', T .. ':lanes', lane)
-  redis.call('HSETNX', lane_key, 'v', 1)
+  redis.call('HSETNX', lane_key, 'v', VERSION)
   if ready_at > now then
     redis.call('ZADD', key('later', lane), ready_at, id)
     want(lane_key, account, 'pack ' .. lane, ready_at)
@@ -165,7 +166,7 @@ end
 -- A sealed batch stands in the due index and in the list of open batches.
 local function seal(id, lane, fields)
   local account = account_of(lane)
-  redis.call('HSET', key('batch', id), 'v', 1, 'state', 'sealed', 'lane', lane, 'sealed_at', now, 'lease_until', 0, unpack(fields))
+  redis.call('HSET', key('batch', id), 'v', VERSION, 'state', 'sealed', 'lane', lane, 'sealed_at', now, 'lease_until', 0, unpack(fields))
   redis.call('ZADD', due_key(account), now, 'submit ' .. id)
   redis.call('ZADD', T .. ':batches', now, id)
   count('sealed', 1)

@@ -1,6 +1,6 @@
 -- claim: take a due step under a lease. Raises the record's fence, so that whoever held it before is stale.
 -- ARGV[2] step member, ARGV[3] account, ARGV[4] lease ms
--- ok <record as flat list> | early | gone
+-- ok <record as flat list> | early | gone | newer (the record is of a later version of gemqueue: left alone)
 local member, account, lease_ms = ARGV[2], ARGV[3], tonumber(ARGV[4])
 local index = due_key(account)
 local score = redis.call('ZSCORE', index, member)
@@ -13,6 +13,7 @@ if redis.call('EXISTS', record) == 0 then
   redis.call('ZREM', index, member)
   return { 'gone' }
 end
+if num(redis.call('HGET', record, 'v')) > VERSION then return { 'newer' } end
 if num(redis.call('HGET', record, 'lease_until')) > 0 then redis.call('HINCRBY', record, 'crashes', 1) end
 redis.call('HINCRBY', record, 'fence', 1)
 redis.call('HSET', record, 'lease_until', now + lease_ms)

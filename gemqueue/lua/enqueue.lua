@@ -26,7 +26,7 @@ forget_expired()
 if num(redis.call('HGET', T .. ':counts', 'live_bytes')) + size > a.memory_bytes_max then return { 'full' } end
 
 redis.call('PERSIST', body)
-redis.call('HSET', meta_key, 'v', 1, 'state', 'live', 'count', a.count, 'bytes', size, 'raw_bytes', a.raw_bytes,
+redis.call('HSET', meta_key, 'v', VERSION, 'state', 'live', 'count', a.count, 'bytes', size, 'raw_bytes', a.raw_bytes,
   'tokens', a.tokens, 'lane', a.lane, 'tenant', a.tenant, 'priority', a.priority, 'producer', a.producer, 'created_at', now)
 if #a.names > 0 then
   local owned = {}

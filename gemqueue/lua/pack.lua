@@ -27,7 +27,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', later, '-inf', now, 'LIMIT', 0, 
 end
 
 if not state then
-  redis.call('HSET', batch_key, 'v', 1, 'state', 'packing', 'lane', lane, 'fence', 0, 'created_at', now)
+  redis.call('HSET', batch_key, 'v', VERSION, 'state', 'packing', 'lane', lane, 'fence', 0, 'created_at', now)
   redis.call('HSET', lane_key, 'batch', batch)
 end
 local has = redis.call('HMGET', batch_key, 'prompts', 'raw_bytes', 'tokens', 'segments')

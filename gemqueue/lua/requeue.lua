@@ -21,7 +21,7 @@ end
 pass_when_full()
 for i = 7, #ARGV, 2 do redis.call('SET', key('moved', ARGV[i]), maps[i]) end
 redis.call('SET', key('segment', a.id), ARGV[5])
-redis.call('HSET', meta_key, 'v', 1, 'state', 'live', 'count', a.count, 'bytes', #ARGV[5], 'raw_bytes', a.raw_bytes,
+redis.call('HSET', meta_key, 'v', VERSION, 'state', 'live', 'count', a.count, 'bytes', #ARGV[5], 'raw_bytes', a.raw_bytes,
   'tokens', a.tokens, 'lane', a.lane, 'tenant', a.tenant, 'priority', a.priority, 'attempt', a.attempt,
   'requeues', a.requeues, 'keys', ARGV[6], 'created_at', now)
 count('live_bytes', #ARGV[5])

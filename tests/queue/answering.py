@@ -20,6 +20,7 @@ from gemqueue.models import new_batch_id
 from gemqueue.states import Step
 from gemqueue.store import Store
 from gemqueue.store_batches import Claim, JobEnd, Landing
+from gemqueue.tasks import end_tasks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -119,8 +120,7 @@ async def answering(
     try:
         yield worker
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await end_tasks([task])
         await worker.store.aclose()
 
 

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from gemqueue import codec
+from gemqueue.clock import FileClock
 from gemqueue.models import Lane, new_producer_id, new_segment_id
 from gemqueue.requests import generate_request, line
 from gemqueue.states import Kind, Step
@@ -98,6 +99,46 @@ async def test_losing_every_key_of_arq_costs_seconds(world: World) -> None:
         await until(finished_while_arq_forgets, 60, "finished")
         await world.drained()
         await world.judge()
+
+
+async def test_two_virtual_days_pass_in_a_moment(tmp_path: Path, valkey: ValkeyServer, queue_name: str) -> None:
+    """Under the test clock a job that stays PENDING for 48 h expires at once for everybody; its prompts are bought anew."""
+    clock = tmp_path / "clock"
+    env = {"GEMQUEUE_TEST_CLOCK": f"file://{clock}"}
+    world = World(tmp_path, valkey, queue_name, clock=FileClock(clock), emulator_env=env)
+    async with world:
+        world.emulator.faults([{"on": "job", "do": "pending", "seconds": 1e6, "nth": [1]}])
+        world.start_worker(**env)
+        await world.submit([f"prompt {n}" for n in range(10)])
+
+        async def submitted() -> bool:
+            return (await world.store.counts()).get("submitted", 0) == 10
+
+        await until(submitted, 30, "submitted")
+        world.emulator.advance(49 * 3600)
+        await world.drained()
+        found = await world.judge()
+        assert all("response" in outcome for outcome in found.values())
+        assert (await world.store.counts())["ended_expired"] == 1
+
+
+async def test_a_refused_key_holds_the_batch_with_the_reason(world: World) -> None:
+    """A key without permission delays and says so; nothing fails, and it goes on when the key works."""
+    async with world:
+        world.emulator.faults([{"on": "upload_start", "do": "403", "times": 4, "message": "API key lacks permission."}])
+        world.start_worker()
+        await world.submit(["one"])
+        reasons: set[str] = set()
+
+        async def held_then_finished() -> bool:
+            batches = [await world.store.batch(id_) for id_ in await world.store.open_batches()]
+            reasons.update(batch.held_reason for batch in batches if batch is not None and batch.held_reason)
+            return await world.finished()
+
+        await until(held_then_finished, 30, "finished")
+        assert any("account (upload)" in reason and "lacks permission" in reason for reason in reasons)
+        await world.drained()
+        assert all("response" in outcome for outcome in (await world.judge()).values())
 
 
 async def test_a_worker_of_a_real_account_takes_nothing_from_an_emulator(world: World) -> None:

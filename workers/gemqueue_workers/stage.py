@@ -114,7 +114,7 @@ async def run_step(kit: Kit, handler: Handler, id_: str) -> bool:
     try:
         with effect(handler.claim_effect):
             taken = await kit.store.claim(handler.step, id_, kit.provider.account)
-    except StoreUnavailable as error:
+    except (StoreUnavailable, WrongState) as error:
         log.warning("claim.failed", step=handler.step, id=id_, error=str(error))
         return False
     if taken is None:

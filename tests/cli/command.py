@@ -1,0 +1,50 @@
+"""The command line as a process, for tests: what it printed, where, and how it ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+COMMAND = [sys.executable, "-m", "gemqueue_workers.cli"]
+END_S_MAX = 60.0
+
+
+def environment(**extra: str) -> dict[str, str]:
+    """This process's environment with the sources on the path, and ``extra``."""
+    path = os.pathsep.join([str(ROOT), str(ROOT / "workers"), str(ROOT / "adapters")])
+    return os.environ | {"PYTHONPATH": path} | extra
+
+
+def gemqueue(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run ``gemqueue ARGUMENTS`` to its end."""
+    return subprocess.run(
+        [*COMMAND, *arguments], env=environment(**env), capture_output=True, text=True, timeout=END_S_MAX, check=False
+    )
+
+
+def start(*arguments: str, **env: str) -> subprocess.Popen[str]:
+    """Start ``gemqueue ARGUMENTS``, with its output in pipes, and Ctrl-C as a terminal's program has it."""
+    return subprocess.Popen(
+        [*COMMAND, *arguments],
+        env=environment(**env),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - one thread in the tests
+    )
+
+
+def processes_with(word: str) -> list[int]:
+    """The processes that have ``word`` in their environment, where the system tells (Linux)."""
+    found: list[int] = []
+    for file in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if word.encode() in file.read_bytes():
+                found.append(int(file.parent.name))
+        except OSError:
+            continue  # it has ended, or it is somebody else's
+    return found

@@ -1,0 +1,46 @@
+"""What the demo says of costs is arithmetic over a dated table."""
+
+from __future__ import annotations
+
+import datetime
+
+import pytest
+
+from gemqueue.answers import Answer
+from gemqueue_workers.prices import DATED, PRICES, Usage, batch_usd, interactive_usd, usage_of
+
+
+def test_a_million_tokens_cost_their_price() -> None:
+    """A million tokens in and a million out cost exactly what the table says, and half of it as a batch."""
+    usage = Usage(1_000_000, 1_000_000)
+    for model, price in PRICES.items():
+        assert interactive_usd(model, usage) == pytest.approx(price.input_usd + price.output_usd)
+        assert batch_usd(model, usage) == pytest.approx((price.input_usd + price.output_usd) / 2)
+
+
+def test_input_and_output_have_prices_of_their_own() -> None:
+    """Tokens that went in are not charged as tokens that came out."""
+    assert interactive_usd("gemini-3.5-flash", Usage(2_000, 100)) == pytest.approx(2_000 * 1.5e-6 + 100 * 9e-6)
+    assert interactive_usd("models/gemini-embedding-2", Usage(5_000_000)) == pytest.approx(1.0)
+
+
+def test_an_unknown_model_has_no_price() -> None:
+    """A model that is not in the table costs None, not nothing."""
+    assert interactive_usd("gemini-9", Usage(1, 1)) is None
+    assert batch_usd("gemini-9", Usage(1, 1)) is None
+
+
+def test_usage_is_what_the_answers_report() -> None:
+    """Prompt tokens go in, candidates and thoughts come out; counts that are missing or odd are nothing."""
+    answers = [
+        Answer("a.0", b'{"usageMetadata":{"promptTokenCount":7,"candidatesTokenCount":5,"thoughtsTokenCount":2}}'),
+        Answer("a.1", b'{"usageMetadata":{"promptTokenCount":3,"candidatesTokenCount":"x"}}'),
+        Answer("a.2", b"{}"),
+    ]
+    assert usage_of(answers) == Usage(10, 7)
+    assert (usage_of(answers) + Usage(1, 1)).tokens == 19
+
+
+def test_the_table_says_of_when_it_is() -> None:
+    """The prices carry a date that people can check."""
+    assert datetime.date.fromisoformat(DATED) < datetime.datetime.now(tz=datetime.UTC).date()

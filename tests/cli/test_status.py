@@ -1,0 +1,95 @@
+"""``gemqueue status``: what it says is what the store holds, and looking changes nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from rich.console import Console
+
+from gemqueue.config import Settings
+from gemqueue.models import LaneState, new_batch_id
+from gemqueue.queue import Queue
+from gemqueue.states import Step
+from gemqueue.store import Store
+from gemqueue_workers.status import COUNTS, read_status, show_status
+from tests.cli.command import gemqueue
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LANE = "emulated.local/gemini-3.5-flash/generate/batch"
+
+
+def asked(*arguments: str, **env: str) -> dict[str, Any]:
+    """The JSON that a status prints."""
+    ended = gemqueue("status", "--json", *arguments, **env)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    found: dict[str, Any] = msgspec.json.decode(ended.stdout)
+    return found
+
+
+async def sealed(settings: Settings) -> str:
+    """Pack what waits in the lane, as a worker would; the batch's id."""
+    store = Store(settings.redis_url, settings)
+    taken = await store.claim(Step.PACK, LANE, "emulated.local")
+    assert taken is not None
+    claim, record = taken
+    assert isinstance(record, LaneState)
+    batch = new_batch_id()
+    assert (await store.pack(claim, batch, {}))[0] == "sealed"
+    await store.rest(claim)
+    await store.aclose()
+    return batch
+
+
+def test_status_of_a_queue_never_used(tmp_path: Path) -> None:
+    """An unused data folder gives an empty status with every count, and is not even made."""
+    folder = tmp_path / "data"
+    found = asked(GEMQUEUE_DATA_DIR=str(folder))
+    assert (found["schema"], found["lanes"], found["batches"], found["workers"]) == (1, [], [], 0)
+    assert found["counts"] == dict.fromkeys(COUNTS, 0)
+    assert not folder.exists()
+
+
+async def test_status_follows_a_prompt(redis_url: str, queue_name: str) -> None:
+    """Prompts show in their lane, then in their batch; what is settled there is counted."""
+    env = {"GEMQUEUE_REDIS_URL": redis_url, "GEMQUEUE_QUEUE": queue_name}
+    settings = Settings(redis_url=redis_url, queue=queue_name, emulate=True, linger_s=0.001)
+    async with Queue.connect(settings=settings) as queue:
+        futures = [await queue.submit(f"prompt {i}", model="gemini-3.5-flash") for i in range(3)]
+        (lane,) = asked(**env)["lanes"]
+        assert (lane["lane"], lane["pending"], lane["held_reason"]) == (LANE, 3, "no worker")
+        assert lane["oldest_age_s"] >= 0
+
+        batch = await sealed(settings)
+        await futures[0].cancel()
+        found = asked(**env)
+        assert found["lanes"] == [{"lane": LANE, "pending": 0, "oldest_age_s": None, "held_reason": ""}]
+        (row,) = found["batches"]
+        assert (row["id"], row["state"], row["job"]) == (batch, "sealed", "")
+        assert (row["prompts"], row["settled"]) == (3, 1)
+        assert row["age_s"] >= 0
+        assert (found["counts"]["accepted"], found["counts"]["cancelled"], found["counts"]["bought_twice"]) == (3, 1, 0)
+        for future in futures[1:]:
+            await future.cancel()
+
+
+async def test_status_for_a_person(redis_url: str, queue_name: str) -> None:
+    """The same in words: how many, where they wait, that nobody works, and no control character of anybody's."""
+    settings = Settings(redis_url=redis_url, queue=queue_name, emulate=True)
+    async with Queue.connect(settings=settings) as queue:
+        future = await queue.submit("one prompt", model="gemini-3.5-flash")
+        status = await read_status(settings)
+        (lane,) = status.lanes
+        odd = msgspec.structs.replace(lane, held_reason="quota [red]\x1b[2J")
+        console = Console(record=True, width=160, quiet=False, file=None, force_terminal=False)
+        with console.capture() as shown:
+            show_status(console, msgspec.structs.replace(status, lanes=[odd]))
+        text = shown.get()
+        assert "1 prompts accepted" in text
+        assert LANE in text
+        assert "no worker runs" in text
+        assert "quota [red] [2J" in text
+        assert "\x1b" not in text
+        await future.cancel()

@@ -1,0 +1,187 @@
+"""What the listener and the watchdog make good: lost notices, a lost inbox, outcomes that are gone, a server that dies."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from gemqueue import OutcomeExpired, Queue, codec
+from gemqueue import listener as listener_module
+from tests.queue.answering import Answering, answering, until
+from tests.valkey_server import ValkeyServer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from redis.asyncio import Redis
+
+MODEL = "gemini-3.5-flash"
+
+
+def connect(url: str, queue: str, **settings: Any) -> Any:
+    """A queue on the emulated account whose prompts do not linger, with a busy watchdog."""
+    return Queue.connect(url, queue=queue, emulate=True, **{"linger_s": 0.001, "watchdog_s": 0.05} | settings)
+
+
+@pytest.fixture
+async def worker(redis_url: str, queue_name: str, no_leaks: None) -> AsyncGenerator[Answering]:  # noqa: ARG001
+    """Somebody who answers."""
+    async with answering(redis_url, queue_name) as worker:
+        yield worker
+
+
+def inbox(queue: Queue) -> str:
+    """The Redis key of the queue's inbox."""
+    return queue._store.key("inbox", queue._listener.producer)
+
+
+async def test_a_lost_notice_costs_little(redis_url: str, queue_name: str, worker: Answering, redis: Redis) -> None:
+    """Outcomes whose notice went nowhere are found by the watchdog."""
+    async with connect(redis_url, queue_name) as queue:
+        worker.open.clear()
+        future = await queue.submit("p", model=MODEL)
+        waiting = asyncio.create_task(future.result(20))
+        await redis.unlink(inbox(queue))
+        worker.open.set()
+        assert (await waiting).text == "echo: p"
+
+
+async def test_a_lost_inbox_is_opened_again(redis_url: str, queue_name: str, worker: Answering, redis: Redis) -> None:
+    """An inbox that is gone is opened again when it is due to be renewed, and what was missed is read."""
+    async with connect(redis_url, queue_name, watchdog_s=1000, inbox_keep_s=1) as queue:
+        worker.open.clear()
+        waiting = asyncio.create_task(queue.generate("p", model=MODEL))
+        await until(lambda: bool(queue._listener.waited))
+        await redis.unlink(inbox(queue))
+        worker.open.set()
+        assert (await waiting).text == "echo: p"
+        assert await redis.exists(inbox(queue)) == 1
+
+
+async def test_the_server_dies_while_a_future_waits(queue_name: str) -> None:
+    """A server that is killed and restarted keeps every prompt, and whoever waits gets the answer."""
+    with ValkeyServer() as server:
+        async with connect(server.url, queue_name) as queue, connect(server.url, queue_name) as another:
+            own = await queue.submit("p", model=MODEL)
+            waiting = [asyncio.create_task(each.future(own.key).result(30)) for each in (queue, another)]
+            await until(lambda: all(each._listener.waited for each in (queue, another)))
+            server.kill()
+            server.start()
+            async with answering(server.url, queue_name):
+                assert [(await task).text for task in waiting] == ["echo: p", "echo: p"]
+
+
+async def test_an_outcome_that_is_gone(redis_url: str, queue_name: str, worker: Answering, redis: Redis) -> None:
+    """A future whose prompt is no longer known raises OutcomeExpired, also while it waits and in a map."""
+    async with connect(redis_url, queue_name) as queue:
+        worker.open.clear()
+        future = await queue.submit("p", model=MODEL)
+        waiting = asyncio.create_task(future.result(20))
+        mapping = asyncio.create_task(queue.map(["q"], model=MODEL))
+        await until(lambda: len(queue._listener.waited) == 2)
+        await cast("Any", redis).unlink(*[key async for key in redis.scan_iter(match=f"{{gq:{queue_name}:*")])
+        with pytest.raises(OutcomeExpired, match="keep_outcome_s"):
+            await waiting
+        outcome = (await mapping)[0]
+        assert (outcome.ok, outcome.failure.kind) == (False, "expired")
+
+
+async def test_an_outcome_that_cannot_be_read(redis_url: str, queue_name: str, worker: Answering, redis: Redis) -> None:
+    """A blob that is damaged ends the waits for what it held with an error; no future hangs."""
+    async with connect(redis_url, queue_name) as queue:
+        first, second = await asyncio.gather(queue.submit("p", model=MODEL), queue.submit("q", model=MODEL))
+        await until(lambda: worker.batches == 1)
+        segment = first.key.partition(".")[0]
+        name = queue._store.key("outcomes", segment)
+        async with asyncio.timeout(20):
+            while not await redis.exists(name):
+                await asyncio.sleep(0.005)
+        good = codec.expand((await cast("Any", redis).lindex(name, 0))).splitlines()
+        damaged = [line for line in good if first.key.encode() in line] + [b"{not json", b'{"key":"elsewhere.0"}']
+        await cast("Any", redis).lset(name, 0, codec.compress(b"\n".join(damaged)))
+        await cast("Any", redis).rpush(name, b"no frame at all")
+        assert (await first.result(20)).text == "echo: p"
+        with pytest.raises(OutcomeExpired, match="cannot be read"):
+            await second.result(20)
+
+
+async def test_delivered_outcomes_go_sooner(redis_url: str, queue_name: str, worker: Answering, redis: Redis) -> None:
+    """Only when the caller's code has taken every outcome of a segment may they go after ``keep_delivered_s``."""
+    async with connect(redis_url, queue_name, keep_delivered_s=100) as queue:
+        futures = await asyncio.gather(*(queue.submit(f"p{i}", model=MODEL) for i in range(3)))
+        segment = futures[0].key.partition(".")[0]
+        names = [queue._store.key(what, segment) for what in ("outcomes", "segmeta", "settled")]
+        await until(lambda: all(future.done() for future in futures))
+        for future in futures[:2]:
+            await future
+            await future
+        await queue._watchdog._deliver()
+        assert min([await redis.ttl(name) for name in names]) > 1_000
+        await futures[2]
+        await queue._watchdog._deliver()
+        assert max([await redis.ttl(name) for name in names]) <= 100
+        assert worker.batches == 1
+
+
+async def test_bulk_outcomes_are_delivered_when_taken(
+    redis_url: str, queue_name: str, worker: Answering, redis: Redis
+) -> None:
+    """A map's outcomes are taken when it returns, a stream's when the next one is asked for; named ones are kept."""
+    async with connect(redis_url, queue_name, keep_delivered_s=100, segment_prompts_max=1) as queue:
+        keys = [outcome.key for outcome in await queue.map(["a", "b"], model=MODEL)]
+        outcomes = queue.stream(["c", "d"], model=MODEL)
+        keys += [(await anext(outcomes)).key for _ in range(2)]
+        keys += [outcome.key for outcome in await queue.map([{"contents": "e", "name": "e"}], model=MODEL)]
+        await queue._watchdog._deliver()
+        ttls = [await redis.ttl(queue._store.key("outcomes", key.partition(".")[0])) for key in keys]
+        assert [ttl <= 100 for ttl in ttls] == [True, True, True, False, False]
+        await outcomes.aclose()
+        assert worker.batches >= 3
+
+
+async def test_bookkeeping_is_dropped(redis_url: str, queue_name: str, worker: Answering) -> None:
+    """Nothing is remembered of prompts whose outcomes have been taken and whose futures are gone."""
+    async with connect(redis_url, queue_name) as queue:
+        await queue.map([f"p{i}" for i in range(100)], model=MODEL)
+        await (await queue.submit("q", model=MODEL))
+        await queue.submit("nobody waits", model=MODEL)
+        listener = queue._listener
+        await until(lambda: not listener.waited)
+        assert (len(listener._segments), len(listener._kept), listener._kept_bytes) == (0, 0, 0)
+        await until(lambda: not queue._producer._flights)
+        assert (queue._producer._buffers, queue._producer._names, queue._producer.space.used_bytes) == ({}, {}, 0)
+        assert worker.batches >= 2
+
+
+async def test_kept_lines_are_bounded(
+    redis_url: str, queue_name: str, worker: Answering, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lines that nobody asked for are dropped over the budget, and read again when somebody does ask."""
+    monkeypatch.setattr(listener_module, "_KEPT_BYTES_MAX", 1_000)
+    async with connect(redis_url, queue_name) as queue, connect(redis_url, queue_name) as another:
+        keys = [outcome.key for outcome in await queue.map([f"p{i}" for i in range(100)], model=MODEL)]
+        for i in (50, 3, 99):
+            assert (await another.future(keys[i]).result(20)).text == f"echo: p{i}"
+            assert another._listener._kept_bytes <= 1_000
+        assert worker.batches >= 1
+
+
+async def test_no_worker(redis_url: str, queue_name: str, caplog: pytest.LogCaptureFixture, worker: Answering) -> None:
+    """Without a worker's heartbeat a future says so, and a warning is logged once."""
+    monkey = pytest.MonkeyPatch()
+    monkey.setattr("gemqueue.watchdog._WORKER_GRACE_S", 0.0)
+    with caplog.at_level(logging.WARNING, "gemqueue"):
+        async with connect(redis_url, queue_name) as queue:
+            worker.open.clear()
+            future = await queue.submit("p", model=MODEL)
+            await until(lambda: future.held_reason == "no worker")
+            await until(lambda: "No worker" in caplog.text)
+            await worker.store.heartbeat("w1", "pack submit track resolve")
+            await until(lambda: future.held_reason is None)
+            worker.open.set()
+            await future
+    monkey.undo()
+    assert caplog.text.count("No worker") == 1
