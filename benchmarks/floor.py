@@ -30,9 +30,12 @@ from harness import Process, machine, server_command, until_exists
 from producer import prompts
 
 SEGMENT = 1000
+LINE = b'{"key":"%b","request":{"contents":[{"role":"user","parts":[{"text":%b}]}]}}\n'
 ANSWER = (
-    b'{"candidates":[{"content":{"parts":[{"text":"[emulated] 01234567"}],"role":"model"},"finishReason":"STOP","index":0}],'
-    b'"usageMetadata":{"promptTokenCount":250,"candidatesTokenCount":5,"totalTokenCount":255},"modelVersion":"emulator/x"}'
+    b'{"candidates":[{"content":{"parts":[{"text":"[emulated] 01234567"}],"role":"model"},"finishReason":"STOP",'
+    b'"index":0}],'
+    b'"usageMetadata":{"promptTokenCount":250,"candidatesTokenCount":5,"totalTokenCount":255},'
+    b'"modelVersion":"emulator/x"}'
 )
 
 
@@ -53,7 +56,9 @@ async def echo(folder: Path) -> None:
         while head := await reader.readuntil(b"\r\n\r\n"):
             length = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
             body = await reader.readexactly(length)
-            rows = [b'{"key":"%b","response":%b}' % (line[8 : line.index(b'"', 8)], ANSWER) for line in body.splitlines()]
+            rows = [
+                b'{"key":"%b","response":%b}' % (line[8 : line.index(b'"', 8)], ANSWER) for line in body.splitlines()
+            ]
             reply = b"\n".join(rows)
             writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: %d\r\n\r\n" % len(reply))
             writer.write(reply)
@@ -119,7 +124,7 @@ async def produce(folder: Path, count: int, size_bytes: int, *, tasks: bool) -> 
             waiting[key] = loop.create_future()
             if tasks:
                 awaiting.append(asyncio.create_task(_wait(waiting[key])))
-            lines.append(b'{"key":"%b","request":{"contents":[{"role":"user","parts":[{"text":%b}]}]}}\n' % (key.encode(), encode(text)))
+            lines.append(LINE % (key.encode(), encode(text)))
         async with store.pipeline(transaction=True) as pipe:
             pipe.set(f"seg:{segment}", b"".join(lines))
             pipe.xadd("in", {"s": segment})
@@ -196,9 +201,10 @@ def main() -> int:
     options = parser.parse_args()
     if options.part:
         return _part(options)
-    rounds = [one_round(options.prompts, options.bytes, options.batch, tasks=options.tasks) for _ in range(options.rounds)]
+    load = (options.prompts, options.bytes, options.batch)
+    rounds = [one_round(*load, tasks=options.tasks) for _ in range(options.rounds)]
     median = {name: statistics.median(one[name] for one in rounds) for name in rounds[0]}
-    print(f"the floor: {options.prompts} prompts of {options.bytes} B, batches of {options.batch}, {options.rounds} rounds")
+    print("the floor: {} prompts of {} B, batches of {}, {} rounds".format(*load, options.rounds))
     print(f"  prompts/s    {median['prompts_per_s']:>10,.0f}")
     for role in ("producer", "worker", "server", "emulator", "ours"):
         print(f"  {role + ' us':12} {median[role + '_us']:>10.1f}")

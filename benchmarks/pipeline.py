@@ -2,8 +2,8 @@
 
     python benchmarks/pipeline.py --prompts 100000 --rounds 5 [--mode map] [--batch 50000] [--json FILE]
 
-Prints the median of the rounds: prompts/s, and CPU microseconds per prompt of each process. Every answer is compared with
-the emulator's published function of its request, and the emulator's ledger says what was bought.
+Prints the median of the rounds: prompts/s, and CPU microseconds per prompt of each process. Every answer is compared
+with the emulator's published function of its request, and the emulator's ledger says what was bought.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from floor import one_round as floor_round
 from harness import Pipeline, machine
 
 ROLES = ("producer", "worker", "server", "emulator")
@@ -39,6 +40,7 @@ def one_round(options: argparse.Namespace) -> dict[str, Any]:
         slow = pipeline.slowest_scripts_ms()
         worker, emulator, server = pipeline.worker.end(), pipeline.emulator.end(), pipeline.server.end()
     per_prompt = 1e6 / options.prompts
+    ours_us = (report["cpu_s"] + worker.cpu_s + server.cpu_s) * per_prompt
     return report | {
         "prompts_per_s": options.prompts / report["seconds"],
         "jobs": len(ledger["jobs"]),
@@ -48,6 +50,7 @@ def one_round(options: argparse.Namespace) -> dict[str, Any]:
         "top_commands": dict(sorted(calls.items(), key=lambda item: -item[1])[:8]),
         "slowest_script_ms": max(slow.values(), default=0.0),
         "slow_scripts_ms": slow,
+        "ours_us": ours_us,
         "producer_us": report["cpu_s"] * per_prompt,
         "worker_us": worker.cpu_s * per_prompt,
         "server_us": server.cpu_s * per_prompt,
@@ -69,26 +72,45 @@ def main() -> int:
     parser.add_argument("--batch", type=int, default=50_000, help="prompts in a batch at the most")
     parser.add_argument("--linger-s", type=float, default=0.5)
     parser.add_argument("--answers", choices=["echo", "full"], default="echo")
+    parser.add_argument("--no-floor", action="store_true", help="do not run the baseline beside it")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    rounds = [one_round(options) for _ in range(options.rounds)]
-    numbers = [name for name, value in rounds[0].items() if isinstance(value, int | float)]
-    median = {name: statistics.median(one[name] for one in rounds) for name in numbers}
-    _print(options, median, rounds)
+    rounds: list[dict[str, Any]] = []
+    floors: list[dict[str, Any]] = []
+    for _ in range(options.rounds):  # alternating, so that both meet the same machine
+        if not options.no_floor:
+            tasks = options.mode == "await"
+            floors.append(floor_round(options.prompts, options.bytes, options.batch, tasks=tasks))
+        rounds.append(one_round(options))
+    median, floor = medians(rounds), medians(floors)
+    _print(options, median, floor, rounds)
     if options.json:
-        options.json.write_text(json.dumps({"machine": machine(), "median": median, "rounds": rounds}, indent=1))
+        report = {"machine": machine(), "options": vars(options) | {"json": ""}, "median": median, "floor": floor}
+        options.json.write_text(json.dumps(report | {"rounds": rounds, "floors": floors}, indent=1))
     broken = any(one["wrong"] or one["failed"] or one["bought_twice"] for one in rounds)
     return 1 if broken else 0
 
 
-def _print(options: argparse.Namespace, median: dict[str, float], rounds: list[dict[str, Any]]) -> None:
+def medians(rounds: list[dict[str, Any]]) -> dict[str, float]:
+    """The median of every figure."""
+    numbers = [name for name, value in rounds[0].items() if isinstance(value, int | float)] if rounds else []
+    return {name: statistics.median(one[name] for one in rounds) for name in numbers}
+
+
+def _print(
+    options: argparse.Namespace, median: dict[str, float], floor: dict[str, float], rounds: list[dict[str, Any]]
+) -> None:
     speeds = [one["prompts_per_s"] for one in rounds]
-    print(f"{options.prompts} prompts of {options.bytes} B, {options.mode}, batches of {options.batch}, {len(rounds)} rounds")
+    load = f"{options.prompts} prompts of {options.bytes} B, {options.mode}, batches of {options.batch}"
+    print(f"{load}, {len(rounds)} rounds")
     print(f"  prompts/s          {median['prompts_per_s']:>10,.0f}   ({min(speeds):,.0f} to {max(speeds):,.0f})")
     for role in ROLES:
         print(f"  {role + ' us/prompt':18} {median[role + '_us']:>10.1f}   peak {median[role + '_peak_mb']:,.0f} MB")
-    ours = median["producer_us"] + median["worker_us"] + median["server_us"]
-    print(f"  ours, us/prompt    {ours:>10.1f}   (producer + worker + server)")
+    print(f"  ours, us/prompt    {median['ours_us']:>10.1f}   (producer + worker + server)")
+    if floor:
+        cpu, speed = median["ours_us"] / floor["ours_us"], median["prompts_per_s"] / floor["prompts_per_s"]
+        print(f"  the floor          {floor['ours_us']:>10.1f} us/prompt, {floor['prompts_per_s']:,.0f} prompts/s")
+        print(f"  against the floor  {cpu:>10.2f} x its CPU, {speed:.2f} x its prompts/s")
     print(f"  commands/prompt    {median['commands_per_prompt']:>10.4f}")
     print(f"  slowest script ms  {median['slowest_script_ms']:>10.1f}   {rounds[-1]['slow_scripts_ms']}")
     for name in ("answered", "failed", "wrong", "rows_bought", "bought_twice", "jobs"):

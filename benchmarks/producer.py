@@ -2,8 +2,8 @@
 
     python benchmarks/producer.py --prompts N --bytes 1000 --mode map|stream|await --json FILE
 
-The check compares each answer with the emulator's published function of the request; it runs after the clock has stopped,
-and its CPU is reported apart.
+The check compares each answer with the emulator's published function of the request; it runs after the clock has
+stopped, and its CPU is reported apart.
 """
 
 from __future__ import annotations
@@ -85,7 +85,8 @@ async def main(options: argparse.Namespace) -> dict[str, Any]:
     for text, outcome in zip(prompts(options.prompts, options.bytes), outcomes, strict=True):
         failed += not outcome.ok
         wrong += outcome.ok and bytes(outcome.raw) != expect(generate_request(text))
-    return {"seconds": seconds, "cpu_s": used, "peak_mb": peak_mb, "answered": len(outcomes) - failed, "failed": failed, "wrong": wrong}
+    landed = {"answered": len(outcomes) - failed, "failed": failed, "wrong": wrong}
+    return {"seconds": seconds, "cpu_s": used, "peak_mb": peak_mb, **landed}
 
 
 if __name__ == "__main__":

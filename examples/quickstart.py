@@ -1,3 +1,5 @@
+"""Three questions, three answers: the README's program."""
+
 import asyncio
 
 from gemqueue import Queue

@@ -1,4 +1,4 @@
-"""``python -m gemqueue``: the console script ``gemqueue``, found by the installed metadata, so that nothing here imports upwards."""
+"""``python -m gemqueue``: the console script, found by the installed metadata, so that nothing here imports upwards."""
 
 from __future__ import annotations
 

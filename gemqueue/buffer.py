@@ -1,4 +1,4 @@
-"""Prompts that wait to be written: by lane, tenant and priority, in order, cut into segments; and the room that they may take.
+"""Prompts that wait to be written: by lane, tenant and priority, in order, cut into segments; and the room they take.
 
 Nothing here does I/O or knows the time, so the cutting is checked as it is.
 """

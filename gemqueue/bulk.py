@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from gemqueue.tickets import Ticket
 
 Rows = Iterable[object] | AsyncIterable[object]
-"""What a bulk call takes: any iterable; each item is contents, or a dict with ``contents`` and other fields of a row."""
+"""What a bulk call takes: any iterable; an item is contents, or a dict with ``contents`` and other fields of a row."""
 
 _BREATH_PROMPTS = 200
 
@@ -65,9 +65,7 @@ class Gather(_Bell):
 
     async def run(self, door: Door, rows: Rows, took: Callable[[Ticket], None]) -> list[Outcome]:
         """Submit all rows, wait for all outcomes, and return them in the rows' order."""
-        tickets: list[Ticket] = []
-        async for row in _each(rows):
-            tickets.append(await door.admit(row, self))
+        tickets = [await door.admit(row, self) async for row in _each(rows)]
         self.expected_count = len(tickets)
         while self.landed_count < len(tickets):
             await self.wait()

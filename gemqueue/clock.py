@@ -73,8 +73,10 @@ class FileClock:
         try:
             mtime_ns = os.stat(self._path).st_mtime_ns  # noqa: PTH116 - the fastest look, taken for every now
             if mtime_ns != self._mtime_ns:
-                self._offset_s = float(self._path.read_text() or "0")
-                self._mtime_ns = mtime_ns
+                text = self._path.read_text()
+                if text:  # else it is just being written
+                    self._offset_s = float(text)
+                    self._mtime_ns = mtime_ns
         except FileNotFoundError:
             self._offset_s = 0.0
         return self._offset_s

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import math
 import os
 import tomllib
 from pathlib import Path
@@ -132,10 +133,10 @@ def _check_names(values: dict[str, object]) -> None:
 
 def _relations(s: Settings) -> tuple[tuple[bool, str], ...]:
     positive = (name for name in Settings.__struct_fields__ if name.endswith(("_s", "_ms", "_max")))
-    below = next((name for name in positive if getattr(s, name) <= 0), None)
+    below = next((name for name in positive if not 0 < getattr(s, name) < math.inf), None)
     return (
-        (below is None, f"{below} must be above 0"),
-        (s.lease_s > 2 * s.create_timeout_s - s.create_timeout_s / 2, "lease_s must be above 1.5 x create_timeout_s"),
+        (below is None, f"{below} must be a number above 0"),
+        (s.lease_s > 1.5 * s.create_timeout_s, "lease_s must be above 1.5 x create_timeout_s"),
         (
             s.settle_s > s.create_timeout_s,
             "settle_s must be above create_timeout_s, by the lag of the provider's listing",
@@ -148,6 +149,10 @@ def _relations(s: Settings) -> tuple[tuple[bool, str], ...]:
         (s.prompt_bytes_max <= s.batch_bytes_max, "prompt_bytes_max must be at most batch_bytes_max"),
         (s.prompt_bytes_max <= s.buffer_bytes_max, "prompt_bytes_max must be at most buffer_bytes_max"),
         (s.keep_delivered_s <= s.keep_outcome_s, "keep_delivered_s must be at most keep_outcome_s"),
+        (
+            s.keep_delivered_s >= max(1, s.submit_timeout_s),
+            "keep_delivered_s must be at least submit_timeout_s: a segment that is forgotten could be submitted again",
+        ),
         (s.backoff_first_s <= s.backoff_max_s, "backoff_first_s must be at most backoff_max_s"),
         (s.poll_first_s <= s.poll_max_s, "poll_first_s must be at most poll_max_s"),
         (s.retry_first_s <= s.retry_max_s, "retry_first_s must be at most retry_max_s"),

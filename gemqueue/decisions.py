@@ -13,18 +13,19 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from gemqueue.errors import Ambiguous, ProviderError, Rejected, Transient
+from gemqueue.provider import JobStatus
 from gemqueue.states import BatchState, FailureKind, JobState
 
 if TYPE_CHECKING:
     from gemqueue.config import Settings
     from gemqueue.models import Batch
-    from gemqueue.provider import JobStatus
 
 _LOST_AFTER_MS = 50 * 3600 * 1000
 """A job that the provider has denied knowing for this long is past its 48 h life (protocol section 10)."""
 _NOT_FOUND = 5
 _CREATES_MAX = 1000
 _READS_MAX = 3
+_DENIALS_MAX = 10
 
 
 def backoff_s(first_s: float, max_s: float, failures: int, salt: str = "") -> float:
@@ -190,6 +191,18 @@ def resolve_plan(batch: Batch, status: JobStatus | None) -> ResolvePlan:
     if batch.state is BatchState.CLOSING:
         return ResolvePlan.CLOSE if batch.job_state == JobState.SUCCEEDED else ResolvePlan.GIVE_BACK
     return ResolvePlan.COLLECT if status is not None and status.has_output else ResolvePlan.GIVE_BACK
+
+
+def known_output(batch: Batch) -> JobStatus | None:
+    """What is known of a job that the provider denies: the result file that was seen at its end may still be there."""
+    if not batch.output_file:
+        return None
+    return JobStatus(job=batch.job, state=JobState(batch.job_state), output_file=batch.output_file)
+
+
+def believe_gone(batch: Batch) -> bool:
+    """Whether results that the provider denies are gone for good: what is given back is bought again (pains.md 3)."""
+    return batch.job_state != JobState.SUCCEEDED or batch.tries >= _DENIALS_MAX
 
 
 def believe_missing(tries: int, rows: int, told: int) -> bool:

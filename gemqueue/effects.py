@@ -92,11 +92,12 @@ def _parse(text: str) -> tuple[str, str, int] | None:
         return None
     name, _, rest = text.partition(":")
     when, _, nth = rest.partition(":")
-    if name not in set(Effect) or when not in {"before", "after"} or not (nth or "1").isdigit():
+    nth = nth or "1"
+    if name not in set(Effect) or when not in {"before", "after"} or not nth.isdecimal() or not int(nth):
         raise ConfigError(
             f"{CRASH_AT_ENV}={text!r}: expected <effect>:<before|after>:<nth>, effects: {', '.join(Effect)}"
         )
-    return name, when, int(nth or "1")
+    return name, when, int(nth)
 
 
 _crash_at = _parse(os.environ.get(CRASH_AT_ENV, ""))

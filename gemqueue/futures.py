@@ -29,7 +29,7 @@ class Stopped(StrEnum):
     PACKING = "packing"
     """Being packed: it is left out of the upload, and not bought."""
     SEALED = "sealed"
-    """In a batch that is not uploaded yet, or is just being uploaded: then it may still be bought, its answer dropped."""
+    """In a batch that is not uploaded yet, or just being uploaded: then it may still be bought, its answer dropped."""
     SUBMITTING = "submitting"
     """The job is being created: it is bought, its answer dropped."""
     SUBMITTED = "submitted"
@@ -47,8 +47,8 @@ class Stopped(StrEnum):
 class Future:
     """The outcome of one prompt, to come or there already.
 
-    It may be awaited many times and by many tasks. Cancelling or timing out an await never cancels the prompt; ``cancel``
-    does. ``key`` finds it again from anywhere: ``queue.future(key)``.
+    It may be awaited many times and by many tasks. Cancelling or timing out an await never cancels the prompt;
+    ``cancel`` does. ``key`` finds it again from anywhere: ``queue.future(key)``.
     """
 
     __slots__ = ("_listener", "_store", "_ticket", "_watchdog")
@@ -111,8 +111,8 @@ class Future:
     async def result(self, timeout_s: float | None = None) -> Answer:
         """The answer.
 
-        Raises PromptFailed, PromptCancelled, OutcomeExpired (it is no longer kept, or there never was such a prompt), and
-        what ``outcome`` raises.
+        Raises PromptFailed, PromptCancelled, OutcomeExpired (it is no longer kept, or there never was such a prompt),
+        and what ``outcome`` raises.
         """
         outcome = await self.outcome(timeout_s)
         if isinstance(outcome, Failed):

@@ -1,9 +1,9 @@
 """The one listener of a ``Queue``: learns which segments have news, fetches their outcomes, settles the tickets.
 
 Two tasks. The *reader* blocks on the inbox, the stream in which settle leaves a notice per call, and marks segments as
-having news. The *fetcher* reads the blobs that have landed since its cursor, a bounded number at a time, and routes each
-line by its key. A notice is a hint: segments that join later, a reopened inbox and the watchdog mark segments in the
-same way, so losing notices costs seconds and nothing else.
+having news. The *fetcher* reads the blobs that have landed since its cursor, a bounded number at a time, and routes
+each line by its key. A notice is a hint: segments that join later, a reopened inbox and the watchdog mark segments in
+the same way, so losing notices costs seconds and nothing else.
 
 Another process's segment is watched first and looked at then, so nothing can land between the two unseen.
 """
@@ -21,7 +21,7 @@ from gemqueue.errors import ConfigError, StoreError, StoreUnavailable
 from gemqueue.models import Lane, new_producer_id
 from gemqueue.outcomes import decode_line, expired, outcome_of, refused
 from gemqueue.states import FailureKind
-from gemqueue.tasks import end_tasks
+from gemqueue.tasks import end_tasks, ending
 from gemqueue.tickets import Segment, Ticket, chain
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ _UNREADABLE = "it is settled, but its outcome cannot be read"
 
 
 class Listener:
-    """Settles the tickets of one ``Queue``. ``account`` is whose answers may come; ``on_lost`` may revive the server."""
+    """Settles one ``Queue``'s tickets. ``account`` says whose answers may come; ``on_lost`` may revive the server."""
 
     def __init__(self, store: ProducerStore, account: str, on_lost: Callable[[], Awaitable[None]]) -> None:
         self.producer = new_producer_id()
@@ -161,7 +161,7 @@ class Listener:
         failures = 0
         renew_at = 0.0
         loop = asyncio.get_running_loop()
-        while True:
+        while not ending():
             try:
                 if self._after is None or (
                     loop.time() >= renew_at and not await self._store.renew_inbox(self.producer)
@@ -174,7 +174,7 @@ class Listener:
                 self._after, ids = await self._store.read_inbox(self.producer, self._after or "$", block_ms)
                 self.look_at(ids)
                 failures = 0
-            except Exception as error:  # a listener that dies would leave every future hanging
+            except Exception as error:  # noqa: BLE001 - a reader that dies would leave every future hanging
                 self._after = None
                 await self._hold_off(error, failures)
                 failures += 1
@@ -199,7 +199,7 @@ class Listener:
 
     async def _fetch(self) -> None:
         failures = 0
-        while True:
+        while not ending():
             if not self._news:
                 self._wake.clear()
                 await self._wake.wait()
@@ -209,7 +209,7 @@ class Listener:
             try:
                 await self._look(ids)
                 failures = 0
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - as in the reader
                 self.look_at(ids)
                 await self._hold_off(error, failures)
                 failures += 1

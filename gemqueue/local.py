@@ -56,13 +56,13 @@ class Local:
         if not settings.emulate and not api_key_from_env():
             raise ConfigError(
                 "No API key for the worker that the embedded default starts: set GOOGLE_API_KEY or GEMINI_API_KEY, "
-                "ask for the emulator with Queue.connect(emulate=True), or set GEMQUEUE_REDIS_URL and run workers elsewhere"
+                "ask for the emulator with Queue.connect(emulate=True), or set GEMQUEUE_REDIS_URL and run a worker"
             )
         folder = data_dir(settings).expanduser().resolve()
         return Local(await embedded.acquire(folder), settings, folder)
 
     async def ensure_worker(self, store: ProducerStore) -> None:
-        """Have a worker running, and for an emulated account its emulator. Raises StoreUnavailable with the log's end."""
+        """Have a worker running, and for an emulated account its emulator. Raises StoreUnavailable with the log."""
 
         async def heartbeat() -> bool:
             return bool(await store.workers())
@@ -106,7 +106,7 @@ class Local:
 async def healthy_url(ready_file: Path) -> str | None:
     """The address of the emulator that wrote the file, if that very process lives and answers."""
     try:
-        ready = msgspec.json.decode(ready_file.read_bytes(), type=_Ready)
+        ready = msgspec.json.decode(ready_file.read_bytes(), type=_Ready)  # noqa: ASYNC240 - a line, read while starting up
         os.kill(ready.pid, 0)
         async with httpx.AsyncClient(trust_env=False, timeout=_HEALTH_S_MAX) as client:
             response = await client.get(f"{ready.url}/_emulator/health")

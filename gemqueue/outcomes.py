@@ -1,4 +1,4 @@
-"""What a prompt came to: an ``Answer``, or a ``Failed``; and how either is read from the line that the resolver wrote."""
+"""What a prompt came to, an ``Answer`` or a ``Failed``, and how either is read from the line that was settled."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from gemqueue.states import FailureKind
 class Failed:
     """One prompt's end without an answer, as ``map`` and ``stream`` return it beside the ``Answer``s.
 
-    ``failure`` says kind, code and message; ``error`` is what awaiting the single prompt raises for it. ``key`` is empty
-    when the prompt was refused at the door and has none.
+    ``failure`` says kind, code and message; ``error`` is what awaiting the single prompt raises for it. ``key`` is
+    empty when the prompt was refused at the door and has none.
     """
 
     __slots__ = ("_cause", "failure", "key", "name", "tag")

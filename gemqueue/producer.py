@@ -87,8 +87,8 @@ class Producer:
                 await self.space.take(n_bytes)
         except TimeoutError:
             raise QueueFull(
-                f"{self.space.used_bytes} bytes of prompts wait in this process (buffer_bytes_max) and the store took none "
-                f"of them for {self._settings.submit_timeout_s:g} s; submit it again later"
+                f"{self.space.used_bytes} bytes of prompts wait in this process (buffer_bytes_max) and the store took "
+                f"none of them for {self._settings.submit_timeout_s:g} s; submit it again later"
             ) from None
 
     def put(self, route: Route, prompt: Prompt) -> None:
@@ -249,15 +249,16 @@ class Producer:
         except StoreUnavailable as error:
             await self._on_lost()
             return None, StoreUnavailable(
-                f"{error}. It was tried for {self._settings.submit_timeout_s:g} s, and nobody knows whether the prompt was "
-                "stored before the server went away: a prompt with a name may be submitted again without being bought twice"
+                f"{error}. It was tried for {self._settings.submit_timeout_s:g} s, and nobody knows whether the prompt "
+                "was stored before the server went away: under a name it may be submitted again and is bought once"
             )
         return reply, self._full("")
 
     def _full(self, detail: str) -> QueueFull:
         return QueueFull(
-            f"the queue holds memory_bytes_max = {self._settings.memory_bytes_max} bytes and stayed so for submit_timeout_s = "
-            f"{self._settings.submit_timeout_s:g} s{detail}; submit again later, run more workers, or raise the limit"
+            f"the queue holds memory_bytes_max = {self._settings.memory_bytes_max} bytes and stayed so for "
+            f"submit_timeout_s = {self._settings.submit_timeout_s:g} s{detail}; "
+            "submit again later, run more workers, or raise the limit"
         )
 
     async def _discard(self, segment: str) -> None:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from gemqueue.answers import Answer
+    from gemqueue.futures import Stopped
     from gemqueue.local import Local
 
 log = logging.getLogger("gemqueue")
@@ -68,8 +69,8 @@ class Queue:
     ) -> Connecting:
         """Connect to a queue: ``async with Queue.connect() as queue`` or ``queue = await Queue.connect()``.
 
-        ``url`` is a Redis or Valkey (``redis://``, ``rediss://``, ``unix://``), by default ``GEMQUEUE_REDIS_URL``; without
-        one an embedded server and a worker are started, or shared. ``emulate`` asks for an emulator's answers.
+        ``url`` is a Redis or Valkey (``redis://``, ``rediss://``, ``unix://``), by default ``GEMQUEUE_REDIS_URL``;
+        without one an embedded server and a worker are started, or shared. ``emulate`` asks for an emulator's answers.
         ``overrides`` are settings by name. Raises ConfigError; StoreUnavailable when no server answers within seconds.
         """
         given: dict[str, Any] = {"redis_url": url, "queue": queue, "emulate": emulate, **overrides}
@@ -119,8 +120,8 @@ class Queue:
 
         ``name`` is its idempotency key: the same prompt under the same name is bought once, whoever submits it. Raises
         PromptInvalid, PromptTooLarge, NameConflict; QueueFull or StoreUnavailable after ``submit_timeout_s``. After
-        StoreUnavailable, and when this await is cancelled, the prompt may have been submitted or not: under a name it is
-        safe to submit it again.
+        StoreUnavailable, and when this await is cancelled, the prompt may have been submitted or not: under a name it
+        is safe to submit it again.
         """
         door = self._door(model=model, kind=kind, config=config, priority=priority, tenant=tenant)
         ticket = await door.submit(Row(contents, name, None, tag))
@@ -148,7 +149,7 @@ class Queue:
         return await self._answer(await door.submit(Row(contents, name, None, tag)))
 
     @overload
-    async def embed(
+    async def embed(  # type: ignore[overload-overlap]  # a list is an object too, and means several
         self,
         contents: list[Any] | tuple[Any, ...],
         *,
@@ -166,7 +167,7 @@ class Queue:
     ) -> list[Answer] | Answer:
         """One embedding (``answer.values``) per text: a list for a list, in its order, else one.
 
-        Raises what ``generate`` raises, for a list its first failure; ``map(..., kind="embed")`` returns failures instead.
+        Raises what ``generate`` raises, for a list its first failure; ``map(..., kind="embed")`` returns failures.
         """
         door = self._door(model=model, kind=Kind.EMBED, config=config, priority=priority, tenant=tenant)
         if not isinstance(contents, list | tuple):
@@ -199,7 +200,7 @@ class Queue:
         A row is contents, or a dict with ``contents`` and any of ``name, config, tag, priority, tenant``. Nothing that
         happens to one row costs the others' answers: a row that is not valid, whose name is taken by another body, or
         that the store did not take within ``submit_timeout_s``, is a ``Failed`` whose ``error`` says why. Raises only
-        PromptInvalid for what all rows share, what ``rows`` itself raises, and StoreUnavailable when the Queue is closed.
+        PromptInvalid for what all rows share, what ``rows`` itself raises, StoreUnavailable once the Queue is closed.
         """
         door = self._door(model=model, kind=kind, config=config, priority=priority, tenant=tenant)
         return await Gather().run(door, _checked(rows), self._listener.took)
@@ -216,8 +217,8 @@ class Queue:
     ) -> AsyncGenerator[Outcome]:
         """Submit rows as they come and yield outcomes as they land, at most ``window_prompts_max`` under way.
 
-        Rows and failures are as for ``map``. ``rows`` may be endless; it is asked for more only as outcomes are taken. An
-        error that it raises is raised here after the outcomes of the rows that it gave before.
+        Rows and failures are as for ``map``. ``rows`` may be endless; it is asked for more only as outcomes are taken.
+        An error that it raises is raised here after the outcomes of the rows that it gave before.
         """
         door = self._door(model=model, kind=kind, config=config, priority=priority, tenant=tenant)
         return Flow(self.settings.window_prompts_max).run(door, _checked(rows), self._listener.took)
@@ -227,7 +228,8 @@ class Queue:
     def future(self, key: str) -> Future:
         """The future of any prompt of this queue by its key, from whatever process it was submitted; no I/O.
 
-        Awaiting it raises OutcomeExpired when there is no such prompt (any more). Raises ConfigError when ``key`` is no key.
+        Awaiting it raises OutcomeExpired when there is no such prompt (any more). Raises ConfigError when ``key`` is
+        not a key.
         """
         segment_id, index = split_key(key)
         segment = self._listener.segment(segment_id)
@@ -250,7 +252,7 @@ class Queue:
             segment.place(ticket, index)
         return self._future(ticket)
 
-    async def cancel(self, key: str) -> str:
+    async def cancel(self, key: str) -> Stopped:
         """``Future.cancel`` of the prompt with this key."""
         return await self.future(key).cancel()
 
@@ -334,7 +336,8 @@ async def _answering(store: ProducerStore) -> None:
             warnings = await store.durability_warnings()
     except TimeoutError:
         raise StoreUnavailable(
-            f"Redis at {safe_url(store.url)} takes the connection and says nothing; check redis_url / GEMQUEUE_REDIS_URL"
+            f"Redis at {safe_url(store.url)} takes the connection and says nothing; "
+            "check redis_url / GEMQUEUE_REDIS_URL and that it is a Redis"
         ) from None
     for warning in warnings:
         log.warning(warning)

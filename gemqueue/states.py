@@ -45,6 +45,7 @@ TRANSITIONS: tuple[tuple[BatchState, str, BatchState], ...] = (
     (BatchState.PACKING, "pack", BatchState.PACKING),
     (BatchState.PACKING, "pack", BatchState.SEALED),
     (BatchState.SEALED, "split", BatchState.SEALED),
+    (BatchState.SEALED, "requeue", BatchState.SEALED),
     (BatchState.SEALED, "begin", BatchState.SUBMITTING),
     (BatchState.SEALED, "end", BatchState.ENDED),
     (BatchState.SUBMITTING, "fence", BatchState.SUBMITTING),
@@ -54,6 +55,8 @@ TRANSITIONS: tuple[tuple[BatchState, str, BatchState], ...] = (
     (BatchState.ENDED, "settle", BatchState.ENDED),
     (BatchState.ENDED, "requeue", BatchState.ENDED),
     (BatchState.ENDED, "close", BatchState.CLOSING),
+    (BatchState.CLOSING, "settle", BatchState.CLOSING),
+    (BatchState.CLOSING, "requeue", BatchState.CLOSING),
     (BatchState.CLOSING, "close", BatchState.CLOSING),
     (BatchState.CLOSING, "close", BatchState.CLOSED),
 )

@@ -87,6 +87,16 @@ class StoreBase:
         found = [value or b"" for value in values]
         return dict(zip(origins, found, strict=False)), dict(zip(segments, found[len(origins) :], strict=True))
 
+    async def gone(self, segments: Iterable[str]) -> set[str]:
+        """Those of the segments that nothing is known of any more: all of their outcomes had come, and have expired."""
+        ids = list(segments)
+        with translated(self.url):
+            pipe: Any = self.redis.pipeline(transaction=False)
+            for id_ in ids:
+                pipe.exists(self.key("segmeta", id_))
+            found: list[int] = await pipe.execute() if ids else []
+        return {id_ for id_, there in zip(ids, found, strict=True) if not there}
+
     async def bodies(self, ids: list[str]) -> list[bytes | None]:
         """The compressed bodies of segments, in order; None for one that is gone."""
         with translated(self.url):

@@ -95,12 +95,19 @@ class BatchStore(StoreBase):
     async def overdue(self, account: str, steps: Sequence[Step], limit: int = 500) -> list[tuple[str, int]]:
         """Members of the due index that are due now for ``steps``, oldest first, each with its due time in ms."""
         now = self.scripts.now_arg() or await self.server_now_ms()
-        with translated(self.url):
-            found: list[tuple[bytes, float]] = await self.redis.zrangebyscore(
-                self.key("due", account), "-inf", now, start=0, num=limit, withscores=True
-            )
-        members = ((member.decode(), int(score)) for member, score in found)
-        return [(member, due_ms) for member, due_ms in members if member.partition(" ")[0] in steps]
+        due: list[tuple[str, int]] = []
+        start = 0
+        while len(due) < limit:  # overdue steps of other roles may stand before these
+            with translated(self.url):
+                found: list[tuple[bytes, float]] = await self.redis.zrangebyscore(
+                    self.key("due", account), "-inf", now, start=start, num=limit, withscores=True
+                )
+            members = ((member.decode(), int(score)) for member, score in found)
+            due += [(member, due_ms) for member, due_ms in members if member.partition(" ")[0] in steps]
+            start += limit
+            if len(found) < limit:
+                break
+        return due[:limit]
 
     async def server_now_ms(self) -> int:
         """The clock that decides, in ms."""
@@ -140,10 +147,10 @@ class BatchStore(StoreBase):
         args = (claim.member, claim.account, claim.fence, int(delay_s * 1000), *flat)
         _check(await self.scripts.run("release", *args), "release")
 
-    async def rest(self, claim: Claim) -> None:
-        """Put a lane's pack step back for when it is next due."""
+    async def rest(self, claim: Claim, delay_s: float = 0.0) -> None:
+        """Put a lane's pack step back for when it is next due, but not within ``delay_s``."""
         full = _pack(full_limits(self.settings))
-        _check(await self.scripts.run("rest", claim.id, claim.fence, full), "rest")
+        _check(await self.scripts.run("rest", claim.id, claim.fence, full, int(delay_s * 1000)), "rest")
 
     async def pack(self, claim: Claim, batch: str, weights: dict[str, float]) -> tuple[str, int, int]:
         """Move a slice of the lane into ``batch``.

@@ -20,7 +20,10 @@ RETRY_WINDOW_S = 3600
 
 
 class SegmentWrite(msgspec.Struct, frozen=True, kw_only=True):
-    """A segment as a producer hands it over; ``names`` holds (index, name, digest of the body) of the named prompts."""
+    """A segment as a producer hands it over; ``names`` holds (index, name, digest of the body) of the named prompts.
+
+    One that belongs to a ``run`` carries the run's ``epoch`` and the ``entry`` that the run's list gets with it.
+    """
 
     id: str
     lane: str
@@ -31,10 +34,13 @@ class SegmentWrite(msgspec.Struct, frozen=True, kw_only=True):
     tenant: str = "default"
     priority: int = 0
     names: list[tuple[int, str, str]] = []
+    run: str = ""
+    epoch: int = 0
+    entry: bytes = b""
 
 
 class Enqueued(msgspec.Struct, frozen=True):
-    """What became of a segment: ``word`` is ok, taken, full or resend.
+    """What became of a segment: ``word`` is ok, taken, full, resend or superseded.
 
     ``taken`` maps an index to the key and digest that its name already has.
     """
@@ -74,16 +80,17 @@ class ProducerStore(StoreBase):
             "memory_bytes_max": self.settings.memory_bytes_max,
             "full": full_limits(self.settings),
         }
+        entry = fields.pop("entry")  # apart: the server's cmsgpack knows no binary type
         packed = msgspec.msgpack.encode(fields)
         sha, text = SCRIPTS["enqueue"]
         now = self.scripts.now_arg()
         with translated(self.url), effect(Effect.PRODUCE_ENQUEUE):
             pipe: Any = self.redis.pipeline(transaction=False)
             pipe.set(self.key("segment", segment.id), body, nx=True, ex=RETRY_WINDOW_S)
-            pipe.evalsha(sha, 1, self.scripts.prefix, now, packed)
+            pipe.evalsha(sha, 1, self.scripts.prefix, now, packed, entry)
             written, reply = await pipe.execute(raise_on_error=False)
             if isinstance(reply, NoScriptError):
-                reply = await self.redis.eval(text, 1, self.scripts.prefix, now, packed)
+                reply = await self.redis.eval(text, 1, self.scripts.prefix, now, packed, entry)
             if isinstance(reply, Exception):
                 raise reply
             enqueued = _enqueued(cast("list[Any]", reply))
@@ -144,7 +151,7 @@ class ProducerStore(StoreBase):
             return cast("list[list[bytes]]", await pipe.execute()) if cursors else []
 
     async def outcome_counts(self, segments: list[str]) -> list[tuple[str, int]]:
-        """For each segment, its state (live, closed, or empty when it is gone) and how many blobs had landed just after."""
+        """For each segment, its state (live, closed, empty when gone) and how many blobs had landed just after."""
         with translated(self.url):
             pipe: Any = self.redis.pipeline(transaction=False)
             for segment in segments:
@@ -163,8 +170,8 @@ class ProducerStore(StoreBase):
     async def deliver(self, segments: list[str]) -> None:
         """The caller has taken every outcome of these segments: they may go after ``keep_delivered_s``."""
         with effect(Effect.PRODUCE_DELIVER):
-            for start in range(0, len(segments), 1000):
-                await self.scripts.run("deliver", int(self.settings.keep_delivered_s), *segments[start : start + 1000])
+            for start in range(0, len(segments), 500):
+                await self.scripts.run("deliver", int(self.settings.keep_delivered_s), *segments[start : start + 500])
 
     async def cancel(self, segment: str, index: int, blob: bytes) -> str:
         """Settle one prompt as cancelled; returns pending, a batch state, settled (too late) or unknown."""

@@ -1,4 +1,9 @@
-"""Ending tasks for sure."""
+"""Ending tasks for sure.
+
+``asyncio.wait_for`` of Python 3.11, under every command that redis-py sends, swallows a cancellation that arrives in
+the same moment as its result. So an endless loop asks ``ending()`` each time round, and ``end_tasks`` cancels until all
+have ended.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +16,14 @@ if TYPE_CHECKING:
 _AGAIN_S = 0.05
 
 
-async def end_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Cancel tasks and return when they have ended; what they raise is dropped.
+def ending() -> bool:
+    """Whether the task that asks has been cancelled, even where something swallowed that."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
-    They are cancelled again and again: ``asyncio.wait_for`` of Python 3.11, under every call of redis-py, swallows a
-    cancellation that arrives in the same moment as its result.
-    """
+
+async def end_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel tasks and return when they have ended; what they raise is dropped."""
     pending = set(tasks)
     while pending:
         for task in pending:

@@ -1,7 +1,8 @@
 """The one watchdog of a ``Queue``: looks at what should have happened by itself.
 
-Every ``watchdog_s`` it compares the segments that somebody waits for, and that have been silent, with the store, so that
-a lost notice costs seconds; tells the store which outcomes the caller has taken; and sees whether any worker is alive.
+Every ``watchdog_s`` it compares the segments that somebody waits for, and that have been silent, with the store, so
+that a lost notice costs seconds; tells the store which outcomes the caller has taken; and sees whether any worker is
+alive.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from gemqueue.errors import GemqueueError, StoreError
-from gemqueue.tasks import end_tasks
+from gemqueue.tasks import end_tasks, ending
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -57,7 +58,7 @@ class Watchdog:
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         worried_at = loop.time() + _WORKER_GRACE_S
-        while True:
+        while not ending():
             await asyncio.sleep(self._store.settings.watchdog_s)
             try:
                 await self._deliver()
@@ -109,11 +110,17 @@ class Watchdog:
         if not self.no_worker:
             return
         if self._on_no_worker is not None:
-            await self._on_no_worker()
-        elif late and not self._warned:
-            self._warned = True
-            log.warning(
-                "No worker is running on the queue %r: prompts are kept, and nothing is answered until one runs "
-                "(`gemqueue work`, with the same GEMQUEUE_REDIS_URL and GEMQUEUE_QUEUE)",
-                self._store.settings.queue,
+            try:
+                await self._on_no_worker()
+            except GemqueueError as error:
+                self._warn(f"No worker could be started: {error}")
+        elif late:
+            self._warn(
+                f"No worker is running on the queue {self._store.settings.queue!r}: prompts are kept, and nothing is "
+                "answered until one runs (`gemqueue work`, with the same GEMQUEUE_REDIS_URL and GEMQUEUE_QUEUE)"
             )
+
+    def _warn(self, message: str) -> None:
+        if not self._warned:
+            self._warned = True
+            log.warning(message)

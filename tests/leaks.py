@@ -16,6 +16,7 @@ INDEXES = frozenset({"due", "batches", "pending", "later", "tenants"})
 """What names work that is to be done: Redis drops each when its last member leaves."""
 OF_SEGMENT = frozenset({"segment", "segmeta", "settled", "outcomes", "names", "watch"})
 OF_BATCH = frozenset({"batch", "manifest"})
+OF_RUN = frozenset({"run", "runlist"})
 
 
 async def unowned_keys(client: Redis, queue: str) -> list[str]:
@@ -51,6 +52,8 @@ async def _is_owned(client: Redis, key: str) -> bool:
         return True
     if what == "moved":  # needed until its batch is closed, even when its prompts were all answered elsewhere
         return await _batch_is_open(client, prefix, await _field(client, f"{prefix}:segmeta:{id_}", "batch"))
+    if what in OF_RUN:  # lives as long as a segment of it
+        return int(await _field(client, key.replace(":runlist:", ":run:", 1), "open") or "0") > 0
     if what in OF_BATCH:
         return await _batch_is_open(client, prefix, id_)
     return what in KEPT | INDEXES

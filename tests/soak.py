@@ -2,8 +2,8 @@
 
     python -m tests.soak --prompts 20000 --kills 10 --server-kills 1 --seed 1 --json FILE
 
-The moments are drawn from the seed. Between the kills, two workers run. At the end faults stop, everything must drain, and
-``World.judge`` holds outcomes, answers, ledger and keys against the promises.
+The moments are drawn from the seed. Between the kills, two workers run. At the end faults stop, everything must
+drain, and ``World.judge`` holds outcomes, answers, ledger and keys against the promises.
 """
 
 from __future__ import annotations

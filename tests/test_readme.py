@@ -56,6 +56,5 @@ def test_readme_is_short() -> None:
 def test_readme_names_the_two_commands(command: str) -> None:
     """The two commands that a reader needs are there, and the Makefile has them."""
     assert command in README
-    assert re.search(
-        rf"^{command.removeprefix('make ')}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE
-    )
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert re.search(rf"^{command.removeprefix('make ')}:", makefile, re.MULTILINE)

@@ -110,9 +110,10 @@ def test_names_end_in_their_unit() -> None:
 
 
 def test_no_dead_modules() -> None:
-    """Every module of the three packages is used by another one, or is a command."""
-    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    commands = {target.partition(":")[0] for target in tomllib.loads(project)["project"]["scripts"].values()}
+    """Every module of the three packages is used by another one, is a command, or a plugin."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    tables = (project["scripts"], *project["entry-points"].values())
+    commands = {target.partition(":")[0] for table in tables for target in table.values()}
     used = {name for path, tree in SOURCE.items() for name in mentions(tree) if name != module_name(path)}
     modules = {module_name(path) for path in SOURCE if not path.endswith(("__init__.py", "__main__.py"))}
     assert sorted(modules - used - commands) == []

@@ -17,7 +17,8 @@ local function count(name, n)
   if n ~= 0 then redis.call('HINCRBY', T .. ':counts', name, n) end
 end
 
--- A script whose first write frees memory may go on writing on a full server: settle, requeue and close must drain it.
+-- A script whose first write frees memory may go on writing on a full server. All but enqueue do: what is under way must
+-- come to its end, and that is what frees memory.
 local function pass_when_full()
   redis.call('UNLINK', T .. ':nothing')
 end
@@ -73,10 +74,18 @@ local function forget_expired()
   end
 end
 
+-- A run's record lives as long as a segment of it, and then as long as the outcomes.
+local function leave_run(account, name, keep_s)
+  local run = key('run', account, name)
+  if redis.call('EXISTS', run) == 1 and redis.call('HINCRBY', run, 'open', -1) <= 0 then
+    set_ttl(keep_s, run, key('runlist', account, name))
+  end
+end
+
 -- An origin's last bit is set: TTLs on everything that it leaves behind, and its body goes.
 local function finish(id, meta_key, keep_s)
-  local meta = redis.call('HMGET', meta_key, 'bytes', 'outcome_bytes')
-  redis.call('UNLINK', key('segment', id))
+  local meta = redis.call('HMGET', meta_key, 'bytes', 'outcome_bytes', 'run', 'lane')
+  redis.call('UNLINK', key('segment', id), key('moved', id))
   count('live_bytes', -num(meta[1]))
   redis.call('HSET', meta_key, 'state', 'closed', 'bytes', 0, 'closed_at', now)
   local packed = redis.call('GET', key('names', id))
@@ -85,6 +94,7 @@ local function finish(id, meta_key, keep_s)
   end
   set_ttl(keep_s, meta_key, key('settled', id), key('outcomes', id), key('names', id), key('watch', id))
   redis.call('ZADD', T .. ':kept', now + keep_s * 1000, id .. ' ' .. num(meta[2]))
+  if meta[3] then leave_run(account_of(meta[4]), meta[3], keep_s) end
 end
 
 -- Notices go to the producer and to whoever registered: one entry per inbox and call.
@@ -137,8 +147,48 @@ local function want(record, account, member, at)
   end
 end
 
-local function pending_score(priority, at)
-  return string.format('%.0f', -priority * 4398046511104 + at)
+-- Scores hold a priority and, below it, a time in ms (until 2109) or a number of prompts: highest priority first.
+local CLASS = 4398046511104
+
+local function scored(class, rest)
+  return string.format('%.3f', class * CLASS + rest)
+end
+
+local function class_of(score)
+  return math.floor(tonumber(score) / CLASS)
+end
+
+-- A tenant's place among those that have something pending: by the priority of what it has first, then by how much it has
+-- passed (prompts over weight). Whoever joins a priority starts at the least of those present, so that nobody saves up
+-- turns and nobody waits until a newcomer has caught up.
+local function place(lane, tenant, passed)
+  local tenants, first = key('tenants', lane), redis.call('ZRANGE', key('pending', lane, tenant), 0, 0, 'WITHSCORES')
+  if not first[1] then
+    redis.call('ZREM', tenants, tenant)
+    return
+  end
+  local class, old = class_of(first[2]), redis.call('ZSCORE', tenants, tenant)
+  local stays = old and class_of(old) == class
+  if stays and not passed then return end
+  passed = passed or (old and tonumber(old) % CLASS) or 0
+  if not stays then
+    local low, high = string.format('%.0f', class * CLASS), string.format('(%.0f', (class + 1) * CLASS)
+    local least = redis.call('ZRANGEBYSCORE', tenants, low, high, 'WITHSCORES', 'LIMIT', 0, 1)
+    if least[1] then passed = math.max(passed, tonumber(least[2]) - class * CLASS) end
+  end
+  redis.call('ZADD', tenants, scored(class, passed), tenant)
+end
+
+-- A segment is ready to be packed. The lane's counters are what is pending.
+local function pend(lane, id, meta)
+  local lane_key = key('lane', lane)
+  redis.call('ZADD', key('pending', lane, meta.tenant), scored(-meta.priority, now), id)
+  place(lane, meta.tenant)
+  redis.call('HSETNX', lane_key, 'oldest', now)
+  redis.call('HINCRBY', lane_key, 'segments', 1)
+  redis.call('HINCRBY', lane_key, 'prompts', meta.count)
+  redis.call('HINCRBY', lane_key, 'raw_bytes', meta.raw_bytes)
+  redis.call('HINCRBY', lane_key, 'tokens', meta.tokens)
 end
 
 -- A segment waits to be packed: now, or from ready_at on.
@@ -151,13 +201,7 @@ local function wait(lane, id, meta, ready_at, full)
     want(lane_key, account, 'pack ' .. lane, ready_at)
     return
   end
-  redis.call('ZADD', key('pending', lane, meta.tenant), pending_score(meta.priority, now), id)
-  redis.call('HSETNX', key('tenants', lane), meta.tenant, 0)
-  redis.call('HSETNX', lane_key, 'oldest', now)
-  redis.call('HINCRBY', lane_key, 'segments', 1)
-  redis.call('HINCRBY', lane_key, 'prompts', meta.count)
-  redis.call('HINCRBY', lane_key, 'raw_bytes', meta.raw_bytes)
-  redis.call('HINCRBY', lane_key, 'tokens', meta.tokens)
+  pend(lane, id, meta)
   local at = now
   if not lane_is_full(lane_key, full) then at = num(redis.call('HGET', lane_key, 'oldest')) + full.linger_ms end
   want(lane_key, account, 'pack ' .. lane, at)

@@ -14,6 +14,7 @@ if redis.call('EXISTS', record) == 0 then
   return { 'gone' }
 end
 if num(redis.call('HGET', record, 'v')) > VERSION then return { 'newer' } end
+pass_when_full()
 if num(redis.call('HGET', record, 'lease_until')) > 0 then redis.call('HINCRBY', record, 'crashes', 1) end
 redis.call('HINCRBY', record, 'fence', 1)
 redis.call('HSET', record, 'lease_until', now + lease_ms)

@@ -1,4 +1,4 @@
--- close: check and clean a slice of at most 500 segments. A segment is done when each of its lines is settled or moved. In
+-- close: check and clean a slice of at most 250 segments. A segment is done when each of its lines is settled or moved. In
 -- mode `requeue` (the job as a whole came to nothing) a segment that is not done goes back to its lane as it is, free of
 -- charge, until it has been sent back requeues_max times. Nothing is written unless the whole slice can be handled.
 -- ARGV[2] batch, ARGV[3] fence, ARGV[4] msgpack {mode, requeues_max, keep_s, delay_ms, full={...}}
@@ -10,10 +10,15 @@ if stale(record, ARGV[3]) then return { 'stale' } end
 if b[1] ~= 'ended' and b[1] ~= 'closing' then return { 'state', b[1] or 'gone' } end
 local manifest, start = key('manifest', ARGV[2]), num(b[3])
 
+-- An origin that is gone had all of its outcomes, and they have expired.
 local settled_of = {}
-local function settled(origin)
-  if not settled_of[origin] then settled_of[origin] = redis.call('GET', key('settled', origin)) or '' end
-  return settled_of[origin]
+local function settled(origin, index)
+  local map = settled_of[origin]
+  if map == nil then
+    map = redis.call('GET', key('settled', origin)) or (redis.call('EXISTS', key('segmeta', origin)) == 1 and '')
+    settled_of[origin] = map
+  end
+  return not map or has_bit(map, index)
 end
 local checks = 0
 local function done(id, m)
@@ -23,7 +28,7 @@ local function done(id, m)
     local line = 0
     for _, origin in ipairs(cmsgpack.unpack(m.keys)) do
       for _, index in ipairs(origin[2]) do
-        if not has_bit(settled(origin[1]), index) and not has_bit(moved, line) then return false end
+        if not settled(origin[1], index) and not has_bit(moved, line) then return false end
         line = line + 1
       end
     end
@@ -31,22 +36,22 @@ local function done(id, m)
   end
   if moved == '' then return m.settled >= m.count end
   checks = checks + m.count
-  local map = settled(id)
   for index = 0, m.count - 1 do
-    if not has_bit(map, index) and not has_bit(moved, index) then return false end
+    if not settled(id, index) and not has_bit(moved, index) then return false end
   end
   return true
 end
 
-local slice, open = {}, {}
-for _, id in ipairs(redis.call('LRANGE', manifest, start, start + 499)) do
+local slice, open, returned = {}, {}, 0
+for _, id in ipairs(redis.call('LRANGE', manifest, start, start + 249)) do
   local f = redis.call('HMGET', key('segmeta', id), 'state', 'count', 'settled', 'keys', 'requeues', 'bytes', 'batch')
   local m = { id = id, state = f[1], count = num(f[2]), settled = num(f[3]), keys = f[4], requeues = num(f[5]), bytes = num(f[6]) }
   m.done = m.state ~= 'live' or f[7] ~= ARGV[2] or done(id, m)
   m.ours = f[7] == ARGV[2]
   if not m.done and (a.mode ~= 'requeue' or m.requeues >= a.requeues_max) then open[#open + 1] = id end
   slice[#slice + 1] = m
-  if checks >= 10000 then break end
+  if not m.done then returned = returned + 1 end
+  if checks >= 10000 or returned >= 125 then break end
 end
 if #open > 0 then return { 'open', open } end
 
@@ -60,6 +65,8 @@ for _, m in ipairs(slice) do
     count('returned', m.count)
     wait(b[2], m.id, { tenant = f[1], priority = num(f[2]), count = m.count, raw_bytes = num(f[3]), tokens = num(f[4]) },
       now + a.delay_ms, a.full)
+  elseif not m.state then
+    redis.call('UNLINK', key('segment', m.id), key('moved', m.id))
   elseif m.ours then
     redis.call('UNLINK', key('segment', m.id), key('moved', m.id))
     count('live_bytes', -m.bytes)
@@ -72,7 +79,7 @@ for _, m in ipairs(slice) do
 end
 start = start + #slice
 redis.call('HSET', record, 'closed_segments', start)
-if start < num(b[4]) then
+if #slice > 0 and start < num(b[4]) then
   redis.call('HSET', record, 'state', 'closing')
   return { 'ok', 'closing' }
 end

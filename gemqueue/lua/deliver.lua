@@ -1,5 +1,5 @@
 -- deliver: the caller's code has taken every outcome of these segments; those that nobody else can ask for may go sooner.
--- ARGV[2] keep s, ARGV[3...] segments, at most 1000
+-- ARGV[2] keep s, ARGV[3...] segments, at most 500
 -- ok <how many were shortened>
 local keep_s, n = tonumber(ARGV[2]), 0
 for i = 3, #ARGV do

@@ -1,13 +1,21 @@
 -- enqueue: a segment whose body was written with SET NX EX becomes live, once, however often it is asked for.
 -- ARGV[2] msgpack {id, lane, tenant, priority, count, raw_bytes, tokens, producer, names=[[index, name, digest]],
---                  memory_bytes_max, full={prompts, raw_bytes, tokens, linger_ms}}
+--                  memory_bytes_max, full={prompts, raw_bytes, tokens, linger_ms}, run, epoch}
+-- ARGV[3] what the run's list gets with it
 -- ok | taken <list of "index key digest"> (nothing written) | full | resend (the body is gone)
+--    | superseded (the run is another process's now, or was purged)
 local a = cmsgpack.unpack(ARGV[2])
 local body, meta_key, account = key('segment', a.id), key('segmeta', a.id), account_of(a.lane)
 local state = redis.call('HGET', meta_key, 'state')
 if state then
   if state == 'closed' then redis.call('UNLINK', body) end
   return { 'ok' }
+end
+
+local run, runlist = key('run', account, a.run), key('runlist', account, a.run)
+if a.run ~= '' and num(redis.call('HGET', run, 'epoch')) ~= a.epoch then
+  redis.call('UNLINK', body)
+  return { 'superseded' }
 end
 
 local taken = {}
@@ -36,6 +44,14 @@ if #a.names > 0 then
   end
   redis.call('SET', key('names', a.id), cmsgpack.pack(owned))
   redis.call('HSET', meta_key, 'named', 1)
+end
+if a.run ~= '' then
+  redis.call('HSET', meta_key, 'run', a.run)
+  redis.call('HINCRBY', run, 'open', 1)
+  redis.call('HINCRBY', run, 'rows', a.count)
+  redis.call('RPUSH', runlist, ARGV[3])
+  redis.call('PERSIST', run)
+  redis.call('PERSIST', runlist)
 end
 count('accepted', a.count)
 count('live_bytes', size)

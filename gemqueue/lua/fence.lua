@@ -4,8 +4,10 @@
 -- ok | stale | state <state>
 local record = key('batch', ARGV[2])
 if stale(record, ARGV[3]) then return { 'stale' } end
-local b = redis.call('HMGET', record, 'state', 'lane', 'fenced_at')
+local b = redis.call('HMGET', record, 'state', 'lane', 'fenced_at', 'lease_until')
 if b[1] ~= 'submitting' then return { 'state', b[1] or 'gone' } end
+if num(b[4]) == 0 then return { 'ok' } end -- asked again: the holder has let go
+pass_when_full()
 if num(b[3]) == 0 then
   redis.call('HSET', record, 'fenced_at', now)
   count('fenced', 1)

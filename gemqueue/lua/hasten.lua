@@ -3,5 +3,6 @@
 -- ok | gone
 local step, id = string.match(ARGV[2], '^(%a+) (.+)$')
 if not redis.call('ZSCORE', due_key(ARGV[3]), ARGV[2]) then return { 'gone' } end
+pass_when_full()
 want(key(step == 'pack' and 'lane' or 'batch', id), ARGV[3], ARGV[2], now)
 return { 'ok' }

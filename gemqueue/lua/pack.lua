@@ -5,6 +5,7 @@
 local lane, batch, limit = ARGV[2], ARGV[4], cmsgpack.unpack(ARGV[5])
 local lane_key, batch_key = key('lane', lane), key('batch', batch)
 if stale(lane_key, ARGV[3]) then return { 'stale' } end
+pass_when_full()
 local state = redis.call('HGET', batch_key, 'state')
 if state and state ~= 'packing' then
   redis.call('HDEL', lane_key, 'batch')
@@ -12,17 +13,12 @@ if state and state ~= 'packing' then
 end
 
 local later = key('later', lane)
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', later, '-inf', now, 'LIMIT', 0, 500)) do
+local ready = redis.call('ZRANGEBYSCORE', later, '-inf', now, 'LIMIT', 0, 250)
+for _, id in ipairs(ready) do
   redis.call('ZREM', later, id)
   local m = redis.call('HMGET', key('segmeta', id), 'tenant', 'priority', 'count', 'raw_bytes', 'tokens', 'state')
   if m[6] == 'live' then
-    redis.call('ZADD', key('pending', lane, m[1]), pending_score(num(m[2]), now), id)
-    redis.call('HSETNX', key('tenants', lane), m[1], 0)
-    redis.call('HSETNX', lane_key, 'oldest', now)
-    redis.call('HINCRBY', lane_key, 'segments', 1)
-    redis.call('HINCRBY', lane_key, 'prompts', num(m[3]))
-    redis.call('HINCRBY', lane_key, 'raw_bytes', num(m[4]))
-    redis.call('HINCRBY', lane_key, 'tokens', num(m[5]))
+    pend(lane, id, { tenant = m[1], priority = num(m[2]), count = num(m[3]), raw_bytes = num(m[4]), tokens = num(m[5]) })
   end
 end
 
@@ -35,39 +31,38 @@ local prompts, raw_bytes, tokens, segments = num(has[1]), num(has[2]), num(has[3
 local ceiling = num(redis.call('HGET', lane_key, 'ceiling'))
 if ceiling > 0 then limit.prompts = math.min(limit.prompts, ceiling) end
 
-local tenants, flat = {}, redis.call('HGETALL', key('tenants', lane))
-for i = 1, #flat, 2 do
-  tenants[#tenants + 1] = { name = flat[i], passed = tonumber(flat[i + 1]), queue = {}, at = 1 }
-end
-local function head(tenant)
-  if tenant.at > #tenant.queue then
-    tenant.queue = redis.call('ZRANGE', key('pending', lane, tenant.name), 0, 99, 'WITHSCORES')
-    tenant.at = 1
+-- The tenant that is served, up to the score of the one behind it, and the segments that it has first.
+local tenants = key('tenants', lane)
+local tenant, score, rival, queue, at
+
+local function first()
+  if not tenant then
+    local two = redis.call('ZRANGE', tenants, 0, 1, 'WITHSCORES')
+    if not two[1] then return nil end
+    tenant, score, rival = two[1], tonumber(two[2]), tonumber(two[4])
+    queue, at = redis.call('ZRANGE', key('pending', lane, tenant), 0, 99, 'WITHSCORES'), 1
   end
-  return tenant.queue[tenant.at], tonumber(tenant.queue[tenant.at + 1])
+  return queue[at]
 end
-local function next_tenant()
-  local best, best_priority
-  for _, tenant in ipairs(tenants) do
-    local id, score = head(tenant)
-    if id then
-      local priority = math.floor(score / 4398046511104)
-      if not best or priority < best_priority or (priority == best_priority and tenant.passed < best.passed) then
-        best, best_priority = tenant, priority
-      end
-    end
-  end
-  return best
+
+local function step_down()
+  place(lane, tenant, score % CLASS)
+  tenant = nil
+end
+
+local function served(amount)
+  redis.call('ZREM', key('pending', lane, tenant), queue[at])
+  score, at = score + amount, at + 2
+  if not queue[at] or class_of(queue[at + 1]) ~= class_of(score) or (rival and score > rival) then step_down() end
 end
 
 local sealed, took, left_lane = false, {}, { 0, 0, 0, 0 }
-for _ = 1, 500 do
-  local tenant = next_tenant()
-  if not tenant then
-    sealed = true
+for _ = 1, 500 - #ready do
+  local id = first()
+  if not id then
+    sealed = #ready < 250
     break
   end
-  local id = head(tenant)
   local m = redis.call('HMGET', key('segmeta', id), 'count', 'raw_bytes', 'tokens', 'state')
   local n, b, k = num(m[1]), num(m[2]), num(m[3])
   local live = m[4] == 'live'
@@ -75,34 +70,32 @@ for _ = 1, 500 do
     sealed = true
     break
   end
-  redis.call('ZREM', key('pending', lane, tenant.name), id)
-  tenant.at = tenant.at + 2
   left_lane = { left_lane[1] + 1, left_lane[2] + n, left_lane[3] + b, left_lane[4] + k }
   if live then
-    tenant.passed = tenant.passed + n / (limit.weights[tenant.name] or 1)
     took[#took + 1] = id
     redis.call('HSET', key('segmeta', id), 'batch', batch)
     prompts, raw_bytes, tokens, segments = prompts + n, raw_bytes + b, tokens + k, segments + 1
   end
+  served(live and n / (limit.weights[tenant] or 1) or 0)
 end
+if tenant then step_down() end
 if #took > 0 then redis.call('RPUSH', key('manifest', batch), unpack(took)) end
-for i, field in ipairs({ 'segments', 'prompts', 'raw_bytes', 'tokens' }) do
-  redis.call('HINCRBY', lane_key, field, -left_lane[i])
-end
 redis.call('HSET', batch_key, 'prompts', prompts, 'raw_bytes', raw_bytes, 'tokens', tokens, 'segments', segments)
 
+-- What is left: the counters, and since when its oldest waits, as far as those show who are next.
+local waiting = redis.call('ZRANGE', tenants, 0, 99)
 redis.call('HDEL', lane_key, 'oldest')
-for _, tenant in ipairs(tenants) do
-  local id = head(tenant)
-  if id then
-    redis.call('HSET', key('tenants', lane), tenant.name, string.format('%.3f', tenant.passed))
-    local at = num(redis.call('HGET', key('segmeta', id), 'created_at'))
-    local oldest = num(redis.call('HGET', lane_key, 'oldest'))
-    if oldest == 0 or at < oldest then redis.call('HSET', lane_key, 'oldest', at) end
-  else
-    redis.call('HDEL', key('tenants', lane), tenant.name)
-  end
+for i, field in ipairs({ 'segments', 'prompts', 'raw_bytes', 'tokens' }) do
+  if waiting[1] then redis.call('HINCRBY', lane_key, field, -left_lane[i])
+  else redis.call('HSET', lane_key, field, 0) end
 end
+local oldest
+for _, name in ipairs(waiting) do
+  local id = redis.call('ZRANGE', key('pending', lane, name), 0, 0)[1]
+  local created_at = num(redis.call('HGET', key('segmeta', id), 'created_at'))
+  oldest = math.min(oldest or created_at, created_at)
+end
+if oldest then redis.call('HSET', lane_key, 'oldest', oldest) end
 
 local left = num(redis.call('HGET', lane_key, 'prompts'))
 if not sealed then return { 'ok', 'packing', prompts, left } end

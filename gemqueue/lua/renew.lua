@@ -1,10 +1,13 @@
--- renew: the holder is alive. Same fence, a new lease.
+-- renew: the holder is alive. Same fence, a new lease. A holder that has let go has nothing to renew: its step may have moved
+-- on, and must not come back.
 -- ARGV[2] step member, ARGV[3] account, ARGV[4] fence, ARGV[5] lease ms
 -- ok | stale
 local member, lease_ms = ARGV[2], tonumber(ARGV[5])
 local step, id = string.match(member, '^(%a+) (.+)$')
 local record = key(step == 'pack' and 'lane' or 'batch', id)
 if stale(record, ARGV[4]) then return { 'stale' } end
+if num(redis.call('HGET', record, 'lease_until')) == 0 then return { 'ok' } end
+pass_when_full()
 redis.call('HSET', record, 'lease_until', now + lease_ms)
 redis.call('ZADD', due_key(ARGV[3]), now + lease_ms, member)
 return { 'ok' }

@@ -10,7 +10,7 @@ local meta_key = key('segmeta', a.id)
 if redis.call('EXISTS', meta_key) == 1 then return { 'ok' } end
 if stale(record, ARGV[3]) then return { 'stale' } end
 local state = redis.call('HGET', record, 'state')
-if state ~= 'ended' and state ~= 'sealed' then return { 'state', state or 'gone' } end
+if state ~= 'ended' and state ~= 'closing' and state ~= 'sealed' then return { 'state', state or 'gone' } end
 local maps = {}
 for i = 7, #ARGV, 2 do
   local old = redis.call('GET', key('moved', ARGV[i])) or ''

@@ -8,6 +8,7 @@ local b = redis.call('HMGET', record, 'state', 'lane', 'segments')
 if b[1] ~= 'sealed' then return { 'state', b[1] or 'gone' } end
 local n = math.min(tonumber(ARGV[5]), 500, num(b[3]) - 1)
 if n < 1 then return { 'state', 'one segment' } end
+pass_when_full()
 local moved, sums = {}, { 0, 0, 0 }
 for i, id in ipairs(redis.call('LRANGE', key('manifest', ARGV[2]), -n, -1)) do
   moved[i] = id

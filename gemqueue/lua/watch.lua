@@ -5,6 +5,7 @@ local meta_key = key('segmeta', ARGV[2])
 local m = redis.call('HMGET', meta_key, 'state', 'count', 'lane', 'keys')
 if not m[1] or m[4] then return { 'unknown' } end
 if m[1] == 'live' then
+  pass_when_full()
   redis.call('SADD', key('watch', ARGV[2]), ARGV[3])
   redis.call('HSET', meta_key, 'watched', 1)
 end

@@ -10,7 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "gemqueue_workers.cli"]
-END_S_MAX = 60.0
+END_S_MAX = 40.0
 
 
 def environment(**extra: str) -> dict[str, str]:
@@ -39,12 +39,15 @@ def start(*arguments: str, **env: str) -> subprocess.Popen[str]:
 
 
 def processes_with(word: str) -> list[int]:
-    """The processes that have ``word`` in their environment, where the system tells (Linux)."""
-    found: list[int] = []
-    for file in Path("/proc").glob("[0-9]*/environ"):
+    """The processes with ``word`` in their environment or arguments, where the system tells (Linux).
+
+    A server that shows its address in its title has written it over its environment.
+    """
+    found: set[int] = set()
+    for file in (file for name in ("environ", "cmdline") for file in Path("/proc").glob(f"[0-9]*/{name}")):
         try:
             if word.encode() in file.read_bytes():
-                found.append(int(file.parent.name))
+                found.add(int(file.parent.name))
         except OSError:
             continue  # it has ended, or it is somebody else's
-    return found
+    return sorted(found)

@@ -72,7 +72,8 @@ def test_demo_leaves_nothing_behind_when_stopped(scratch: Path, number: signal.S
     process = start("demo", "--prompts", "50000", TMPDIR=str(scratch))
     with process:
         deadline = time.monotonic() + STARTED_S_MAX
-        while len(processes_with(str(scratch))) < 4 and time.monotonic() < deadline:
+        while len(processes_with(str(scratch))) < 4:  # the demo, its server, its emulator and its worker
+            assert time.monotonic() < deadline
             time.sleep(0.02)
         process.send_signal(number)
         _, stderr = process.communicate(timeout=STARTED_S_MAX)

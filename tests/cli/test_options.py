@@ -28,7 +28,7 @@ COMMANDS = ("work", "status", "demo", "emulate")
         (["work"], {"GEMQUEUE_EMBEDDED": "perhaps"}, "embedded"),
         (["status"], {"GEMQUEUE_REDIS_URL": "redis://user:hunter2@localhost:1"}, "GEMQUEUE_REDIS_URL"),
         (["status"], {"GEMQUEUE_REDIS_URL": "http://localhost"}, "redis_url"),
-        (["status"], {"GEMQUEUE_LINGER_S": "-1"}, "linger_s must be above 0"),
+        (["status"], {"GEMQUEUE_LINGER_S": "-1"}, "linger_s must be"),
         (["status"], {"GEMQUEUE_CONFIG": "/nowhere.toml"}, "/nowhere.toml"),
         (["emulate", "--port", "70000"], {}, "--port"),
         (["nothing"], {}, "nothing"),
@@ -67,10 +67,8 @@ def test_emulator_says_how_to_use_it() -> None:
         url = re.search(r"http://127\.0\.0\.1:\d+", first)
         assert url is not None
         assert httpx.get(f"{url[0]}/_emulator/health").status_code == 200
-        assert (
-            f"GOOGLE_GEMINI_BASE_URL={url[0]}"
-            in process.stderr.readline() + process.stderr.readline() + process.stderr.readline()
-        )
+        lines = [process.stderr.readline() for _ in range(4)]
+        assert f"GOOGLE_GEMINI_BASE_URL={url[0]}" in "".join(lines)
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 
 import pytest
 
@@ -43,4 +43,4 @@ def test_usage_is_what_the_answers_report() -> None:
 
 def test_the_table_says_of_when_it_is() -> None:
     """The prices carry a date that people can check."""
-    assert datetime.date.fromisoformat(DATED) < datetime.datetime.now(tz=datetime.UTC).date()
+    assert dt.date.fromisoformat(DATED) < dt.datetime.now(tz=dt.UTC).date()

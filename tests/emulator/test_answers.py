@@ -140,6 +140,19 @@ def test_structured_answers_satisfy_their_schema() -> None:
     assert "extra" in value
 
 
+def test_greedy_schemas_end() -> None:
+    """A schema that asks for more values than there are atoms gets a few thousand, soon."""
+    schema: dict[str, Any] = {"type": "string"}
+    for _ in range(6):
+        schema = {"type": "array", "minItems": 9999, "items": schema}
+    assert len(msgspec.json.encode(satisfy(schema, "0" * 16))) < 5_000_000
+    names = [f"p{place}" for place in range(30)]
+    loop = {"type": "object", "properties": {name: {"$ref": "#"} for name in names}, "required": names}
+    assert len(msgspec.json.encode(satisfy(loop, "0" * 16))) < 5_000_000
+    for word in ("anyOf", "allOf"):
+        assert isinstance(satisfy({word: [{"$ref": "#"}]}, "0" * 16), str)
+
+
 def test_recursive_schemas_end() -> None:
     """A schema that refers to itself gives a value of bounded depth."""
     node = {"type": "object", "properties": {"next": {"$ref": "#"}}, "required": ["next"]}

@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import random
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from gemqueue import bitmap, codec
+from gemqueue import Queue, bitmap, codec
 from gemqueue.config import Settings
 from gemqueue.errors import StoreError
 from gemqueue.models import new_batch_id
@@ -24,6 +24,8 @@ from gemqueue.tasks import end_tasks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
+
+    from gemqueue.queue import Connecting
 
 ACCOUNT = "emulated.local"
 _LOOK_S = 0.002
@@ -63,7 +65,12 @@ class Answering:
 
     async def run(self) -> None:
         """Take step after step, for ever."""
-        handlers = {Step.PACK: self._pack, Step.SUBMIT: self._submit, Step.TRACK: self._track, Step.RESOLVE: self._resolve}
+        handlers = {
+            Step.PACK: self._pack,
+            Step.SUBMIT: self._submit,
+            Step.TRACK: self._track,
+            Step.RESOLVE: self._resolve,
+        }
         while True:
             await self.open.wait()
             with suppress(StoreError):
@@ -110,6 +117,12 @@ class Answering:
             await self.store.settle(claim, [landing], {"answered": len(chunk)}, [])
 
 
+def connect(url: str, queue: str, **settings: Any) -> Connecting:
+    """A queue on the emulated account whose prompts do not linger, with a busy watchdog."""
+    given: dict[str, Any] = {"linger_s": 0.001, "watchdog_s": 0.05, **settings}
+    return Queue.connect(url, queue=queue, emulate=True, **given)
+
+
 @asynccontextmanager
 async def answering(
     url: str, queue: str, *, rows_max: int = 1_000, seed: int | None = None
@@ -122,6 +135,14 @@ async def answering(
     finally:
         await end_tasks([task])
         await worker.store.aclose()
+
+
+async def until_counted(queue: Queue, name: str, value: int, wait_s_max: float = 20.0) -> None:
+    """Return when that counter of the queue has that value; asserts that it does within the time."""
+    deadline = asyncio.get_running_loop().time() + wait_s_max
+    while (await queue.counts()).get(name) != value:
+        assert asyncio.get_running_loop().time() < deadline, await queue.counts()
+        await asyncio.sleep(0.005)
 
 
 async def until(condition: Callable[[], bool], wait_s_max: float = 20.0) -> None:

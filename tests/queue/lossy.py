@@ -1,4 +1,4 @@
-"""A proxy in front of a server's Unix socket that can lose replies: the request takes effect, the answer never comes."""
+"""A proxy before a server's Unix socket that can lose replies: the request takes effect, the answer never comes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _READ_BYTES = 1 << 20
 
 
 class LossyProxy:
-    """Passes everything on, but while ``lose`` is above zero, what follows a request with ``marker`` never comes back."""
+    """Passes all on, but while ``lose`` is above zero, what follows a request with ``marker`` never comes back."""
 
     def __init__(self, server: Path, marker: bytes) -> None:
         self.lose = 0

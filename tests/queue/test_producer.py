@@ -1,10 +1,13 @@
 """Submitting on a real server: group commit, names, lost replies, a full queue, a server that dies."""
 
+# pyright: reportPrivateUsage=false
+# A test may look inside.
+
 from __future__ import annotations
 
 import asyncio
 import secrets
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -18,7 +21,7 @@ from gemqueue import (
     Stopped,
     StoreUnavailable,
 )
-from tests.queue.answering import answering, until
+from tests.queue.answering import answering, connect, until
 from tests.queue.lossy import lossy
 from tests.valkey_server import ValkeyServer
 
@@ -28,11 +31,6 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 MODEL = "gemini-3.5-flash"
-
-
-def connect(url: str, queue: str, **settings: Any) -> Any:
-    """A queue on the emulated account whose prompts do not linger."""
-    return Queue.connect(url, queue=queue, emulate=True, **{"linger_s": 0.001, "watchdog_s": 0.1} | settings)
 
 
 @pytest.fixture
@@ -126,7 +124,7 @@ async def test_another_body_under_a_name_is_refused(queue: Queue, redis_url: str
     for other in ({"contents": "b", "model": MODEL}, {"contents": "a", "model": "gemini-other"}):
         async with connect(redis_url, queue_name) as another:
             with pytest.raises(NameConflict, match="n") as caught:
-                await another.submit(**other, name="n")
+                await another.submit(other["contents"], model=other["model"], name="n")
             assert caught.value.key == first.key
     same = await asyncio.gather(
         queue.submit("x", model=MODEL, name="m"), queue.submit("y", model=MODEL, name="m"), return_exceptions=True
@@ -153,7 +151,7 @@ async def test_taken_names_leave_the_rest_of_the_segment(queue: Queue, redis_url
 
 
 async def test_a_lost_reply_registers_once(own_server: ValkeyServer, queue_name: str) -> None:
-    """When the store's reply is lost, the retry finds the segment registered: one segment, whatever the number of losses."""
+    """When the store's reply is lost, the retry finds the segment registered: one segment, however often."""
     async with (
         lossy(own_server.socket_path, own_server.folder, b":segment:") as (proxy, url),
         connect(url, queue_name) as queue,
@@ -186,7 +184,7 @@ async def test_a_full_queue_refuses_in_the_end(redis_url: str, queue_name: str, 
         outcome = (await queue.map(["p"], model=MODEL))[0]
         assert isinstance(outcome, Failed)
         assert isinstance(outcome.error, QueueFull)
-        assert [key async for key in redis.scan_iter(match=f"{{gq:{queue_name}:*segment*")] == []
+        assert await cast("Any", redis).keys(f"{{gq:{queue_name}:*segment*") == []
 
 
 async def test_a_server_at_its_memory_limit_is_waited_for(own_server: ValkeyServer, queue_name: str) -> None:
@@ -228,12 +226,14 @@ async def test_the_server_dies_while_rows_are_submitted(own_server: ValkeyServer
             await until(lambda: not queue._producer._flights and len(queue._listener.waited) == 30)
             worker.open.set()
             outcomes = await mapping
-        assert [outcome.text for outcome in outcomes if not isinstance(outcome, Failed)] == [f"echo: p{i}" for i in range(600)]
+        assert [outcome.text for outcome in outcomes if not isinstance(outcome, Failed)] == [
+            f"echo: p{i}" for i in range(600)
+        ]
         assert (await queue.counts())["accepted"] == 600
 
 
 async def test_a_server_that_stays_away(own_server: ValkeyServer, queue_name: str) -> None:
-    """A submit to a server that stays away is StoreUnavailable after ``submit_timeout_s``, and says that nobody knows."""
+    """A submit to a server that stays away is StoreUnavailable after ``submit_timeout_s``: nobody knows its fate."""
     async with connect(own_server.url, queue_name, submit_timeout_s=0.3) as queue:
         own_server.kill()
         with pytest.raises(StoreUnavailable, match="nobody knows"):
@@ -243,7 +243,7 @@ async def test_a_server_that_stays_away(own_server: ValkeyServer, queue_name: st
 
 
 async def test_refused_at_the_door(queue: Queue) -> None:
-    """What is not a prompt is refused before anything is written, with an error that names the field and the way out."""
+    """What is not a prompt is refused before anything is written, with an error that names the field."""
     refusals: list[tuple[dict[str, Any], str]] = [
         ({"contents": ""}, "contents"),
         ({"contents": "p", "model": "no model!"}, "model"),
@@ -254,8 +254,9 @@ async def test_refused_at_the_door(queue: Queue) -> None:
         ({"contents": "p", "priority": 1_000}, "priority"),
     ]
     for call, field in refusals:
+        given: dict[str, Any] = {"model": MODEL, **call}
         with pytest.raises(PromptInvalid, match=field):
-            await queue.submit(**{"model": MODEL} | call)
+            await queue.submit(**given)
     with pytest.raises(PromptTooLarge, match="prompt_bytes_max"):
         await queue.submit("x" * 17_000_000, model=MODEL)
     for rows in ("one", b"one", {"contents": "one"}):

@@ -21,9 +21,7 @@ async def test_a_record_of_a_later_version_is_not_claimed(valkey: ValkeyServer, 
     """A worker that meets a newer record refuses it, changes nothing in it, and says what to do."""
     store = Store(valkey.url, Settings(queue=queue_name, linger_s=0.001))
     lane = "acc/model/generate/batch"
-    segment = SegmentWrite(
-        id=new_segment_id(), lane=lane, producer=new_producer_id(), count=1, raw_bytes=1, tokens=1
-    )
+    segment = SegmentWrite(id=new_segment_id(), lane=lane, producer=new_producer_id(), count=1, raw_bytes=1, tokens=1)
     await store.enqueue(segment, b"body")
     await store.redis.hset(store.key("lane", lane), "v", 2)
     await store.hasten(Step.PACK, lane, "acc")

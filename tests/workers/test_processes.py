@@ -102,7 +102,7 @@ async def test_losing_every_key_of_arq_costs_seconds(world: World) -> None:
 
 
 async def test_two_virtual_days_pass_in_a_moment(tmp_path: Path, valkey: ValkeyServer, queue_name: str) -> None:
-    """Under the test clock a job that stays PENDING for 48 h expires at once for everybody; its prompts are bought anew."""
+    """Under the test clock a job PENDING for 48 h expires at once for everybody, and its prompts are bought anew."""
     clock = tmp_path / "clock"
     env = {"GEMQUEUE_TEST_CLOCK": f"file://{clock}"}
     world = World(tmp_path, valkey, queue_name, clock=FileClock(clock), emulator_env=env)
@@ -142,7 +142,7 @@ async def test_a_refused_key_holds_the_batch_with_the_reason(world: World) -> No
 
 
 async def test_a_worker_of_a_real_account_takes_nothing_from_an_emulator(world: World) -> None:
-    """A worker that was not told to emulate refuses an emulator's replies before any prompt has left: nothing bought."""
+    """A worker that was not told to emulate refuses an emulator before any prompt has left: nothing is bought."""
     async with world:
         real = msgspec.structs.replace(world.settings, emulate=False, account="prod")
         world.settings = real
@@ -185,3 +185,26 @@ async def _submit_to(world: World, lane: str) -> None:
         id=id_, lane=lane, producer=new_producer_id(), count=1, raw_bytes=len(body), tokens=len(body) // 4
     )
     await world.store.enqueue(segment, codec.compress(body))
+
+
+async def test_a_step_that_fails_is_put_back_for_later_and_logs_no_prompt(world: World) -> None:
+    """A defect in a step neither spins nor shows prompt text; the step is tried again and succeeds once it can."""
+    async with world:
+        await world.submit(["a secret prompt"])
+        tenants = world.store.key("tenants", str(Lane("emulated.local", "gemini-3.5-flash", Kind.GENERATE)))
+        redis: Any = world.store.redis
+        await redis.rename(tenants, f"{tenants}:aside")
+        await redis.set(tenants, "of the wrong type")
+        world.start_worker()
+        log = world.folder / "workers.log"
+
+        async def failed() -> bool:
+            return log.exists() and "step.failed" in log.read_text()
+
+        await until(failed, 30, "a failed step")
+        await redis.rename(f"{tenants}:aside", tenants)
+        await world.drained()
+        await world.judge()
+        text = log.read_text()
+        assert "a secret prompt" not in text
+        assert text.count("step.failed") < 20

@@ -162,6 +162,8 @@ async def test_an_unknown_model_fails_its_prompts_with_the_providers_words(world
         [{"on": "download", "do": "truncated", "at_bytes": 700, "nth": [1]}],
         [{"on": "upload", "do": "processing", "seconds": 1.0, "nth": [1]}],
         [{"on": "delete_file", "do": "500", "nth": [1]}],
+        [{"on": "download", "do": "404", "times": 3}],
+        [{"on": "get", "do": "404", "nth": [2, 3, 4]}],
     ],
     ids=lambda faults: f"{faults[0]['on']}-{faults[0]['do']}",
 )

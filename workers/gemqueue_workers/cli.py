@@ -6,58 +6,25 @@ answered, 2 not done because of a setting, an option or a server; 130 and 143 af
 
 from __future__ import annotations
 
-import asyncio
+import os
 import sys
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 import click
 import msgspec
 
-from gemqueue.config import data_dir, load_settings
+from gemqueue.config import api_key_from_env, data_dir, load_settings
 from gemqueue.embedded import acquire
-from gemqueue.errors import GemqueueError
 from gemqueue.states import Step
+from gemqueue_workers.exits import DEBUG_ENV, Exit, run_main
 from gemqueue_workers.logs import set_up_logs
-from gemqueue_workers.settings import ROLES
+from gemqueue_workers.manage.cli import COMMANDS as MANAGE_COMMANDS
+from gemqueue_workers.run.cli import COMMANDS as RUN_COMMANDS
+from gemqueue_workers.settings import ROLES, make_provider
 from gemqueue_workers.work import work as run_work
 
-if TYPE_CHECKING:
-    from collections.abc import Coroutine
-
-T = TypeVar("T")
-
 _EMULATE_HELP = "Take part on the emulated account (also GEMQUEUE_EMULATE=1); never mixes with the real one."
-
-
-class _Exit(click.ClickException):
-    """The end of a command with one line on standard error, never a traceback."""
-
-    def __init__(self, message: str, exit_code: int = 2) -> None:
-        super().__init__(message)
-        vars(self)["exit_code"] = exit_code  # click declares it on the class
-
-    def show(self, file: IO[Any] | None = None) -> None:
-        click.echo(f"gemqueue: {self.message}", file=file, err=True)
-
-
-def _run(main: Coroutine[Any, Any, T]) -> T:
-    """Run the command on uvloop where there is one."""
-    try:
-        import uvloop  # noqa: PLC0415 - not on every platform
-
-        factory = uvloop.new_event_loop
-    except ImportError:
-        factory = None
-    try:
-        with asyncio.Runner(loop_factory=factory) as runner:
-            return runner.run(main)
-    except GemqueueError as error:
-        raise _Exit(str(error)) from error
-    except KeyboardInterrupt:
-        raise _Exit("stopped", 130) from None
-    except asyncio.CancelledError:
-        raise _Exit("stopped", 143) from None
 
 
 def _print_json(value: object) -> None:
@@ -66,12 +33,15 @@ def _print_json(value: object) -> None:
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="gemqueue", prog_name="gemqueue")
-def main() -> None:
+@click.option("--debug", is_flag=True, help="Show tracebacks (also GEMQUEUE_DEBUG=1).")
+def main(*, debug: bool) -> None:
     """Single prompts in, Gemini Batch API jobs out, answers back: durable, at half the price.
 
     \b
     Try it, without a key, a server or a bill:
       gemqueue demo
+    A file in, a file out, resumable at any moment:
+      gemqueue run prompts.jsonl -o answers.jsonl --model gemini-3.5-flash
     Run it:
       export GEMQUEUE_REDIS_URL=redis://localhost:6379 GEMINI_API_KEY=...
       gemqueue work               in a process of its own, or several, anywhere
@@ -79,7 +49,11 @@ def main() -> None:
 
     Without GEMQUEUE_REDIS_URL everything runs on a server of your own that gemqueue starts and stops by itself. Every
     setting is also an environment variable: config/gemqueue.toml lists them.
+
+    Completion for your shell (bash, zsh, fish): eval "$(_GEMQUEUE_COMPLETE=bash_source gemqueue)"
     """  # noqa: D301 - \b is click's mark for text that it must not wrap
+    if debug:
+        os.environ[DEBUG_ENV] = "1"
 
 
 @main.command()
@@ -100,11 +74,12 @@ def work(roles: tuple[str, ...], *, emulate: bool | None, log_json: bool, verbos
     """  # noqa: D301
     set_up_logs(json=log_json, verbose=verbose)
     chosen = tuple(dict.fromkeys(Step(role) for role in roles)) or ROLES
-    _run(_work(emulate, chosen))
+    run_main(_work(emulate, chosen))
 
 
 async def _work(emulate: bool | None, roles: tuple[Step, ...]) -> None:
     settings = load_settings(emulate=emulate)
+    await make_provider(settings, api_key_from_env()).aclose()  # what is missing is said now, not once Redis answers
     if settings.redis_url:
         await run_work(settings, roles)
         return
@@ -118,7 +93,8 @@ async def _work(emulate: bool | None, roles: tuple[Step, ...]) -> None:
 @main.command()
 @click.option("--emulate", is_flag=True, default=None, help=_EMULATE_HELP)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
-def status(*, emulate: bool | None, as_json: bool) -> None:
+@click.option("--watch", is_flag=True, help="Again and again, until Ctrl-C.")
+def status(*, emulate: bool | None, as_json: bool, watch: bool) -> None:
     """Say what waits, runs and has been counted.
 
     Looks at GEMQUEUE_REDIS_URL, else at the embedded server of this user.
@@ -126,11 +102,17 @@ def status(*, emulate: bool | None, as_json: bool) -> None:
     \b
       gemqueue status
       gemqueue status --json | jq .counts
+      gemqueue status --watch
     """  # noqa: D301
     from gemqueue_workers import status as module  # noqa: PLC0415 - rich is slow to import, and workers need none of it
     from gemqueue_workers.screen import make_console  # noqa: PLC0415
 
-    found = _run(module.status(emulate=emulate))
+    if watch and not as_json:
+        from gemqueue_workers.manage.watching import watch as watch_status  # noqa: PLC0415
+
+        run_main(watch_status(make_console(stderr=False), emulate=emulate))
+        return
+    found = run_main(module.status(emulate=emulate))
     if as_json:
         _print_json(found)
     else:
@@ -158,7 +140,7 @@ def demo(*, prompts_count: int, as_json: bool, keep: bool, out: Path | None) -> 
     from gemqueue_workers import demo as module  # noqa: PLC0415 - as in status
     from gemqueue_workers.screen import make_console  # noqa: PLC0415
 
-    report = _run(module.run_demo(make_console(stderr=as_json), prompts_count, keep=keep, out=out))
+    report = run_main(module.run_demo(make_console(stderr=as_json), prompts_count, keep=keep, out=out))
     if as_json:
         _print_json(report)
     sys.exit(0 if report.answered == report.prompts else 1)
@@ -173,11 +155,15 @@ def demo(*, prompts_count: int, as_json: bool, keep: bool, out: Path | None) -> 
 @click.option("--answers", type=click.Choice(["full", "echo"]), default="full", help="echo costs next to nothing.")
 @click.option("--faults", type=click.Path(exists=True, path_type=Path), help="A fault script (JSON).")
 @click.option("--ready-file", type=click.Path(path_type=Path), help="Gets url and pid when requests are accepted.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Any address but loopback needs a token.")
+@click.option("--token", envvar="GEMINI_EMULATOR_TOKEN", help="What /_emulator asks for, as a bearer token.")
+@click.option("--webhooks-anywhere", is_flag=True, help="Deliver webhooks to other hosts than this one, too.")
+@click.option("--storage-max-bytes", type=click.IntRange(min=0), help="What a project may store; 20 GB in a tier.")
 def emulate(**options: Any) -> None:
     """Run an emulator of the Gemini Batch API.
 
-    It listens on 127.0.0.1 until Ctrl-C or SIGTERM. Any client will do that can be given another address, Google's own
-    included.
+    It listens on this machine alone until Ctrl-C or SIGTERM. Any client will do that can be given another address,
+    Google's own included.
 
     \b
       gemqueue emulate --port 8399
@@ -189,7 +175,11 @@ def emulate(**options: Any) -> None:
     try:
         run_emulator(Options(**options))
     except (OSError, ValueError) as error:
-        raise _Exit(f"the emulator does not start: {error}") from error
+        raise Exit(f"the emulator does not start: {error}") from error
+
+
+for command in (*RUN_COMMANDS, *MANAGE_COMMANDS):
+    main.add_command(command)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ from gemqueue import decisions
 from gemqueue.decisions import RowFate
 from gemqueue.effects import Effect, effect
 from gemqueue.errors import Transient
-from gemqueue.models import retry_segment_id
 from gemqueue.rows import Verdict, row_verdict
 from gemqueue_workers.expected import Arrival, Expected
 from gemqueue_workers.landings import LandingBuffer, answer_line, failure_line
@@ -37,6 +36,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("gemqueue.resolve")
 
 _QUARANTINE_ROWS = 1000
 _BURIAL_ROWS = 2000
+_BURIAL_BYTES = 8_000_000
 
 Lines = dict[str, tuple["Source", set[int]]]
 """By segment: the source and the numbers of its lines."""
@@ -53,8 +53,8 @@ class Collector:
         self._buffer = LandingBuffer(kit, lease)
         self._retries: Lines = {}
         self._dead: list[tuple[str, int, FailureKind, str, int]] = []
+        self._dead_bytes = 0
         self._quarantined: list[tuple[str, bytes]] = []
-        self._retry_number = 0
         self.rows = 0
 
     @property
@@ -90,8 +90,7 @@ class Collector:
         """Retry what has not come, or fail it after the last attempt; then write everything out."""
         for origin, index in self._expected.missing():
             self._provider_failed(origin, index, "missing", "the job ended without a row for it", 0)
-            if len(self._dead) >= _BURIAL_ROWS:
-                await self._bury()
+            await self._ease()
         await self._bury()
         await self._buffer.flush(everything=True)
         await self._send_quarantine()
@@ -101,7 +100,7 @@ class Collector:
         """Settle every prompt that is still expected as failed."""
         for origin, index in self._expected.missing():
             if bury:
-                self._dead.append((origin, index, kind, message, 0))
+                self._doom(origin, index, kind, message, 0)
             else:
                 self._buffer.add(origin, index, failure_line(f"{origin}.{index}", kind, message), "failed")
             await self._ease()
@@ -111,7 +110,7 @@ class Collector:
     async def _ease(self) -> None:
         if self._buffer.full:
             await self._buffer.flush(everything=False)
-        if len(self._dead) >= _BURIAL_ROWS:
+        if len(self._dead) >= _BURIAL_ROWS or self._dead_bytes >= _BURIAL_BYTES:
             await self._bury()
         if len(self._quarantined) >= _QUARANTINE_ROWS:
             await self._send_quarantine()
@@ -148,13 +147,18 @@ class Collector:
         source, number = self._expected.origins[origin].place(index)
         fate, kind = decisions.row_fate(verdict, source.meta.attempt, self._kit.settings.attempts_max)
         if fate is RowFate.BURY and kind is not None:
-            self._dead.append((origin, index, kind, message, code))
+            self._doom(origin, index, kind, message, code)
         else:
             self._retries.setdefault(source.meta.id, (source, set()))[1].add(number)
 
+    def _doom(self, origin: str, index: int, kind: FailureKind, message: str, code: int) -> None:
+        meta = self._expected.origins[origin].place(index)[0].meta
+        self._dead.append((origin, index, kind, message, code))
+        self._dead_bytes += meta.raw_bytes // max(1, meta.count)
+
     async def _bury(self) -> None:
         """Settle failures that are nobody's fault here, and keep their bodies for a replay."""
-        dead, self._dead = self._dead, []
+        dead, self._dead, self._dead_bytes = self._dead, [], 0
         parts: Lines = {}
         for origin, index, *_ in dead:
             source, number = self._expected.origins[origin].place(index)
@@ -188,8 +192,7 @@ class Collector:
         writer = RetryWriter(self._kit, self._lease, self._batch)
         for (_, _, attempt), parts in groups.items():
             for chunk in _chunks(parts, self._kit.settings.segment_prompts_max, self._kit.settings.segment_bytes_max):
-                id_ = retry_segment_id(self._batch.id, self._lease.claim.fence, self._retry_number)
-                self._retry_number += 1
+                id_ = self._lease.next_retry_id()
                 delay_s = decisions.retry_delay_s(attempt, self._kit.settings, id_)
                 why = Why(attempt=attempt + 1, requeues=0, delay_ms=int(delay_s * 1000))
                 with effect(Effect.RESOLVE_REQUEUE):

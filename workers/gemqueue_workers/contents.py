@@ -48,7 +48,8 @@ class BatchContents:
             live = [m for m in metas if m.state == "live" and m.batch == batch]
             origins = {split_key(key)[0] for m in live for key in m.keys} | {m.id for m in live if not m.keys}
             settled, moved = await store.bitmaps(sorted(origins), [m.id for m in live])
-            sources += [_source(m, settled, moved[m.id]) for m in live]
+            gone = await store.gone(origins - {m.id for m in live})  # after the bitmaps, which may go in between
+            sources += [_source(m, settled, moved[m.id], gone) for m in live]
         return cls(store, sources)
 
     def open_prompts(self) -> int:
@@ -93,13 +94,15 @@ class BatchContents:
         return None
 
 
-def _source(meta: SegmentMeta, settled: dict[str, bytes], moved: bytes) -> Source:
+def _source(meta: SegmentMeta, settled: dict[str, bytes], moved: bytes, gone: set[str]) -> Source:
     if not meta.keys and not settled[meta.id] and not moved:
         return Source(meta, range(meta.count), whole=True)
     if meta.keys:
         keys = enumerate(split_key(key) for key in meta.keys)
         lines = [
-            n for n, (origin, i) in keys if not bitmap.has_bit(settled[origin], i) and not bitmap.has_bit(moved, n)
+            n
+            for n, (origin, i) in keys
+            if origin not in gone and not bitmap.has_bit(settled[origin], i) and not bitmap.has_bit(moved, n)
         ]
     else:
         done = settled[meta.id]

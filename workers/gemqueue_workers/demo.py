@@ -148,6 +148,7 @@ async def demo(console: Console, prompts_count: int, place: Place) -> Report:
     settings = load_settings(env={}, emulate=True, data_dir=str(place.data), **_QUICK)
     demo_screen.show_title(console, len(prompts))
     async with Queue.connect(settings=settings) as queue:
+        _stop_if_cancelled()
         started = time.monotonic()
         with demo_screen.Progress(console, len(prompts)) as progress:
             tally = _Tally(place.answers, progress.advance)
@@ -193,6 +194,13 @@ async def _ask(queue: Queue, rows: list[dict[str, Any]], model: str, kind: Kind,
 
 def _sum_usd(tally: _Tally, price: Callable[[str, Usage], float | None]) -> float:
     return sum(price(model, usage) or 0.0 for model, usage in tally.usage.items())
+
+
+def _stop_if_cancelled() -> None:
+    """A cancellation that came while connecting may have been lost: ``asyncio.wait_for`` before 3.12, in redis-py."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def _cancel_on_sigterm() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gemqueue.effects import Effect, effect
-from gemqueue.models import new_batch_id, retry_segment_id
+from gemqueue.models import new_batch_id
 from gemqueue_workers.retries import RetryWriter, Why
 
 if TYPE_CHECKING:
@@ -53,6 +53,5 @@ async def _isolate(kit: Kit, lease: Lease, batch: Batch, source: Source, lines: 
         new_batch=new_batch_id(),
         refusals=batch.refusals + 1,
     )
-    id_ = retry_segment_id(batch.id, lease.claim.fence, 0)
     with effect(Effect.SUBMIT_SPLIT):
-        await writer.move(id_, [(source, lines)], why)
+        await writer.move(lease.next_retry_id(), [(source, lines)], why)

@@ -87,6 +87,9 @@ class LandingBuffer:
     def bury(self, origin: str, dead: Dead) -> None:
         """The outcome just added for ``origin`` also goes to the dead letters."""
         self._dead.setdefault(origin, []).append(dead)
+        size = len(dead[-1])
+        self._sizes[origin] += size
+        self._bytes += size
 
     async def flush(self, *, everything: bool) -> None:
         """Settle the fullest origins until half of the bound is free, or all of them."""
@@ -121,6 +124,8 @@ class LandingBuffer:
                     self.counts[counter] = self.counts.get(counter, 0) + n
                 return
             group = self._without(group, word, maps)
+            kept = {f"{origin}.{row[0]}" for origin, rows in group.items() for row in rows}
+            dead = [entry for entry in dead if entry[0] in kept]
 
     def _without(self, group: dict[str, list[Row]], word: str, maps: dict[str, bytes]) -> dict[str, list[Row]]:
         kept: dict[str, list[Row]] = {}

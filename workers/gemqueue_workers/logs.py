@@ -14,9 +14,9 @@ def set_up_logs(*, json: bool = False, verbose: bool = False) -> None:
     logging.basicConfig(stream=sys.stderr, level=level, format="%(message)s", force=True)
     for noisy in ("arq", "httpx", "httpcore", "asyncio"):
         logging.getLogger(noisy).setLevel(level if verbose else logging.WARNING)
-    renderer = (
-        structlog.processors.JSONRenderer() if json else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-    )
+    # Plain tracebacks: the pretty ones show local variables, and prompts and keys are among them.
+    words = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
+    renderer = structlog.processors.JSONRenderer() if json else words
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

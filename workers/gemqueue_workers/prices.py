@@ -1,43 +1,71 @@
-"""What tokens cost, for illustration: Google's list prices of one day. Check them before you count on them.
+"""What tokens cost, for illustration: Google's list prices of one day, in ``config/models.toml``.
 
-USD per million tokens on the paid tier, text, prompts of up to 200,000 tokens, as https://ai.google.dev/gemini-api/docs/pricing
-had them on ``DATED``. The Batch API costs half of it (protocol section 13), cached tokens apart. Thoughts are billed
-as output.
+USD per million tokens, interactive; the Batch API costs half of it (protocol section 13), cached tokens apart. A file
+of one's own, named by ``GEMQUEUE_MODELS``, is laid over the packaged one, model by model.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+import os
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
+
+from gemqueue.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from gemqueue.answers import Answer
 
-DATED: Final = "2026-10-07"
-BATCH_SHARE: Final = 0.5
+MODELS_ENV: Final = "GEMQUEUE_MODELS"
 _MILLION: Final = 1_000_000
+_HERE: Final = Path(__file__).parent
+_FILES: Final = (_HERE / "models.toml", _HERE.parents[1] / "config" / "models.toml")
+"""Where a wheel has the table, and where a checkout has it."""
 
 
-class Price(msgspec.Struct, frozen=True):
-    """USD per million tokens, interactive; an embedding has no output."""
+class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """USD per million tokens, interactive; an embedding has no output. Enqueued tokens are by tier."""
 
     input_usd: float
     output_usd: float = 0.0
+    enqueued_tokens: tuple[int, ...] = ()
 
 
-PRICES: Final[dict[str, Price]] = {
-    "gemini-3.5-flash": Price(1.50, 9.00),
-    "gemini-3.5-flash-lite": Price(0.30, 2.50),
-    "gemini-3.1-pro-preview": Price(2.00, 12.00),
-    "gemini-2.5-pro": Price(1.25, 10.00),
-    "gemini-2.5-flash": Price(0.30, 2.50),
-    "gemini-2.5-flash-lite": Price(0.10, 0.40),
-    "gemini-embedding-2": Price(0.20),
-    "gemini-embedding-001": Price(0.15),
-}
+class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    dated: str
+    models: dict[str, Price]
+    source: str = ""
+    batch_share: float = 0.5
+
+
+def load_table(own: Path | None = None) -> _Table:
+    """The table, with a file of one's own laid over it. Raises ConfigError that names the file and the field."""
+    path = next(file for file in _FILES if file.is_file())
+    values = _read(path)
+    if own is not None:
+        path, over = own, _read(own)
+        values = values | over | {"models": values["models"] | over.get("models", {})}
+    try:
+        return msgspec.convert(values, _Table)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"Price table {path}: {error}") from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"Price table {path}: {error}") from error
+
+
+_TABLE: Final = load_table(Path(os.environ[MODELS_ENV]) if os.environ.get(MODELS_ENV) else None)
+DATED: Final = _TABLE.dated
+BATCH_SHARE: Final = _TABLE.batch_share
+PRICES: Final = _TABLE.models
 
 
 class Usage(msgspec.Struct, frozen=True):

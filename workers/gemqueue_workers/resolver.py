@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("gemqueue.resolve")
 
-_ROUNDS_MAX = 4
-
 
 class Resolver:
     """Handles ``resolve <batch>``."""
@@ -58,10 +56,11 @@ class Resolver:
         try:
             return await self._kit.provider.poll(batch.job)
         except Rejected as error:
-            if not error.missing:
+            known = decisions.known_output(batch)
+            if not error.missing or (known is None and not decisions.believe_gone(batch)):
                 raise
-            log.exception("job.missing", batch=batch.id, job=batch.job)
-            return None
+            log.error("job.missing", batch=batch.id, job=batch.job)  # noqa: TRY400 - no defect of ours
+            return known
 
     async def _collect(self, lease: Lease, batch: Batch, status: JobStatus) -> ResolvePlan:
         contents = await BatchContents.load(self._kit.store, batch.id)
@@ -69,9 +68,9 @@ class Resolver:
         try:
             await collector.collect(status)
         except Rejected as error:
-            if not error.missing:
+            if not error.missing or not decisions.believe_gone(batch):
                 raise
-            log.exception("results.gone", batch=batch.id, job=batch.job, error=str(error))
+            log.error("results.gone", batch=batch.id, job=batch.job, error=str(error))  # noqa: TRY400 - as above
             return ResolvePlan.GIVE_BACK
         log.info("results.collected", batch=batch.id, job=batch.job, rows=collector.rows, **collector.counts)
         return ResolvePlan.COLLECT
@@ -82,7 +81,8 @@ class Resolver:
 
     async def _close(self, lease: Lease, batch: Batch, *, give_back: bool) -> None:
         delay_s = decisions.backoff_s(self._kit.settings.backoff_first_s, self._kit.settings.backoff_max_s, 0)
-        for _ in range(_ROUNDS_MAX):
+        before: list[str] = []
+        while True:
             word = "closing"
             segments: list[str] = []
             while word == "closing":
@@ -91,8 +91,10 @@ class Resolver:
             if word == "closed":
                 log.info("batch.closed", batch=batch.id, job_state=batch.job_state)
                 return
+            if segments == before:
+                raise RuntimeError(f"batch {batch.id} does not close: {len(segments)} segments stay open")
             await self._close_open(lease, batch, segments, give_back=give_back)
-        raise RuntimeError(f"batch {batch.id} does not close")
+            before = segments
 
     async def _close_open(self, lease: Lease, batch: Batch, segments: list[str], *, give_back: bool) -> None:
         """Segments that went back too often fail; lines that a collection left open are missing."""

@@ -10,6 +10,7 @@ again.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Protocol
 
@@ -19,7 +20,8 @@ import structlog
 from gemqueue.decisions import backoff_s, held_reason, transient_delay_s
 from gemqueue.effects import Effect, effect
 from gemqueue.errors import ConfigError, ProviderError, StaleFence, StoreUnavailable, Transient, WrongState
-from gemqueue.models import Batch, LaneState
+from gemqueue.models import Batch, LaneState, retry_segment_id
+from gemqueue.tasks import end_tasks, ending
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -49,11 +51,16 @@ class Lease:
     def __init__(self, kit: Kit, claim: Claim) -> None:
         self.claim = claim
         self._kit = kit
+        self._numbers = itertools.count()
 
     @property
     def left_s(self) -> float:
         """Seconds that are left of the lease, counted from before it was asked for."""
         return self.claim.since + self._kit.settings.lease_s - self._kit.clock.monotonic()
+
+    def next_retry_id(self) -> str:
+        """The id of the next retry segment that this claim makes of its batch."""
+        return retry_segment_id(self.claim.id, self.claim.fence, next(self._numbers))
 
     async def renew(self) -> None:
         """Renew now. Raises StaleFence when overtaken."""
@@ -61,7 +68,7 @@ class Lease:
 
     async def keep(self) -> None:
         """Renew at a third of the lease until cancelled or overtaken."""
-        while True:
+        while not ending():
             await self._kit.clock.sleep(self._kit.settings.lease_s / 3)
             try:
                 await self.renew()
@@ -103,7 +110,7 @@ async def _kept(lease: Lease) -> AsyncGenerator[None]:
         raise
     finally:
         keeper.remove_done_callback(overtaken)
-        keeper.cancel()
+        await end_tasks([keeper])
 
 
 async def run_step(kit: Kit, handler: Handler, id_: str) -> bool:
@@ -141,7 +148,7 @@ async def _put_back(kit: Kit, handler: Handler, claim: Claim, record: Batch | La
     try:
         with effect(handler.release_effect):
             if isinstance(record, LaneState):
-                await kit.store.rest(claim)
+                await kit.store.rest(claim, kit.settings.quota_backoff_s)  # at once would be a busy loop
                 return
             delay_s, reason = _delay_and_reason(kit, record, error)
             held = {} if record.held_reason else {"held_since": await kit.store.server_now_ms()}

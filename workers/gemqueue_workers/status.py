@@ -5,9 +5,10 @@ A status is a look, not a snapshot: it is read in several calls while the queue 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
+from rich import box
 from rich.table import Table
 from rich.text import Text
 
@@ -24,10 +25,11 @@ if TYPE_CHECKING:
     from gemqueue.config import Settings
     from gemqueue.models import Batch, LaneState
 
-SCHEMA = 1
+SCHEMA: Final = 1
 """Raised when a field of the JSON goes or changes its meaning; new fields do not raise it."""
 
-COUNTS = (
+_BATCHES_SHOWN_MAX: Final = 40
+COUNTS: Final = (
     "accepted", "answered", "failed", "cancelled", "requeued", "returned", "created", "adopted", "fenced",
     "quarantined", "bought_twice",
 )  # fmt: skip
@@ -162,23 +164,30 @@ def _workers(n: int) -> str:
 
 
 def _lanes_table(lanes: list[LaneStatus]) -> Table:
-    table = Table("lane", title="Waiting to be packed", title_justify="left")
-    table.add_column("prompts", justify="right")
-    table.add_column("oldest", justify="right")
-    table.add_column("held", style="yellow")
+    table = _table("Waiting to be packed", "lane", "prompts", "oldest", held=any(lane.held_reason for lane in lanes))
     for lane in lanes:
         oldest = duration(lane.oldest_age_s) if lane.oldest_age_s is not None else ""
-        table.add_row(plain(lane.lane), f"{lane.pending:,}", oldest, plain(lane.held_reason))
+        cells = [plain(lane.lane), Text(f"{lane.pending:,}"), Text(oldest), plain(lane.held_reason)]
+        table.add_row(*cells[: len(table.columns)])
     return table
 
 
 def _batches_table(batches: list[BatchStatus]) -> Table:
-    table = Table("batch", "state", title="Open batches", title_justify="left")
-    table.add_column("settled", justify="right")
-    table.add_column("age", justify="right")
-    table.add_column("job")
-    table.add_column("held", style="yellow")
-    for batch in batches:
+    shown = batches[:_BATCHES_SHOWN_MAX]
+    title = "Open batches" if shown == batches else f"Open batches, the oldest {len(shown)} of {len(batches):,}"
+    table = _table(title, "batch", "settled", "age", "state", "job", held=any(batch.held_reason for batch in shown))
+    for batch in shown:
         done = f"{batch.settled:,} / {batch.prompts:,}"
-        table.add_row(batch.id, batch.state, done, duration(batch.age_s), plain(batch.job), plain(batch.held_reason))
+        cells = [Text(batch.id), Text(done), Text(duration(batch.age_s)), Text(batch.state), plain(batch.job)]
+        table.add_row(*[*cells, plain(batch.held_reason)][: len(table.columns)])
+    return table
+
+
+def _table(title: str, first: str, *columns: str, held: bool) -> Table:
+    """A table whose second and third columns are numbers, with a last one for what is held up."""
+    table = Table(first, title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="right" if number < 2 else "left")
+    if held:
+        table.add_column("held", style="yellow")
     return table

@@ -16,6 +16,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from gemqueue.errors import StoreUnavailable
+from gemqueue.tasks import end_tasks, ending
 
 if TYPE_CHECKING:
     from arq.connections import ArqRedis
@@ -48,9 +49,7 @@ class Sweeper:
 
     async def stop(self) -> None:
         """Stop, and say goodbye."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end_tasks(self._tasks)
         try:
             await self._kit.store.goodbye(self._worker, self._role_names)
         except StoreUnavailable as error:
@@ -75,7 +74,7 @@ class Sweeper:
         return max(0, overdue_ms) // int(self._kit.settings.lease_s * 1000)
 
     async def _sweep_forever(self) -> None:
-        while True:
+        while not ending():
             self._wake.clear()
             try:
                 await self.sweep()
@@ -87,7 +86,7 @@ class Sweeper:
                 continue
 
     async def _beat_forever(self) -> None:
-        while True:
+        while not ending():
             try:
                 await self._kit.store.heartbeat(self._worker, self._role_names)
             except StoreUnavailable as error:

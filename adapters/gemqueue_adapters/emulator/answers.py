@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from gemqueue_adapters.emulator.proto import fields, items
-from gemqueue_adapters.emulator.schemas import satisfy
+from gemqueue_adapters.emulator.parts import spoken
+from gemqueue_adapters.emulator.proto import pick
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +31,9 @@ Buffer = bytes | msgspec.Raw
 
 DIMENSIONS_DEFAULT = 3072
 DIMENSIONS_MAX = 8192
-EXCERPT_CHARS = 60
+
+ECHO_TOKENS = {"generate": 5, "embed": 0}
+"""What an answer counts in echo mode; its request counts its bytes // 4 + 1."""
 
 _ECHO_GENERATE = (
     b'{"candidates":[{"content":{"parts":[{"text":"[emulated] %08x"}],"role":"model"},"finishReason":"STOP",'
@@ -58,19 +60,16 @@ def answerer(kind: Kind, mode: Mode, model: str, seed: int = 0) -> Callable[[Buf
 
 
 def generate_answer(model: str, seed: int) -> Callable[[Buffer], bytes]:
-    """Answers of generateContent: text, or JSON if the request asks for it."""
+    """Answers of generateContent: text, or what else the request asks for."""
     encode = msgspec.json.Encoder().encode
 
     def respond(request: Buffer) -> bytes:
         value = msgspec.json.decode(request)
-        digest, prompt_tokens = _digest(value, model, seed)
-        text = _text(value, digest)
-        answer_tokens = max(1, len(text) // 4)
+        digest, prompt_tokens = measured(value, model, seed)
+        parts, reason, answer_tokens = spoken(value, model, digest)
         return encode(
             {
-                "candidates": [
-                    {"content": {"parts": [{"text": text}], "role": "model"}, "finishReason": "STOP", "index": 0}
-                ],
+                "candidates": [{"content": {"parts": parts, "role": "model"}, "finishReason": reason, "index": 0}],
                 "usageMetadata": {
                     "promptTokenCount": prompt_tokens,
                     "candidatesTokenCount": answer_tokens,
@@ -90,7 +89,7 @@ def embed_answer(model: str, seed: int) -> Callable[[Buffer], bytes]:
 
     def respond(request: Buffer) -> bytes:
         value = msgspec.json.decode(request)
-        digest, tokens = _digest(value, model, seed)
+        digest, tokens = measured(value, model, seed)
         usage = {"promptTokenCount": tokens, "totalTokenCount": tokens}
         return encode({"embedding": {"values": _vector(digest, _dimensions(value))}, "usageMetadata": usage})
 
@@ -120,36 +119,14 @@ def embed_echo(_model: str, _seed: int) -> Callable[[Buffer], bytes]:
     return respond
 
 
-def _digest(value: Any, model: str, seed: int) -> tuple[str, int]:
+def measured(value: Any, model: str, seed: int) -> tuple[str, int]:
     """What tells this request from all others, and its token count; neither depends on how the JSON was spaced."""
     canonical = msgspec.json.encode([value, model, seed], order="deterministic")
     return hashlib.sha256(canonical).hexdigest()[:16], len(canonical) // 4
 
 
-def _config(value: dict[str, Any]) -> dict[str, Any]:
-    return fields(value.get("generationConfig")) or fields(value.get("generation_config"))
-
-
-def _text(value: dict[str, Any], digest: str) -> str:
-    config = _config(value)
-    if (config.get("responseMimeType") or config.get("response_mime_type")) != "application/json":
-        return f"[emulated] {digest} {_excerpt(value)}".rstrip()
-    for name in ("responseSchema", "response_schema", "responseJsonSchema", "response_json_schema"):
-        if config.get(name) is not None:
-            return msgspec.json.encode(satisfy(config[name], digest)).decode()
-    return msgspec.json.encode({"emulated": True, "digest": digest}).decode()
-
-
-def _excerpt(value: dict[str, Any]) -> str:
-    for content in reversed(items(value.get("contents"))):
-        for part in items(fields(content).get("parts")):
-            if text := str(fields(part).get("text") or ""):
-                return f"answers: {' '.join(text[:EXCERPT_CHARS].split())}"
-    return ""
-
-
 def _dimensions(value: dict[str, Any]) -> int:
-    asked = value.get("outputDimensionality") or value.get("output_dimensionality") or DIMENSIONS_DEFAULT
+    asked = float(pick(value, "output_dimensionality") or DIMENSIONS_DEFAULT)
     return max(1, min(int(asked), DIMENSIONS_MAX))
 
 

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 from starlette.responses import Response, StreamingResponse
 
 from gemqueue_adapters.emulator.batches import Asked, Batches
-from gemqueue_adapters.emulator.bodies import Created, parse, read
-from gemqueue_adapters.emulator.connections import Cut
+from gemqueue_adapters.emulator.bodies import Created, parse, parse_update, read
 from gemqueue_adapters.emulator.jobs import Job, Status, operation
 from gemqueue_adapters.emulator.models import check_model
 from gemqueue_adapters.emulator.wire import (
@@ -33,15 +32,18 @@ if TYPE_CHECKING:
     from gemqueue_adapters.emulator.files import Files
     from gemqueue_adapters.emulator.options import Options
     from gemqueue_adapters.emulator.rows import Kind
+    from gemqueue_adapters.emulator.signing import Keys
 
 SEND_BYTES = 1 << 20
+UPDATES = {"generate": "updateGenerateContentBatch", "embed": "updateEmbedContentBatch"}
 
 
 class Api:
     """Handlers over the batches."""
 
-    def __init__(self, options: Options, files: Files, batches: Batches) -> None:
+    def __init__(self, options: Options, files: Files, batches: Batches, keys: Keys) -> None:
         self._options = options
+        self._keys = keys
         self._files = files
         self._batches = batches
 
@@ -84,6 +86,15 @@ class Api:
         self._batches.cancel(job, half=fault is not None and fault.do == "half")
         return Json({})
 
+    async def update(self, request: Request) -> Response:
+        """Change the priority or the display name; answers with the bare resource (protocol section 7)."""
+        job = self._job(request)
+        verb = request.path_params["verb"]
+        if verb != UPDATES[job.kind]:
+            raise ApiError(400, f"The batch is not one of {verb}.")
+        self._batches.update(job, parse_update(await read(request), request.query_params.get("updateMask")))
+        return Json(operation(job, self._batches.status(job), listed=True).get("metadata"))
+
     async def delete(self, request: Request) -> Response:
         """Delete; the job leaves the list and get answers 404."""
         self._batches.delete(self._job(request))
@@ -100,16 +111,7 @@ class Api:
             raise ApiError(404, NOT_FOUND)
         size = path.stat().st_size
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
-        fault = request.state.fault
-        if fault is None or fault.do not in {"truncated", "truncated_chunked", "cut"}:
-            return StreamingResponse(_parts(path, size), headers=headers)
-        sent = min(size, fault.at_bytes or size // 2)
-        if fault.do == "cut":
-            return Cut(_parts(path, sent), headers)
-        headers = {"Content-Type": headers["Content-Type"]}
-        if fault.do == "truncated":
-            headers["Content-Length"] = str(sent)
-        return StreamingResponse(_parts(path, sent), headers=headers)
+        return StreamingResponse(_parts(path, size), headers=headers)
 
     def _job(self, request: Request) -> Job:
         return self._batches.get(project_of(request), request.path_params["id"])
@@ -119,6 +121,8 @@ class Api:
         asked = parse(kind, await read(request), echo=self._options.answers == "echo")
         request.state.display_name = asked.display_name
         check_model(kind, model)
+        if asked.hook is not None:
+            self._keys.available()
         if asked.file is None:
             job = await self._create_inline(kind, project, model, asked)
         else:
@@ -127,7 +131,7 @@ class Api:
 
     async def _create_inline(self, kind: Kind, project: str, model: str, created: Created) -> Job:
         """Create from inline rows, which are written out as lines: a job's input is always a file."""
-        asked = Asked(kind, model, created.display_name, created.priority, None, created.all_named)
+        asked = Asked(kind, model, created.display_name, created.priority, None, created.all_named, created.hook)
         handle, name = tempfile.mkstemp(suffix=".tmp", dir=self._batches.store.folder)
         with os.fdopen(handle, "wb") as spool:
             spool.writelines(line + b"\n" for line in created.lines)
@@ -138,6 +142,16 @@ class Api:
 
     async def _create_from_file(self, kind: Kind, project: str, model: str, created: Created) -> Job:
         name = str(created.file)
+        source = self.input_file(project, name)
+        asked = Asked(kind, model, created.display_name, created.priority, name, shuffled=True, hook=created.hook)
+        return await self._batches.create(project, asked, source)
+
+    def input_file(self, project: str, name: str) -> Path:
+        """Where the bytes of an input file are.
+
+        Raises:
+            ApiError: 404 if the project has no such file, 400 if it is not ready.
+        """
         try:
             file = self._files.get(project, name.removeprefix("files/"))
         except ApiError as error:
@@ -145,8 +159,7 @@ class Api:
         if not self._files.active(file):
             message = f"File {file.id} is not in an ACTIVE state and usage is not allowed."
             raise ApiError(400, message, status="FAILED_PRECONDITION")
-        asked = Asked(kind, model, created.display_name, created.priority, name, shuffled=True)
-        return await self._batches.create(project, asked, self._files.store.path(file.id, "data"))
+        return self._files.store.path(file.id, "data")
 
 
 async def _parts(path: Path, size_bytes: int) -> AsyncIterator[bytes]:

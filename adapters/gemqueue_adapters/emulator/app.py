@@ -13,14 +13,19 @@ from starlette.routing import Route
 from gemqueue_adapters.emulator.api import Api
 from gemqueue_adapters.emulator.batches import Batches
 from gemqueue_adapters.emulator.clock import Clock, clock_path
-from gemqueue_adapters.emulator.control import Control
+from gemqueue_adapters.emulator.control import Control, allowed
+from gemqueue_adapters.emulator.deliveries import Deliveries
 from gemqueue_adapters.emulator.door import Door
 from gemqueue_adapters.emulator.faults import Faults, parse
 from gemqueue_adapters.emulator.files import Files
+from gemqueue_adapters.emulator.interactive import Interactive
 from gemqueue_adapters.emulator.ledger import Ledger
 from gemqueue_adapters.emulator.models import STORAGE_MAX_BYTES
+from gemqueue_adapters.emulator.openai import OpenAI, in_a_list
+from gemqueue_adapters.emulator.signing import Keys
 from gemqueue_adapters.emulator.store import Store
 from gemqueue_adapters.emulator.uploads import Uploads
+from gemqueue_adapters.emulator.webhooks import Webhooks
 from gemqueue_adapters.emulator.wire import MARK, STATUS_NAMES, ApiError, Json
 
 if TYPE_CHECKING:
@@ -35,6 +40,8 @@ if TYPE_CHECKING:
     from gemqueue_adapters.emulator.options import Options
 
 VERSIONS = ("v1", "v1beta")
+Table = list[tuple[str, str, str, "Handler"]]
+"""Routes: method, path under a version, the faults' point, handler."""
 
 
 def build(options: Options, data: Path) -> Starlette:
@@ -48,23 +55,55 @@ def build(options: Options, data: Path) -> Starlette:
     if options.faults is not None:
         faults.replace(parse(options.faults.read_bytes()))
     door, ledger = Door(faults, clock), Ledger()
-    storage_max_bytes = None if options.tier == "none" else STORAGE_MAX_BYTES
+    storage_max_bytes = options.storage_max_bytes
+    if storage_max_bytes is None and options.tier != "none":
+        storage_max_bytes = STORAGE_MAX_BYTES
     files = Files(Store(data / "files"), Store(data / "uploads"), clock, storage_max_bytes)
     batches = Batches(options, Store(data / "batches"), clock, faults)
-    control = Control(
-        options=options, clock=clock, faults=faults, files=files, batches=batches, ledger=ledger, door=door
+    interactive = Interactive(options, Store(data / "interactive"))
+    keys, webhooks = Keys(options.seed, data / "rsa.pem"), Webhooks(Store(data / "webhooks"), clock)
+    deliveries = Deliveries(
+        options=options,
+        store=Store(data / "messages"),
+        clock=clock,
+        faults=faults,
+        webhooks=webhooks,
+        batches=batches,
+        keys=keys,
     )
+    control = Control(
+        options=options,
+        clock=clock,
+        faults=faults,
+        files=files,
+        batches=batches,
+        ledger=ledger,
+        interactive=interactive,
+        deliveries=deliveries,
+        door=door,
+    )
+    api = Api(options, files, batches, keys)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncGenerator[None]:
         files.load()
         batches.load()
+        interactive.load()
+        webhooks.load()
+        deliveries.load()
         yield
         door.cancel()
+        await deliveries.close()
         await batches.close()
 
     app = Starlette(
-        routes=[*_api_routes(door, Uploads(files), Api(options, files, batches)), *_control_routes(control)],
+        routes=[
+            *_openai_routes(door, OpenAI(api, batches)),
+            *_routes(door, [*_batch_table(api), *_file_table(api, Uploads(files))]),
+            *_routes(door, [*_interactive_table(interactive), *_webhook_table(webhooks, deliveries)]),
+            *_upload_routes(door, Uploads(files)),
+            *_control_routes(control, deliveries, options.token),
+        ],
         lifespan=lifespan,
         exception_handlers={ApiError: _refused, HTTPException: _refused, Exception: _refused},
     )
@@ -72,34 +111,86 @@ def build(options: Options, data: Path) -> Starlette:
     return app
 
 
-def _api_routes(door: Door, uploads: Uploads, api: Api) -> list[Route]:
-    table: list[tuple[str, str, str, Handler]] = [
+def _batch_table(api: Api) -> Table:
+    return [
         ("POST", "/{v}/models/{model}:batchGenerateContent", "create", api.create_generate),
         ("POST", "/{v}/models/{model}:asyncBatchEmbedContent", "create", api.create_embed),
         ("GET", "/{v}/batches", "list", api.list),
         ("POST", "/{v}/batches/{id}:cancel", "cancel", api.cancel),
+        ("PATCH", "/{v}/batches/{id}:{verb}", "update", api.update),
         ("GET", "/{v}/batches/{id}", "get", api.get),
         ("DELETE", "/{v}/batches/{id}", "delete", api.delete),
+    ]
+
+
+def _file_table(api: Api, uploads: Uploads) -> Table:
+    return [
         ("GET", "/{v}/files/{id}:download", "download", api.download),
         ("GET", "/download/{v}/files/{id}:download", "download", api.download),
         ("GET", "/{v}/files", "list_files", uploads.list),
         ("GET", "/{v}/files/{id}", "get_file", uploads.get),
         ("DELETE", "/{v}/files/{id}", "delete_file", uploads.delete),
     ]
-    routes = [
+
+
+def _interactive_table(interactive: Interactive) -> Table:
+    return [
+        ("POST", "/{v}/models/{model}:generateContent", "generate", interactive.generate),
+        ("POST", "/{v}/models/{model}:streamGenerateContent", "generate", interactive.stream),
+        ("POST", "/{v}/models/{model}:embedContent", "embed", interactive.embed),
+        ("POST", "/{v}/models/{model}:batchEmbedContents", "embed", interactive.embed_many),
+        ("POST", "/{v}/models/{model}:countTokens", "count_tokens", interactive.count_tokens),
+        ("GET", "/{v}/models", "models", interactive.models),
+        ("GET", "/{v}/models/{model}", "models", interactive.model),
+    ]
+
+
+def _webhook_table(webhooks: Webhooks, deliveries: Deliveries) -> Table:
+    return [
+        ("POST", "/{v}/webhooks", "webhooks", webhooks.create),
+        ("GET", "/{v}/webhooks", "webhooks", webhooks.list),
+        ("POST", "/{v}/webhooks/{id}:ping", "webhooks", deliveries.ping),
+        ("POST", "/{v}/webhooks/{id}:rotateSigningSecret", "webhooks", webhooks.rotate),
+        ("POST", "/{v}/webhooks/{id}/rotate_secret", "webhooks", webhooks.rotate),
+        ("GET", "/{v}/webhooks/{id}", "webhooks", webhooks.get),
+        ("PATCH", "/{v}/webhooks/{id}", "webhooks", webhooks.update),
+        ("DELETE", "/{v}/webhooks/{id}", "webhooks", webhooks.delete),
+    ]
+
+
+def _routes(door: Door, table: Table) -> list[Route]:
+    return [
         Route(path.replace("{v}", version), door.guard(point, handler), methods=[method])
         for method, path, point, handler in table
         for version in VERSIONS
     ]
+
+
+def _openai_routes(door: Door, openai: OpenAI) -> list[Route]:
+    table: Table = [
+        ("POST", "batches", "create", openai.create),
+        ("GET", "batches", "list", openai.list),
+        ("POST", "batches/{id:path}/cancel", "cancel", openai.cancel),
+        ("GET", "batches/{id:path}", "get", openai.retrieve),
+        ("POST", "files", "upload_start", openai.unsupported),
+        ("GET", "files/{id:path}", "download", openai.unsupported),
+    ]
+    return [
+        Route(f"/v1beta/openai/{path}", door.guard(point, in_a_list(handler)), methods=[method])
+        for method, path, point, handler in table
+    ]
+
+
+def _upload_routes(door: Door, uploads: Uploads) -> list[Route]:
     start, chunk = door.guard("upload_start", uploads.start), door.guard("upload", uploads.upload)
 
     async def upload(request: Request) -> Response:
         return await (chunk if "upload_id" in request.query_params else start)(request)
 
-    return routes + [Route(f"/upload/{version}/files", upload, methods=["POST"]) for version in VERSIONS]
+    return [Route(f"/upload/{version}/files", upload, methods=["POST"]) for version in VERSIONS]
 
 
-def _control_routes(control: Control) -> list[Route]:
+def _control_routes(control: Control, deliveries: Deliveries, token: str | None) -> list[Route]:
     table: list[tuple[str, str, Handler]] = [
         ("GET", "health", control.health),
         ("GET", "clock", control.show_clock),
@@ -110,9 +201,11 @@ def _control_routes(control: Control) -> list[Route]:
         ("GET", "ledger", control.ledger),
         ("GET", "rows", control.rows),
         ("GET", "requests", control.requests),
+        ("GET", "deliveries", control.deliveries),
         ("POST", "reset", control.reset),
     ]
-    return [Route(f"/_emulator/{name}", handler, methods=[method]) for method, name, handler in table]
+    routes = [Route(f"/_emulator/{name}", allowed(token, handler), methods=[method]) for method, name, handler in table]
+    return [*routes, Route("/.well-known/jwks.json", deliveries.jwks, methods=["GET"])]
 
 
 async def _refused(_request: Request, error: Exception) -> Response:

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from gemqueue_adapters.emulator.jobs import EXPIRY_MS, Fate, Job, Ran, Status, due_ms, status
+from gemqueue_adapters.emulator.jobs import EXPIRY_MS, Fate, Hook, Job, Ran, Status, due_ms, status
 from gemqueue_adapters.emulator.models import check_model, check_quota
+from gemqueue_adapters.emulator.openai_rows import from_native
 from gemqueue_adapters.emulator.rows import Kind, RowError, Scan, check_head, check_line, scan
 from gemqueue_adapters.emulator.runner import Aborted, Plan, Runner, Tally
 from gemqueue_adapters.emulator.wire import NOT_FOUND, ApiError
@@ -51,6 +52,8 @@ class Asked(msgspec.Struct, frozen=True):
     priority: int
     input_file: str | None
     shuffled: bool
+    hook: Hook | None = None
+    openai: dict[str, Any] | None = None
 
 
 class Batches:
@@ -68,6 +71,9 @@ class Batches:
         self._seen: Counter[str] = Counter()
         self._inputs: set[str] = set()
         self._number = 0
+        self._ending: dict[str, Job] = {}
+        self.untold = asyncio.Event()
+        """Set while there are jobs of whose end nobody has been told."""
 
     def load(self) -> None:
         """Take up what is on disk; jobs that were not run to the end are run again."""
@@ -91,7 +97,7 @@ class Batches:
         for task, stop in list(self._runs.values()):
             stop.set()
             await task
-        for each in (self._jobs, self._of_project, self._seen, self._inputs):
+        for each in (self._jobs, self._of_project, self._seen, self._inputs, self._ending):
             each.clear()
         self.store.clear()
 
@@ -132,6 +138,8 @@ class Batches:
             create_ms=self._clock.now_ms(),
             job_ms=int(self._options.job_s * 1000),
             fate=fate(self._faults.at_job()),
+            hook=asked.hook,
+            openai=asked.openai,
         )
         self.store.put(job.id, job)
         self._keep(job)
@@ -166,6 +174,25 @@ class Batches:
         """The state of a job by the clock."""
         return status(job, self._clock.now_ms())
 
+    def ended(self) -> list[tuple[Job, Status]]:
+        """The jobs that have ended since the last call; those whose news come early are among them too soon."""
+        now_ms = self._clock.now_ms()
+        found: list[tuple[Job, Status]] = []
+        for job in list(self._ending.values()):
+            at = status(job, now_ms + job.fate.early_ms)
+            if job.deleted or at.end_ms is not None:
+                del self._ending[job.id]
+                if not job.deleted:
+                    found.append((job, at))
+        if not self._ending:
+            self.untold.clear()
+        return found
+
+    def told(self, job: Job) -> None:
+        """Note that webhooks have been told of the end of a job; before that, a restart tells them again."""
+        job.told = True
+        self.store.put(job.id, job)
+
     async def settled(self, jobs: Iterable[Job]) -> None:
         """Wait for the results of jobs that are due by the clock, but not for long."""
         now_ms = self._clock.now_ms()
@@ -195,6 +222,12 @@ class Batches:
         elif job.id not in self._runs:
             self.store.drop(job.id, "out", "rows", "input")
 
+    def update(self, job: Job, changed: dict[str, Any]) -> None:
+        """Set these fields of a job."""
+        for field, value in changed.items():
+            setattr(job, field, value)
+        self.store.put(job.id, job)
+
     def delete(self, job: Job) -> None:
         """Take a job out of sight. It goes on running, and its results go with it."""
         job.deleted = True
@@ -222,6 +255,9 @@ class Batches:
     def _keep(self, job: Job) -> None:
         self._jobs[job.id] = job
         self._of_project[job.project].append(job)
+        if not job.told and not job.deleted:
+            self._ending[job.id] = job
+            self.untold.set()
         self._number = max(self._number, job.number)
 
     def _scan(self, asked: Asked, link: Path) -> Scan:
@@ -289,7 +325,11 @@ class Batches:
         )
         runner = Runner(plan, self._faults, self._seen, stop.is_set)
         path = self.store.path
-        return runner.run(path(job.id, "input"), path(job.id, "out.tmp"), path(job.id, "rows.tmp"))
+        tally = runner.run(path(job.id, "input"), path(job.id, "out.tmp"), path(job.id, "rows.tmp"))
+        if job.openai is not None and not job.inline_output:
+            from_native(path(job.id, "out.tmp"), path(job.id, "openai.tmp"), job.model, job.create_ms // 1000)
+            path(job.id, "openai.tmp").replace(path(job.id, "out.tmp"))
+        return tally
 
 
 def fate(faults: list[Fault]) -> Fate:
@@ -297,6 +337,8 @@ def fate(faults: list[Fault]) -> Fate:
     made = Fate()
     for fault in faults:
         match fault.do:
+            case "event_early":
+                made.early_ms = int(fault.seconds * 1000)
             case "pending":
                 made.pending_ms += int(fault.seconds * 1000)
             case "expired":

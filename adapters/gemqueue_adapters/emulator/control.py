@@ -1,15 +1,18 @@
-"""The handlers of /_emulator: clock, faults, ledger, expected answers, log. They need no key."""
+"""The handlers of /_emulator: clock, faults, ledger, expected answers, logs. They need no key, at most a token."""
 
 from __future__ import annotations
 
 import asyncio
+import secrets
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from gemqueue_adapters.emulator.answers import answer
 from gemqueue_adapters.emulator.faults import parse
+from gemqueue_adapters.emulator.models import HALF, usd
 from gemqueue_adapters.emulator.rows import Kind  # noqa: TC001 - msgspec reads the annotations
+from gemqueue_adapters.emulator.runner import Tally
 from gemqueue_adapters.emulator.wire import ApiError, Json
 
 if TYPE_CHECKING:
@@ -18,9 +21,12 @@ if TYPE_CHECKING:
 
     from gemqueue_adapters.emulator.batches import Batches
     from gemqueue_adapters.emulator.clock import Clock
-    from gemqueue_adapters.emulator.door import Door
+    from gemqueue_adapters.emulator.deliveries import Deliveries
+    from gemqueue_adapters.emulator.door import Door, Handler
     from gemqueue_adapters.emulator.faults import Faults
     from gemqueue_adapters.emulator.files import Files
+    from gemqueue_adapters.emulator.interactive import Interactive
+    from gemqueue_adapters.emulator.jobs import Job
     from gemqueue_adapters.emulator.ledger import Ledger
     from gemqueue_adapters.emulator.options import Options
 
@@ -49,6 +55,8 @@ class Control:
         files: Files,
         batches: Batches,
         ledger: Ledger,
+        interactive: Interactive,
+        deliveries: Deliveries,
         door: Door,
     ) -> None:
         self._options = options
@@ -57,6 +65,8 @@ class Control:
         self._files = files
         self._batches = batches
         self._ledger = ledger
+        self._interactive = interactive
+        self._deliveries = deliveries
         self._door = door
 
     async def health(self, _request: Request) -> Response:
@@ -108,12 +118,15 @@ class Control:
                 "state": state,
                 "model": job.model,
                 "kind": job.kind,
+                "project": job.project,
+                **_paid(job, state),
             }
             for job, state in zip(jobs, states, strict=True)
         ]
         return Json(
             {
                 "rows_bought": sum(job.ran.tally.bought for job in ran if job.ran is not None),
+                "interactive": self._interactive.bill(),
                 "bought_twice": await asyncio.to_thread(self._ledger.bought_twice, files),
                 "jobs": shown,
             }
@@ -135,15 +148,42 @@ class Control:
         """The last requests, oldest first; neither bodies nor keys."""
         return Json(list(self._door.requests))
 
+    async def deliveries(self, _request: Request) -> Response:
+        """The last attempts to deliver webhooks, oldest first."""
+        return Json(list(self._deliveries.log))
+
     async def reset(self, _request: Request) -> Response:
-        """Forget everything but the clock: jobs, files, ledger, faults, log."""
+        """Forget everything but the clock: jobs, files, webhooks, ledger, faults, logs."""
         self._door.cancel()
         self._faults.replace([])
         await self._batches.reset()
+        self._deliveries.reset()
         self._files.reset()
+        self._interactive.reset()
         self._ledger.forget()
         self._door.requests.clear()
         return Json({})
+
+
+def allowed(token: str | None, handler: Handler) -> Handler:
+    """`handler` for those alone who bring the token; for everyone if there is none."""
+
+    async def guarded(request: Request) -> Response:
+        given = request.headers.get("authorization", "").removeprefix("Bearer ")
+        if token is not None and not secrets.compare_digest(given.encode(), token.encode()):
+            raise ApiError(403, "/_emulator needs the emulator's token here: Authorization: Bearer TOKEN.")
+        return await handler(request)
+
+    return guarded
+
+
+def _paid(job: Job, state: str) -> dict[str, Any]:
+    tally = job.ran.tally if job.ran is not None and state == "SUCCEEDED" else Tally()
+    return {
+        "prompt_tokens": tally.prompt_tokens,
+        "answer_tokens": tally.answer_tokens,
+        "usd": usd(job.model, tally.prompt_tokens, tally.answer_tokens, HALF),
+    }
 
 
 def _decoded(body: bytes, kind: type[Body]) -> Body:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from gemqueue_adapters.emulator.connections import Dropped
+from gemqueue_adapters.emulator.connections import Dropped, Spoiled
+from gemqueue_adapters.emulator.faults import SPOILED
 from gemqueue_adapters.emulator.wire import ApiError, quota_error
 
 if TYPE_CHECKING:
@@ -78,6 +79,8 @@ class Door:
                 self._late.add(task)
                 task.add_done_callback(self._late.discard)
                 return Dropped()
+            case do if do in SPOILED:
+                return Spoiled(await handler(request), fault)
             case do if do.isdigit():
                 await (_effect(handler, request) if fault.effect else request.body())
                 raise _error(fault)

@@ -32,10 +32,38 @@ ROUTES = (
     "get_file",
     "list_files",
     "delete_file",
+    "update",
+    "generate",
+    "embed",
+    "count_tokens",
+    "models",
+    "webhooks",
 )
 """The points that are requests; "any" stands for all of them."""
 
-REPLIES = ("lost_before", "lost_after", "delayed", "400", "403", "404", "408", "409", "429", "500", "502", "503", "504")
+SPOILED = ("slow", "truncated", "truncated_chunked", "cut")
+"""What may happen to the body of a good reply. "slow": `bytes_per_s`, in real time. "truncated": only `at_bytes` of
+it (0: half), with a length that fits; "truncated_chunked": the same without a length. "cut": the whole length is
+announced, and the connection breaks after `at_bytes`."""
+
+ERRORS = ("400", "403", "404", "408", "409", "429", "500", "502", "503", "504")
+
+REPLIES = (
+    "lost_before",
+    "lost_after",
+    "delayed",
+    *SPOILED,
+    "400",
+    "403",
+    "404",
+    "408",
+    "409",
+    "429",
+    "500",
+    "502",
+    "503",
+    "504",
+)
 """What may happen to any reply. "lost_before": dropped, no effect. "lost_after": effect, then dropped. "delayed":
 dropped, and the effect comes `seconds` of virtual time later. A number: that error; with `effect`, after the effect."""
 
@@ -67,16 +95,22 @@ ROW_SHAPES = (
 )
 """Row faults that change what the result file holds for a row."""
 
-JOBS = ("pending", "expired", "failed", "cancelled", "half", "inline_output", "job_state", "flat")
+JOBS = ("pending", "expired", "failed", "cancelled", "half", "inline_output", "job_state", "flat", "event_early")
+"""What may happen to a job. "event_early": its webhook is told `seconds` before get shows the end."""
+
+WEBHOOKS = ("lost", "late", "doubled", "bad_signature", "old_timestamp", "jwt")
+"""What may happen to the delivery of an event. "late": `seconds` later; "old_timestamp": signed `seconds` (0: 600) ago;
+"jwt": a job's own webhook is signed as documented, not as it was seen to be."""
+
 ROWS = (*ROW_ERRORS, *ROW_SHAPES, "error")
 ALLOWED: dict[str, tuple[str, ...]] = {
     **dict.fromkeys((*ROUTES, "any"), REPLIES),
     "list": (*REPLIES, "lag"),
     "upload": (*REPLIES, "processing"),
     "cancel": (*REPLIES, "half"),
-    "download": (*REPLIES, "truncated", "truncated_chunked", "cut"),
     "job": JOBS,
     "row": ROWS,
+    "webhook": WEBHOOKS,
 }
 """What may be done at each point."""
 
@@ -92,6 +126,7 @@ class Match(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """The row's place in the input, from 0."""
     text_contains: str | None = None
     path_contains: str | None = None
+    """In the path of a request, or in the event and the address of a webhook."""
 
 
 class Fault(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -109,6 +144,7 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     retry_info_s: float | None = None
     effect: bool = False
     at_bytes: int = 0
+    bytes_per_s: int = 1024
     match: Match = msgspec.field(default_factory=Match)
 
 
@@ -174,6 +210,10 @@ class Faults:
     def at_job(self) -> list[Fault]:
         """All faults of a job that is just being created."""
         return self._drawn(("job",), Occurrence(), first=False)
+
+    def at_webhook(self, event: str, uri: str) -> Fault | None:
+        """The fault of this delivery, all its attempts included."""
+        return next(iter(self._drawn(("webhook",), Occurrence(path=f"{event} {uri}"), first=True)), None)
 
     def at_row(self, occurrence: Occurrence) -> Fault | None:
         """The fault of this row."""

@@ -139,7 +139,8 @@ class Files:
         """Make the file. Finishing twice gives the same file.
 
         Raises:
-            ApiError: 400 if less or more has arrived than was announced, 409 if the name was taken meanwhile.
+            ApiError: 400 if less or more has arrived than was announced, 409 if the name was taken meanwhile, 429 for
+                a full store.
         """
         async with self._busy[upload.id]:
             if upload.file is not None:
@@ -149,6 +150,7 @@ class Files:
             if upload.size_bytes is not None and size != upload.size_bytes:
                 raise ApiError(400, f"Upload has {size} bytes, but {upload.size_bytes} were announced.")
             self._check_name(upload)
+            self._check_storage(upload.project, size)
             file = self._made(upload, size, digest.hexdigest(), processing_s)
             path.replace(self.store.path(file.id, "data"))
             self.store.put(file.id, file)

@@ -32,6 +32,15 @@ class Fate(msgspec.Struct, omit_defaults=True):
     inline_output: bool = False
     job_state: bool = False
     flat: bool = False
+    early_ms: int = 0
+    """How long before its end the job's webhook says that it has ended."""
+
+
+class Hook(msgspec.Struct, omit_defaults=True):
+    """The webhooks of one job alone, which replace the registered ones (protocol section 11.5)."""
+
+    uris: list[str]
+    metadata: dict[str, Any] = {}
 
 
 class Ran(msgspec.Struct):
@@ -62,6 +71,11 @@ class Job(msgspec.Struct, omit_defaults=True):
     cancelled_ms: int | None = None
     deleted: bool = False
     ran: Ran | None = None
+    hook: Hook | None = None
+    told: bool = False
+    """Whether webhooks have been told of the end."""
+    openai: dict[str, Any] | None = None
+    """What an OpenAI client asked for: {"endpoint", "metadata"}; None for a native job."""
 
     @property
     def inline_output(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gemqueue_adapters.emulator.wire import ApiError, quota_error
 
@@ -15,6 +15,28 @@ KNOWN: dict[str, re.Pattern[str]] = {
     "embed": re.compile(r"(gemini-embedding|text-embedding)-[a-z0-9-]+"),
 }
 VERBS = {"generate": "batchGenerateContent", "embed": "asyncBatchEmbedContent"}
+METHODS = {
+    "generate": ["generateContent", "countTokens", "createCachedContent", "batchGenerateContent"],
+    "embed": ["embedContent", "countTokens", "asyncBatchEmbedContent"],
+}
+USD_PER_MILLION: dict[str, tuple[float, float]] = {
+    "gemini-3.5-flash": (1.50, 9.00),
+    "gemini-3.5-flash-lite": (0.30, 2.50),
+    "gemini-3.1-pro-preview": (2.00, 12.00),
+    "gemini-2.5-pro": (1.25, 10.00),
+    "gemini-2.5-flash": (0.30, 2.50),
+    "gemini-2.5-flash-lite": (0.10, 0.40),
+    "gemini-2.5-flash-image": (0.30, 30.00),
+    "gemini-embedding-2": (0.20, 0.0),
+    "gemini-embedding-001": (0.15, 0.0),
+}
+"""Interactive list prices of input and output tokens, of October 2026, for illustration. Other models of the service
+are known as well, without a price: the ledger counts them as the longest name here that theirs begins with, or as
+nothing."""
+
+HALF = 0.5
+"""What a batch and the flex tier cost of the list price (protocol section 13)."""
+
 OPEN_JOBS_MAX = 100
 STORAGE_MAX_BYTES = 20 << 30
 MILLION = 1_000_000
@@ -36,7 +58,7 @@ ENQUEUED_TOKENS_MAX: list[tuple[re.Pattern[str], tuple[int, int, int]]] = [
 """Enqueued tokens of one model in tiers 1, 2 and 3; the first pattern that matches the model decides."""
 
 
-def check_model(kind: Kind, model: str) -> None:
+def check_model(kind: Kind, model: str, verb: str = "") -> None:
     """Refuse a model that does not exist or cannot do this.
 
     Raises:
@@ -45,9 +67,46 @@ def check_model(kind: Kind, model: str) -> None:
     if not KNOWN[kind].fullmatch(model):
         raise ApiError(
             404,
-            f"models/{model} is not found for API version v1beta, or is not supported for {VERBS[kind]}. "
+            f"models/{model} is not found for API version v1beta, or is not supported for {verb or VERBS[kind]}. "
             "Call ListModels to see the list of available models and their supported methods.",
         )
+
+
+def usd(model: str, prompt_tokens: int, answer_tokens: int, share: float = 1.0) -> float:
+    """What these tokens cost, in USD, rounded to a thousandth of a thousandth."""
+    names = [name for name in USD_PER_MILLION if model.startswith(name)]
+    price_in, price_out = USD_PER_MILLION[max(names, key=len)] if names else (0.0, 0.0)
+    return round(share * (prompt_tokens * price_in + answer_tokens * price_out) / MILLION, 6)
+
+
+def kind_of(model: str) -> Kind:
+    """What a model does.
+
+    Raises:
+        ApiError: 404 if there is no such model.
+    """
+    for kind, pattern in KNOWN.items():
+        if pattern.fullmatch(model):
+            return "embed" if kind == "embed" else "generate"
+    raise ApiError(404, f"models/{model} is not found for API version v1beta. Call ListModels to see what there is.")
+
+
+def described(model: str) -> dict[str, Any]:
+    """The model resource.
+
+    Raises:
+        ApiError: 404 if there is no such model.
+    """
+    kind = kind_of(model)
+    return {
+        "name": f"models/{model}",
+        "version": "emulator",
+        "displayName": model.replace("-", " ").title(),
+        "description": "An emulated model: it makes its answers up.",
+        "inputTokenLimit": 8_192 if kind == "embed" else 1_048_576,
+        "outputTokenLimit": 1 if kind == "embed" else 65_536,
+        "supportedGenerationMethods": METHODS[kind],
+    }
 
 
 def check_quota(tier: str, model: str, open_jobs: int, enqueued_tokens: int, new_tokens: int) -> None:

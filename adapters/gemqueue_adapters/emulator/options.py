@@ -18,13 +18,21 @@ class Options:
     """How an emulator behaves."""
 
     port: int = 0
-    """The port on 127.0.0.1; 0 lets the system choose."""
+    """0 lets the system choose."""
+    host: str = "127.0.0.1"
+    """The address to listen on; any but loopback needs a `token`."""
+    token: str | None = None
+    """What `/_emulator` asks for, as a bearer token; None asks for nothing."""
+    webhooks_anywhere: bool = False
+    """Whether webhooks are delivered to other hosts than this one."""
     data: Path | None = None
     """Where everything is kept; None is a temporary folder that goes with the emulator."""
     seed: int = 0
     job_s: float = 1.0
     """Virtual seconds from a job's creation to its end; 0 means as soon as the results are written."""
     tier: Tier = "none"
+    storage_max_bytes: int | None = None
+    """How much the files of a project may hold; None is 20 GB in a tier, and no limit without one."""
     answers: Mode = "full"
     faults: Path | None = None
     """A JSON file with the faults that are in force from the start."""

@@ -56,6 +56,12 @@ def items(value: Any) -> list[Any]:
     return list(cast("Iterable[Any]", value)) if isinstance(value, list) else []
 
 
+def pick(value: dict[str, Any], *names: str) -> Any:
+    """The first of these fields that is there and not null, under either spelling; names are in snake_case."""
+    found = (value.get(spelling) for name in names for spelling in (camel(name), name))
+    return next((each for each in found if each is not None), None)
+
+
 def either(value: Any, field: str) -> Any:
     """A field of a message, under whichever of its two names it came."""
     found = getattr(value, field)

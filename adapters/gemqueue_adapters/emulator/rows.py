@@ -7,6 +7,7 @@ table of blocks that comes out lets the job runner read the blocks in another or
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -64,10 +65,15 @@ def check_request(kind: Kind, request: bytes) -> None:
 def check_line(kind: Kind, line: bytes) -> None:
     """Check one line of an input file as the service does.
 
+    A line may also be a bare request, without a key, as one sample of the guide has it (protocol section 9.1).
+
     Raises:
         RowError: what is wrong with it.
     """
-    _decoded(_LINE_DECODERS[kind], CHECKS[kind], line, lambda value: value.request)
+    if b'"request"' not in line:
+        with suppress(msgspec.DecodeError, UnicodeDecodeError):
+            return CHECKS[kind](_REQUEST_DECODERS[kind].decode(line))
+    return _decoded(_LINE_DECODERS[kind], CHECKS[kind], line, lambda value: value.request)
 
 
 def check_head(_kind: Kind, line: bytes) -> None:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import zlib
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import msgspec
 
 from gemqueue_adapters.emulator import shapes
-from gemqueue_adapters.emulator.answers import Buffer, Mode, answerer
+from gemqueue_adapters.emulator.answers import ECHO_TOKENS, Buffer, Mode, answerer
 from gemqueue_adapters.emulator.faults import ROW_ERRORS, Faults, Occurrence, marker
 from gemqueue_adapters.emulator.rows import HEAD, MARKER, Block, Kind
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CHUNK_ROWS = 128
+USAGE = re.compile(rb'"promptTokenCount":(\d+)(?:,"candidatesTokenCount":(\d+))?')
 NOTHING = msgspec.Raw()
 _NULL = msgspec.Raw(b"null")
 
@@ -50,11 +52,19 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 class Tally(msgspec.Struct):
-    """What came of a run: rows failed, rows bought, and the keys whose counted marker was at work."""
+    """What came of a run: rows failed, rows bought, the keys whose counted marker was at work, tokens paid for."""
 
     failed: int = 0
     bought: int = 0
     seen: list[str] = []
+    prompt_tokens: int = 0
+    answer_tokens: int = 0
+
+    def count(self, results: bytes) -> None:
+        """Add the tokens that these result lines report."""
+        for prompt, answered in USAGE.findall(results):
+            self.prompt_tokens += int(prompt)
+            self.answer_tokens += int(answered or 0)
 
 
 class _Row(msgspec.Struct, gc=False):
@@ -68,7 +78,7 @@ class _Row(msgspec.Struct, gc=False):
 
 
 class _Line(msgspec.Struct, gc=False):
-    request: msgspec.Raw
+    request: msgspec.Raw = NOTHING
     key: msgspec.Raw = NOTHING
     metadata: msgspec.Raw = NOTHING
 
@@ -121,7 +131,13 @@ class Runner:
         answer, cut = self._answer, self._cut
         for chunk in self._chunks(lines):
             rows = [cut(line) for line in chunk]
-            out.write(b"".join([_result(tag, b'"response":' + answer(request)) for tag, _, request in rows]))
+            results = b"".join([_result(tag, b'"response":' + answer(request)) for tag, _, request in rows])
+            out.write(results)
+            if self._quick:
+                self._tally.prompt_tokens += sum([len(request) // 4 + 1 for _, _, request in rows])
+                self._tally.answer_tokens += ECHO_TOKENS[self._plan.kind] * len(rows)
+            else:
+                self._tally.count(results)
             notes.write(b"".join([b"answered\t%b\n" % key for _, key, _ in rows]))
         self._tally.bought += len(lines)
 
@@ -138,6 +154,7 @@ class Runner:
             for row in chunk:
                 result = self._faulty(row)
                 out.write(result)
+                self._tally.count(result)
                 again.extend([result] if row.fault == "doubled" else ())
                 notes.write(b"%b\t%b\n" % (row.fault.encode(), row.key))
                 self._tally.bought += row.fault in shapes.BOUGHT
@@ -156,14 +173,15 @@ class Runner:
             key = head[1]
             return b'"key":' + key, key, line[head.end() : line.rindex(b"}")].rstrip()
         value = _line(line)
+        request = bytes(value.request) or line
         key = b"" if value.key == _NULL else bytes(value.key)
         if self._plan.inline_input:
             metadata = bytes(value.metadata)
             key = bytes(_metadata(metadata).key) if metadata else b""
-            return b'"metadata":' + metadata if metadata else b"", key, value.request
+            return b'"metadata":' + metadata if metadata else b"", key, request
         if self._plan.inline_output:
-            return b'"metadata":{"key":%b}' % (key or b'""'), key, value.request
-        return b'"key":' + key if key else b"", key, value.request
+            return b'"metadata":{"key":%b}' % (key or b'""'), key, request
+        return b'"key":' + key if key else b"", key, request
 
     def _judged(self, index: int, line: bytes) -> _Row:
         """The row, with the fault that befalls it: by the job, by its own marker, or by the engine."""

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 DEPTH_MAX = 8
+NESTING_MAX = 100
 ITEMS_MAX = 10_000
+VALUES_MAX = 20_000
 FORMATS = {
     "date-time": "2026-01-01T00:00:00Z",
     "date": "2026-01-01",
@@ -28,13 +30,24 @@ FORMATS = {
 
 def satisfy(schema: Any, digest: str) -> Any:
     """A value for `schema`; its strings carry `digest`, so that an answer can be told from another's."""
-    return _value(schema, schema, digest, 0)
+    return _value(schema, _Made(schema, digest), 0)
 
 
-def _value(schema: Any, root: Any, digest: str, depth: int) -> Any:
-    if not isinstance(schema, dict):
+class _Made:
+    """What a value is made from, and how many more parts it may have: schemas can ask for more than there is room."""
+
+    def __init__(self, root: Any, digest: str) -> None:
+        self.root = root
+        self.digest = digest
+        self.left = VALUES_MAX
+
+
+def _value(schema: Any, made: _Made, depth: int) -> Any:
+    made.left -= 1
+    digest = made.digest
+    if not isinstance(schema, dict) or made.left < 0 or depth > NESTING_MAX:
         return f"[emulated] {digest}"
-    schema = _resolved(fields(schema), root)
+    schema = _resolved(fields(schema), made.root)
     for fixed in ("const", "default"):
         if fixed in schema:
             return schema[fixed]
@@ -42,10 +55,10 @@ def _value(schema: Any, root: Any, digest: str, depth: int) -> Any:
         return options[int(digest[:4], 16) % len(options)]
     for choice in ("anyOf", "any_of", "oneOf"):
         if options := items(schema.get(choice)):
-            return _value(options[0], root, digest, depth + 1)
+            return _value(options[0], made, depth + 1)
     makers: dict[str, Callable[[], Any]] = {
-        "object": lambda: _object(schema, root, digest, depth),
-        "array": lambda: _array(schema, root, digest, depth),
+        "object": lambda: _object(schema, made, depth),
+        "array": lambda: _array(schema, made, depth),
         "string": lambda: _string(schema, digest),
         "integer": lambda: int(_number(schema, int(digest[:4], 16) % 100)),
         "number": lambda: _number(schema, int(digest[:4], 16) % 100 + 0.5),
@@ -55,7 +68,7 @@ def _value(schema: Any, root: Any, digest: str, depth: int) -> Any:
     return makers.get(_type(schema), makers["string"])()
 
 
-def _resolved(schema: dict[str, Any], root: Any) -> dict[str, Any]:
+def _resolved(schema: dict[str, Any], root: Any, depth: int = 0) -> dict[str, Any]:
     for _ in range(DEPTH_MAX):
         reference = schema.get("$ref")
         if not isinstance(reference, str):
@@ -64,8 +77,8 @@ def _resolved(schema: dict[str, Any], root: Any) -> dict[str, Any]:
         for step in reference.removeprefix("#").strip("/").split("/"):
             found = fields(found).get(step) if step else found
         schema = fields(found)
-    for part in items(schema.get("allOf")):
-        schema = schema | _resolved(part, root)
+    for part in items(schema.get("allOf"))[: 0 if depth > DEPTH_MAX else None]:
+        schema = schema | _resolved(fields(part), root, depth + 1)
     return schema
 
 
@@ -78,28 +91,29 @@ def _type(schema: dict[str, Any]) -> str:
     return str(kind).lower()
 
 
-def _object(schema: dict[str, Any], root: Any, digest: str, depth: int) -> dict[str, Any]:
+def _object(schema: dict[str, Any], made: _Made, depth: int) -> dict[str, Any]:
     properties = fields(schema.get("properties"))
     required = [name for name in items(schema.get("required")) if isinstance(name, str)]
     names = [name for name in properties if depth < DEPTH_MAX // 2 or name in required]
     if depth >= DEPTH_MAX:
         names = []
-    value = {name: _value(properties[name], root, digest, depth + 1) for name in names}
-    for name in required:
-        value.setdefault(name, f"[emulated] {digest}")
+    value = {name: _value(properties[name], made, depth + 1) for name in names}
+    made.left -= len(required)
+    for name in required if made.left > 0 else ():
+        value.setdefault(name, f"[emulated] {made.digest}")
     return value
 
 
-def _array(schema: dict[str, Any], root: Any, digest: str, depth: int) -> list[Any]:
+def _array(schema: dict[str, Any], made: _Made, depth: int) -> list[Any]:
     least = _limit(schema, "minItems", "min_items")
     most = _limit(schema, "maxItems", "max_items")
     count = int(least) if least is not None else int(depth < DEPTH_MAX // 2)
     if most is not None:
         count = min(count, int(most))
-    count = min(count, ITEMS_MAX)
+    count = max(0, min(count, ITEMS_MAX, made.left))
     prefix = items(schema.get("prefixItems"))
     each = [*prefix, *[schema.get("items")] * count][: max(count, len(prefix))]
-    return [_value(item, root, digest, depth + 1) for item in each]
+    return [_value(item, made, depth + 1) for item in each]
 
 
 def _string(schema: dict[str, Any], digest: str) -> str:

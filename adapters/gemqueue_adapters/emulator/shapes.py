@@ -50,8 +50,9 @@ def _cut(value: dict[str, Any]) -> None:
     candidate = value["candidates"][0]
     candidate["finishReason"] = "MAX_TOKENS"
     part = candidate["content"]["parts"][0]
-    part["text"] = part["text"][: max(10, len(part["text"]) // 2)]
-    _count(value, max(1, len(part["text"]) // 4))
+    text = part.get("text", "")
+    candidate["content"]["parts"] = [{"text": text[: max(10, len(text) // 2)]}]
+    _count(value, max(1, len(text) // 8))
 
 
 def _empty(value: dict[str, Any]) -> None:

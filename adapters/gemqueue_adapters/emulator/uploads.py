@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import ast
 import secrets
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from starlette.responses import Response
 
-from gemqueue_adapters.emulator.bodies import read
+from gemqueue_adapters.emulator.bodies import read, tolerated
 from gemqueue_adapters.emulator.files import File, Files, Upload
+from gemqueue_adapters.emulator.multipart import Multipart
 from gemqueue_adapters.emulator.proto import fields
 from gemqueue_adapters.emulator.wire import ApiError, Json, page_size, page_start, page_token, project_of
 
@@ -30,26 +30,14 @@ class Uploads:
     async def start(self, request: Request) -> Response:
         """Begin a resumable upload; answers with the address for the bytes."""
         project = project_of(request)
+        if _is_multipart(request):
+            return await self._multipart(request, project)
         if request.headers.get("x-goog-upload-command", "").strip() != "start":
             raise ApiError(400, "Expected X-Goog-Upload-Protocol: resumable and X-Goog-Upload-Command: start.")
-        asked = _start_body(await read(request, START_MAX_BYTES))
-        name = _text(asked, "name")
-        if name is not None and not name.startswith("files/"):
-            raise ApiError(400, "File name must begin with files/")
         headers = request.headers
         size = _number(headers.get("x-goog-upload-header-content-length"))
-        upload = self._files.start(
-            Upload(
-                id=secrets.token_urlsafe(24),
-                project=project,
-                name=None if name is None else name.removeprefix("files/"),
-                display_name=_text(asked, "display_name", "displayName"),
-                mime_type=_text(asked, "mime_type", "mimeType")
-                or headers.get("x-goog-upload-header-content-type")
-                or "application/octet-stream",
-                size_bytes=size if size is not None else _number(_text(asked, "size_bytes", "sizeBytes")),
-            )
-        )
+        asked = _start_body(await read(request, START_MAX_BYTES))
+        upload = self._begun(project, asked, headers.get("x-goog-upload-header-content-type"), size)
         url = f"{base_url(request)}{request.url.path}?upload_id={upload.id}&upload_protocol=resumable"
         return Response(
             headers={
@@ -58,6 +46,33 @@ class Uploads:
                 "X-Goog-Upload-Control-URL": url,
                 "X-Goog-Upload-Chunk-Granularity": str(GRANULARITY_BYTES),
             }
+        )
+
+    async def _multipart(self, request: Request, project: str) -> Response:
+        """A whole upload in one request."""
+        body = Multipart(request.headers.get("content-type", ""), request.stream())
+        json, mime_type = await body.head()
+        upload = self._begun(project, _start_body(json), mime_type, None)
+        try:
+            await self._files.append(upload, 0, body.media())
+        except ApiError:
+            self._files.cancel(upload)
+            raise
+        return Json({"file": self._show(request, await self._files.finish(upload, _processing_s(request)))})
+
+    def _begun(self, project: str, asked: dict[str, Any], mime_type: str | None, size_bytes: int | None) -> Upload:
+        name = _text(asked, "name")
+        if name is not None and not name.startswith("files/"):
+            raise ApiError(400, "File name must begin with files/")
+        return self._files.start(
+            Upload(
+                id=secrets.token_urlsafe(24),
+                project=project,
+                name=None if name is None else name.removeprefix("files/"),
+                display_name=_text(asked, "display_name", "displayName"),
+                mime_type=_text(asked, "mime_type", "mimeType") or mime_type or "application/octet-stream",
+                size_bytes=_number(_text(asked, "size_bytes", "sizeBytes")) if size_bytes is None else size_bytes,
+            )
         )
 
     async def upload(self, request: Request) -> Response:
@@ -79,9 +94,7 @@ class Uploads:
             await request.body()
         if "finalize" not in commands:
             return Response(headers=_headers("active", self._files.received_bytes(upload)))
-        fault = request.state.fault
-        processing_s = fault.seconds if fault is not None and fault.do == "processing" else 0
-        file = await self._files.finish(upload, processing_s)
+        file = await self._files.finish(upload, _processing_s(request))
         return Json({"file": self._show(request, file)}, headers=_headers("final", file.size_bytes))
 
     async def get(self, request: Request) -> Response:
@@ -113,6 +126,16 @@ def base_url(request: Request) -> str:
     return f"{request.url.scheme}://{request.headers.get('host') or request.url.netloc}"
 
 
+def _is_multipart(request: Request) -> bool:
+    protocol = request.headers.get("x-goog-upload-protocol") or request.query_params.get("uploadType")
+    return protocol == "multipart"
+
+
+def _processing_s(request: Request) -> float:
+    fault = request.state.fault
+    return fault.seconds if fault is not None and fault.do == "processing" else 0
+
+
 def _headers(status: str, received_bytes: int) -> dict[str, str]:
     return {"X-Goog-Upload-Status": status, "X-Goog-Upload-Size-Received": str(received_bytes)}
 
@@ -122,12 +145,9 @@ def _start_body(body: bytes) -> dict[str, Any]:
     if not body.strip():
         return {}
     try:
-        value = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        try:
-            value = ast.literal_eval(body.decode())
-        except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
-            raise ApiError(400, "Invalid JSON payload received.") from error
+        value = msgspec.json.decode(tolerated(body))
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ApiError(400, "Invalid JSON payload received.") from error
     if not isinstance(value, dict):
         raise ApiError(400, "Invalid JSON payload received.")
     return fields(fields(value).get("file"))

@@ -33,6 +33,23 @@ STATUS_NAMES = {
 }
 """HTTP status to google.rpc status name (protocol section 14)."""
 
+CODE_NAMES = {
+    1: "CANCELLED",
+    3: "INVALID_ARGUMENT",
+    4: "DEADLINE_EXCEEDED",
+    5: "NOT_FOUND",
+    7: "PERMISSION_DENIED",
+    8: "RESOURCE_EXHAUSTED",
+    9: "FAILED_PRECONDITION",
+    10: "ABORTED",
+    11: "OUT_OF_RANGE",
+    12: "UNIMPLEMENTED",
+    13: "INTERNAL",
+    14: "UNAVAILABLE",
+    16: "UNAUTHENTICATED",
+}
+"""google.rpc code to its name (protocol section 9.5)."""
+
 NOT_FOUND = "Requested entity was not found."
 QUOTA_EXCEEDED = "You exceeded your current quota, please check your plan and billing details."
 HELP = {
@@ -64,13 +81,16 @@ class ApiError(Exception):
         self.status = status or STATUS_NAMES.get(code, "UNKNOWN")
         self.details = details or []
         self.headers = headers or {}
+        self.listed = False
+        """Whether the reply is a list of one, as the OpenAI layer has it."""
 
     def response(self) -> Json:
         """The reply that carries this error."""
         error: dict[str, Any] = {"code": self.code, "message": self.message, "status": self.status}
         if self.details:
             error["details"] = self.details
-        return Json({"error": error}, self.code, self.headers)
+        envelope = {"error": error}
+        return Json([envelope] if self.listed else envelope, self.code, self.headers)
 
 
 class Json(Response):
@@ -108,6 +128,8 @@ def api_key(request: Request) -> str | None:
 def project_of(request: Request) -> str:
     """The project that a request acts for: each key is a project of its own, and is never stored.
 
+    Keys that end in the same `@name`, which no real key does, are keys of one project.
+
     Raises:
         ApiError: 403 without a key, 400 for a bad one (protocol section 2.1).
     """
@@ -122,7 +144,8 @@ def project_of(request: Request) -> str:
             "metadata": {"service": "generativelanguage.googleapis.com"},
         }
         raise ApiError(400, "API key not valid. Please pass a valid API key.", details=[reason])
-    return hashlib.sha256(key.encode()).hexdigest()[:16]
+    name = key.rpartition("@")[1:] if "@" in key else key
+    return hashlib.sha256("".join(name).encode()).hexdigest()[:16]
 
 
 def page_size(request: Request, default: int, most: int = 100) -> int:
@@ -134,7 +157,7 @@ def page_size(request: Request, default: int, most: int = 100) -> int:
     text = request.query_params.get("pageSize") or request.query_params.get("page_size") or "0"
     if not text.isascii() or not text.isdigit():
         raise ApiError(400, f"Invalid value at 'page_size' (TYPE_INT32), \"{text[:40]}\"")
-    return min(int(text) or default, most)
+    return min(int(text[:18]) or default, most)
 
 
 def page_start(request: Request) -> int | None:

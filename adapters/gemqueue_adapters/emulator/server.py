@@ -1,4 +1,4 @@
-"""Serves the emulator on 127.0.0.1 until it is told to stop."""
+"""Serves the emulator, on this machine alone unless told otherwise, until it is told to stop."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import uvicorn
 
 from gemqueue_adapters.emulator.app import build
 from gemqueue_adapters.emulator.connections import Protocol
+from gemqueue_adapters.emulator.deliveries import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -52,12 +53,14 @@ async def serve(options: Options, *, stop: asyncio.Event | None = None) -> None:
 
     Raises:
         OSError: the port is taken.
-        ValueError: the faults file does not hold faults.
+        ValueError: the faults file does not hold faults, or an open address has no token.
     """
+    if options.token is None and not is_loopback(f"http://{_in_url(options.host)}"):
+        raise ValueError(f"{options.host} is open to others: /_emulator needs a token there")
     with ExitStack() as stack:
         data = options.data or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gemini-emulator-")))
-        listener = stack.enter_context(_listener(options.port))
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        listener = stack.enter_context(_listener(options.host, options.port))
+        url = f"http://{_in_url(options.host)}:{listener.getsockname()[1]}"
         config = uvicorn.Config(
             build(options, data),
             http=Protocol,
@@ -93,10 +96,14 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-def _listener(port: int) -> socket.socket:
-    listener = socket.socket()
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind(("127.0.0.1", port))
+    listener.bind((host, port))
     listener.listen(1024)
     return listener
 

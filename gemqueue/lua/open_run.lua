@@ -1,0 +1,16 @@
+-- open_run: a process takes a run over. Whoever had it before can enqueue nothing more under it.
+-- ARGV[2] account, ARGV[3] name, ARGV[4] settings, ARGV[5] producer, ARGV[6] keep s, ARGV[7] command (how it was
+-- started, as the last one said), ARGV[8...] entries for the run's list
+-- ok <epoch> <producer> <entries> | other <settings> (the run was started with other ones, nothing is written)
+local run, list, keep_s = key('run', ARGV[2], ARGV[3]), key('runlist', ARGV[2], ARGV[3]), tonumber(ARGV[6])
+local known = redis.call('HGET', run, 'settings')
+if known and known ~= ARGV[4] then return { 'other', known } end
+redis.call('HSETNX', run, 'v', 1)
+redis.call('HSETNX', run, 'settings', ARGV[4])
+redis.call('HSETNX', run, 'producer', ARGV[5])
+redis.call('HSETNX', run, 'created_at', now)
+redis.call('HSET', run, 'opened_at', now, 'command', ARGV[7])
+local epoch = redis.call('HINCRBY', run, 'epoch', 1)
+for i = 8, #ARGV do redis.call('RPUSH', list, ARGV[i]) end
+if num(redis.call('HGET', run, 'open')) <= 0 then set_ttl(keep_s, run, list) end
+return { 'ok', epoch, redis.call('HGET', run, 'producer'), redis.call('LLEN', list) }

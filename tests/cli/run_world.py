@@ -1,0 +1,70 @@
+"""One server, one emulator and one worker for the tests of ``gemqueue run`` and its siblings."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any, Self
+
+import msgspec
+
+from tests.cli.command import environment, gemqueue
+from tests.emulator_process import EmulatorProcess
+from tests.world import QUICK
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MODEL = "gemini-3.5-flash"
+
+
+class RunWorld:
+    """The environment in which commands are run; use as a context manager."""
+
+    def __init__(self, folder: Path, redis_url: str, queue: str) -> None:
+        self.emulator = EmulatorProcess(folder / "emulator", job_s=0.1)
+        self.env = {f"GEMQUEUE_{name.upper()}": str(value) for name, value in QUICK.items()}
+        self.env |= {"GEMQUEUE_REDIS_URL": redis_url, "GEMQUEUE_QUEUE": queue, "GEMQUEUE_EMULATE": "1"}
+        self._worker: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.emulator.start()
+        self.env["GOOGLE_GEMINI_BASE_URL"] = self.emulator.url
+        self._worker = subprocess.Popen(
+            [sys.executable, "-m", "gemqueue", "work"], env=environment(**self.env), stderr=subprocess.DEVNULL
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._worker is not None
+        self._worker.kill()
+        self._worker.wait()
+        self.emulator.kill()
+
+    def command(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+        """``gemqueue ARGUMENTS`` to its end."""
+        return gemqueue(*arguments, **(self.env | env))
+
+    def run(self, source: Path, out: Path, *more: str, code: int = 0) -> dict[str, Any]:
+        """``gemqueue run``; its report. Fails unless it exits with ``code``."""
+        ended = self.command("run", str(source), "-o", str(out), "-m", MODEL, "--json", *more)
+        assert ended.returncode == code, ended.stderr
+        report: dict[str, Any] = msgspec.json.decode(ended.stdout)
+        return report
+
+    def refused(self, source: Path, out: Path, *more: str, **env: str) -> str:
+        """``gemqueue run`` that is refused: one line that says why, exit 2, and nothing bought by it."""
+        before = self.emulator.ledger()["rows_bought"]
+        ended = self.command("run", str(source), "-o", str(out), "-m", MODEL, *more, **env)
+        assert (ended.returncode, ended.stdout) == (2, ""), ended.stderr
+        assert "Traceback" not in ended.stderr
+        assert self.emulator.ledger()["rows_bought"] == before
+        return ended.stderr
+
+
+def rows_of(out: Path) -> dict[str, dict[str, Any]]:
+    """OUT by key. Fails when a key stands in it twice."""
+    rows = [msgspec.json.decode(line) for line in out.read_bytes().splitlines()]
+    found: dict[str, dict[str, Any]] = {row["key"]: row for row in rows}
+    assert len(found) == len(rows)
+    return found

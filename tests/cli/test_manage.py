@@ -1,0 +1,81 @@
+"""The commands that look after a queue."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+
+from tests.cli.command import gemqueue
+from tests.cli.run_world import RunWorld, rows_of
+from tests.cli.test_run import prompts
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from pathlib import Path
+
+    from tests.valkey_server import ValkeyServer
+
+
+@pytest.fixture(scope="module")
+def world(valkey: ValkeyServer, tmp_path_factory: pytest.TempPathFactory) -> Generator[RunWorld]:
+    """One for the module."""
+    with RunWorld(tmp_path_factory.mktemp("manage"), valkey.url, f"t{secrets.token_hex(6)}") as world:
+        yield world
+
+
+def test_show_and_purge_a_run(world: RunWorld, tmp_path: Path) -> None:
+    """A run, a row of it and its batch can be shown; purged, none of its prompts is known, and OUT is as it was."""
+    source, out = prompts(tmp_path / "in.jsonl", 3), tmp_path / "out.jsonl"
+    world.run(source, out, "--name", "mine")
+    run = msgspec.json.decode(world.command("show", "mine", "--json").stdout)
+    assert (run["sort"], run["rows"], run["open"], run["command.out"]) == ("run", 3, 0, str(out))
+    row = msgspec.json.decode(world.command("show", "mine/k1", "--json").stdout)
+    assert row["outcome"]["response"] == rows_of(out)["k1"]["response"]
+    batch = msgspec.json.decode(world.command("show", row["batch"], "--json").stdout)
+    assert (batch["sort"], batch["state"]) == ("batch", "closed")
+    assert world.command("batches").stdout == "No batch is open.\n"
+    before = out.read_bytes()
+    assert msgspec.json.decode(world.command("purge", "--run", "mine", "--json").stdout)["segments"] == 1
+    gone = world.command("show", row["key"])
+    assert (gone.returncode, "not known" in gone.stderr) == (2, True)
+    assert out.read_bytes() == before
+
+
+def test_cancel_a_run(world: RunWorld, tmp_path: Path) -> None:
+    """Prompts of a run that nobody has packed yet are cancelled, never bought, and come back as failures."""
+    source, out = prompts(tmp_path / "in.jsonl", 5), tmp_path / "out.jsonl"
+    before = world.emulator.ledger()["rows_bought"]
+    world.run(source, out, "--name", "done")
+    ended = world.command("cancel", "--run", "done", "--json")
+    assert msgspec.json.decode(ended.stdout)["cancelled"] == 0
+    assert world.emulator.ledger()["rows_bought"] == before + 5
+    assert "either" in world.command("cancel").stderr
+    assert "no run 'nobody'" in world.command("cancel", "--run", "nobody").stderr
+
+
+def test_config_says_where_settings_come_from() -> None:
+    """Each setting has its source; the URL's password and the key are hidden."""
+    env = {"GEMQUEUE_REDIS_URL": "redis://user:hunter2@host:1", "GEMINI_API_KEY": "sesame", "GEMQUEUE_LINGER_S": "7"}
+    ended = gemqueue("config", "--json", **env)
+    values = {value["name"]: value for value in msgspec.json.decode(ended.stdout)}
+    assert values["linger_s"] == {"name": "linger_s", "value": 7.0, "source": "GEMQUEUE_LINGER_S"}
+    assert values["redis_url"]["value"] == "redis://user:***@host:1"
+    assert values["API key"] == {"name": "API key", "value": "set (hidden)", "source": "GEMINI_API_KEY"}
+    assert values["lease_s"]["source"] == "default"
+    assert "hunter2" not in ended.stdout + gemqueue("config", **env).stdout
+    assert "sesame" not in ended.stdout
+
+
+def test_doctor_says_what_is_wrong(world: RunWorld) -> None:
+    """With a server it looks at it; without one, or without a key, it says so and exits with 2."""
+    healthy = world.command("doctor", "--json")
+    found = {finding["what"]: finding["state"] for finding in msgspec.json.decode(healthy.stdout)}
+    assert found["server"] == found["version"] == found["clock"] == "ok"
+    assert healthy.returncode in {0, 1}
+    sick = gemqueue("doctor", GEMQUEUE_REDIS_URL="redis://localhost:1", GEMQUEUE_EMULATE="1")
+    assert (sick.returncode, "localhost:1" in sick.stdout) == (2, True)
+    keyless = gemqueue("doctor", GEMQUEUE_REDIS_URL="redis://localhost:1")
+    assert (keyless.returncode, "API key" in keyless.stdout) == (2, True)

@@ -1,0 +1,64 @@
+"""A receiver of webhooks: a real HTTP server that notes what comes and answers what it is told to."""
+
+from __future__ import annotations
+
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+import msgspec
+
+from tests.emulator.plain import until
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+
+class Delivery(NamedTuple):
+    """One request that came: its headers in lower case, and its very bytes."""
+
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def event(self) -> dict[str, Any]:
+        """The event in the body."""
+        found: dict[str, Any] = msgspec.json.decode(self.body)
+        return found
+
+
+class Receiver:
+    """Listens on loopback; answers with the statuses in `answers`, one after the other, then with 200."""
+
+    def __init__(self) -> None:
+        self.got: list[Delivery] = []
+        self.answers: list[int] = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"]))
+                outer.got.append(Delivery({name.lower(): text for name, text in self.headers.items()}, body))
+                self.send_response(outer.answers.pop(0) if outer.answers else 200)
+                self.end_headers()
+
+            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - its name in the base class
+                """Say nothing."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/hook"
+
+    def wait(self, count: int = 1) -> list[Delivery]:
+        """What has come, once there are `count` of them."""
+        until(lambda: len(self.got) >= count)
+        return self.got
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()

@@ -1,0 +1,141 @@
+"""Settings: where they come from, what is refused, and which account a lane is bound to."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from gemqueue.config import Settings, account_id, api_key_from_env, data_dir, load_settings
+from gemqueue.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+KEY = "AIza-very-secret"
+
+
+def load(env: Mapping[str, str] | None = None, **given: Any) -> Settings:
+    """Settings without this process's environment."""
+    return load_settings(env=dict(env or {}), **given)
+
+
+def test_defaults_hold() -> None:
+    """Nothing given is the defaults, and they keep every relation."""
+    assert load() == Settings()
+
+
+def test_later_beats_earlier(tmp_path: Path) -> None:
+    """Keyword beats environment beats file beats default; ``None`` means not given, an empty variable too."""
+    file = tmp_path / "gemqueue.toml"
+    file.write_text('linger_s = 1\nsweep_s = 1.5\nheartbeat_s = 2\nqueue = "file"\n')
+    env = {"GEMQUEUE_CONFIG": str(file), "GEMQUEUE_SWEEP_S": "2.5", "GEMQUEUE_HEARTBEAT_S": "3", "GEMQUEUE_QUEUE": ""}
+    settings = load(env, heartbeat_s=4, linger_s=None)
+    assert (settings.linger_s, settings.sweep_s, settings.heartbeat_s, settings.queue) == (1.0, 2.5, 4.0, "file")
+    assert settings.poll_max_s == Settings().poll_max_s
+
+
+def test_the_environment_is_text() -> None:
+    """Numbers and flags are read from their text, and the SDK's variable for the address is known."""
+    env = {"GEMQUEUE_EMBEDDED": "0", "GEMQUEUE_ATTEMPTS_MAX": "2", "GOOGLE_GEMINI_BASE_URL": "http://127.0.0.1:1"}
+    settings = load(env)
+    assert (settings.embedded, settings.attempts_max, settings.base_url) == (False, 2, "http://127.0.0.1:1")
+    assert load(env | {"GEMQUEUE_BASE_URL": "http://127.0.0.1:2"}).base_url == "http://127.0.0.1:2"
+
+
+@pytest.mark.parametrize(("name", "meant"), [("linger", "linger_s"), ("batch_prompt_max", "batch_prompts_max")])
+def test_misspelt_names_are_refused_with_a_suggestion(name: str, meant: str) -> None:
+    """A name that is no setting is an error that says which one was probably meant."""
+    with pytest.raises(ConfigError, match=f'"{name}" is not a setting; did you mean "{meant}"'):
+        load(None, **{name: 1})
+    with pytest.raises(ConfigError, match=r'"zzz" is not a setting \('):
+        load(zzz=1)
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    """A file that is not there or is no TOML is an error with its path."""
+    with pytest.raises(ConfigError, match=r"nowhere\.toml"):
+        load(path=tmp_path / "nowhere.toml")
+    (tmp_path / "bad.toml").write_text("queue = ")
+    with pytest.raises(ConfigError, match=r"bad\.toml"):
+        load(path=tmp_path / "bad.toml")
+
+
+def test_wrong_types_name_the_setting_and_not_the_value() -> None:
+    """A value that is no number is refused by the setting's name and not repeated: it may be a secret."""
+    with pytest.raises(ConfigError, match="linger_s") as caught:
+        load({"GEMQUEUE_LINGER_S": KEY})
+    assert KEY not in str(caught.value)
+
+
+VIOLATIONS: list[tuple[dict[str, object], str]] = [
+    ({"linger_s": 0}, "linger_s must be a number above 0"),
+    ({"linger_s": -1}, "linger_s must be a number above 0"),
+    ({"sweep_s": float("nan")}, "sweep_s must be a number above 0"),
+    ({"sweep_s": float("inf")}, "sweep_s must be a number above 0"),
+    ({"steps_max": 0}, "steps_max must be a number above 0"),
+    ({"lease_s": 45.0}, "lease_s must be above"),
+    ({"settle_s": 30.0}, "settle_s must be above create_timeout_s"),
+    ({"drain_s": 30.0}, "drain_s must be above create_timeout_s"),
+    ({"segment_prompts_max": 1_001}, "segment_prompts_max must be at most 1000"),
+    ({"segment_bytes_max": 1_040_001}, "segment_bytes_max must be at most"),
+    ({"batch_bytes_max": 2_000_000_001}, "batch_bytes_max must be at most"),
+    ({"batch_prompts_max": 0}, "batch_prompts_max must be"),
+    ({"prompt_bytes_max": 2_000_000_000}, "prompt_bytes_max must be at most batch_bytes_max"),
+    ({"prompt_bytes_max": 64_000_001}, "prompt_bytes_max must be at most buffer_bytes_max"),
+    ({"keep_delivered_s": 604_801}, "keep_delivered_s must be at most keep_outcome_s"),
+    ({"submit_timeout_s": 3_601}, "keep_delivered_s must be at least submit_timeout_s"),
+    ({"backoff_first_s": 301}, "backoff_first_s must be at most"),
+    ({"poll_first_s": 301}, "poll_first_s must be at most"),
+    ({"retry_first_s": 3_601}, "retry_first_s must be at most"),
+    ({"api_version": "v2"}, "api_version must be"),
+    ({"queue": ""}, "queue must be 1 to 64"),
+    ({"queue": "a:b"}, "queue must be 1 to 64"),
+    ({"account": "A"}, "account must be 1 to 64"),
+    ({"account": "a/b"}, "account must be 1 to 64"),
+]
+
+
+@pytest.mark.parametrize(("given", "message"), VIOLATIONS)
+def test_relations_are_held(given: dict[str, object], message: str) -> None:
+    """Each relation between settings is checked at the door, in words that name the setting."""
+    with pytest.raises(ConfigError, match=message):
+        load(None, **given)
+
+
+def test_the_key_comes_from_the_environment_in_the_sdk_s_order() -> None:
+    """GOOGLE_API_KEY, then GEMINI_API_KEY; blanks are nothing."""
+    assert api_key_from_env({"GOOGLE_API_KEY": "a", "GEMINI_API_KEY": "b"}) == "a"
+    assert api_key_from_env({"GOOGLE_API_KEY": "  ", "GEMINI_API_KEY": " b\n"}) == "b"
+    assert api_key_from_env({}) == ""
+
+
+def test_accounts_bind_lanes() -> None:
+    """Host and name, so that rotating a key strands nothing; else host and a fingerprint; never the key itself."""
+    host = "generativelanguage.googleapis.com"
+    assert account_id(Settings(account="prod"), "one") == account_id(Settings(account="prod"), "two") == f"{host}.prod"
+    by_key = account_id(Settings(), KEY)
+    assert by_key == f"{host}.{hashlib.sha256(KEY.encode()).hexdigest()[:12]}"
+    assert by_key != account_id(Settings(), "another")
+    assert account_id(Settings(base_url="https://proxy.example/x"), KEY).startswith("proxy.example.")
+    with pytest.raises(ConfigError, match="GOOGLE_API_KEY"):
+        account_id(Settings(), "")
+
+
+def test_emulated_accounts_are_never_real_ones() -> None:
+    """An emulated account needs no key and differs from every real one, whatever the address and the name."""
+    for settings in (Settings(emulate=True), Settings(emulate=True, account="prod", base_url="https://real.example")):
+        assert account_id(settings, KEY).startswith("emulated.")
+    assert account_id(Settings(emulate=True), "") == "emulated.local"
+
+
+def test_emulated_data_lies_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Real and emulated data never share a folder, wherever the folder is."""
+    assert data_dir(Settings(data_dir=str(tmp_path))) == tmp_path / "real"
+    assert data_dir(Settings(data_dir=str(tmp_path), emulate=True)) == tmp_path / "emulated"
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    assert data_dir(Settings()) == tmp_path / "gemqueue" / "real"
+    monkeypatch.delenv("XDG_DATA_HOME")
+    assert data_dir(Settings()) == Path.home() / ".local" / "share" / "gemqueue" / "real"

@@ -1,0 +1,206 @@
+"""Every decision, held against what it promises for any record and any event."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gemqueue import decisions
+from gemqueue.config import Settings
+from gemqueue.decisions import Refusal, ResolvePlan, RowFate, SubmitStep, TrackStep
+from gemqueue.errors import Ambiguous, ProviderError, Rejected, Transient
+from gemqueue.models import Batch
+from gemqueue.provider import JobStatus
+from gemqueue.rows import Verdict
+from gemqueue.states import BatchState, JobState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SETTINGS = Settings()
+numbers = st.integers(0, 10**6)
+states = st.sampled_from(BatchState)
+errors: st.SearchStrategy[ProviderError] = st.one_of(
+    st.builds(Ambiguous, st.text(max_size=20)),
+    st.builds(
+        Transient,
+        st.text(max_size=20),
+        retry_after_s=st.none() | st.floats(0, 1e9),
+        quota=st.booleans(),
+        call=st.just("create"),
+    ),
+    st.builds(
+        Rejected, st.text(max_size=20), missing=st.booleans(), auth=st.booleans(), line=st.none() | st.integers(1, 99)
+    ),
+    st.builds(ProviderError, st.text(max_size=20)),
+)
+
+
+@st.composite
+def batches(draw: st.DrawFn) -> Batch:
+    """Any record."""
+    return Batch(
+        id=draw(st.text("0123456789abcdef", min_size=1, max_size=8)),
+        v=1,
+        state=draw(states),
+        lane="a/m/generate/batch",
+        fence=draw(numbers),
+        prompts=draw(numbers),
+        tries=draw(numbers),
+        refusals=draw(st.integers(0, 50)),
+        polls=draw(numbers),
+        fenced_at=draw(numbers),
+        accepted_at=draw(numbers),
+        job_state=draw(st.sampled_from(["", decisions.REFUSED, decisions.EMPTY, *JobState])),
+    )
+
+
+@st.composite
+def statuses(draw: st.DrawFn) -> JobStatus:
+    """Any look at a job."""
+    return JobStatus(
+        job="batches/1",
+        state=draw(st.sampled_from(JobState)),
+        output_file=draw(st.sampled_from(["", "files/out"])),
+        inline=draw(st.booleans()),
+        error_code=draw(st.sampled_from([0, 5, 13])),
+    )
+
+
+@given(
+    first_s=st.floats(0.001, 100), times=st.floats(1, 1000), failures=st.integers(0, 10**9), salt=st.text(max_size=9)
+)
+def test_backoff_stays_in_bounds(first_s: float, times: float, failures: int, salt: str) -> None:
+    """A delay is at most the maximum and at least three quarters of the first, and the same for the same record."""
+    max_s = first_s * times
+    delay_s = decisions.backoff_s(first_s, max_s, failures, salt)
+    assert 0.75 * first_s * 0.999 <= delay_s <= max_s
+    assert delay_s == decisions.backoff_s(first_s, max_s, failures, salt)
+
+
+@given(failures=st.integers(0, 60), salt=st.text(max_size=9))
+def test_backoff_grows(failures: int, salt: str) -> None:
+    """The next delay is never shorter by more than the spread of a quarter, and longer until the maximum is near."""
+    now_s = decisions.backoff_s(1.0, 300.0, failures, salt)
+    next_s = decisions.backoff_s(1.0, 300.0, failures + 1, salt)
+    assert next_s >= 0.75 * now_s
+    assert next_s > now_s or now_s >= 0.75 * 256
+
+
+@given(batch=batches(), now_ms=numbers, settle_s=st.floats(1, 100))
+def test_submit_steps_never_send_over_an_intent(batch: Batch, now_ms: int, settle_s: float) -> None:
+    """Only a sealed batch is uploaded; one with an intent is fenced, then waited for, and only then looked at."""
+    step = decisions.submit_step(batch, now_ms, settle_s)
+    assert (step is SubmitStep.UPLOAD) == (batch.state is BatchState.SEALED)
+    if step is SubmitStep.LOOK:
+        assert batch.fenced_at > 0
+        assert now_ms - batch.fenced_at >= settle_s * 1000
+    if step is SubmitStep.WAIT:
+        assert now_ms < batch.fenced_at + settle_s * 1000
+
+
+@given(batch=batches(), error=errors)
+def test_doubt_is_never_resent(batch: Batch, error: ProviderError) -> None:
+    """An ambiguous create is in doubt and nothing else is; what follows from a certain refusal is bounded."""
+    after = decisions.after_create_error(batch, error, SETTINGS)
+    assert (after.refusal is Refusal.DOUBT) == isinstance(error, Ambiguous)
+    if after.refusal is Refusal.LATER:
+        assert 0 < after.delay_s <= SETTINGS.backoff_max_s
+    if after.refusal in (Refusal.ISOLATE, Refusal.BISECT):
+        assert batch.prompts > 1
+        assert batch.refusals < SETTINGS.refusals_max
+        assert isinstance(error, Rejected)
+        assert not error.auth
+        assert not error.missing
+        assert (after.refusal is Refusal.ISOLATE) == (error.line is not None)
+    if after.refusal is Refusal.REFUSE:
+        assert isinstance(error, Rejected)
+        assert not error.auth
+
+
+@given(batch=batches(), message=st.text(max_size=20))
+def test_a_wrong_key_fails_nobody(batch: Batch, message: str) -> None:
+    """A refused account or a lost input file never fails the prompts at once; a missing model does."""
+    held = decisions.after_create_error(batch, Rejected(message, auth=True, call="create"), SETTINGS)
+    assert held.refusal is Refusal.LATER
+    assert held.held_reason.startswith("account (create)")
+    fresh = Batch(id="b", v=1, state=BatchState.SUBMITTING, lane="l", fence=1, prompts=9)
+    lost = decisions.after_create_error(fresh, Rejected("file not found", missing=True), SETTINGS)
+    model = decisions.after_create_error(fresh, Rejected("Model not found", missing=True), SETTINGS)
+    assert (lost.refusal, model.refusal) == (Refusal.LATER, Refusal.REFUSE)
+
+
+@given(status=st.none() | statuses())
+def test_only_a_job_that_had_its_file_is_adopted(status: JobStatus | None) -> None:
+    """Nothing found is nothing to adopt, and neither is a job that failed because its input file was gone."""
+    failed_without_file = status is not None and status.state is JobState.FAILED and status.error_code == 5
+    assert decisions.adoptable(status) == (status is not None and not failed_without_file)
+
+
+@given(batch=batches(), status=statuses(), now_ms=st.integers(0, 10**10))
+def test_polls_are_bounded_and_end_with_the_job(batch: Batch, status: JobStatus, now_ms: int) -> None:
+    """Looks keep to their delays; a batch ends exactly when its job has; 404 is no end for two days."""
+    after = decisions.after_poll(batch, status, SETTINGS)
+    assert (after.step is TrackStep.END) == status.state.terminal
+    if after.step is TrackStep.LATER:
+        assert SETTINGS.poll_first_s <= after.delay_s <= SETTINGS.poll_max_s
+    else:
+        assert after.job_state is status.state
+        assert (after.delay_s > 0) == (status.state is JobState.CANCELLED)
+    missing = decisions.after_missing(batch, now_ms, SETTINGS)
+    assert missing.alarm
+    assert (missing.step is TrackStep.END) == (now_ms - batch.accepted_at > 50 * 3600 * 1000)
+    assert decisions.poll_delay_s(batch.polls, SETTINGS) <= decisions.poll_delay_s(batch.polls + 1, SETTINGS)
+
+
+@given(batch=batches(), status=st.none() | statuses())
+def test_every_ended_batch_has_a_plan(batch: Batch, status: JobStatus | None) -> None:
+    """Results are collected only where there are some; nothing goes back where results were collected."""
+    plan = decisions.resolve_plan(batch, status)
+    if plan is ResolvePlan.COLLECT:
+        assert status is not None
+        assert status.has_output
+        assert batch.state is not BatchState.CLOSING
+    if batch.job_state == decisions.REFUSED:
+        assert plan is ResolvePlan.REFUSE
+    if batch.job_state == decisions.EMPTY:
+        assert plan is ResolvePlan.CLOSE
+    if batch.state is BatchState.CLOSING and batch.job_state == JobState.SUCCEEDED:
+        assert plan is ResolvePlan.CLOSE
+
+
+@given(verdict=st.sampled_from([*Verdict, "missing"]), attempt=st.integers(0, 100), attempts_max=st.integers(1, 20))
+def test_rows_are_not_retried_for_ever(verdict: str, attempt: int, attempts_max: int) -> None:
+    """A row is retried only before its last attempt and only for the provider's fault; else it has its kind."""
+    if verdict == Verdict.GARBAGE:
+        with pytest.raises(KeyError):
+            decisions.row_fate(verdict, attempt, attempts_max)
+        return
+    fate, kind = decisions.row_fate(verdict, attempt, attempts_max)
+    assert (kind is None) == (fate is RowFate.ANSWER)
+    if fate is RowFate.RETRY:
+        assert attempt + 1 < attempts_max
+    assert (fate in (RowFate.RETRY, RowFate.BURY)) == (verdict in ("retryable", "missing"))
+    assert 0 < decisions.retry_delay_s(attempt, SETTINGS, verdict) <= SETTINGS.retry_max_s
+
+
+@given(rows=numbers, told=numbers, tries=st.integers(0, 10))
+def test_missing_rows_are_believed_in_the_end(rows: int, told: int, tries: int) -> None:
+    """Rows are missing when the provider counts no more, or has said so often enough."""
+    assert decisions.believe_missing(tries, rows, told) == (rows >= told or tries >= 3)
+
+
+WORDS: list[tuple[Callable[[], ProviderError], str]] = [
+    (lambda: Transient("429", quota=True, call="create"), "quota (create): 429"),
+    (lambda: Transient("503", call="poll"), "provider (poll): 503"),
+    (lambda: Rejected("403", auth=True, call="upload"), "account (upload): 403"),
+]
+
+
+@pytest.mark.parametrize(("error", "reason"), WORDS)
+def test_held_reasons_say_whose_fault_it_is(error: Callable[[], ProviderError], reason: str) -> None:
+    """What a batch waits for names the limit, the account or the provider, and the call."""
+    assert decisions.held_reason(error()) == reason

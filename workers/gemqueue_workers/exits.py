@@ -1,0 +1,67 @@
+"""How a command ends: one line on standard error and an exit code, never a traceback (``--debug`` for that)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from typing import IO, TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from gemqueue.errors import GemqueueError
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+T = TypeVar("T")
+DEBUG_ENV = "GEMQUEUE_DEBUG"
+_BROKEN_PIPE_EXIT = 141
+
+
+class Exit(click.ClickException):
+    """The end of a command with one line on standard error, never a traceback."""
+
+    def __init__(self, message: str, exit_code: int = 2) -> None:
+        super().__init__(message)
+        vars(self)["exit_code"] = exit_code  # click declares it on the class
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print the line."""
+        click.echo(f"gemqueue: {self.message}", file=file, err=True)
+
+
+def run_main(main: Coroutine[Any, Any, T]) -> T:
+    """Run the command on uvloop where there is one. Raises Exit."""
+    try:
+        import uvloop  # noqa: PLC0415 - not on every platform
+
+        factory = uvloop.new_event_loop
+    except ImportError:
+        factory = None
+    try:
+        with asyncio.Runner(loop_factory=factory) as runner:
+            return runner.run(main)
+    except BrokenPipeError:
+        end_quietly()
+    except KeyboardInterrupt:
+        raise Exit("stopped", 130) from None
+    except asyncio.CancelledError:
+        raise Exit("stopped", 143) from None
+    except GemqueueError as error:
+        if os.environ.get(DEBUG_ENV):
+            raise
+        raise Exit(str(error)) from error
+    except Exception as error:
+        if os.environ.get(DEBUG_ENV):
+            raise
+        raise Exit(
+            f"{type(error).__name__}: {error}. This is a defect of gemqueue; `gemqueue --debug` shows where"
+        ) from error
+    raise AssertionError("unreachable")
+
+
+def end_quietly() -> None:
+    """Whoever read our output has left, as ``head`` does: end as a program that SIGPIPE ended."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(_BROKEN_PIPE_EXIT)

@@ -1,0 +1,1 @@
+"""Commands that look after a queue: batches, show, cancel, purge, config, doctor."""

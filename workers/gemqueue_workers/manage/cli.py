@@ -1,0 +1,174 @@
+"""``gemqueue batches``, ``show``, ``cancel``, ``purge``, ``config``, ``doctor``: the options."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+
+from gemqueue.config import load_settings
+from gemqueue_workers.exits import Exit, run_main
+from gemqueue_workers.run.cli import EMULATE_HELP
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from gemqueue_workers.run.connection import Link
+
+_emulate = click.option("--emulate", is_flag=True, default=None, help=EMULATE_HELP)
+_json = click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")
+
+
+async def _with_link(emulate: bool | None, work: Callable[[Link], Awaitable[Any]]) -> Any:
+    from gemqueue_workers.run.connection import connected  # noqa: PLC0415 - imports what only some commands need
+
+    async with connected(load_settings(emulate=emulate), with_worker=False) as link:
+        return await work(link)
+
+
+def _print_json(value: object) -> None:
+    click.echo(msgspec.json.encode(value).decode())
+
+
+@click.command()
+@_emulate
+@_json
+def batches(*, emulate: bool | None, as_json: bool) -> None:
+    """List the open batches: their state here and at the provider, and what holds them.
+
+    \b
+      gemqueue batches
+      gemqueue batches --json | jq '.[].job'
+    """  # noqa: D301 - \b is click's mark for text that it must not wrap
+    from gemqueue_workers.manage import looking  # noqa: PLC0415 - rich is slow to import
+    from gemqueue_workers.screen import make_console  # noqa: PLC0415
+
+    lines = run_main(_with_link(emulate, looking.batches))
+    if as_json:
+        _print_json(lines)
+    else:
+        looking.show_batches(make_console(stderr=False), lines)
+
+
+@click.command()
+@click.argument("what", metavar="KEY|NAME|BATCH|RUN|RUN/KEY")
+@_emulate
+@_json
+def show(what: str, *, emulate: bool | None, as_json: bool) -> None:
+    """Show all that is known of a prompt, a batch or a run.
+
+    \b
+      gemqueue show 00c0ffee00c0ffee00c0ff.17
+      gemqueue show doc-42
+      gemqueue show nightly/doc-42
+      gemqueue show 00b97c58734f6bc71100f1d --json
+    """  # noqa: D301
+    from gemqueue_workers.manage import looking  # noqa: PLC0415
+    from gemqueue_workers.screen import make_console  # noqa: PLC0415
+
+    fields = run_main(_with_link(emulate, lambda link: looking.show(link, what)))
+    if as_json:
+        _print_json(fields)
+    else:
+        looking.show_fields(make_console(stderr=False), fields)
+
+
+@click.command()
+@click.argument("what", required=False, metavar="KEY|NAME|BATCH")
+@click.option("--run", "run", metavar="RUN", help="All prompts of a run that have no outcome yet.")
+@_emulate
+@_json
+def cancel(what: str | None, run: str | None, *, emulate: bool | None, as_json: bool) -> None:
+    """Give prompts up, for everybody who waits for them; what is at the provider already may still be charged.
+
+    \b
+      gemqueue cancel doc-42
+      gemqueue cancel --run nightly
+    """  # noqa: D301
+    from gemqueue_workers.manage import giving_up  # noqa: PLC0415
+
+    word, name = _one_of(what, run, "KEY|NAME|BATCH")
+    found = run_main(_with_link(emulate, lambda link: giving_up.cancel(link, word, name)))
+    if as_json:
+        _print_json(found)
+        return
+    where = ", ".join(f"{n:,} {place}" for place, n in found.where.items())
+    click.echo(f"{found.cancelled:,} cancelled{f' ({where})' if where else ''}, {found.too_late:,} had their outcome")
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.option("--run", "run", metavar="RUN", help="A run: its record and the outcomes of all of its prompts.")
+@_emulate
+@_json
+def purge(name: str | None, run: str | None, *, emulate: bool | None, as_json: bool) -> None:
+    """Delete outcomes here, and jobs and files at the provider, of what is finished. OUT stays.
+
+    \b
+      gemqueue purge --run nightly
+    """  # noqa: D301
+    from gemqueue_workers.manage import giving_up  # noqa: PLC0415
+
+    word, run_name = _one_of(name, run, "NAME")
+    found = run_main(_with_link(emulate, lambda link: giving_up.purge(link, word, run_name)))
+    if as_json:
+        _print_json(found)
+        return
+    click.echo(f"purged {found.segments:,} segments here; at the provider {found.jobs:,} jobs, {found.files:,} files")
+
+
+def _one_of(what: str | None, run: str | None, metavar: str) -> tuple[str, str]:
+    if bool(what) == bool(run):
+        raise Exit(f"give either {metavar} or --run RUN")
+    return what or "", run or ""
+
+
+@click.command()
+@_json
+def config(*, as_json: bool) -> None:
+    """Print the settings in force and where each comes from; secrets are hidden.
+
+    \b
+      gemqueue config
+      gemqueue config --json | jq 'map(select(.source != "default"))'
+    """  # noqa: D301
+    from gemqueue_workers.manage import configuration  # noqa: PLC0415
+    from gemqueue_workers.screen import make_console  # noqa: PLC0415
+
+    values = run_main(_settings())
+    if as_json:
+        _print_json(values)
+    else:
+        configuration.show_config(make_console(stderr=False), values)
+
+
+async def _settings() -> Any:
+    from gemqueue_workers.manage import configuration  # noqa: PLC0415
+
+    return configuration.effective()
+
+
+@click.command()
+@_emulate
+@_json
+def doctor(*, emulate: bool | None, as_json: bool) -> None:
+    """Look for what would go wrong: settings, account, server, workers, clock. Exit 1 for warnings, 2 for failures.
+
+    \b
+      gemqueue doctor
+    """  # noqa: D301
+    from gemqueue_workers.manage import doctor as module  # noqa: PLC0415
+    from gemqueue_workers.screen import make_console  # noqa: PLC0415
+
+    findings = run_main(module.examine(emulate=emulate))
+    if as_json:
+        _print_json(findings)
+    else:
+        module.show_findings(make_console(stderr=False), findings)
+    states = {finding.state for finding in findings}
+    sys.exit(2 if "failed" in states else 1 if "warning" in states else 0)
+
+
+COMMANDS = (batches, show, cancel, purge, config, doctor)

@@ -1,0 +1,68 @@
+"""``gemqueue config``: every setting that is in force, and where it comes from."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+from rich.text import Text
+
+from gemqueue.config import CONFIG_ENV, Settings, api_key_from_env, data_dir, load_settings
+from gemqueue_workers.prices import DATED, MODELS_ENV
+from gemqueue_workers.screen import plain
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_PASSWORD: Final = re.compile(r"(?<=://)([^@/]*):[^@/]*@")
+
+
+class Value(msgspec.Struct, frozen=True):
+    """A setting: its value, and its source (default, a file's path, or a variable's name)."""
+
+    name: str
+    value: Any
+    source: str
+
+
+def effective() -> list[Value]:
+    """All settings in force, then what else the environment says. Secrets are masked. Raises ConfigError."""
+    settings = load_settings()
+    file = os.environ.get(CONFIG_ENV, "")
+    in_file = set(tomllib.loads(Path(file).read_text(encoding="utf-8"))) if file else set[str]()
+    values = [Value(name, _masked(getattr(settings, name)), _source(name, in_file, file)) for name in _names()]
+    key = next((name for name in ("GOOGLE_API_KEY", "GEMINI_API_KEY") if os.environ.get(name, "").strip()), "")
+    values.append(Value("API key", "set (hidden)" if api_key_from_env() else "not set", key or "environment"))
+    values.append(Value("data folder", str(data_dir(settings)), "data_dir and emulate"))
+    values.append(Value("price table", f"of {DATED}", os.environ.get(MODELS_ENV) or "config/models.toml"))
+    return values
+
+
+def _names() -> tuple[str, ...]:
+    return Settings.__struct_fields__
+
+
+def _source(name: str, in_file: set[str], file: str) -> str:
+    if os.environ.get(f"GEMQUEUE_{name.upper()}"):
+        return f"GEMQUEUE_{name.upper()}"
+    if name == "base_url" and os.environ.get("GOOGLE_GEMINI_BASE_URL"):
+        return "GOOGLE_GEMINI_BASE_URL"
+    return file if name in in_file else "default"
+
+
+def _masked(value: Any) -> Any:
+    return _PASSWORD.sub(r"\1:***@", value) if isinstance(value, str) else value
+
+
+def show_config(console: Console, values: list[Value]) -> None:
+    """For a person; what is not a default stands out."""
+    width = max(len(value.name) for value in values)
+    for value in values:
+        style = "" if value.source == "default" else "bold"
+        shown = msgspec.json.encode(value.value).decode()
+        text = Text.assemble(f"{value.name:<{width}} = ", plain(f"{shown} ({value.source})"))
+        console.print(text, style=style, soft_wrap=True)

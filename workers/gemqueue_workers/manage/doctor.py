@@ -1,0 +1,93 @@
+"""``gemqueue doctor``: what would go wrong, said before it does."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+from rich.text import Text
+
+from gemqueue.config import account_id, api_key_from_env, load_settings
+from gemqueue.errors import GemqueueError
+from gemqueue_workers.prices import DATED
+from gemqueue_workers.run.connection import connected
+from gemqueue_workers.screen import plain
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from rich.console import Console
+
+    from gemqueue.config import Settings
+    from gemqueue.store_runs import RunStore
+
+_VERSION_MIN: Final = (6, 2)
+_SKEW_S_MAX: Final = 2.0
+_SLOW_S: Final = 0.05
+_PRICES_DAYS_MAX: Final = 180
+_UNNAMED: Final = " (of the key: with GEMQUEUE_ACCOUNT a new key strands nothing)"
+_STYLE: Final = {"ok": "green", "warning": "yellow", "failed": "bold red"}
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One look: ok, warning or failed, and what to do."""
+
+    what: str
+    state: str
+    said: str
+
+
+async def examine(*, emulate: bool | None) -> list[Finding]:
+    """Look at settings, account, server, workers and prices; never raises for what it finds."""
+    findings: list[Finding] = []
+    try:
+        settings = load_settings(emulate=emulate)
+        findings.append(Finding("settings", "ok", "they fit together"))
+        account = account_id(settings, api_key_from_env())
+        findings.append(Finding("account", "ok", account + ("" if settings.account or settings.emulate else _UNNAMED)))
+        async with connected(settings, with_worker=False) as link:
+            findings += [finding async for finding in _server(link.store, settings)]
+    except GemqueueError as error:
+        findings.append(Finding("start", "failed", str(error)))
+    days = (dt.datetime.now(tz=dt.UTC).date() - dt.date.fromisoformat(DATED)).days
+    state = "ok" if days <= _PRICES_DAYS_MAX else "warning"
+    findings.append(Finding("prices", state, f"the table is {days} days old"))
+    return findings
+
+
+async def _server(store: RunStore, settings: Settings) -> AsyncGenerator[Finding]:
+    before = time.monotonic()
+    await store.ping()
+    took_s = time.monotonic() - before
+    yield Finding("server", "ok" if took_s < _SLOW_S else "warning", f"answers in {took_s * 1000:.1f} ms")
+    info: dict[str, Any] = await store.redis.info()
+    version = str(info.get("valkey_version") or info.get("redis_version") or "0")
+    new_enough = tuple(int(part) for part in version.split(".")[:2]) >= _VERSION_MIN
+    yield Finding("version", "ok" if new_enough else "failed", f"{version} (6.2 or newer)")
+    warnings = await store.durability_warnings()
+    for warning in warnings:
+        yield Finding("durability", "warning", warning)
+    if not warnings:
+        yield Finding("durability", "ok", "append-only, and nothing is evicted")
+    used, limit = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
+    tight = bool(limit) and settings.memory_bytes_max > 0.9 * limit
+    said = f"{used / 1e6:,.0f} MB used of {f'{limit / 1e6:,.0f} MB' if limit else 'no limit'}"
+    more = "; memory_bytes_max should be well below maxmemory" if tight else ""
+    yield Finding("memory", "warning" if tight else "ok", said + more)
+    skew_s = abs(await store.server_now_ms() / 1000 - time.time())
+    yield Finding("clock", "ok" if skew_s < _SKEW_S_MAX else "warning", f"{skew_s:.2f} s from the server's")
+    n = len(await store.workers())
+    own = "; the next command starts one" if not settings.redis_url else ": start gemqueue work"
+    yield Finding("workers", "ok" if n or not settings.redis_url else "warning", f"{n} run{'' if n else own}")
+    counts = await store.counts()
+    twice = counts.get("bought_twice", 0)
+    yield Finding("bought twice", "failed" if twice else "ok", f"{twice} prompts")
+
+
+def show_findings(console: Console, findings: list[Finding]) -> None:
+    """For a person."""
+    for finding in findings:
+        text = Text.assemble((f"{finding.state:<8}", _STYLE[finding.state]), f"{finding.what:<13}", plain(finding.said))
+        console.print(text, soft_wrap=True)

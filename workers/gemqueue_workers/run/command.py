@@ -1,0 +1,148 @@
+"""``gemqueue run``: its options, its messages, its exits."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+import signal
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+import msgspec
+
+from gemqueue.config import load_settings
+from gemqueue.errors import ConfigError
+from gemqueue.states import Kind
+from gemqueue_workers.run.options import STDIO, RunOptions, absolute, named
+from gemqueue_workers.screen import shortened, stripped
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from gemqueue_workers.run.reading import BadLine
+    from gemqueue_workers.run.runner import Outcome
+
+_BAD_SHOWN: Final = 20
+_BAD_CHARS: Final = 80
+
+
+class BadLines:
+    """Bad lines, as a person is told of them: the first few, and how many more."""
+
+    def __init__(self, console: Console) -> None:
+        self.found = 0
+        self._console = console
+
+    def __call__(self, bad: BadLine) -> None:
+        """One more."""
+        self.found += 1
+        if self.found <= _BAD_SHOWN:
+            text = shortened(stripped(bad.text), _BAD_CHARS)
+            self._console.print(f"line {bad.line}: {stripped(bad.reason)}: {text}", style="yellow", markup=False)
+        elif self.found == _BAD_SHOWN + 1:
+            self._console.print("further bad lines are only counted", style="yellow")
+
+
+def options_from(given: dict[str, Any]) -> RunOptions:
+    """The options of a run as they were typed. Raises ConfigError."""
+    source, out = absolute(given["source"]), absolute(given["out"] or STDIO)
+    config: dict[str, Any] | None = None
+    if given["config"] is not None:
+        config = _config(given["config"])
+    if source != STDIO and source in {out, absolute(given["failed"] or STDIO)}:
+        raise ConfigError("IN and OUT are the same file")
+    if given["embed"] and given["text"]:
+        raise ConfigError("--text has no meaning for embeddings")
+    if given["column"] and given["template"]:
+        raise ConfigError("--column and --template are two ways to the same: leave one out")
+    if not given["model"]:
+        raise ConfigError("--model is missing, for example --model gemini-3.5-flash")
+    return named(
+        RunOptions(
+            source=source,
+            out=out,
+            model=given["model"],
+            name=given["name"] or "",
+            kind=Kind.EMBED if given["embed"] else Kind.GENERATE,
+            config=config,
+            form=given["form"] or "",
+            column=given["column"] or "",
+            template=given["template"] or "",
+            key=given["key"] or "",
+            text=given["text"],
+            failed=absolute(given["failed"]) if given["failed"] else "",
+            order=given["order"],
+            dedupe_first=given["dedupe"] == "first",
+        )
+    )
+
+
+def _config(path: Path) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+    except OSError as error:
+        raise ConfigError(f"--config {path}: {error.strerror}") from error
+    except msgspec.MsgspecError as error:
+        raise ConfigError(f"--config {path} is no JSON object: {error}") from error
+
+
+async def run(options: RunOptions, *, emulate: bool | None, console: Console, quiet: bool) -> Outcome:
+    """Run it and show it. Raises GemqueueError."""
+    from gemqueue_workers.run.progress import Progress  # noqa: PLC0415 - rich is slow to import
+    from gemqueue_workers.run.runner import Runner  # noqa: PLC0415
+
+    _cancel_on_sigterm()
+    settings = load_settings(emulate=emulate)
+    runner = Runner(options, settings, BadLines(console))
+    try:
+        return await runner.run(Progress(console, runner.encoder.model, quiet=quiet))
+    except asyncio.CancelledError:
+        show_stopped(console, runner.report)
+        raise
+
+
+def show_stopped(console: Console, report: Outcome) -> None:
+    """How far it came, and how it goes on."""
+    console.print(
+        f"Stopped watching: {report.answered + report.failed:,} of {report.rows:,} rows are in {report.out}. "
+        "What was submitted goes on where workers run; nothing is lost, and nothing will be bought twice.\n"
+        f"Go on: {shlex.join(['gemqueue', *sys.argv[1:]])}",
+        soft_wrap=True,
+        markup=False,
+    )
+
+
+def show_report(console: Console, report: Outcome) -> None:
+    """What it came to, for a person."""
+    mark = "EMULATED: " if report.emulated else ""
+    money = (
+        "" if report.batch_usd is None else f", ${report.batch_usd:,.4f} (${report.interactive_usd:,.4f} one by one)"
+    )
+    parts = [f"{report.answered:,} of {report.rows:,} rows answered"]
+    parts += [f"{n:,} {what}" for n, what in ((report.failed, "failed"), (report.bad_lines, "bad lines")) if n]
+    parts += [f"{n:,} {what}" for n, what in ((report.duplicates, "repeated rows left out"),) if n]
+    parts += [f"{report.resumed:,} of them bought by an earlier start"] if report.resumed else []
+    console.print(
+        f"{mark}{', '.join(parts)}; {report.tokens:,} tokens{money}; {report.seconds:.1f} s. Answers: {report.out}",
+        soft_wrap=True,
+        markup=False,
+    )
+    if report.failed:
+        console.print(f"Ask for the failures again: gemqueue retry --run {report.run}", soft_wrap=True)
+
+
+def finish(report: Outcome, console: Console, *, as_json: bool) -> None:
+    """Print the report and exit: 0 all answered, 1 not all."""
+    show_report(console, report)
+    if as_json:
+        click.echo(msgspec.json.encode(report).decode())
+    sys.exit(0 if report.complete else 1)
+
+
+def _cancel_on_sigterm() -> None:
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 - what runs in a loop is a task
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)

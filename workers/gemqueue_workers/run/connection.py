@@ -1,0 +1,61 @@
+"""A run's connection: the store of the URL, or the embedded server with its worker beside it."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from gemqueue.config import account_id, api_key_from_env
+from gemqueue.errors import StoreUnavailable
+from gemqueue.local import Local
+from gemqueue.scripts import safe_url
+from gemqueue.store_runs import RunStore
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from gemqueue.config import Settings
+
+_CONNECT_S_MAX = 8.0
+
+
+class Link:
+    """The open connection of one command; ``account`` is whose prompts it may see."""
+
+    def __init__(self, store: RunStore, account: str, local: Local | None) -> None:
+        self.store = store
+        self.account = account
+        self._local = local
+
+    async def revive(self) -> None:
+        """The server went away: start it again where it is ours to start."""
+        if self._local is not None:
+            await self._local.revive()
+
+    async def ensure_worker(self) -> bool:
+        """Whether a worker runs; where it is ours to start, one is started."""
+        if self._local is not None:
+            await self._local.ensure_worker(self.store)
+        return bool(await self.store.workers())
+
+
+@asynccontextmanager
+async def connected(settings: Settings, *, with_worker: bool) -> AsyncGenerator[Link]:
+    """Connect, with a worker of one's own only where no URL is set. Raises ConfigError, StoreUnavailable."""
+    account = account_id(settings, api_key_from_env())
+    local = None if settings.redis_url else await Local.acquire(settings)
+    store = RunStore(local.url if local else settings.redis_url, settings)
+    try:
+        try:
+            async with asyncio.timeout(_CONNECT_S_MAX):
+                await store.ping()
+        except TimeoutError:
+            raise StoreUnavailable(f"Redis at {safe_url(store.url)} takes the connection and says nothing") from None
+        if local is not None and with_worker:
+            await local.ensure_worker(store)
+        yield Link(store, account, local)
+    finally:
+        await store.aclose()
+        if local is not None:
+            await local.release()

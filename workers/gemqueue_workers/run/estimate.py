@@ -1,0 +1,118 @@
+"""``gemqueue run --dry-run``: what a file would come to, before a cent is spent."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import sys
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Final
+
+import click
+import msgspec
+
+from gemqueue.config import load_settings
+from gemqueue.errors import SubmitError
+from gemqueue.requests import token_estimate
+from gemqueue_workers.prices import DATED, PRICES, Usage, batch_usd, interactive_usd
+from gemqueue_workers.run.command import BadLines
+from gemqueue_workers.run.index import Index
+from gemqueue_workers.run.options import STDIO
+from gemqueue_workers.run.planning import look
+from gemqueue_workers.run.reading import BadLine, read_rows
+from gemqueue_workers.run.runner import spooled
+from gemqueue_workers.run.submitting import RowEncoder
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from gemqueue.config import Settings
+    from gemqueue_workers.run.options import RunOptions
+
+_ROWS_A_BREATH: Final = 1000
+
+
+class Estimate(msgspec.Struct, kw_only=True):
+    """What it would come to. Tokens are those of the prompts; what the answers cost is known when they are there."""
+
+    run: str
+    rows: int = 0
+    bad_lines: int = 0
+    duplicates: int = 0
+    bytes: int = 0
+    input_tokens: int = 0
+    batches: int = 0
+    interactive_input_usd: float | None = None
+    batch_input_usd: float | None = None
+    output_usd_per_1000_tokens_a_row: float | None = None
+    caveats: list[str] = []
+    emulated: bool = False
+
+
+async def estimate(options: RunOptions, *, emulate: bool | None, console: Console) -> Estimate:
+    """Read IN twice, as a run does, and buy nothing; OUT and the store are not touched. Raises GemqueueError."""
+    settings = load_settings(emulate=emulate)
+    encoder = RowEncoder(options, settings.prompt_bytes_max)
+    on_bad = BadLines(console)
+    found = Estimate(run=options.name, emulated=settings.emulate)
+    with ExitStack() as stack:
+        source = spooled(stack) if options.source == STDIO else options.source
+        index = Index(None)
+        stack.callback(index.close)
+        plan = await look(options, source, index, on_bad)
+        found.duplicates = plan.dropped
+        for n, row in enumerate(read_rows(options, source)):
+            if isinstance(row, BadLine) or not plan.wants(row.line):
+                continue
+            try:
+                request = encoder.encode(row)
+            except SubmitError as error:
+                on_bad(BadLine(row.line, row.content[:200].decode("utf-8", "replace"), str(error)))
+                continue
+            found.rows += 1
+            found.bytes += len(request)
+            found.input_tokens += token_estimate(request)
+            if n % _ROWS_A_BREATH == 0:
+                await asyncio.sleep(0)
+    found.bad_lines = on_bad.found
+    _price(found, encoder.model, settings)
+    return found
+
+
+def _price(found: Estimate, model: str, settings: Settings) -> None:
+    found.batches = max(
+        math.ceil(found.rows / settings.batch_prompts_max),
+        math.ceil(found.bytes / settings.batch_bytes_max),
+        math.ceil(found.input_tokens / settings.batch_tokens_max),
+    )
+    full, half = interactive_usd(model, Usage(found.input_tokens)), batch_usd(model, Usage(found.input_tokens))
+    found.interactive_input_usd, found.batch_input_usd = full, half
+    found.output_usd_per_1000_tokens_a_row = batch_usd(model, Usage(0, 1000 * found.rows))
+    found.caveats = ["tokens are estimated from the length of the requests, four bytes each; files count apart"]
+    price = PRICES.get(model)
+    if price is None:
+        found.caveats.append(f"{model} has no price in config/models.toml; GEMQUEUE_MODELS names a table of your own")
+        return
+    found.caveats.append(f"list prices of {DATED}, answers and thoughts not included")
+    over = [str(tier) for tier, tokens in enumerate(price.enqueued_tokens, 1) if tokens < found.input_tokens]
+    if over:
+        found.caveats.append(f"more than may be enqueued at once at tier {', '.join(over)}: batches wait their turn")
+
+
+def finish(found: Estimate, console: Console, *, as_json: bool) -> None:
+    """Print it and exit: 0 when every line is good, else 1."""
+    if as_json:
+        click.echo(msgspec.json.encode(found).decode())
+    else:
+        click.echo(
+            f"{found.rows:,} prompts, {found.bytes:,} bytes, about {found.input_tokens:,} input tokens, "
+            f"{found.batches:,} batches; {found.bad_lines:,} bad lines, {found.duplicates:,} repeated rows"
+        )
+        if found.batch_input_usd is not None:
+            click.echo(
+                f"Input: ${found.batch_input_usd:,.4f} as a batch, ${found.interactive_input_usd:,.4f} one by one. "
+                f"Answers: ${found.output_usd_per_1000_tokens_a_row:,.4f} as a batch per 1,000 tokens in each"
+            )
+    for caveat in found.caveats:
+        console.print(f"Note: {caveat}", soft_wrap=True, markup=False)
+    sys.exit(0 if not found.bad_lines else 1)

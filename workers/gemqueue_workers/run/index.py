@@ -1,0 +1,186 @@
+"""What the command knows of the rows, on disk instead of in memory: ``OUT.gemqueue``, an SQLite file beside OUT.
+
+Its lasting part says whose OUT it is, and for each row that IN ever held a digest of its content. The rest is scratch,
+made anew at each start from what counts: the run's list in the store, and OUT. The file may be lost or stale without
+harm to anything but the comparison of contents.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import struct
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from gemqueue.errors import ConfigError
+from gemqueue.store_runs import digest64
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from gemqueue.store_runs import RunEntry
+
+VERSION: Final = 1
+SENT, WRITTEN, TAKEN_BACK = 1, 2, 3
+_VARIABLES_MAX: Final = 1000
+_CACHE_KIB: Final = 65_536
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS rows (
+  hash INTEGER PRIMARY KEY, body INTEGER NOT NULL, line INTEGER NOT NULL, pass INTEGER NOT NULL);
+CREATE TEMP TABLE known (hash INTEGER PRIMARY KEY, body INTEGER, state INTEGER NOT NULL);
+CREATE TEMP TABLE entries (segment TEXT PRIMARY KEY, entry BLOB NOT NULL);
+"""
+
+
+class Seen(NamedTuple):
+    """A row of IN as the index takes it: 64-bit digests as signed numbers."""
+
+    line: int
+    hash: int
+    body: int
+
+
+class Verdict(NamedTuple):
+    """What the index says of a row: new, known (SENT or WRITTEN), a repetition of line ``other``, or changed."""
+
+    state: int = 0
+    other: int = 0
+    changed: bool = False
+
+
+def number_of(data: bytes) -> int:
+    """A digest of ``data`` as the index keeps it."""
+    return int.from_bytes(digest64(data), "little", signed=True)
+
+
+def numbers_of(digests: bytes) -> list[int]:
+    """Digests that stand one behind the other, as numbers."""
+    return list(struct.unpack(f"<{len(digests) // 8}q", digests))
+
+
+def digests_of(numbers: Sequence[int]) -> bytes:
+    """The reverse of ``numbers_of``."""
+    return struct.pack(f"<{len(numbers)}q", *numbers)
+
+
+class Index:
+    """See the module's text. Raises ConfigError when the file is none of ours."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._db = sqlite3.connect(path or "", isolation_level=None)  # "" is a temporary file
+        try:
+            for pragma in ("journal_mode=DELETE", "synchronous=OFF", f"cache_size=-{_CACHE_KIB}", "temp_store=FILE"):
+                self._db.execute(f"PRAGMA {pragma}")
+            self._db.executescript(_SCHEMA)
+        except sqlite3.DatabaseError as error:
+            raise ConfigError(
+                f"{path} cannot be used: {error}; remove it together with OUT, or choose another -o"
+            ) from error
+        self._pass = int(self.get("pass") or 0)
+        self._anything_known = False
+
+    def get(self, name: str) -> str:
+        """A lasting value; empty where there is none."""
+        found = self._db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+        return found[0] if found else ""
+
+    def set(self, name: str, value: str) -> None:
+        """Keep a value."""
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
+
+    def close(self) -> None:
+        """Leave the file as it is."""
+        self._db.close()
+
+    # --- what was bought and written ---
+
+    def note_written(self, keys: Iterable[str]) -> None:
+        """OUT has these."""
+        rows = [(number_of(key.encode()), None, WRITTEN) for key in keys]
+        self._db.executemany("INSERT OR REPLACE INTO known VALUES (?, ?, ?)", rows)
+        self._anything_known = self._anything_known or bool(rows)
+
+    def note_entry(self, entry: RunEntry, blob: bytes) -> bytearray:
+        """An entry of the run's list, the last one first; a byte for each row: whether it is still to be written."""
+        hashes = [number_of(key.encode()) for key in entry.keys]
+        found = self._states(hashes)
+        fresh = bytearray(hash_ not in found for hash_ in hashes)
+        state = SENT if entry.segment else TAKEN_BACK
+        bodies: Sequence[int | None] = numbers_of(entry.digests) if entry.digests else [None] * len(hashes)
+        rows = [(h, b, state) for h, b, new in zip(hashes, bodies, fresh, strict=True) if new]
+        self._db.executemany("INSERT OR IGNORE INTO known VALUES (?, ?, ?)", rows)
+        self._anything_known = True
+        if entry.segment and any(fresh):
+            self.keep_entry(entry.segment, blob)
+        return fresh
+
+    def keep_entry(self, segment: str, blob: bytes) -> None:
+        """Remember a segment's rows until their outcomes come."""
+        self._db.execute("INSERT OR REPLACE INTO entries VALUES (?, ?)", (segment, blob))
+
+    def entry(self, segment: str) -> bytes:
+        """What ``keep_entry`` was given."""
+        found: bytes = self._db.execute("SELECT entry FROM entries WHERE segment = ?", (segment,)).fetchone()[0]
+        return found
+
+    def drop_entry(self, segment: str) -> None:
+        """All of the segment is written."""
+        self._db.execute("DELETE FROM entries WHERE segment = ?", (segment,))
+
+    def _states(self, hashes: Sequence[int]) -> dict[int, tuple[int | None, int]]:
+        if not self._anything_known:
+            return {}
+        found: dict[int, tuple[int | None, int]] = {}
+        for start in range(0, len(hashes), _VARIABLES_MAX):
+            part = hashes[start : start + _VARIABLES_MAX]
+            marks = ",".join("?" * len(part))
+            query = f"SELECT hash, body, state FROM known WHERE hash IN ({marks})"  # noqa: S608 - question marks
+            found.update({hash_: (body, state) for hash_, body, state in self._db.execute(query, part)})
+        return found
+
+    # --- IN ---
+
+    def begin_pass(self) -> None:
+        """IN is read from its start; nothing of it lasts until ``end_pass``."""
+        self._db.execute("BEGIN")
+        self._pass += 1
+        self.set("pass", str(self._pass))
+
+    def end_pass(self, *, keep: bool) -> None:
+        """IN has been read."""
+        self._db.execute("COMMIT" if keep else "ROLLBACK")
+
+    def judge(self, rows: Sequence[Seen]) -> list[Verdict]:
+        """At most 1,000 rows of IN against those before them, and against what was bought and written."""
+        hashes = [row.hash for row in rows]
+        query = f"SELECT hash, body, line, pass FROM rows WHERE hash IN ({','.join('?' * len(rows))})"  # noqa: S608
+        before = {hash_: rest for hash_, *rest in self._db.execute(query, hashes)}
+        known = self._states(hashes)
+        verdicts: list[Verdict] = []
+        for row in rows:
+            body, line, pass_ = before.get(row.hash, (None, 0, 0))
+            if pass_ == self._pass:
+                verdicts.append(Verdict(other=line))
+                continue
+            old_body, state = known.get(row.hash, (None, 0))
+            old_body = old_body if old_body is not None else body
+            state = 0 if state == TAKEN_BACK else state
+            verdicts.append(Verdict(state, 0, bool(state) and old_body is not None and old_body != row.body))
+            before[row.hash] = [row.body, row.line, self._pass]
+        new = [
+            (row.hash, row.body, row.line, self._pass)
+            for row, verdict in zip(rows, verdicts, strict=True)
+            if not verdict.other
+        ]
+        self._db.executemany("INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?)", new)
+        return verdicts
+
+    # --- order ---
+
+    def lines_of(self, keys: Sequence[str]) -> list[int]:
+        """The lines of IN that these keys stand in; 0 for one that is not in IN."""
+        hashes = [number_of(key.encode()) for key in keys]
+        query = f"SELECT hash, line FROM rows WHERE hash IN ({','.join('?' * len(hashes))})"  # noqa: S608
+        found: dict[int, int] = dict(self._db.execute(query, hashes))
+        return [found.get(hash_, 0) for hash_ in hashes]

@@ -1,0 +1,206 @@
+"""How far a run is, in words and numbers that hold: a live picture on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from gemqueue.errors import GemqueueError, StoreUnavailable
+from gemqueue.states import BatchState
+from gemqueue_workers.prices import Usage, batch_usd, interactive_usd
+from gemqueue_workers.screen import duration, plain
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from rich.console import RenderableType
+
+    from gemqueue_workers.run.collecting import Collector
+    from gemqueue_workers.run.connection import Link
+    from gemqueue_workers.run.runner import Outcome
+    from gemqueue_workers.run.submitting import Submitter
+
+_LOOK_S: Final = 1.0
+_LINE_S: Final = 10.0
+_WINDOW_S: Final = 60.0
+_BATCHES_MAX: Final = 200
+_AT_PROVIDER: Final = frozenset({BatchState.SUBMITTED, BatchState.ENDED, BatchState.CLOSING})
+
+
+class Shot(msgspec.Struct, frozen=True, kw_only=True):
+    """One look at a run."""
+
+    rows: int
+    answered: int
+    failed: int
+    submitted: int
+    at_provider: int
+    batches: int
+    oldest_s: float
+    rate: float
+    eta_s: float | None
+    usd: float | None
+    saved_usd: float | None
+    held: str
+    emulated: bool
+
+    @property
+    def done(self) -> int:
+        """Rows that are in OUT."""
+        return self.answered + self.failed
+
+
+class Progress:
+    """What the run is seen by; ``model`` is what it pays for."""
+
+    def __init__(self, console: Console, model: str, *, quiet: bool = False) -> None:
+        self._console = console
+        self._model = model
+        self._quiet = quiet
+        self._seen: deque[tuple[float, int]] = deque()
+        self._lane: tuple[int, int, float, str] = (0, 0, 0.0, "")
+
+    def begin(self, report: Outcome, submitter: Submitter, collector: Collector) -> None:
+        """These are watched."""
+        self._report, self._submitter, self._collector = report, submitter, collector
+
+    def account(self, report: Outcome) -> None:
+        """Write what this start has spent into the report."""
+        usage = self._collector.usage.usage
+        full, half = interactive_usd(self._model, usage), batch_usd(self._model, usage)
+        report.tokens = usage.tokens
+        report.interactive_usd = None if full is None else round(full, 6)
+        report.batch_usd = None if half is None else round(half, 6)
+
+    def shot(self) -> Shot:
+        """How far it is now."""
+        report, collector = self._report, self._collector
+        batches, at_provider, oldest_s, held = self._lane
+        usage: Usage = collector.usage.usage
+        full, half = interactive_usd(self._model, usage), batch_usd(self._model, usage)
+        rate = self._rate()
+        left = max(0, report.rows - collector.tally.answered - collector.tally.failed)
+        return Shot(
+            rows=report.rows,
+            answered=collector.tally.answered,
+            failed=collector.tally.failed,
+            submitted=report.resumed + self._submitter.submitted,
+            at_provider=min(at_provider, collector.open_rows),
+            batches=batches,
+            oldest_s=oldest_s,
+            rate=rate,
+            eta_s=left / rate if rate and left else None,
+            usd=half,
+            saved_usd=None if full is None or half is None else full - half,
+            held=self._submitter.held or held,
+            emulated=report.emulated,
+        )
+
+    def _rate(self) -> float:
+        now, done = time.monotonic(), self._collector.tally.answered + self._collector.tally.failed
+        self._seen.append((now, done))
+        while len(self._seen) > 2 and self._seen[0][0] < now - _WINDOW_S:
+            self._seen.popleft()
+        since, before = self._seen[0]
+        return (done - before) / (now - since) if now > since else 0.0
+
+    @asynccontextmanager
+    async def shown(self, link: Link) -> AsyncGenerator[None]:
+        """Show it while the body runs."""
+        watcher = asyncio.create_task(self._watch(link), name="gemqueue-progress")
+        try:
+            if self._quiet or not self._console.is_terminal:
+                lines = asyncio.create_task(self._print_lines(), name="gemqueue-lines")
+                try:
+                    yield
+                finally:
+                    lines.cancel()
+                    if not self._quiet:
+                        self._print()
+                return
+            with Live(get_renderable=self._picture, console=self._console, refresh_per_second=4, transient=False):
+                yield
+        finally:
+            watcher.cancel()
+
+    def _picture(self) -> RenderableType:
+        return picture(self.shot())
+
+    async def _print_lines(self) -> None:
+        while not self._quiet:
+            await asyncio.sleep(_LINE_S)
+            self._print()
+
+    def _print(self) -> None:
+        self._console.print(line(self.shot()), soft_wrap=True)
+
+    async def _watch(self, link: Link) -> None:
+        while True:
+            try:
+                self._lane = await _look(link, self._submitter.lane)
+            except StoreUnavailable as error:
+                self._lane = (*self._lane[:3], str(error))
+            except GemqueueError as error:
+                self._lane = (*self._lane[:3], str(error))
+            await asyncio.sleep(_LOOK_S)
+
+
+async def _look(link: Link, lane: str) -> tuple[int, int, float, str]:
+    """Open batches of the lane, prompts in those that the provider has, the oldest one's age, why nothing moves."""
+    works = await link.ensure_worker()
+    store = link.store
+    now_ms = await store.server_now_ms()
+    found = [await store.batch(id_) for id_ in (await store.open_batches())[:_BATCHES_MAX]]
+    batches = [
+        batch for batch in found if batch is not None and batch.lane == lane and batch.state != BatchState.CLOSED
+    ]
+    held = next((batch.held_reason for batch in batches if batch.held_reason), "")
+    oldest = min((batch.created_at for batch in batches), default=now_ms)
+    at_provider = sum(batch.prompts for batch in batches if batch.state in _AT_PROVIDER)
+    return len(batches), at_provider, max(0, now_ms - oldest) / 1000, held if works else "no worker runs: gemqueue work"
+
+
+def picture(shot: Shot) -> RenderableType:
+    """The run on a terminal, whatever its width."""
+    bar = Table.grid(expand=True, padding=(0, 1))
+    bar.add_column()
+    bar.add_column(ratio=1)
+    bar.add_column(justify="right")
+    mark = Text("EMULATED ", "bold black on yellow") if shot.emulated else Text("")
+    share = shot.done / shot.rows if shot.rows else 0.0
+    bar.add_row(mark, ProgressBar(total=max(1, shot.rows), completed=shot.done), Text(f"{share:4.0%}"))
+    numbers = Text.assemble(
+        (f"{shot.answered:,}", "green"), f" of {shot.rows:,} answered, ",
+        (f"{shot.failed:,}", "red" if shot.failed else ""), " failed, ",
+        f"{shot.submitted:,} submitted, {shot.at_provider:,} at the provider",
+    )  # fmt: skip
+    rest: list[RenderableType] = [bar, numbers, Text(_rest(shot), "dim")]
+    if shot.held:
+        rest.append(Text.assemble(("held: ", "yellow"), plain(shot.held)))
+    return Group(*rest)
+
+
+def _rest(shot: Shot) -> str:
+    jobs = f"{shot.batches} open batches" + (f", the oldest {duration(shot.oldest_s)}" if shot.batches else "")
+    eta = f"about {duration(shot.eta_s)} left" if shot.eta_s is not None else ""
+    money = "" if shot.usd is None else f"${shot.usd:,.4f} so far, ${shot.saved_usd or 0:,.4f} saved"
+    rate = f"{shot.rate:,.0f}/s" if shot.rate else ""
+    return "; ".join(part for part in (jobs, rate, eta, money) if part)
+
+
+def line(shot: Shot) -> Text:
+    """The run as one plain line."""
+    mark = "EMULATED " if shot.emulated else ""
+    held = f"; held: {shot.held}" if shot.held else ""
+    numbers = f"{shot.answered:,} of {shot.rows:,} answered, {shot.failed:,} failed, {shot.submitted:,} submitted"
+    return plain(f"{mark}{numbers}, {shot.at_provider:,} at the provider; {_rest(shot)}{held}")

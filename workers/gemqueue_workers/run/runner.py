@@ -1,0 +1,249 @@
+"""One run from its start, or from where it stopped, to its end or the next stop.
+
+In order: OUT is locked and read; the run is taken over in the store, which fences off whoever had it; what it has
+bought is read from its list; IN is read once to plan, and refused before anything is bought; then IN is read again and
+bought, while outcomes are written as they land. Every one of these may be interrupted anywhere and is made again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sys
+import tempfile
+import time
+from contextlib import ExitStack, asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, cast
+
+import msgspec
+
+from gemqueue.config import account_id, api_key_from_env
+from gemqueue.errors import ConfigError
+from gemqueue.store_runs import RunEntry, RunRecord, pack_entry
+from gemqueue_workers.run.collecting import Collector
+from gemqueue_workers.run.connection import connected
+from gemqueue_workers.run.index import VERSION, Index
+from gemqueue_workers.run.options import STDIO
+from gemqueue_workers.run.planning import look
+from gemqueue_workers.run.reading import BadLine, read_rows
+from gemqueue_workers.run.submitting import RowEncoder, Submitter
+from gemqueue_workers.run.writing import OutFile, Tally, is_plain, note_written, sort_by_input
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable
+
+    from gemqueue.config import Settings
+    from gemqueue_workers.run.connection import Link
+    from gemqueue_workers.run.options import RunOptions
+    from gemqueue_workers.run.planning import Plan
+    from gemqueue_workers.run.progress import Progress
+
+_ENTRIES_A_LOOK: Final = 32
+
+
+class Place:
+    """The files of a run, open and locked."""
+
+    def __init__(self, options: RunOptions, account: str, stack: ExitStack) -> None:
+        self.answers = OutFile(options.out)
+        stack.callback(self.answers.close)
+        self.failures = self.answers
+        if options.failed:
+            self.failures = OutFile(options.failed)
+            stack.callback(self.failures.close)
+        self.index = Index(index_path(options))
+        stack.callback(self.index.close)
+        self._ours = {
+            "version": str(VERSION),
+            "run": options.name,
+            "account": account,
+            "settings": options.settings(),
+        }
+        self._check(options)
+        stack.callback(self._leave_nothing, options)
+        self.tally = Tally()
+        for file in {self.answers, self.failures}:
+            note_written(file, self.index, self.tally)
+        self.source = spooled(stack) if options.source == STDIO else options.source
+
+    def _check(self, options: RunOptions) -> None:
+        """OUT belongs to one run of one account. Raises ConfigError when that is another one."""
+        bound = bool(self.index.get("run"))
+        if not bound and not self.answers.empty and not self.answers.stdout:
+            raise ConfigError(
+                f"{options.out} is there and is no run's output ({options.out}.gemqueue is not): "
+                "choose another -o, or move it away"
+            )
+        theirs = {name: self.index.get(name) for name in self._ours}
+        for name in ("version", "account", "settings", "run") if bound else ():
+            if theirs[name] != self._ours[name]:
+                raise ConfigError(_other_run(options.out, name, self._ours, theirs))
+
+    def bind(self) -> None:
+        """From now on OUT is this run's."""
+        for name, value in self._ours.items():
+            self.index.set(name, value)
+
+    def _leave_nothing(self, options: RunOptions) -> None:
+        """A run that was refused before it began leaves no files behind."""
+        path = index_path(options)
+        if path is not None and not self.index.get("run"):
+            path.unlink(missing_ok=True)
+            if self.answers.empty:
+                self.answers.remove()
+
+
+def index_path(options: RunOptions) -> Path | None:
+    """The index of OUT; None where OUT is a pipe or a device."""
+    return Path(f"{options.out}.gemqueue") if is_plain(options.out) else None
+
+
+def _other_run(out: str, field: str, ours: dict[str, str], theirs: dict[str, str]) -> str:
+    way_out = "choose another -o, or repeat the command that it came from"
+    if field == "account":
+        return f"{out} belongs to the account {theirs[field]}, and this is {ours[field]}: {way_out}"
+    if field == "settings":
+        old, new = msgspec.json.decode(theirs[field]), msgspec.json.decode(ours[field])
+        name = next(name for name in {**old, **new} if old.get(name) != new.get(name))
+        return f"{out} was begun with {name} = {old.get(name)!r}, and now it is {new.get(name)!r}: {way_out}"
+    return f"{out} belongs to the {field} {theirs[field]!r}, and this is {ours[field]!r}: {way_out}"
+
+
+def spooled(stack: ExitStack) -> str:
+    """Standard input in a file, because it is read twice."""
+    file = stack.enter_context(tempfile.NamedTemporaryFile(prefix="gemqueue-in-"))  # noqa: SIM115 - stack closes it
+    shutil.copyfileobj(sys.stdin.buffer, file)
+    file.flush()
+    return file.name
+
+
+class Outcome(msgspec.Struct, kw_only=True):
+    """What a run came to, as ``--json`` prints it.
+
+    ``rows`` are those of IN; ``answered`` and ``failed`` those in OUT, also from earlier starts; ``resumed`` were
+    bought by earlier starts, ``submitted`` by this one. Tokens and costs are of the answers that this start wrote.
+    """
+
+    run: str
+    rows: int = 0
+    answered: int = 0
+    failed: int = 0
+    resumed: int = 0
+    bad_lines: int = 0
+    duplicates: int = 0
+    submitted: int = 0
+    seconds: float = 0.0
+    tokens: int = 0
+    interactive_usd: float | None = None
+    batch_usd: float | None = None
+    emulated: bool = False
+    out: str = ""
+
+    @property
+    def complete(self) -> bool:
+        """Whether every line of IN has its answer."""
+        return not self.failed and not self.bad_lines
+
+
+class Runner:
+    """See the module's text."""
+
+    def __init__(self, options: RunOptions, settings: Settings, on_bad: Callable[[BadLine], None]) -> None:
+        self.options = options
+        self.settings = settings
+        self._on_bad = on_bad
+        self.account = account_id(settings, api_key_from_env())
+        self.encoder = RowEncoder(options, settings.prompt_bytes_max)
+        self.report = Outcome(run=options.name, emulated=settings.emulate, out=options.out)
+
+    async def run(self, progress: Progress) -> Outcome:
+        """Do it. Raises GemqueueError; when it is cancelled, what has landed is in OUT."""
+        started = time.monotonic()
+        with ExitStack() as stack:
+            place = Place(self.options, self.account, stack)
+            try:
+                async with connected(self.settings, with_worker=True) as link:
+                    await self._run(link, place, progress)
+            finally:
+                self.report.answered, self.report.failed = place.tally.answered, place.tally.failed
+                self.report.seconds = round(time.monotonic() - started, 3)
+            if self.options.order == "input" and not place.answers.stdout:
+                sort_by_input(place.answers, place.index)
+        return self.report
+
+    async def _run(self, link: Link, place: Place, progress: Progress) -> None:
+        files = (place.answers, place.failures)
+        collector = Collector(link.store, place.index, files, place.tally, text=self.options.text)
+        record = await take_over(link, self.options, [])
+        await load_entries(link, self.options.name, record, place.index, collector)
+        plan = await look(self.options, place.source, place.index, self._on_bad)
+        place.bind()
+        run = (self.account, self.options.name, record)
+        submitter = Submitter(link.store, run, self.encoder, collector, link.revive)
+        report = self.report
+        report.rows, report.resumed, report.bad_lines = plan.rows, plan.known, plan.bad
+        report.duplicates = plan.dropped
+        progress.begin(self.report, submitter, collector)
+        try:
+            async with progress.shown(link), both(submitter):
+                submitted = asyncio.Event()
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(collector.run(record.producer, submitted, link.revive))
+                    await self._submit(submitter, place.source, plan)
+                    submitted.set()
+        except BaseExceptionGroup as group:
+            raise _first(group) from None
+        finally:
+            report.submitted = submitter.submitted
+            progress.account(report)
+
+    async def _submit(self, submitter: Submitter, path: str, plan: Plan) -> None:
+        if not plan.new:
+            return
+        for row in read_rows(self.options, path):
+            if isinstance(row, BadLine) or not plan.wants(row.line):
+                continue
+            bad = await submitter.put(row)
+            if bad is not None:
+                self.report.bad_lines += 1
+                self.report.rows -= 1
+                self._on_bad(bad)
+        await submitter.finish()
+
+
+@asynccontextmanager
+async def both(submitter: Submitter) -> AsyncGenerator[None]:
+    """Stop the submitter's flights whatever happens."""
+    try:
+        yield
+    finally:
+        await submitter.stop()
+
+
+def _first(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = cast("BaseExceptionGroup[BaseException]", error).exceptions[0]
+    return error
+
+
+async def take_over(link: Link, options: RunOptions, entries: list[bytes]) -> RunRecord:
+    """The run is this process's from now on. Raises ConfigError when it was begun with other settings."""
+    command = msgspec.json.encode(options).decode()
+    return await link.store.open_run(link.account, options.name, options.settings(), command, entries)
+
+
+async def load_entries(link: Link, name: str, record: RunRecord, index: Index, collector: Collector) -> None:
+    """Tell index and collector what the run has bought, the last first: a later entry speaks for its rows."""
+    for stop in range(record.entries, 0, -_ENTRIES_A_LOOK):
+        start = max(0, stop - _ENTRIES_A_LOOK)
+        for entry in reversed(await link.store.run_entries(link.account, name, start, stop)):
+            blob = pack_entry(entry)
+            missing = index.note_entry(entry, blob)
+            if entry.segment and any(missing):
+                collector.expect(entry.segment, missing, None, live=True)
+
+
+def taken_back(keys: list[str]) -> bytes:
+    """An entry that says: these rows are to be bought again."""
+    return pack_entry(RunEntry("", keys))

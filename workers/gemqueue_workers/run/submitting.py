@@ -1,0 +1,163 @@
+"""IN into the queue: rows become requests, requests segments, and each segment is bought once, with the run's entry.
+
+The segment and the list's entry are registered by one script (``store_runs``), so nothing has to be written down here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from gemqueue import codec
+from gemqueue.errors import ConfigError, StoreUnavailable, SubmitError
+from gemqueue.models import Lane, new_segment_id
+from gemqueue.requests import check_model, check_size, encoder_for, line, rest_request, token_estimate
+from gemqueue.store_producer import SegmentWrite
+from gemqueue.store_runs import RunEntry, pack_entry
+from gemqueue_workers.run.index import digests_of, number_of
+from gemqueue_workers.run.reading import BadLine, Request, Row
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from gemqueue.store_runs import RunRecord, RunStore
+    from gemqueue_workers.run.collecting import Collector
+    from gemqueue_workers.run.options import RunOptions
+
+_LINE_BYTES: Final = 50
+_PAUSE_FIRST_S: Final = 0.1
+_PAUSE_MAX_S: Final = 5.0
+_decode: Final = msgspec.json.Decoder().decode
+
+
+class RowEncoder:
+    """Rows of one run as requests. Raises PromptInvalid for a config or a model that is not valid."""
+
+    def __init__(self, options: RunOptions, prompt_bytes_max: int) -> None:
+        self.model = check_model(options.model)
+        self.kind = options.kind
+        self._encoder = encoder_for(options.kind, options.config)
+        self._bytes_max = prompt_bytes_max
+
+    def encode(self, row: Row) -> bytes:
+        """The row's request. Raises PromptInvalid, PromptTooLarge."""
+        ask = row.ask
+        if isinstance(ask, Request):
+            fields: Any = _decode(ask.raw)
+            for name in ask.drop:
+                fields.pop(name, None)
+            request = rest_request(self.kind, fields)
+        else:
+            encoder = self._encoder if ask.config is None else encoder_for(self.kind, ask.config)
+            request = encoder.encode(ask.contents)
+        check_size(request, self._bytes_max)
+        return request
+
+
+class Submitter:
+    """Takes rows one by one, writes them as segments. ``held`` says why it waits, if it does."""
+
+    def __init__(
+        self,
+        store: RunStore,
+        run: tuple[str, str, RunRecord],
+        encoder: RowEncoder,
+        collector: Collector,
+        revive: Callable[[], Awaitable[None]],
+    ) -> None:
+        account, self._name, self._record = run
+        self.lane = str(Lane(account, encoder.model, encoder.kind))
+        self.submitted = 0
+        self.held = ""
+        self._store = store
+        self._settings = store.settings
+        self._encoder = encoder
+        self._collector = collector
+        self._revive = revive
+        self._rows: list[tuple[str, int, bytes]] = []
+        self._bytes = 0
+        self._flights: set[asyncio.Task[None]] = set()
+
+    async def put(self, row: Row) -> BadLine | None:
+        """Take a row; the reason when its request is not valid. Raises what a segment's write raised."""
+        try:
+            request = self._encoder.encode(row)
+        except SubmitError as error:
+            return BadLine(row.line, row.content[:200].decode("utf-8", "replace"), str(error))
+        size = len(request) + _LINE_BYTES
+        if self._rows and self._bytes + size > self._settings.segment_bytes_max:
+            await self._cut()
+        self._rows.append((row.key, number_of(row.content), request))
+        self._bytes += size
+        if len(self._rows) >= self._settings.segment_prompts_max:
+            await self._cut()
+        return None
+
+    async def finish(self) -> None:
+        """Write the rest, and wait until everything is registered."""
+        if self._rows:
+            await self._cut()
+        while self._flights:
+            await self._wait(asyncio.ALL_COMPLETED)
+
+    async def stop(self) -> None:
+        """Give up what is under way; it is registered or not, and the run's list knows."""
+        for task in self._flights:
+            task.cancel()
+        await asyncio.gather(*self._flights, return_exceptions=True)
+
+    async def _wait(self, when: str) -> None:
+        done, self._flights = await asyncio.wait(self._flights, return_when=when)
+        for task in done:
+            task.result()
+
+    async def _cut(self) -> None:
+        while len(self._flights) >= self._settings.flushes_max:
+            await self._wait(asyncio.FIRST_COMPLETED)
+        rows, self._rows, self._bytes = self._rows, [], 0
+        self._flights.add(asyncio.create_task(self._fly(rows), name="gemqueue-run-flush"))
+        await asyncio.sleep(0)
+
+    async def _fly(self, rows: list[tuple[str, int, bytes]]) -> None:
+        id_ = new_segment_id()
+        entry = pack_entry(RunEntry(id_, [key for key, _, _ in rows], digests_of([digest for _, digest, _ in rows])))
+        lines = b"".join([line(f"{id_}.{i}", request) for i, (_, _, request) in enumerate(rows)])
+        segment = SegmentWrite(
+            id=id_,
+            lane=self.lane,
+            producer=self._record.producer,
+            count=len(rows),
+            raw_bytes=len(lines),
+            tokens=sum([token_estimate(request) for _, _, request in rows]),
+            run=self._name,
+            epoch=self._record.epoch,
+            entry=entry,
+        )
+        self._collector.expect(id_, bytearray(b"\1") * len(rows), entry)
+        await self._register(segment, await codec.compress_async(lines))
+        self._collector.registered(id_)
+        self.submitted += len(rows)
+
+    async def _register(self, segment: SegmentWrite, body: bytes) -> None:
+        """Until the store has it: a full queue drains, a server comes back. Raises ConfigError when the run is lost."""
+        pause_s = _PAUSE_FIRST_S
+        while True:
+            try:
+                word = (await self._store.enqueue(segment, body)).word
+            except StoreUnavailable as error:
+                self.held = str(error)
+                await self._revive()
+            else:
+                if word == "ok":
+                    self.held = ""
+                    return
+                if word == "superseded":
+                    raise ConfigError(
+                        f"run {self._name!r} was taken over by another process, or purged; this one stops"
+                    )
+                if word == "full":
+                    self.held = "the queue is full (memory_bytes_max)"
+            await asyncio.sleep(pause_s)
+            pause_s = min(_PAUSE_MAX_S, pause_s * 2)
