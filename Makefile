@@ -24,8 +24,9 @@ help: ## Say what there is
 demo: .venv/run.stamp ## The whole thing on real text, against the emulator: make demo ARGS="--prompts 500 --json"
 	@$(BIN)/gemqueue demo $(ARGS)
 
-test: lint ## Everything that CI runs: lint, then the tests; make test ARGS="-k embedded" picks tests
+test: lint ## Everything that CI runs: lint, the tests, the official clients; make test ARGS="-k embedded" picks tests
 	$(BIN)/python -m pytest $(ARGS)
+	@test -n '$(ARGS)' || $(BIN)/python -m tests.emulator_clients  # the official clients, each in its own environment
 
 lint: .venv/dev.stamp ## ruff, mypy, pyright and the import contracts
 	$(BIN)/ruff check .

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import secrets
+import signal
+import time
 from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
 
-from tests.cli.command import gemqueue
-from tests.cli.run_world import RunWorld, rows_of
+from tests.cli.command import gemqueue, start
+from tests.cli.run_world import MODEL, RunWorld, rows_of
 from tests.cli.test_run import prompts
 
 if TYPE_CHECKING:
@@ -45,15 +47,30 @@ def test_show_and_purge_a_run(world: RunWorld, tmp_path: Path) -> None:
 
 
 def test_cancel_a_run(world: RunWorld, tmp_path: Path) -> None:
-    """Prompts of a run that nobody has packed yet are cancelled, never bought, and come back as failures."""
+    """Prompts of a run that nobody has packed yet are cancelled and never bought; the run then ends with failures."""
     source, out = prompts(tmp_path / "in.jsonl", 5), tmp_path / "out.jsonl"
+    nobody = {**world.env, "GEMQUEUE_QUEUE": f"t{secrets.token_hex(6)}"}  # no worker works there
     before = world.emulator.ledger()["rows_bought"]
-    world.run(source, out, "--name", "done")
-    ended = world.command("cancel", "--run", "done", "--json")
-    assert msgspec.json.decode(ended.stdout)["cancelled"] == 0
-    assert world.emulator.ledger()["rows_bought"] == before + 5
+    with start("run", str(source), "-o", str(out), "-m", MODEL, "--name", "held", **nobody) as process:
+        deadline = time.monotonic() + 20
+        while '"rows":5' not in gemqueue("show", "held", "--json", **nobody).stdout and time.monotonic() < deadline:
+            pass
+        process.send_signal(signal.SIGINT)
+        assert "Go on: gemqueue run" in process.communicate(timeout=20)[1]
+        assert process.returncode == 130
+    found = msgspec.json.decode(gemqueue("cancel", "--run", "held", "--json", **nobody).stdout)
+    assert found == {"cancelled": 5, "too_late": 0, "where": {"pending": 5}}
+    ended = gemqueue("run", str(source), "-o", str(out), "-m", MODEL, "--name", "held", "--json", **nobody)
+    assert (ended.returncode, msgspec.json.decode(ended.stdout)["failed"]) == (1, 5)
+    assert all("cancelled" in row["error"]["message"] for row in rows_of(out).values())
+    assert world.emulator.ledger()["rows_bought"] == before
+
+
+def test_cancel_needs_something(world: RunWorld) -> None:
+    """Without a name or a run, and for an unknown run, it says so and exits with 2."""
     assert "either" in world.command("cancel").stderr
-    assert "no run 'nobody'" in world.command("cancel", "--run", "nobody").stderr
+    ended = world.command("cancel", "--run", "nobody")
+    assert (ended.returncode, "no run 'nobody'" in ended.stderr) == (2, True)
 
 
 def test_config_says_where_settings_come_from() -> None:
@@ -79,3 +96,36 @@ def test_doctor_says_what_is_wrong(world: RunWorld) -> None:
     assert (sick.returncode, "localhost:1" in sick.stdout) == (2, True)
     keyless = gemqueue("doctor", GEMQUEUE_REDIS_URL="redis://localhost:1")
     assert (keyless.returncode, "API key" in keyless.stdout) == (2, True)
+
+
+def test_outcomes_that_are_no_longer_kept_fail_and_can_be_bought_again(world: RunWorld, tmp_path: Path) -> None:
+    """OUT is lost after the outcomes have gone: every row fails as expired; only ``retry`` buys them again."""
+    source, out = prompts(tmp_path / "in.jsonl", 3), tmp_path / "out.jsonl"
+    env = {"GEMQUEUE_KEEP_DELIVERED_S": "1", "GEMQUEUE_SUBMIT_TIMEOUT_S": "1"}
+    command = ("run", str(source), "-o", str(out), "-m", MODEL, "--name", "late", "--json")
+    assert world.command(*command, **env).returncode == 0
+    bought = world.emulator.ledger()["rows_bought"]
+    out.unlink()
+    deadline = time.monotonic() + 20
+    while world.command("show", "late/k0").returncode == 0 and time.monotonic() < deadline:
+        pass
+    ended = world.command(*command, **env)
+    assert (ended.returncode, msgspec.json.decode(ended.stdout)["failed"]) == (1, 3)
+    assert all("no longer kept" in row["error"]["message"] for row in rows_of(out).values())
+    assert world.emulator.ledger()["rows_bought"] == bought
+    ended = world.command("retry", "--run", "late", "--json")
+    assert (ended.returncode, msgspec.json.decode(ended.stdout)["answered"]) == (0, 3)
+    assert world.emulator.ledger()["rows_bought"] == bought + 3
+
+
+@pytest.mark.parametrize("command", ["run", "retry", "batches", "show", "cancel", "purge", "config", "doctor"])
+def test_help_teaches(command: str) -> None:
+    """Every command explains itself with an example."""
+    ended = gemqueue(command, "--help")
+    assert (ended.returncode, f"\n    gemqueue {command}" in ended.stdout) == (0, True)
+
+
+def test_status_can_be_watched(world: RunWorld) -> None:
+    """Away from a terminal, --watch is one look."""
+    ended = world.command("status", "--watch")
+    assert (ended.returncode, "prompts accepted" in ended.stdout) == (0, True)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import datetime as dt
+from typing import TYPE_CHECKING
 
 import pytest
 
 from gemqueue.answers import Answer
-from gemqueue_workers.prices import DATED, PRICES, Usage, batch_usd, interactive_usd, usage_of
+from gemqueue.errors import ConfigError
+from gemqueue_workers.prices import DATED, PRICES, Usage, batch_usd, interactive_usd, load_table, usage_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_a_million_tokens_cost_their_price() -> None:
@@ -44,3 +49,15 @@ def test_usage_is_what_the_answers_report() -> None:
 def test_the_table_says_of_when_it_is() -> None:
     """The prices carry a date that people can check."""
     assert dt.date.fromisoformat(DATED) < dt.datetime.now(tz=dt.UTC).date()
+
+
+def test_a_table_of_ones_own_is_laid_over(tmp_path: Path) -> None:
+    """A model in one's own file has that price, the others keep theirs; a mistake in it is named."""
+    own = tmp_path / "models.toml"
+    own.write_text('[models."gemini-9"]\ninput_usd = 3.0\n', encoding="utf-8")
+    table = load_table(own)
+    assert table.models["gemini-9"].input_usd == 3.0
+    assert table.models["gemini-3.5-flash"] == PRICES["gemini-3.5-flash"]
+    own.write_text('[models."gemini-9"]\ninput = 3.0\n', encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"models\.toml"):
+        load_table(own)

@@ -222,7 +222,7 @@ def test_out_belongs_to_its_run_and_account(world: RunWorld, tmp_path: Path) -> 
 
 
 def test_a_full_disk_leaves_whole_lines(world: RunWorld, tmp_path: Path) -> None:
-    """When OUT can take no more, the run stops clearly; OUT holds whole lines, and the next start fills it."""
+    """When OUT can take no more, the run stops with a clear line; OUT holds whole lines; the next start fills it."""
     source, out = prompts(tmp_path / "in.jsonl", 3000), tmp_path / "out.jsonl"
 
     def limit() -> None:

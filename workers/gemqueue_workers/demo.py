@@ -26,6 +26,7 @@ from gemqueue.states import Kind
 from gemqueue_workers import demo_screen
 from gemqueue_workers.demo_prompts import demo_prompts
 from gemqueue_workers.prices import Usage, batch_usd, interactive_usd, usage_of
+from gemqueue_workers.run.results import result_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -124,15 +125,6 @@ class _Tally:
         of_sort = sum(1 for other, _ in self.samples if (other.kind, other.config is not None) == sort)
         if of_sort < (_SAMPLES - 2 if sort == (Kind.GENERATE, False) else 1):
             self.samples.append((prompt, outcome))
-
-
-def result_line(key: str, outcome: Outcome) -> bytes:
-    """One line of a Gemini result file: key and response, or key and error (protocol section 9.3)."""
-    if isinstance(outcome, Answer):
-        return b'{"key":%b,"response":%b}\n' % (msgspec.json.encode(key), outcome.raw)
-    failure = outcome.failure
-    error = {"code": failure.code or 13, "message": f"{failure.kind}: {failure.message}"}
-    return msgspec.json.encode({"key": key, "error": error}) + b"\n"
 
 
 async def run_demo(console: Console, prompts_count: int, *, keep: bool = False, out: Path | None = None) -> Report:

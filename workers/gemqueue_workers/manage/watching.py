@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+import io
+from typing import Final
 
+from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
 from gemqueue.errors import StoreUnavailable
 from gemqueue_workers import status as module
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 _LOOK_S: Final = 2.0
 
@@ -32,6 +31,9 @@ async def _picture(console: Console, emulate: bool | None) -> str:
         found = await module.status(emulate=emulate)
     except StoreUnavailable as error:
         return str(error)
-    with console.capture() as captured:
-        module.show_status(console, found)
+    paper = Console(
+        file=io.StringIO(), force_terminal=True, width=console.width, highlight=False, no_color=console.no_color
+    )
+    with paper.capture() as captured:
+        module.show_status(paper, found)
     return captured.get()

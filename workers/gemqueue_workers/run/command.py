@@ -108,11 +108,11 @@ def show_stopped(console: Console, report: Outcome) -> None:
     """How far it came, and how it goes on."""
     console.print(
         f"Stopped watching: {report.answered + report.failed:,} of {report.rows:,} rows are in {report.out}. "
-        "What was submitted goes on where workers run; nothing is lost, and nothing will be bought twice.\n"
-        f"Go on: {shlex.join(['gemqueue', *sys.argv[1:]])}",
-        soft_wrap=True,
+        "What was submitted goes on where workers run; nothing is lost, and nothing will be bought twice.",
+        soft_wrap=not console.is_terminal,
         markup=False,
     )
+    console.print(f"Go on: {shlex.join(['gemqueue', *sys.argv[1:]])}", soft_wrap=True, markup=False)
 
 
 def show_report(console: Console, report: Outcome) -> None:
@@ -127,7 +127,7 @@ def show_report(console: Console, report: Outcome) -> None:
     parts += [f"{report.resumed:,} of them bought by an earlier start"] if report.resumed else []
     console.print(
         f"{mark}{', '.join(parts)}; {report.tokens:,} tokens{money}; {report.seconds:.1f} s. Answers: {report.out}",
-        soft_wrap=True,
+        soft_wrap=not console.is_terminal,
         markup=False,
     )
     if report.failed:

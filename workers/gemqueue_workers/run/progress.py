@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 _LOOK_S: Final = 1.0
 _LINE_S: Final = 10.0
 _WINDOW_S: Final = 60.0
+_RATE_FROM_S: Final = 2.0
+"""Less than this is no rate: a resumed run finds at once what landed while nobody watched."""
 _BATCHES_MAX: Final = 200
 _AT_PROVIDER: Final = frozenset({BatchState.SUBMITTED, BatchState.ENDED, BatchState.CLOSING})
 
@@ -112,7 +114,7 @@ class Progress:
         while len(self._seen) > 2 and self._seen[0][0] < now - _WINDOW_S:
             self._seen.popleft()
         since, before = self._seen[0]
-        return (done - before) / (now - since) if now > since else 0.0
+        return (done - before) / (now - since) if now >= since + _RATE_FROM_S else 0.0
 
     @asynccontextmanager
     async def shown(self, link: Link) -> AsyncGenerator[None]:
