@@ -121,7 +121,11 @@ class Flow(_Bell):
                 self._room = asyncio.get_running_loop().create_future()
                 await self._room
             self._open += 1
-            await door.admit(row, self)
+            try:
+                await door.admit(row, self)
+            except BaseException:
+                self._open -= 1  # nothing will come of this row
+                raise
 
 
 async def _each(rows: Rows) -> AsyncGenerator[object]:

@@ -157,7 +157,10 @@ def _relations(s: Settings) -> tuple[tuple[bool, str], ...]:
         (s.poll_first_s <= s.poll_max_s, "poll_first_s must be at most poll_max_s"),
         (s.retry_first_s <= s.retry_max_s, "retry_first_s must be at most retry_max_s"),
         (s.api_version in {"v1", "v1beta"}, 'api_version must be "v1" or "v1beta"'),
-        (_is_name(s.queue, 64), "queue must be 1 to 64 of a-z 0-9 - _ ."),
+        (
+            _is_name(s.queue, 64) and "." not in s.queue and s.queue[0] not in "-_",
+            "queue must be 1 to 64 of a-z 0-9 - _, beginning with a letter or digit",
+        ),
         (not s.account or _is_name(s.account, 64), "account must be 1 to 64 of a-z 0-9 - _ ."),
     )
 

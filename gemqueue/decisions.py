@@ -24,6 +24,7 @@ _LOST_AFTER_MS = 50 * 3600 * 1000
 """A job that the provider has denied knowing for this long is past its 48 h life (protocol section 10)."""
 _NOT_FOUND = 5
 _CREATES_MAX = 1000
+_DENIED_CREATES_MAX = 50
 _READS_MAX = 3
 _DENIALS_MAX = 10
 
@@ -97,12 +98,26 @@ def after_create_error(batch: Batch, error: ProviderError, settings: Settings) -
     if not isinstance(error, Rejected) or error.auth:
         delay_s = backoff_s(settings.quota_backoff_s, settings.backoff_max_s, batch.tries, batch.id)
         return AfterCreate(Refusal.LATER, delay_s, held_reason(error))
-    if error.missing:
-        lost_file = "model" not in str(error).lower() and batch.tries < 3
-        return AfterCreate(Refusal.LATER, settings.backoff_first_s) if lost_file else AfterCreate(Refusal.REFUSE)
-    if batch.prompts <= 1 or batch.refusals >= settings.refusals_max or batch.tries >= _CREATES_MAX:
+    return (
+        _after_missing(batch, error, settings) if error.missing else AfterCreate(_after_refusal(batch, error, settings))
+    )
+
+
+def _after_missing(batch: Batch, error: Rejected, settings: Settings) -> AfterCreate:
+    """The provider says "models/x is not found"; any other 404 may be a lost file, a gateway's page, another key."""
+    if "models/" in str(error) or batch.tries >= _DENIED_CREATES_MAX:
         return AfterCreate(Refusal.REFUSE)
-    return AfterCreate(Refusal.BISECT if error.line is None else Refusal.ISOLATE)
+    delay_s = backoff_s(settings.backoff_first_s, settings.backoff_max_s, batch.tries, batch.id)
+    return AfterCreate(Refusal.LATER, delay_s, held_reason(error))
+
+
+def _after_refusal(batch: Batch, error: Rejected, settings: Settings) -> Refusal:
+    """Divide while there is something to divide; a named line is one line fewer and needs no other bound."""
+    if batch.prompts <= 1 or batch.tries >= _CREATES_MAX:
+        return Refusal.REFUSE
+    if error.line is not None:
+        return Refusal.ISOLATE
+    return Refusal.REFUSE if batch.refusals >= settings.refusals_max else Refusal.BISECT
 
 
 def transient_delay_s(batch: Batch, error: Transient, settings: Settings) -> float:

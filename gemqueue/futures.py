@@ -76,8 +76,13 @@ class Future:
 
     @property
     def held_reason(self) -> str | None:
-        """Why nothing happens, as the watchdog saw it at its last look: "no worker", or None."""
-        return "no worker" if self._ticket.outcome is None and self._watchdog.no_worker else None
+        """Why nothing happens, as the watchdog saw it at its last look; None when nothing is wrong.
+
+        "no worker", or why the oldest held batch of the account waits (a refused key, a quota).
+        """
+        if self._ticket.outcome is not None:
+            return None
+        return "no worker" if self._watchdog.no_worker else self._watchdog.held_reason or None
 
     def done(self) -> bool:
         """Whether the outcome is here. Asking makes the queue fetch it in the background once it has landed."""

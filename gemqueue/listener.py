@@ -56,6 +56,7 @@ class Listener:
         self.delivered: list[str] = []
         """Segments of which every outcome has been taken by the caller's code, until ``deliver`` has said so."""
         self._store = store
+        self.account = account
         self._emulated = account.startswith("emulated.")
         self._on_lost = on_lost
         self._segments: WeakValueDictionary[str, Segment] = WeakValueDictionary()
@@ -136,6 +137,9 @@ class Listener:
         if ticket.taken or segment is None or not segment.plain:
             return
         ticket.taken = True
+        if ticket.index >= segment.count or segment.taken_map[ticket.index]:
+            return  # no prompt, or by another ticket of the same one
+        segment.taken_map[ticket.index] = 1
         segment.taken += 1
         if segment.taken == segment.count:
             self.delivered.append(segment.id)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import AsyncIterable, Iterable
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, cast, overload
 
@@ -346,6 +347,8 @@ async def _answering(store: ProducerStore) -> None:
 def _checked(rows: object) -> Rows:
     if isinstance(rows, str | bytes | dict):
         raise PromptInvalid("rows must be an iterable of prompts, not a single one: put it into a list")
+    if not isinstance(rows, Iterable | AsyncIterable):
+        raise PromptInvalid(f"rows must be an iterable or async iterable of prompts, not {type(rows).__name__}")
     return cast("Rows", rows)
 
 

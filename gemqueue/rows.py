@@ -23,7 +23,7 @@ class Verdict(StrEnum):
     BLOCKED = "blocked"
     """Withheld by the provider; repeating it unchanged is pointless."""
     EMPTY = "empty"
-    """A success without any content; worth another try."""
+    """A success without any content; the same request would be bought again, so it is not retried."""
     INVALID = "invalid"
     """The provider calls the request wrong; it never becomes right."""
     RETRYABLE = "retryable"

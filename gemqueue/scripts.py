@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 Arg = str | bytes | int | float
 _RETRIES = 4
 _RETRY_FIRST_S = 0.05
+_PASSING = ("MISCONF", "MASTERDOWN", "NOREPLICAS", "BUSY", "TRYAGAIN", "CLUSTERDOWN", "UNKILLABLE")
+"""What a server says that cannot write just now, and will again."""
 _LOST = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, ReadOnlyError, OSError)
 
 
@@ -74,15 +76,17 @@ def translated(url: str) -> Generator[None]:
     except ResponseError as error:
         if str(error).startswith("OOM"):
             raise ServerFull(f"Redis at {safe_url(url)} is at its maxmemory: {error}") from error
+        if str(error).startswith(_PASSING):
+            raise StoreUnavailable(f"Redis at {safe_url(url)} takes no writes for now: {error}") from error
         raise
     except RedisError as error:
         raise StoreUnavailable(f"Redis at {safe_url(url)}: {error}") from error
 
 
 def safe_url(url: str) -> str:
-    """The URL without user and password."""
+    """The URL without user, password and query: redis-py takes a password in either place."""
     scheme, sep, rest = url.partition("://")
-    return f"{scheme}{sep}{rest.rpartition('@')[2]}"
+    return f"{scheme}{sep}{rest.partition('?')[0].rpartition('@')[2]}"
 
 
 def connect(url: str, connections_max: int = 32) -> redis.Redis:
@@ -96,8 +100,12 @@ def connect(url: str, connections_max: int = 32) -> redis.Redis:
             socket_connect_timeout=5,
             health_check_interval=0,
         )
-    except ValueError as error:
-        raise ConfigError(f"redis_url {safe_url(url)!r}: {error} (redis://, rediss:// or unix://)") from error
+    except ValueError:
+        # redis-py's own words may quote a piece of the password.
+        raise ConfigError(
+            "redis_url / GEMQUEUE_REDIS_URL cannot be read: redis://[user:password@]host:port/db, rediss://... or "
+            "unix:///path, with special characters in the password percent-encoded"
+        ) from None
     return redis.Redis(connection_pool=pool)
 
 

@@ -274,6 +274,11 @@ class BatchStore(StoreBase):
             pipe.hincrby(self.key("counts"), "quarantined", len(rows))
             await pipe.execute()
 
+    async def add_count(self, name: str, n: int) -> None:
+        """Raise a counter for something that no transition sees."""
+        with translated(self.url):
+            await self.redis.hincrby(self.key("counts"), name, n)
+
     async def heartbeat(self, worker: str, roles: str) -> None:
         """This worker is alive, for three heartbeats."""
         now = self.clock.now_ms()

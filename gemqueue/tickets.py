@@ -106,7 +106,7 @@ class Segment:
 
     __slots__ = (
         "__weakref__", "count", "cursor", "handles", "id", "kept", "kept_bytes", "live", "news_at", "own", "plain",
-        "prefix", "refusal", "routed", "taken", "tickets", "watched",
+        "prefix", "refusal", "routed", "taken", "taken_map", "tickets", "watched",
     )  # fmt: skip
 
     def __init__(self, id_: str, *, own: bool, count: int = 0, plain: bool = False) -> None:
@@ -118,6 +118,7 @@ class Segment:
         self.routed = bytearray(count)
         self.cursor = 0
         self.taken = 0
+        self.taken_map = bytearray(count)
         self.live = not own  # an own segment is live once it is acknowledged
         self.watched = own  # notices of an own segment come by themselves
         self.news_at = 0.0
@@ -131,6 +132,7 @@ class Segment:
         """Learn how many prompts there are."""
         self.count = count
         self.routed.extend(bytes(count - len(self.routed)))
+        self.taken_map.extend(bytes(count - len(self.taken_map)))
 
     def place(self, ticket: Ticket, index: int) -> None:
         """This is where the ticket's prompt lies."""

@@ -27,20 +27,25 @@ _SEGMENTS_MAX = 1_000
 _ROUNDS_MAX = 5
 _WORKER_GRACE_S = 5.0
 _DELIVERED_MAX = 100_000
+_WARNINGS_MAX = 20
 
 
 class Watchdog:
-    """``no_worker`` is whether the last look found no worker; ``on_no_worker`` may start one."""
+    """``no_worker`` is whether the last look found no worker; ``on_no_worker`` may start one.
+
+    ``held_reason`` is why the oldest held batch of this account waits, or empty.
+    """
 
     def __init__(
         self, store: ProducerStore, listener: Listener, on_no_worker: Callable[[], Awaitable[None]] | None
     ) -> None:
         self.no_worker = False
+        self.held_reason = ""
         self._store = store
         self._listener = listener
         self._on_no_worker = on_no_worker
         self._task: asyncio.Task[None] | None = None
-        self._warned = False
+        self._warned: set[str] = set()
 
     def start(self) -> None:
         """Start looking."""
@@ -64,6 +69,7 @@ class Watchdog:
                 await self._deliver()
                 await self._compare()
                 await self._count_workers(late=loop.time() >= worried_at)
+                await self._look_for_held()
             except GemqueueError as error:
                 log.debug("The watchdog could not look: %s", error)
             except Exception:  # it must outlive whatever it meets
@@ -105,6 +111,12 @@ class Watchdog:
             elif not state or (state == "closed" and blobs == segment.cursor):
                 self._listener.gone(segment, unreadable=bool(state))
 
+    async def _look_for_held(self) -> None:
+        """A refused key or a quota shows in no outcome, so whoever waits is told here."""
+        self.held_reason = await self._store.held_reason(self._listener.account) if self._listener.waited else ""
+        if self.held_reason:
+            self._warn(f"Prompts of the queue {self._store.settings.queue!r} are held: {self.held_reason}")
+
     async def _count_workers(self, *, late: bool) -> None:
         self.no_worker = not await self._store.workers()
         if not self.no_worker:
@@ -121,6 +133,6 @@ class Watchdog:
             )
 
     def _warn(self, message: str) -> None:
-        if not self._warned:
-            self._warned = True
+        if message not in self._warned and len(self._warned) < _WARNINGS_MAX:
+            self._warned.add(message)
             log.warning(message)

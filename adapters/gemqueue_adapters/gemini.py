@@ -149,8 +149,8 @@ class GeminiProvider:
         for _ in range(PAGES_MAX):
             jobs, page_token = await self._page(page_token)
             for listed in sorted(jobs, key=lambda job: job.created_at_ms, reverse=True):
-                if listed.display_name == token and (found := await self._poll_if_there(listed.job)):
-                    return found
+                if listed.display_name == token:  # listed means created, whatever a look by name says
+                    return await self._poll_if_there(listed.job) or listed
             past = all(0 < job.created_at_ms < since_ms for job in jobs)
             if not page_token or past:  # an empty page is past, too
                 return None

@@ -199,14 +199,16 @@ async def test_find_does_not_stop_at_entries_without_a_time() -> None:
     assert served.seen[-1].target == "/v1beta/batches?pageSize=100&pageToken=a%20b%26c"
 
 
-async def test_find_ignores_a_listed_job_that_is_gone() -> None:
-    """The list may be stale: what get does not know was not found."""
+async def test_find_believes_the_list_that_a_job_exists() -> None:
+    """A listed token proves that the create took effect, even where a look by name denies the job."""
     page = reply({"operations": [operation(displayName=MINE)]})
     async with (
         wire(lambda seen: page if "?" in seen.target else error(404, "NOT_FOUND")) as served,
         provider(served) as made,
     ):
-        assert await made.find(token=MINE, since_ms=0) is None
+        found = await made.find(token=MINE, since_ms=0)
+        assert found is not None
+        assert found.display_name == MINE
 
 
 @pytest.mark.parametrize("answer", [reply(b"<html>"), reply(b'{"operations": [{}]}'), error(503), HANG_UP])

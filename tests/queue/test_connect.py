@@ -142,3 +142,18 @@ def test_the_face() -> None:
     """What ``gemqueue`` gives out is what ``__all__`` says, sorted, and nothing else is public but modules."""
     assert gemqueue.__all__ == sorted(gemqueue.__all__)
     assert all(hasattr(gemqueue, name) for name in gemqueue.__all__)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "unix:///nowhere.sock?password=hunter2",
+        "redis://user:hunter2@127.0.0.1:1/0",
+        "redis://:hunter2#x@127.0.0.1:1/0",
+        "redis://user:hunter2/x@127.0.0.1:1",
+    ],
+)
+async def test_no_error_shows_the_password(url: str, queue_name: str) -> None:
+    """Wherever the password stands in the URL, and however the URL is broken, no message repeats a piece of it."""
+    error = await refusal(Queue.connect(url, queue=queue_name, emulate=True))
+    assert "hunter2" not in str(error)

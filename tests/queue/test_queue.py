@@ -28,6 +28,8 @@ from tests.queue.answering import answering, connect, until, until_counted
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 
+    from redis.asyncio import Redis
+
     from tests.queue.answering import Answering
 
 MODEL = "gemini-3.5-flash"
@@ -305,3 +307,40 @@ async def test_a_closed_queue_lets_nobody_hang(redis_url: str, queue_name: str) 
     async with answering(redis_url, queue_name), connect(redis_url, queue_name) as another:
         assert (await another.future(future.key)).text == "echo: s"
         await until_counted(another, "answered", 4)
+
+
+async def test_a_stream_ends_when_its_queue_is_closed(redis_url: str, queue_name: str) -> None:
+    """A stream whose Queue is closed between two rows raises; it does not wait for a row that never went in."""
+    more = asyncio.Event()
+
+    async def rows() -> AsyncGenerator[str]:
+        yield "first"
+        await more.wait()
+        yield "second"
+
+    async with answering(redis_url, queue_name):
+        queue = await connect(redis_url, queue_name)
+        stream = queue.stream(rows(), model=MODEL)
+        assert (await anext(stream)).ok
+        await queue.aclose()
+        more.set()
+        with pytest.raises(StoreUnavailable):
+            async with asyncio.timeout(10):
+                await anext(stream)
+
+
+async def test_a_segment_is_not_delivered_by_one_prompt_taken_twice(
+    queue: Queue, redis: Redis, store_prefix: str, worker: Answering
+) -> None:
+    """Taking one answer again and again does not count as taking its neighbour's, which keeps its long life."""
+    first, second = await asyncio.gather(queue.submit("one", model=MODEL), queue.submit("two", model=MODEL))
+    assert first.key.partition(".")[0] == second.key.partition(".")[0]
+    key = first.key
+    await first
+    del first
+    for _ in range(3):
+        await queue.future(key)
+    await queue.aclose()
+    ttl = await redis.ttl(f"{store_prefix}00}}:outcomes:{key.partition('.')[0]}")
+    assert ttl > queue.settings.keep_delivered_s
+    assert worker is not None

@@ -127,6 +127,18 @@ async def test_a_line_that_the_provider_refuses_fails_alone(world: World) -> Non
         assert sum("response" in outcome for outcome in found.values()) == 29
 
 
+async def test_any_number_of_refused_lines_fail_alone(tmp_path: Path, valkey: ValkeyServer, queue_name: str) -> None:
+    """More refused lines than ``refusals_max`` cost a create each and not the good prompts of their batch."""
+    async with World(tmp_path, valkey, queue_name, {"refusals_max": 2}) as world:
+        world.start_worker()
+        texts = [f"prompt {n}{' [[fault:refuse_line]]' if n % 4 == 0 else ''}" for n in range(20)]
+        keys = await world.submit(texts)
+        await world.drained()
+        found = await world.judge()
+        refused = [found[key].get("failure", {}).get("kind") for key in keys]
+        assert refused == ["invalid" if n % 4 == 0 else None for n in range(20)]
+
+
 async def test_a_refusal_that_names_no_line_is_bisected(world: World) -> None:
     """A create refused without a line named is halved until the culprit stands alone."""
     async with world:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 from gemqueue.effects import Effect, effect
 from gemqueue.models import new_batch_id
-from gemqueue_workers.retries import RetryWriter, Why
+from gemqueue_workers.retries import Part, RetryWriter, Why
 
 if TYPE_CHECKING:
     from gemqueue.models import Batch
-    from gemqueue_workers.contents import BatchContents, Source
+    from gemqueue_workers.contents import BatchContents
     from gemqueue_workers.stage import Kit, Lease
 
 _SLICE = 500
@@ -25,13 +25,14 @@ async def divide(kit: Kit, lease: Lease, batch: Batch, contents: BatchContents, 
     """Divide a sealed batch, then put what is left of it back, due now."""
     named = contents.at_line(line) if line is not None else None
     open_sources = [source for source in contents.sources if source.lines]
-    if named is not None:
-        await _isolate(kit, lease, batch, named[0], [named[1]])
+    if named is not None:  # one line fewer: that needs no bound
+        await _isolate(kit, lease, batch, (named[0], [named[1]]), batch.refusals)
     elif len(contents.sources) > 1:
         await _halve(kit, lease, batch, len(contents.sources))
     else:
         source = open_sources[0]
-        await _isolate(kit, lease, batch, source, list(source.lines[: max(1, len(source.lines) // 2)]))
+        half = list(source.lines[: max(1, len(source.lines) // 2)])
+        await _isolate(kit, lease, batch, (source, half), batch.refusals + 1)
     with effect(Effect.SUBMIT_RELEASE):
         await kit.store.release(lease.claim, 0.0)
 
@@ -44,14 +45,14 @@ async def _halve(kit: Kit, lease: Lease, batch: Batch, segments: int) -> None:
         left -= _SLICE
 
 
-async def _isolate(kit: Kit, lease: Lease, batch: Batch, source: Source, lines: list[int]) -> None:
-    writer = RetryWriter(kit, lease, batch)
+async def _isolate(kit: Kit, lease: Lease, batch: Batch, part: Part, refusals: int) -> None:
+    meta = part[0].meta
     why = Why(
-        attempt=source.meta.attempt,
-        requeues=source.meta.requeues,
+        attempt=meta.attempt,
+        requeues=meta.requeues,
         delay_ms=0,
         new_batch=new_batch_id(),
-        refusals=batch.refusals + 1,
+        refusals=refusals,
     )
     with effect(Effect.SUBMIT_SPLIT):
-        await writer.move(lease.next_retry_id(), [(source, lines)], why)
+        await RetryWriter(kit, lease, batch).move(lease.next_retry_id(), [part], why)

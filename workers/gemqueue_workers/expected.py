@@ -100,6 +100,8 @@ class Expected:
         if origin is None or not digits.isdecimal() or not digits.isascii() or len(digits) > 9:
             return Arrival.FOREIGN, "", 0
         index = int(digits)
+        if digits[0] == "0" and index:
+            return Arrival.FOREIGN, "", 0  # 007 is not 7
         at, mask = index >> 3, 0x80 >> (index & 7)
         if index >= origin.count or not origin.known[at] & mask:
             return Arrival.FOREIGN, "", 0

@@ -1,7 +1,7 @@
 """Outcomes on their way into the store: buffered by origin, flushed fullest first, in calls of bounded size.
 
 Rows arrive shuffled. Buffering them by origin makes few and large writes of them; the buffer's bytes are bounded, and
-when the bound is reached the fullest origins go. One call settles at most 64 origins and about a megabyte, all or
+when the bound is reached the fullest origins go. One call settles at most 32 origins and about a megabyte, all or
 nothing; where the store says that some rows are settled already, those rows are dropped and the rest is sent again.
 """
 
@@ -18,12 +18,14 @@ from gemqueue.effects import Effect, effect
 from gemqueue.store_batches import Landing
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from gemqueue.states import FailureKind
     from gemqueue_workers.stage import Kit, Lease
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("gemqueue.resolve")
 
-_ORIGINS_MAX = 64
+_ORIGINS_MAX = 32
 _CALL_BYTES_MAX = 1_000_000
 _ROW_OVERHEAD_BYTES = 64
 
@@ -103,7 +105,9 @@ class LandingBuffer:
             ):
                 size += self._sizes[order[-1]]
                 group.append(order.pop())
-            await self._settle({origin: self._take(origin) for origin in group})
+            taken = {origin: self._take(origin) for origin in group}
+            for part in _parts(taken):
+                await self._settle(part)
 
     def _take(self, origin: str) -> list[Row]:
         self._bytes -= self._sizes.pop(origin)
@@ -139,6 +143,23 @@ class LandingBuffer:
                 self.counts["late"] = self.counts.get("late", 0) + len(rows) - len(left)
                 log.info("rows.dropped", origin=origin, rows=len(rows) - len(left), why=word)
         return kept
+
+
+def _parts(group: dict[str, list[Row]]) -> Iterator[dict[str, list[Row]]]:
+    """The group as it is, or one origin's rows in calls of about a megabyte."""
+    if len(group) > 1:
+        yield group
+        return
+    for origin, rows in group.items():
+        part: list[Row] = []
+        size = 0
+        for row in rows:
+            if part and size + len(row[1]) > _CALL_BYTES_MAX:
+                yield {origin: part}
+                part, size = [], 0
+            part.append(row)
+            size += len(row[1])
+        yield {origin: part}
 
 
 def _build(group: dict[str, list[Row]]) -> list[Landing]:

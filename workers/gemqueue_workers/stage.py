@@ -16,10 +16,19 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 import structlog
+from redis.exceptions import RedisError
 
 from gemqueue.decisions import backoff_s, held_reason, transient_delay_s
 from gemqueue.effects import Effect, effect
-from gemqueue.errors import ConfigError, ProviderError, StaleFence, StoreUnavailable, Transient, WrongState
+from gemqueue.errors import (
+    ConfigError,
+    GemqueueError,
+    ProviderError,
+    StaleFence,
+    StoreUnavailable,
+    Transient,
+    WrongState,
+)
 from gemqueue.models import Batch, LaneState, retry_segment_id
 from gemqueue.tasks import end_tasks, ending
 
@@ -121,7 +130,7 @@ async def run_step(kit: Kit, handler: Handler, id_: str) -> bool:
     try:
         with effect(handler.claim_effect):
             taken = await kit.store.claim(handler.step, id_, kit.provider.account)
-    except (StoreUnavailable, WrongState) as error:
+    except (GemqueueError, RedisError) as error:
         log.warning("claim.failed", step=handler.step, id=id_, error=str(error))
         return False
     if taken is None:
@@ -153,7 +162,7 @@ async def _put_back(kit: Kit, handler: Handler, claim: Claim, record: Batch | La
             delay_s, reason = _delay_and_reason(kit, record, error)
             held = {} if record.held_reason else {"held_since": await kit.store.server_now_ms()}
             await kit.store.release(claim, delay_s, tries=record.tries + 1, held_reason=reason, **held)
-    except (StaleFence, StoreUnavailable) as failure:
+    except (GemqueueError, RedisError) as failure:
         log.warning("release.failed", step=claim.member, error=str(failure))
 
 

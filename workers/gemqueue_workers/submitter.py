@@ -17,7 +17,7 @@ import structlog
 from gemqueue import decisions
 from gemqueue.decisions import Refusal, SubmitStep
 from gemqueue.effects import Effect, effect
-from gemqueue.errors import ProviderError
+from gemqueue.errors import ProviderError, StaleFence, WrongState
 from gemqueue.models import Batch, Lane, LaneState
 from gemqueue.states import BatchState, Step
 from gemqueue.store_batches import JobEnd
@@ -109,8 +109,12 @@ class Submitter:
         except ProviderError as error:
             await self._not_created(lease, batch, contents, file, error)
             return
-        with effect(Effect.SUBMIT_ACCEPT):
-            await self._kit.store.accept(lease.claim, job, "created", self._kit.settings.poll_first_s)
+        try:
+            with effect(Effect.SUBMIT_ACCEPT):
+                await self._kit.store.accept(lease.claim, job, "created", self._kit.settings.poll_first_s)
+        except (StaleFence, WrongState):
+            await self._count_if_twice(batch, token, contents.open_prompts())
+            raise
         log.info("job.created", batch=batch.id, job=job, prompts=contents.open_prompts())
 
     async def _not_created(
@@ -135,6 +139,13 @@ class Submitter:
                 await self._kit.store.end(lease.claim, end)
             return
         await division.divide(self._kit, lease, batch, contents, getattr(error, "line", None))
+
+    async def _count_if_twice(self, batch: Batch, token: str, prompts: int) -> None:
+        """A create that took effect after its intent had been proven dead is the one way to buy twice; it must show."""
+        current = await self._kit.store.batch(batch.id)
+        if current is not None and token in current.past_tokens.split():
+            await self._kit.store.add_count("bought_twice", prompts)
+            log.error("bought.twice", batch=batch.id, token=token, prompts=prompts)
 
     async def _drop_file(self, file: str) -> None:
         """A refused attempt's file is of no use; it would also go by itself after 48 h."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import structlog
 from redis.exceptions import RedisError
 
-from gemqueue.errors import StoreUnavailable
+from gemqueue.errors import GemqueueError, StoreUnavailable
 from gemqueue.tasks import end_tasks, ending
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class Sweeper:
             self._wake.clear()
             try:
                 await self.sweep()
-            except (StoreUnavailable, RedisError, OSError) as error:
+            except (GemqueueError, RedisError, OSError) as error:
                 log.warning("sweep.failed", error=str(error))
             try:
                 await asyncio.wait_for(self._wake.wait(), self._kit.settings.sweep_s)
@@ -89,6 +89,6 @@ class Sweeper:
         while not ending():
             try:
                 await self._kit.store.heartbeat(self._worker, self._role_names)
-            except StoreUnavailable as error:
+            except (GemqueueError, RedisError, OSError) as error:
                 log.warning("heartbeat.failed", error=str(error))
             await asyncio.sleep(self._kit.settings.heartbeat_s)
