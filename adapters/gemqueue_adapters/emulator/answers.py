@@ -64,6 +64,7 @@ def generate_answer(model: str, seed: int) -> Callable[[Buffer], bytes]:
     encode = msgspec.json.Encoder().encode
 
     def respond(request: Buffer) -> bytes:
+        """The response to one request, as JSON."""
         value = msgspec.json.decode(request)
         digest, prompt_tokens = measured(value, model, seed)
         parts, reason, answer_tokens = spoken(value, model, digest)

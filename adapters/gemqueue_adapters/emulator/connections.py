@@ -60,6 +60,7 @@ class Spoiled(Response):
         left = 0
 
         async def part(message: Message) -> None:
+            """Pass a message on, as far as the fault lets it through."""
             nonlocal left
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)

@@ -166,6 +166,7 @@ class _Armed:
         self._dice = random.Random(seed)
 
     def fires(self, occurrence: Occurrence) -> bool:
+        """Whether the fault befalls this occurrence; counts it."""
         fault = self.fault
         if (fault.times is not None and self.hits >= fault.times) or not _matches(fault.match, occurrence):
             return False

@@ -86,6 +86,7 @@ class _Judge:
         return True
 
     def flush(self) -> None:
+        """Judge the rows gathered so far against the index, and count them."""
         rows, self._rows = self._rows, []
         seen = [Seen(row.line, number_of(row.key.encode()), number_of(row.content)) for row in rows]
         for row, verdict in zip(rows, self._index.judge(seen), strict=True):
