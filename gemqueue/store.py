@@ -1,14 +1,15 @@
 """The store: one method per transition, each one Lua script; the only door to Redis.
 
 Redis holds the truth, and whatever a process keeps in memory can be read again from here. ``store_producer`` has the
-producer's transitions, ``store_batches`` those of the stages, ``store_base`` what they share.
+producer's transitions, ``store_batches`` those of the stages, ``store_operations`` what operators need, ``store_base``
+what they share.
 """
 
 from __future__ import annotations
 
-from gemqueue.store_batches import BatchStore
+from gemqueue.store_operations import OperationsStore
 from gemqueue.store_producer import ProducerStore
 
 
-class Store(ProducerStore, BatchStore):
+class Store(ProducerStore, OperationsStore):
     """One queue in one Redis or Valkey: every transition that there is."""

@@ -4,7 +4,7 @@
 -- ARGV[2] batch, ARGV[3] fence, ARGV[4] msgpack {mode, requeues_max, keep_s, delay_ms, full={...}}
 -- ok closing | ok closed | stale | state <state> | open <segments that are not done, or are out of requeues>
 local record, a = key('batch', ARGV[2]), cmsgpack.unpack(ARGV[4])
-local b = redis.call('HMGET', record, 'state', 'lane', 'closed_segments', 'segments')
+local b = redis.call('HMGET', record, 'state', 'lane', 'closed_segments', 'segments', 'job_state')
 if b[1] == 'closed' then return { 'ok', 'closed' } end
 if stale(record, ARGV[3]) then return { 'stale' } end
 if b[1] ~= 'ended' and b[1] ~= 'closing' then return { 'state', b[1] or 'gone' } end
@@ -63,6 +63,7 @@ for _, m in ipairs(slice) do
     redis.call('HDEL', meta_key, 'batch')
     local f = redis.call('HMGET', meta_key, 'tenant', 'priority', 'raw_bytes', 'tokens')
     count('returned', m.count)
+    if b[5] == 'succeeded' then count('lost_answers', m.count - (m.keys and 0 or m.settled)) end -- bought, and gone
     wait(b[2], m.id, { tenant = f[1], priority = num(f[2]), count = m.count, raw_bytes = num(f[3]), tokens = num(f[4]) },
       now + a.delay_ms, a.full)
   elseif not m.state then

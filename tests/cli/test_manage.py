@@ -118,7 +118,9 @@ def test_outcomes_that_are_no_longer_kept_fail_and_can_be_bought_again(world: Ru
     assert world.emulator.ledger()["rows_bought"] == bought + 3
 
 
-@pytest.mark.parametrize("command", ["run", "retry", "batches", "show", "cancel", "purge", "config", "doctor"])
+@pytest.mark.parametrize(
+    "command", ["run", "retry", "batches", "show", "cancel", "purge", "config", "doctor", "metrics"]
+)
 def test_help_teaches(command: str) -> None:
     """Every command explains itself with an example."""
     ended = gemqueue(command, "--help")

@@ -31,7 +31,7 @@ SCHEMA: Final = 1
 _BATCHES_SHOWN_MAX: Final = 40
 COUNTS: Final = (
     "accepted", "answered", "failed", "cancelled", "requeued", "returned", "created", "adopted", "fenced",
-    "quarantined", "bought_twice",
+    "quarantined", "bought_twice", "lost_answers",
 )  # fmt: skip
 """These are in every status, 0 where nothing was counted."""
 

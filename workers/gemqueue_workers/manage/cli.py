@@ -1,4 +1,4 @@
-"""``gemqueue batches``, ``show``, ``cancel``, ``purge``, ``config``, ``doctor``: the options."""
+"""``gemqueue batches``, ``show``, ``cancel``, ``purge``, ``config``, ``doctor``, ``metrics``: the options."""
 
 from __future__ import annotations
 
@@ -171,4 +171,20 @@ def doctor(*, emulate: bool | None, as_json: bool) -> None:
     sys.exit(2 if "failed" in states else 1 if "warning" in states else 0)
 
 
-COMMANDS = (batches, show, cancel, purge, config, doctor)
+@click.command()
+@_emulate
+def metrics(*, emulate: bool | None) -> None:
+    """Print every counter and gauge once, in Prometheus's text format.
+
+    For a look, or for a file that node_exporter's textfile collector reads. Needs no API key.
+
+    \b
+      gemqueue metrics
+      gemqueue metrics | grep bought_twice
+    """  # noqa: D301
+    from gemqueue_workers import metrics as module  # noqa: PLC0415
+
+    click.echo(run_main(module.exposition_once(emulate=emulate)), nl=False)
+
+
+COMMANDS = (batches, show, cancel, purge, config, doctor, metrics)

@@ -1,0 +1,106 @@
+"""Counters and gauges, read from the store: what a queue has done since it was made, and what stands in it now.
+
+Every transition counts itself inside its script, so a counter is as true as what it counts, whichever process dies.
+A reading is a look, not a snapshot: it takes several calls while the queue goes on, so its sums need not agree.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from gemqueue.models import Lane
+from gemqueue.states import BatchState
+
+if TYPE_CHECKING:
+    from gemqueue.models import LaneState
+    from gemqueue.store import Store
+
+COUNTERS: Final = {
+    "accepted": "Prompts that a submit has been told are durable.",
+    "answered": "Prompts that ended in an answer.",
+    "failed": "Prompts that ended in a typed failure.",
+    "cancelled": "Prompts that somebody cancelled.",
+    "requeued": "Prompts that went on into a retry, because the provider failed, withheld or garbled their row.",
+    "returned": "Prompts that went back to their lane, because their job came to nothing.",
+    "sealed": "Batches whose prompts were chosen.",
+    "submitted": "Prompts in jobs that were created or adopted.",
+    "created": "Jobs that were created and recorded by the same call.",
+    "adopted": "Jobs that were found at the provider by their token, after the reply to their create had been lost.",
+    "fenced": "Creates in doubt: their input file was deleted, so that they can succeed no more.",
+    "closed": "Batches of which every prompt is settled or has moved on.",
+    "quarantined": "Rows that belong to nobody, or that cannot be read.",
+    "bought_twice": "Prompts bought by a create that took effect after its intent had been proven dead; must stay 0.",
+    "lost_answers": "Answers that were bought and could not be had: the results of a job that succeeded were gone.",
+}
+"""What each counter counts; a counter that is not listed here is exported all the same."""
+
+_GAUGES_AMONG_COUNTS: Final = {"live_bytes": "Bytes of live bodies and kept outcomes, held against memory_bytes_max."}
+
+
+class Gauge(msgspec.Struct, frozen=True):
+    """One value that may fall as well as rise, with the labels that tell it from its siblings."""
+
+    name: str
+    help: str
+    value: float
+    labels: dict[str, str] = {}
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """One look: ``counters`` by name, 0 where nothing was counted, and every gauge."""
+
+    counters: dict[str, int]
+    gauges: list[Gauge]
+
+
+async def read(store: Store, account: str = "") -> Reading:
+    """Look once; ``account`` says whose steps are counted as overdue, empty for everybody's.
+
+    Raises StoreUnavailable.
+    """
+    counts = await store.counts()
+    lanes = await store.lanes()
+    accounts = {account} if account else {Lane.parse(lane.lane).account for lane in lanes}
+    among = [Gauge(name, text, counts.pop(name, 0)) for name, text in _GAUGES_AMONG_COUNTS.items()]
+    gauges = [*among, *_lanes(lanes, await store.server_now_ms()), *await _batches(store)]
+    return Reading(dict.fromkeys(COUNTERS, 0) | counts, [*gauges, *await _places(store, accounts)])
+
+
+def _lanes(lanes: list[LaneState], now_ms: int) -> list[Gauge]:
+    found: list[Gauge] = []
+    for lane in lanes:
+        labels = {"lane": lane.lane}
+        age_s = max(0, now_ms - lane.oldest) / 1000 if lane.oldest else 0.0
+        found += [
+            Gauge("pending_prompts", "Prompts that wait to be packed.", lane.prompts, labels),
+            Gauge("oldest_pending_seconds", "How long the oldest prompt waits to be packed.", age_s, labels),
+        ]
+    return found
+
+
+async def _batches(store: Store) -> list[Gauge]:
+    states = {str(state): 0 for state in BatchState if state is not BatchState.CLOSED}
+    prompts = held = 0
+    for fields in await store.batch_fields(await store.open_batches(), "state", "prompts", "held_reason"):
+        if fields.get("state") in states:
+            states[fields["state"]] += 1
+            prompts += int(fields.get("prompts", "0"))
+            held += bool(fields.get("held_reason"))
+    by_state = [Gauge("open_batches", "Batches that are not closed.", n, {"state": s}) for s, n in states.items()]
+    return [
+        *by_state,
+        Gauge("batched_prompts", "Prompts in batches that are not closed, with and without an outcome.", prompts),
+        Gauge("held_batches", "Batches that wait for a quota, an account or the provider.", held),
+    ]
+
+
+async def _places(store: Store, accounts: set[str]) -> list[Gauge]:
+    sizes = await store.sizes(accounts)
+    return [
+        Gauge("workers", "Workers whose heartbeat is fresh.", len(await store.workers())),
+        Gauge("overdue_steps", "Steps that are due and that no worker has claimed.", sizes.overdue),
+        Gauge("dead_letters", "Prompts kept that ended through no fault of their own.", sizes.dead),
+        Gauge("quarantined_rows", "Rows kept that belong to nobody.", sizes.quarantine),
+    ]
