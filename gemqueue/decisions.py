@@ -19,6 +19,7 @@ from gemqueue.states import BatchState, FailureKind, JobState
 if TYPE_CHECKING:
     from gemqueue.config import Settings
     from gemqueue.models import Batch
+    from gemqueue.turnaround import Turnaround
 
 _LOST_AFTER_MS = 50 * 3600 * 1000
 """A job that the provider has denied knowing for this long is past its 48 h life (protocol section 10)."""
@@ -27,6 +28,8 @@ _CREATES_MAX = 1000
 _DENIED_CREATES_MAX = 50
 _READS_MAX = 3
 _DENIALS_MAX = 10
+_LOOK_SHARE = 0.2
+"""How many of the jobs that are still running may end between two looks: about five looks a job."""
 
 
 def backoff_s(first_s: float, max_s: float, failures: int, salt: str = "") -> float:
@@ -156,15 +159,40 @@ class AfterPoll(msgspec.Struct, frozen=True):
     alarm: str = ""
 
 
-def poll_delay_s(polls: int, settings: Settings) -> float:
-    """Half as long again after each look, from ``poll_first_s`` to ``poll_max_s``."""
-    return min(settings.poll_max_s, settings.poll_first_s * 1.5 ** min(polls, 60))
+def poll_delay_s(polls: int, settings: Settings, known: Turnaround | None = None, age_s: float = 0.0) -> float:
+    """When a fifth of the jobs that get this old will have ended, between ``poll_first_s`` and ``poll_max_s``.
+
+    So looks are rare before jobs of the model usually end, close where most do, and rarer again past that. Where
+    nothing is known of the model: half as long again after each look.
+    """
+    if known is None:
+        return min(settings.poll_max_s, settings.poll_first_s * 1.5 ** min(polls, 60))
+    return min(settings.poll_max_s, max(settings.poll_first_s, known.remaining_s(age_s, _LOOK_SHARE)))
 
 
-def after_poll(batch: Batch, status: JobStatus, settings: Settings) -> AfterPoll:
+def job_age_s(batch: Batch, now_ms: int) -> float:
+    """How long ago the job's create was sent."""
+    return max(0, now_ms - batch.intent_at) / 1000
+
+
+def turnaround_s(batch: Batch, status: JobStatus, now_ms: int) -> float | None:
+    """How long an ended job took, by the provider's clock where it says; None where that tells nothing of the model.
+
+    A job that expired counts as one of 48 h; one that failed or was cancelled ended for other reasons.
+    """
+    if status.state not in {JobState.SUCCEEDED, JobState.EXPIRED}:
+        return None
+    if 0 < status.created_at_ms < status.ended_at_ms:
+        return (status.ended_at_ms - status.created_at_ms) / 1000
+    return job_age_s(batch, now_ms)
+
+
+def after_poll(
+    batch: Batch, status: JobStatus, settings: Settings, known: Turnaround | None = None, age_s: float = 0.0
+) -> AfterPoll:
     """A terminal job ends the batch; a cancelled one is given ``cancel_settle_s`` for late rows (design, Tracking)."""
     if not status.state.terminal:
-        return AfterPoll(TrackStep.LATER, poll_delay_s(batch.polls, settings))
+        return AfterPoll(TrackStep.LATER, poll_delay_s(batch.polls, settings, known, age_s))
     delay_s = settings.cancel_settle_s if status.state is JobState.CANCELLED else 0.0
     return AfterPoll(TrackStep.END, delay_s, status.state)
 

@@ -43,6 +43,7 @@ class JobStatus(msgspec.Struct, frozen=True, kw_only=True):
     display_name: str = ""
     input_file: str = ""
     created_at_ms: int = 0
+    ended_at_ms: int = 0
     rows: int = 0
     rows_ok: int = 0
     rows_failed: int = 0

@@ -1,15 +1,20 @@
 """The store: one method per transition, each one Lua script; the only door to Redis.
 
 Redis holds the truth, and whatever a process keeps in memory can be read again from here. ``store_producer`` has the
-producer's transitions, ``store_batches`` those of the stages, ``store_operations`` what operators need, ``store_base``
-what they share.
+producer's transitions, ``store_batches`` those of the stages, ``store_base`` what they share; every other mixin is one
+concern of its own.
 """
 
 from __future__ import annotations
 
 from gemqueue.store_operations import OperationsStore
 from gemqueue.store_producer import ProducerStore
+from gemqueue.store_turnaround import TurnaroundStore
 
 
-class Store(ProducerStore, OperationsStore):
+class Store(
+    ProducerStore,
+    OperationsStore,
+    TurnaroundStore,
+):
     """One queue in one Redis or Valkey: every transition that there is."""

@@ -71,13 +71,14 @@ class RetrySegment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class JobEnd(msgspec.Struct, frozen=True, kw_only=True):
-    """How a job ended, for ``end``."""
+    """How a job ended, for ``end``; ``sample`` (see ``turnaround.sample``) is what the history learns of it."""
 
     job_state: str
     output_file: str = ""
     error: str = ""
     operation: str = ""
     delay_ms: int = 0
+    sample: tuple[int, int] | None = None
 
 
 def _check(reply: list[Any], what: str) -> list[Any]:

@@ -62,6 +62,7 @@ def status_of(body: bytes | msgspec.Raw) -> JobStatus:
         display_name=view.text("displayName"),
         input_file=_text(_lenient_object(view.get("inputConfig")).get("fileName")),
         created_at_ms=epoch_ms(view.text("createTime")),
+        ended_at_ms=epoch_ms(view.text("endTime")),
         rows=_number(stats.get("requestCount")),
         rows_ok=_number(stats.get("successfulRequestCount")),
         rows_failed=_number(stats.get("failedRequestCount")),

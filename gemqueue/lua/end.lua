@@ -1,8 +1,26 @@
 -- end: the job is terminal, or the batch will never be submitted. A job that failed or expired as a whole halves the lane's
 -- batches; one that succeeded, and was no smaller than half of what is allowed, lets them grow back. Asking again under the
 -- same fence changes nothing.
--- ARGV[2] batch, ARGV[3] fence, ARGV[4] msgpack {job_state, output_file, error, operation, delay_ms, prompts_max}
+-- With `sample`, the job's size class and bucket, the model's turnaround history learns how long it took.
+-- ARGV[2] batch, ARGV[3] fence, ARGV[4] msgpack {job_state, output_file, error, operation, delay_ms, prompts_max, sample}
 -- ok | stale | state <state>
+local HALF_LIFE_MS, JOBS_MAX = 3 * 24 * 3600 * 1000, 200
+
+-- One histogram a size class. What is older weighs less: by half after three days, and whenever 200 are exceeded.
+local function learn(account, model, size, bucket)
+  local history = key('turnaround', account, model)
+  local packed = redis.call('HGET', history, size)
+  local h = packed and cmsgpack.unpack(packed) or { at = now, w = {} }
+  local fresh, mass, w = 0.5 ^ math.min(100, math.max(0, now - h.at) / HALF_LIFE_MS), 1, {}
+  for _, weight in pairs(h.w) do mass = mass + weight * fresh end
+  if mass > JOBS_MAX then fresh = fresh / 2 end
+  for name, weight in pairs(h.w) do
+    if weight * fresh > 0.001 then w[name] = weight * fresh end
+  end
+  w[tostring(bucket)] = (w[tostring(bucket)] or 0) + 1
+  redis.call('HSET', history, size, cmsgpack.pack({ at = now, w = w }))
+end
+
 local record, a = key('batch', ARGV[2]), cmsgpack.unpack(ARGV[4])
 if stale(record, ARGV[3]) then return { 'stale' } end
 local b = redis.call('HMGET', record, 'state', 'lane', 'prompts')
@@ -22,5 +40,6 @@ elseif a.job_state == 'succeeded' and ceiling > 0 and num(b[3]) * 2 >= ceiling t
   if ceiling * 2 >= a.prompts_max then redis.call('HDEL', lane_key, 'ceiling')
   else redis.call('HSET', lane_key, 'ceiling', ceiling * 2) end
 end
+if a.sample then learn(account_of(b[2]), string.match(b[2], '^[^/]+/([^/]+)'), a.sample[1], a.sample[2]) end
 count('ended_' .. a.job_state, 1)
 return { 'ok' }

@@ -109,9 +109,11 @@ class Submitter:
         except ProviderError as error:
             await self._not_created(lease, batch, contents, file, error)
             return
+        known = await self._kit.store.turnaround(lane.account, lane.model, batch.prompts)
+        first_look_s = decisions.poll_delay_s(0, self._kit.settings, known)
         try:
             with effect(Effect.SUBMIT_ACCEPT):
-                await self._kit.store.accept(lease.claim, job, "created", self._kit.settings.poll_first_s)
+                await self._kit.store.accept(lease.claim, job, "created", first_look_s)
         except (StaleFence, WrongState):
             await self._count_if_twice(batch, token, contents.open_prompts())
             raise

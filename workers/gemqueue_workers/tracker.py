@@ -1,9 +1,9 @@
 """The tracker: a provider job is looked at until it has ended.
 
-A job's life as seen from here: it is polled by name, at growing intervals; a webhook or a person only hastens the
-next look. When it is seen running, its input file goes, because the provider's storage is small. When nobody waits
-for any of its prompts any more, the provider is asked to cancel it, and it is still followed to its end, because it
-may bring results.
+A job's life as seen from here: it is polled by name, when jobs of its model use to end; a webhook or a person only
+hastens the next look. When it is seen running, its input file goes, because the provider's storage is small. When
+nobody waits for any of its prompts any more, the provider is asked to cancel it, and it is still followed to its end,
+because it may bring results.
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ from gemqueue import decisions
 from gemqueue.decisions import TrackStep
 from gemqueue.effects import Effect, effect
 from gemqueue.errors import ProviderError, Rejected
-from gemqueue.models import Batch, LaneState
+from gemqueue.models import Batch, Lane, LaneState
 from gemqueue.states import Step
 from gemqueue.store_batches import JobEnd
+from gemqueue.turnaround import sample
 from gemqueue_workers.contents import BatchContents
 
 if TYPE_CHECKING:
     from gemqueue.provider import JobStatus
+    from gemqueue.turnaround import Turnaround
     from gemqueue_workers.stage import Kit, Lease
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("gemqueue.track")
@@ -43,13 +45,15 @@ class Tracker:
         assert isinstance(record, Batch)  # noqa: S101 - a track step's record is a batch
         settings = self._kit.settings
         status = await self._look(record)
+        now_ms = await self._kit.store.server_now_ms()
         if status is None:
-            after = decisions.after_missing(record, await self._kit.store.server_now_ms(), settings)
+            after = decisions.after_missing(record, now_ms, settings)
             log.error("job.missing", batch=record.id, job=record.job, alarm=after.alarm)
         else:
-            after = decisions.after_poll(record, status, settings)
+            known, age_s = await self._turnaround(record), decisions.job_age_s(record, now_ms)
+            after = decisions.after_poll(record, status, settings, known, age_s)
         if after.step is TrackStep.END:
-            await self._end(lease, record, after, status)
+            await self._end(lease, record, after, status, now_ms)
             return
         fields = await self._while_running(record, status) if status is not None else {}
         with effect(Effect.TRACK_RELEASE):
@@ -65,13 +69,21 @@ class Tracker:
                 return None
             raise
 
-    async def _end(self, lease: Lease, batch: Batch, after: decisions.AfterPoll, status: JobStatus | None) -> None:
+    async def _turnaround(self, batch: Batch) -> Turnaround | None:
+        lane = Lane.parse(batch.lane)
+        return await self._kit.store.turnaround(lane.account, lane.model, batch.prompts)
+
+    async def _end(
+        self, lease: Lease, batch: Batch, after: decisions.AfterPoll, status: JobStatus | None, now_ms: int
+    ) -> None:
+        took_s = decisions.turnaround_s(batch, status, now_ms) if status else None
         end = JobEnd(
             job_state=after.job_state,
             output_file=status.output_file if status else "",
             error=status.error_message if status else after.alarm,
             operation=status.raw.decode(errors="replace") if status else "",
             delay_ms=int(after.delay_s * 1000),
+            sample=sample(batch.prompts, took_s) if took_s is not None else None,
         )
         with effect(Effect.TRACK_END):
             await self._kit.store.end(lease.claim, end)
