@@ -24,6 +24,7 @@ from gemqueue.errors import (
     SubmitError,
 )
 from gemqueue.futures import Future, Stopped
+from gemqueue.looks import Look, PromptState
 from gemqueue.models import Failure
 from gemqueue.outcomes import Failed, Outcome
 from gemqueue.queue import Queue
@@ -38,6 +39,7 @@ __all__ = [
     "Future",
     "GemqueueError",
     "Kind",
+    "Look",
     "NameConflict",
     "Outcome",
     "OutcomeError",
@@ -45,6 +47,7 @@ __all__ = [
     "PromptCancelled",
     "PromptFailed",
     "PromptInvalid",
+    "PromptState",
     "PromptTooLarge",
     "Queue",
     "QueueFull",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from gemqueue import codec
 from gemqueue.errors import ConfigError, OutcomeExpired
+from gemqueue.looks import Look, PromptState
 from gemqueue.outcomes import Failed, cancelled_line, raise_for
 
 if TYPE_CHECKING:
@@ -78,11 +79,45 @@ class Future:
     def held_reason(self) -> str | None:
         """Why nothing happens, as the watchdog saw it at its last look; None when nothing is wrong.
 
-        "no worker", or why the oldest held batch of the account waits (a refused key, a quota).
+        "no worker"; or why the prompt's own batch or lane waits (a refused key, a quota); before it is known where the
+        prompt is, why the oldest held batch of the account waits.
         """
         if self._ticket.outcome is not None:
             return None
-        return "no worker" if self._watchdog.no_worker else self._watchdog.held_reason or None
+        if self._watchdog.no_worker:
+            return "no worker"
+        seen = self._watchdog.looks.last(self._ticket)
+        return seen.held_reason if seen is not None and seen.batch else self._watchdog.held_reason or None
+
+    @property
+    def state(self) -> PromptState:
+        """Where the prompt is, as the last look saw it; asking has the watchdog look every ``watchdog_s``."""
+        ticket = self._ticket
+        if ticket.outcome is not None:
+            return PromptState.SETTLED
+        if ticket.segment is None or not ticket.segment.live:
+            return PromptState.BUFFERED
+        seen = self._watchdog.looks.last(ticket)
+        if seen is not None:
+            return seen.state
+        return PromptState.PENDING if ticket.segment.own else PromptState.UNKNOWN
+
+    @property
+    def batch(self) -> str | None:
+        """The batch that the prompt is in, or was in last, as the last look saw it; None while it is not packed."""
+        seen = self._watchdog.looks.last(self._ticket)
+        return seen.batch if seen is not None else None
+
+    @property
+    def lane(self) -> str | None:
+        """What the prompt may share a batch with, ``account/model/kind/service``; None until that is known here."""
+        seen = self._watchdog.looks.last(self._ticket)
+        segment = self._ticket.segment
+        return (seen.lane if seen is not None else None) or (segment.lane if segment is not None else None) or None
+
+    async def look(self) -> Look:
+        """Look at the store now; the properties then say what it saw. Raises StoreUnavailable."""
+        return await self._watchdog.looks.look(self._ticket)
 
     def done(self) -> bool:
         """Whether the outcome is here. Asking makes the queue fetch it in the background once it has landed."""

@@ -256,6 +256,7 @@ class Listener:
     def _admit(self, segment: Segment, watched: Watched) -> None:
         """Another process's segment is known now: its account, and how many prompts it has."""
         segment.watched = True
+        segment.lane = watched.lane
         segment.size_to(watched.count)
         account = Lane.parse(watched.lane).account
         if account.startswith("emulated.") != self._emulated:

@@ -204,6 +204,7 @@ class Producer:
         """A new segment of the flight's prompts; the listener expects news of it from now on."""
         named = any(prompt.ticket.name is not None for prompt in flight.prompts)
         segment = Segment(new_segment_id(), own=True, count=len(flight.prompts), plain=not named)
+        segment.lane = flight.route.lane
         flight.segment = segment
         for index, prompt in enumerate(flight.prompts):
             segment.place(prompt.ticket, index)

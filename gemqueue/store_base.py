@@ -114,14 +114,19 @@ class StoreBase:
         await self.redis.connection_pool.disconnect()
 
 
+def keys_of(packed: bytes) -> tuple[str, ...]:
+    """The keys of a retry segment's lines, in order."""
+    origins = msgspec.msgpack.decode(packed, type=_KEYS_TYPE)
+    return tuple(f"{origin}.{index}" for origin, indices in origins for index in indices)
+
+
 def _meta(id_: str, row: list[bytes | None]) -> SegmentMeta | None:
     if row[0] is None:
         return None
     text = [value.decode() if value is not None and i != 9 else "" for i, value in enumerate(row)]
     keys: tuple[str, ...] = ()
     if row[9]:
-        origins = msgspec.msgpack.decode(row[9], type=_KEYS_TYPE)
-        keys = tuple(f"{origin}.{index}" for origin, indices in origins for index in indices)
+        keys = keys_of(row[9])
     return SegmentMeta(
         id=id_,
         state=text[0],

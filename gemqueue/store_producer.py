@@ -10,7 +10,7 @@ from redis.exceptions import NoScriptError
 from gemqueue import bitmap
 from gemqueue.effects import Effect, effect
 from gemqueue.scripts import SCRIPTS, translated
-from gemqueue.store_base import StoreBase
+from gemqueue.store_looks import LookStore
 
 if TYPE_CHECKING:
     from gemqueue.config import Settings
@@ -67,7 +67,7 @@ def full_limits(settings: Settings) -> dict[str, int]:
     }
 
 
-class ProducerStore(StoreBase):
+class ProducerStore(LookStore):
     """Segments in, notices and outcomes out."""
 
     async def enqueue(self, segment: SegmentWrite, body: bytes) -> Enqueued:

@@ -105,14 +105,15 @@ class Segment:
     """
 
     __slots__ = (
-        "__weakref__", "count", "cursor", "handles", "id", "kept", "kept_bytes", "live", "news_at", "own", "plain",
-        "prefix", "refusal", "routed", "taken", "taken_map", "tickets", "watched",
+        "__weakref__", "count", "cursor", "handles", "id", "kept", "kept_bytes", "lane", "live", "news_at", "own",
+        "plain", "prefix", "refusal", "routed", "taken", "taken_map", "tickets", "watched",
     )  # fmt: skip
 
     def __init__(self, id_: str, *, own: bool, count: int = 0, plain: bool = False) -> None:
         self.id = id_
         self.prefix = f"{id_}."
         self.own = own
+        self.lane = ""  # until it is known
         self.plain = plain
         self.count = count
         self.routed = bytearray(count)

@@ -13,6 +13,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from gemqueue.errors import GemqueueError, StoreError
+from gemqueue.looks import Looks
 from gemqueue.tasks import end_tasks, ending
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Watchdog:
     ) -> None:
         self.no_worker = False
         self.held_reason = ""
+        self.looks = Looks(store)
         self._store = store
         self._listener = listener
         self._on_no_worker = on_no_worker
@@ -70,6 +72,7 @@ class Watchdog:
                 await self._compare()
                 await self._count_workers(late=loop.time() >= worried_at)
                 await self._look_for_held()
+                await self.looks.refresh()
             except GemqueueError as error:
                 log.debug("The watchdog could not look: %s", error)
             except Exception:  # it must outlive whatever it meets

@@ -179,6 +179,13 @@ local function place(lane, tenant, passed)
   redis.call('ZADD', tenants, scored(class, passed), tenant)
 end
 
+-- Lines of a segment went on into another one: told to whoever asks about a prompt, and bounded, for nothing rests on it.
+local function went_to(segment, id)
+  local meta_key = key('segmeta', segment)
+  local m = redis.call('HMGET', meta_key, 'state', 'went')
+  if m[1] and #(m[2] or '') < 2000 then redis.call('HSET', meta_key, 'went', m[2] and (m[2] .. ' ' .. id) or id) end
+end
+
 -- A segment is ready to be packed. The lane's counters are what is pending.
 local function pend(lane, id, meta)
   local lane_key = key('lane', lane)

@@ -19,7 +19,10 @@ for i = 7, #ARGV, 2 do
 end
 
 pass_when_full()
-for i = 7, #ARGV, 2 do redis.call('SET', key('moved', ARGV[i]), maps[i]) end
+for i = 7, #ARGV, 2 do
+  redis.call('SET', key('moved', ARGV[i]), maps[i])
+  went_to(ARGV[i], a.id)
+end
 redis.call('SET', key('segment', a.id), ARGV[5])
 redis.call('HSET', meta_key, 'v', VERSION, 'state', 'live', 'count', a.count, 'bytes', #ARGV[5], 'raw_bytes', a.raw_bytes,
   'tokens', a.tokens, 'lane', a.lane, 'tenant', a.tenant, 'priority', a.priority, 'attempt', a.attempt,

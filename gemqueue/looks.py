@@ -1,0 +1,110 @@
+"""What a prompt is doing: looks at the store on behalf of futures, so that their properties never block.
+
+Asking a future for its state costs nothing and says what the last look saw; it also has the watchdog look from then on,
+every ``watchdog_s``, for as long as somebody holds the future and it is not settled. ``await future.look()`` looks now.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from enum import StrEnum
+from itertools import islice
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+import msgspec
+
+from gemqueue.states import BatchState
+
+if TYPE_CHECKING:
+    from gemqueue.store_looks import LookStore, Place
+    from gemqueue.tickets import Ticket
+
+_LOOKS_MAX = 64  # a round of the watchdog; who asked longest ago comes first
+_AT_ONCE_MAX = 8
+
+
+class PromptState(StrEnum):
+    """Where a prompt is. Once it is packed these are the words of its batch (``BatchState``)."""
+
+    UNKNOWN = "unknown"
+    """Nobody has looked yet, or no such prompt is known (any more)."""
+    BUFFERED = "buffered"
+    """In this process, not yet acknowledged by the store."""
+    PENDING = "pending"
+    """In the store, waiting to be packed."""
+    PACKING = "packing"
+    """Its batch is being filled."""
+    SEALED = "sealed"
+    """Its batch is complete and waits to be submitted, or is being uploaded."""
+    SUBMITTING = "submitting"
+    """Its batch's job is being created."""
+    SUBMITTED = "submitted"
+    """At the provider."""
+    ENDED = "ended"
+    """The job has ended; results are being read."""
+    MOVED = "moved"
+    """It went on into a retry segment, which has been lost sight of."""
+    SETTLED = "settled"
+    """It has its outcome."""
+
+
+class Look(msgspec.Struct, frozen=True, kw_only=True):
+    """What one look saw. ``batch`` is None while the prompt is not packed, ``held_reason`` while nothing is wrong."""
+
+    state: PromptState
+    lane: str | None = None
+    batch: str | None = None
+    held_reason: str | None = None
+
+
+_STATES = {
+    "": PromptState.PENDING,
+    BatchState.CLOSING: PromptState.ENDED,
+    BatchState.CLOSED: PromptState.ENDED,
+} | {state: PromptState(state) for state in list(BatchState)[:5]}
+
+
+def look_of(place: Place) -> Look:
+    """What a place in the store means for the prompt."""
+    if not place.known:
+        return Look(state=PromptState.UNKNOWN)
+    if place.settled:
+        state = PromptState.SETTLED
+    elif place.moved:
+        state = PromptState.MOVED
+    else:
+        state = _STATES[place.batch_state]
+    return Look(state=state, lane=place.lane, batch=place.batch or None, held_reason=place.held_reason or None)
+
+
+class Looks:
+    """The last look at each prompt that somebody asked about."""
+
+    def __init__(self, store: LookStore) -> None:
+        self._store = store
+        self._seen: WeakKeyDictionary[Ticket, Look | None] = WeakKeyDictionary()
+
+    def last(self, ticket: Ticket) -> Look | None:
+        """What the last look saw; from now on the watchdog looks."""
+        if ticket.outcome is not None:
+            return self._seen.get(ticket)
+        return self._seen.setdefault(ticket, None)
+
+    async def look(self, ticket: Ticket) -> Look:
+        """Look now. Raises StoreUnavailable."""
+        segment = ticket.segment
+        assert segment is not None  # noqa: S101 - a future is handed out once its prompt has a place
+        found = look_of(await self._store.place(segment.id, ticket.index))
+        self._seen[ticket] = found
+        return found
+
+    async def refresh(self) -> None:
+        """Look at what was asked for and is not settled, a bounded number a round, each in its turn."""
+        for start in range(0, _LOOKS_MAX, _AT_ONCE_MAX):
+            tickets = [ticket for ticket in islice(self._seen, start, start + _AT_ONCE_MAX) if ticket.outcome is None]
+            await asyncio.gather(*[self.look(ticket) for ticket in tickets])
+        for ticket in list(islice(self._seen, _LOOKS_MAX)):
+            last = self._seen.pop(ticket)
+            if ticket.outcome is None:
+                self._seen[ticket] = last
