@@ -66,8 +66,13 @@ async def run_stream(queue: Queue, rows: Iterator[str]) -> Sequence[Any]:
 
 
 async def run_await(queue: Queue, rows: Iterator[str]) -> Sequence[Any]:
-    """One task and one await per prompt."""
-    return await asyncio.gather(*(queue.generate(text, model=MODEL) for text in rows))
+    """One task and one await per prompt, a thousand new ones at a time, as in the floor."""
+    tasks: list[asyncio.Task[Any]] = []
+    for text in rows:
+        tasks.append(asyncio.create_task(queue.generate(text, model=MODEL)))
+        if len(tasks) % 1000 == 0:
+            await asyncio.sleep(0)
+    return await asyncio.gather(*tasks)
 
 
 MODES = {"map": run_map, "stream": run_stream, "await": run_await}

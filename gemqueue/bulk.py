@@ -11,13 +11,14 @@ from collections import deque
 from collections.abc import AsyncIterable, Iterable
 from typing import TYPE_CHECKING
 
+from gemqueue.tickets import Ticket
+
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
     from gemqueue.door import Door
     from gemqueue.errors import GemqueueError
     from gemqueue.outcomes import Outcome
-    from gemqueue.tickets import Ticket
 
 Rows = Iterable[object] | AsyncIterable[object]
 """What a bulk call takes: any iterable; an item is contents, or a dict with ``contents`` and other fields of a row."""
@@ -65,7 +66,7 @@ class Gather(_Bell):
 
     async def run(self, door: Door, rows: Rows, took: Callable[[Ticket], None]) -> list[Outcome]:
         """Submit all rows, wait for all outcomes, and return them in the rows' order."""
-        tickets = [await door.admit(row, self) async for row in _each(rows)]
+        tickets = await self._submit(door, rows)
         self.expected_count = len(tickets)
         while self.landed_count < len(tickets):
             await self.wait()
@@ -75,6 +76,13 @@ class Gather(_Bell):
             outcomes.append(ticket.outcome)
             took(ticket)
         return outcomes
+
+    async def _submit(self, door: Door, rows: Rows) -> list[Ticket]:
+        tickets: list[Ticket] = []
+        async for row in _each(rows):
+            ticket = door.admit(row, self)
+            tickets.append(ticket if isinstance(ticket, Ticket) else await ticket.wait())
+        return tickets
 
 
 class Flow(_Bell):
@@ -122,7 +130,9 @@ class Flow(_Bell):
                 await self._room
             self._open += 1
             try:
-                await door.admit(row, self)
+                ticket = door.admit(row, self)
+                if not isinstance(ticket, Ticket):
+                    await ticket.wait()
             except BaseException:
                 self._open -= 1  # nothing will come of this row
                 raise

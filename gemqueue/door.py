@@ -17,11 +17,14 @@ from gemqueue.tickets import Sink, Ticket
 if TYPE_CHECKING:
     from gemqueue.config import Settings
     from gemqueue.producer import Producer
+    from gemqueue.requests import RequestEncoder
 
 _ROW_FIELDS = ("contents", "name", "config", "tag", "priority", "tenant")
 _TENANT_CHARS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.@")
 _TENANT_CHARS_MAX = 64
 _PRIORITY_MAX = 100
+_KINDS = {str(kind): kind for kind in Kind}
+_DOORS_MAX = 64
 
 
 class Row(NamedTuple):
@@ -36,9 +39,9 @@ class Row(NamedTuple):
 
 
 class Door:
-    """The way in for the prompts of one call, which share a model, a kind and the defaults of everything else.
+    """The way in for prompts that share a model, a kind and the defaults of everything else.
 
-    Raises PromptInvalid for a model, config, priority or tenant that is not valid.
+    Raises PromptInvalid for a model, priority or tenant that is not valid.
     """
 
     def __init__(
@@ -46,19 +49,16 @@ class Door:
         producer: Producer,
         settings: Settings,
         account: str,
+        encoder: RequestEncoder,
         *,
         model: str,
-        kind: str = Kind.GENERATE,
-        config: object = None,
-        priority: int = 0,
-        tenant: str = "default",
+        priority: int,
+        tenant: str,
     ) -> None:
-        if kind not in set(Kind):
-            raise PromptInvalid(f'kind must be "generate" or "embed", not {kind!r}')
         self._producer = producer
         self._bytes_max = settings.prompt_bytes_max
-        self._kind = Kind(kind)
-        self._encoder = encoder_for(self._kind, config)
+        self._kind = encoder.kind
+        self._encoder = encoder
         self._lane = str(Lane(account, check_model(model), self._kind))
         self._salt = self._lane.partition("/")[2].encode()
         self._route = Route(self._lane, _check_tenant(tenant), _check_priority(priority))
@@ -67,7 +67,8 @@ class Door:
         """The row as a prompt. Raises PromptInvalid, PromptTooLarge."""
         encoder = self._encoder if row.config is None else encoder_for(self._kind, row.config)
         request = encoder.encode(row.contents)
-        check_size(request, self._bytes_max)
+        if len(request) > self._bytes_max:
+            check_size(request, self._bytes_max)
         route = self._route
         if row.priority is not None or row.tenant is not None:
             tenant = route.tenant if row.tenant is None else _check_tenant(row.tenant)
@@ -79,28 +80,79 @@ class Door:
         digest = hashlib.sha256(self._salt + b"\0" + request).hexdigest()[:32]
         return route, Prompt(Ticket(name, row.tag, sink), request, digest)
 
-    async def submit(self, row: Row) -> Ticket:
-        """Put one prompt of a single call on its way. Raises SubmitError."""
-        route, prompt = self.prompt(row)
-        await self._producer.take_space(len(prompt.request))
-        self._producer.put(route, prompt)
-        return prompt.ticket
+    def admit(self, given: object, sink: Sink) -> Ticket | Room:
+        """Put one row of a bulk call on its way; a row that is refused has its outcome at once.
 
-    async def admit(self, given: object, sink: Sink) -> Ticket:
-        """Put one row of a bulk call on its way, waiting for room; a row that is refused has its outcome at once."""
-        name, tag = None, None
+        Where there is no room for it, returns something that waits for room and then does the rest.
+        """
         try:
-            row = row_of(given)
-            name, tag = row.name, row.tag
+            row = Row(given) if type(given) is str else row_of(given)
             route, prompt = self.prompt(row, sink)
             if not self._producer.space.try_take(len(prompt.request)):
-                await self._producer.space.take(len(prompt.request))
+                return Room(self._producer, route, prompt)
             self._producer.put(route, prompt)
         except SubmitError as error:
-            ticket = Ticket(name, tag, sink)
-            ticket.settle(refused(error, FailureKind.INVALID, name if isinstance(name, str) else None, tag))
-            return ticket
+            return _refused(error, given, sink)
         return prompt.ticket
+
+
+class Room:
+    """A row of a bulk call for which there was no room."""
+
+    def __init__(self, producer: Producer, route: Route, prompt: Prompt) -> None:
+        self._producer = producer
+        self._route = route
+        self._prompt = prompt
+
+    async def wait(self) -> Ticket:
+        """Wait for room and put the row on its way, or give it the outcome that the door would."""
+        ticket = self._prompt.ticket
+        await self._producer.space.take(len(self._prompt.request))
+        try:
+            self._producer.put(self._route, self._prompt)
+        except SubmitError as error:
+            ticket.settle(refused(error, FailureKind.INVALID, ticket.name, ticket.tag))
+        return ticket
+
+
+class Doors:
+    """The doors of one ``Queue``, remembered: single calls come with the same model and config over and over."""
+
+    def __init__(self, producer: Producer, settings: Settings, account: str) -> None:
+        self._producer = producer
+        self._settings = settings
+        self._account = account
+        self._known: dict[tuple[object, ...], Door] = {}
+
+    def door(self, *, model: str, kind: str, config: object, priority: int, tenant: str) -> Door:
+        """The door for these defaults. Raises PromptInvalid for one that is not valid."""
+        encoder = encoder_for(check_kind(kind), config)
+        key = (model, encoder, priority, type(priority), tenant)  # True is not 1 here
+        door = self._known.get(key) if type(model) is type(tenant) is str else None
+        if door is None:
+            door = Door(
+                self._producer, self._settings, self._account, encoder, model=model, priority=priority, tenant=tenant
+            )
+            if len(self._known) >= _DOORS_MAX:
+                self._known.clear()
+            self._known[key] = door
+        return door
+
+
+def check_kind(kind: str) -> Kind:
+    """The kind. Raises PromptInvalid."""
+    known = _KINDS.get(kind) if isinstance(kind, str) else None  # pyright: ignore[reportUnnecessaryIsInstance] - callers may not type-check
+    if known is None:
+        raise PromptInvalid(f'kind must be "generate" or "embed", not {kind!r}')
+    return known
+
+
+def _refused(error: SubmitError, given: object, sink: Sink) -> Ticket:
+    fields = cast("dict[str, object]", given) if isinstance(given, dict) and "contents" in given else {}
+    name, tag = fields.get("name"), fields.get("tag")
+    ticket = Ticket(name if isinstance(name, str) else None, tag, sink)
+    ticket.settle(refused(error, FailureKind.INVALID, ticket.name, tag))
+    return ticket
 
 
 def row_of(given: object) -> Row:

@@ -133,20 +133,21 @@ class Future:
         """
         ticket = self._ticket
         if ticket.outcome is None:
-            async with asyncio.timeout(timeout_s):
+            if timeout_s is None:
                 await self._wait(ticket)
-        outcome = ticket.outcome
-        assert outcome is not None  # noqa: S101 - wait returns when it is there
-        if isinstance(outcome, Failed) and isinstance(outcome.error, ConfigError):
-            raise outcome.error
-        self._listener.took(ticket)
-        return outcome
+            else:
+                async with asyncio.timeout(timeout_s):
+                    await self._wait(ticket)
+        return taken(ticket, self._listener)
 
     async def _wait(self, ticket: Ticket) -> None:
-        with ticket.waiter() as waiter:
+        waiter = ticket.waiter()
+        try:
             self._listener.want(ticket)
             if ticket.outcome is None:
                 await waiter
+        finally:
+            ticket.leave(waiter)
 
     async def result(self, timeout_s: float | None = None) -> Answer:
         """The answer.
@@ -154,10 +155,7 @@ class Future:
         Raises PromptFailed, PromptCancelled, OutcomeExpired (it is no longer kept, or there never was such a prompt),
         and what ``outcome`` raises.
         """
-        outcome = await self.outcome(timeout_s)
-        if isinstance(outcome, Failed):
-            raise_for(outcome)
-        return outcome
+        return answer_of(await self.outcome(timeout_s))
 
     def __await__(self) -> Generator[object, None, Answer]:
         return self.result().__await__()
@@ -177,3 +175,20 @@ class Future:
     def __repr__(self) -> str:
         outcome = self._ticket.outcome
         return f"Future({self.key!r}, {'pending' if outcome is None else outcome!r})"
+
+
+def taken(ticket: Ticket, listener: Listener) -> Outcome:
+    """The outcome of a ticket that is settled, as the caller's code takes it. Raises what ``Future.outcome`` says."""
+    outcome = ticket.outcome
+    assert outcome is not None  # noqa: S101 - a waiter returns when it is there
+    if isinstance(outcome, Failed) and isinstance(outcome.error, ConfigError):
+        raise outcome.error
+    listener.took(ticket)
+    return outcome
+
+
+def answer_of(outcome: Outcome) -> Answer:
+    """The answer, or what awaiting a single prompt raises for its failure."""
+    if isinstance(outcome, Failed):
+        raise_for(outcome)
+    return outcome

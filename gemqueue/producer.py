@@ -22,7 +22,7 @@ from gemqueue.buffer import Buffer, Prompt, Route, Space
 from gemqueue.errors import GemqueueError, NameConflict, QueueFull, StoreError, StoreUnavailable
 from gemqueue.models import new_segment_id, split_key
 from gemqueue.outcomes import refused
-from gemqueue.requests import line, token_estimate
+from gemqueue.requests import lines, token_estimate
 from gemqueue.scripts import ServerFull
 from gemqueue.states import FailureKind
 from gemqueue.store_producer import SegmentWrite
@@ -74,6 +74,8 @@ class Producer:
         self._due: deque[Buffer] = deque()
         self._flights: set[asyncio.Task[None]] = set()
         self._names: dict[str, _Holder] = {}
+        self._prompts_max = store.settings.segment_prompts_max
+        self._bytes_max = store.settings.segment_bytes_max
         self.closed: GemqueueError | None = None
         """Set it, and nothing more is taken."""
         self.space = Space(self._settings.buffer_bytes_max)
@@ -107,10 +109,7 @@ class Producer:
         if buffer is None:
             buffer = self._buffers[route] = Buffer(route)
         buffer.add(prompt)
-        if (
-            len(buffer.prompts) >= self._settings.segment_prompts_max
-            or buffer.bytes >= self._settings.segment_bytes_max
-        ):
+        if len(buffer.prompts) >= self._prompts_max or buffer.bytes >= self._bytes_max:
             self._ripen(buffer)
         elif buffer.timer is None and not buffer.due:
             self._start_timer(buffer)
@@ -157,7 +156,7 @@ class Producer:
             buffer = self._due.popleft()
             buffer.due = False
             deadline = (buffer.since or asyncio.get_running_loop().time()) + self._settings.submit_timeout_s
-            prompts = buffer.cut(self._settings.segment_prompts_max, self._settings.segment_bytes_max)
+            prompts = buffer.cut(self._prompts_max, self._bytes_max)
             self._after_cut(buffer)
             task = asyncio.create_task(self._fly(_Flight(buffer.route, prompts, deadline)), name="gemqueue-flush")
             self._flights.add(task)
@@ -168,10 +167,7 @@ class Producer:
             del self._buffers[buffer.route]
             return
         buffer.since = asyncio.get_running_loop().time()
-        if (
-            len(buffer.prompts) >= self._settings.segment_prompts_max
-            or buffer.bytes >= self._settings.segment_bytes_max
-        ):
+        if len(buffer.prompts) >= self._prompts_max or buffer.bytes >= self._bytes_max:
             self._ripen(buffer)
         else:
             self._start_timer(buffer)
@@ -183,7 +179,7 @@ class Producer:
     # --- flights ---
 
     async def _fly(self, flight: _Flight) -> None:
-        n_bytes = sum(len(prompt.request) for prompt in flight.prompts)
+        n_bytes = sum([len(prompt.request) for prompt in flight.prompts])
         try:
             while flight.prompts:
                 self._cut_segment(flight)
@@ -215,21 +211,21 @@ class Producer:
     async def _write(self, flight: _Flight) -> dict[int, tuple[str, str]]:
         """Have the segment registered; empty, or the names that are taken (then nothing is written)."""
         segment, route = flight.segment, flight.route
-        prefix = segment.prefix
-        lines = b"".join([line(f"{prefix}{i}", prompt.request) for i, prompt in enumerate(flight.prompts)])
+        requests = [prompt.request for prompt in flight.prompts]
+        text = lines(segment.prefix, requests)
         write = SegmentWrite(
             id=segment.id,
             lane=route.lane,
             producer=self._listener.producer,
             count=len(flight.prompts),
-            raw_bytes=len(lines),
-            tokens=sum([token_estimate(prompt.request) for prompt in flight.prompts]),
+            raw_bytes=len(text),
+            tokens=sum(map(token_estimate, requests)),
             tenant=route.tenant,
             priority=route.priority,
             names=[(i, p.ticket.name, p.digest) for i, p in enumerate(flight.prompts) if p.ticket.name is not None],
         )
-        body = await codec.compress_async(lines)
-        del lines
+        body = await codec.compress_async(text)
+        del text, requests
         attempts = 0
         while True:
             reply, problem = await self._try(write, body)

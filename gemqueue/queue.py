@@ -17,12 +17,11 @@ import msgspec
 
 from gemqueue.bulk import Flow, Gather, Rows
 from gemqueue.config import Settings, account_id, api_key_from_env, load_settings
-from gemqueue.door import Door, Row
+from gemqueue.door import Doors, Row
 from gemqueue.errors import PromptInvalid, StoreUnavailable
-from gemqueue.futures import Future
+from gemqueue.futures import Future, answer_of, taken
 from gemqueue.listener import Listener
 from gemqueue.models import split_key
-from gemqueue.outcomes import Failed, Outcome, raise_for
 from gemqueue.producer import Producer
 from gemqueue.requests import check_name, check_queue_name
 from gemqueue.scripts import safe_url
@@ -37,8 +36,10 @@ if TYPE_CHECKING:
     from typing import Self
 
     from gemqueue.answers import Answer
+    from gemqueue.buffer import Prompt, Route
     from gemqueue.futures import Stopped
     from gemqueue.local import Local
+    from gemqueue.outcomes import Outcome
 
 log = logging.getLogger("gemqueue")
 
@@ -57,6 +58,7 @@ class Queue:
         on_no_worker = (lambda: local.ensure_worker(store)) if local is not None else None
         self._listener = Listener(store, account, on_lost)
         self._producer = Producer(store, self._listener, on_lost)
+        self._doors = Doors(self._producer, self.settings, account)
         self._watchdog = Watchdog(store, self._listener, on_no_worker)
 
     @staticmethod
@@ -124,9 +126,12 @@ class Queue:
         StoreUnavailable, and when this await is cancelled, the prompt may have been submitted or not: under a name it
         is safe to submit it again.
         """
-        door = self._door(model=model, kind=kind, config=config, priority=priority, tenant=tenant)
-        ticket = await door.submit(Row(contents, name, None, tag))
+        door = self._doors.door(model=model, kind=kind, config=config, priority=priority, tenant=tenant)
+        route, prompt = door.prompt(Row(contents, name, None, tag))
+        await self._producer.take_space(len(prompt.request))
+        ticket = prompt.ticket
         ticket.acked = asyncio.get_running_loop().create_future()
+        self._producer.put(route, prompt)
         await ticket.acked
         ticket.acked = None
         return self._future(ticket)
@@ -146,8 +151,8 @@ class Queue:
 
         Raises what ``submit`` and ``Future.result`` raise.
         """
-        door = self._door(model=model, kind=Kind.GENERATE, config=config, priority=priority, tenant=tenant)
-        return await self._answer(await door.submit(Row(contents, name, None, tag)))
+        door = self._doors.door(model=model, kind=Kind.GENERATE, config=config, priority=priority, tenant=tenant)
+        return await self._answer(*door.prompt(Row(contents, name, None, tag)))
 
     @overload
     async def embed(  # type: ignore[overload-overlap]  # a list is an object too, and means several
@@ -170,19 +175,14 @@ class Queue:
 
         Raises what ``generate`` raises, for a list its first failure; ``map(..., kind="embed")`` returns failures.
         """
-        door = self._door(model=model, kind=Kind.EMBED, config=config, priority=priority, tenant=tenant)
+        door = self._doors.door(model=model, kind=Kind.EMBED, config=config, priority=priority, tenant=tenant)
         if not isinstance(contents, list | tuple):
-            return await self._answer(await door.submit(Row(contents)))
+            return await self._answer(*door.prompt(Row(contents)))
         texts = cast("list[object]", contents)
         for text in texts:
             door.prompt(Row(text))  # all of them are looked at before any is submitted
         outcomes = await Gather().run(door, [{"contents": text} for text in texts], self._listener.took)
-        answers: list[Answer] = []
-        for outcome in outcomes:
-            if isinstance(outcome, Failed):
-                raise_for(outcome)
-            answers.append(outcome)
-        return answers
+        return [answer_of(outcome) for outcome in outcomes]
 
     # --- many prompts: these return outcomes ---
 
@@ -203,7 +203,7 @@ class Queue:
         that the store did not take within ``submit_timeout_s``, is a ``Failed`` whose ``error`` says why. Raises only
         PromptInvalid for what all rows share, what ``rows`` itself raises, StoreUnavailable once the Queue is closed.
         """
-        door = self._door(model=model, kind=kind, config=config, priority=priority, tenant=tenant)
+        door = self._doors.door(model=model, kind=kind, config=config, priority=priority, tenant=tenant)
         return await Gather().run(door, _checked(rows), self._listener.took)
 
     def stream(
@@ -221,7 +221,7 @@ class Queue:
         Rows and failures are as for ``map``. ``rows`` may be endless; it is asked for more only as outcomes are taken.
         An error that it raises is raised here after the outcomes of the rows that it gave before.
         """
-        door = self._door(model=model, kind=kind, config=config, priority=priority, tenant=tenant)
+        door = self._doors.door(model=model, kind=kind, config=config, priority=priority, tenant=tenant)
         return Flow(self.settings.window_prompts_max).run(door, _checked(rows), self._listener.took)
 
     # --- prompts from elsewhere ---
@@ -263,17 +263,23 @@ class Queue:
 
     # --- inside ---
 
-    def _door(self, *, model: str, kind: str, config: object, priority: int, tenant: str) -> Door:
-        return Door(
-            self._producer, self.settings, self.account,
-            model=model, kind=kind, config=config, priority=priority, tenant=tenant,
-        )  # fmt: skip
-
     def _future(self, ticket: Ticket) -> Future:
         return Future(ticket, self._listener, self._store, self._watchdog)
 
-    async def _answer(self, ticket: Ticket) -> Answer:
-        return await self._future(ticket).result()
+    async def _answer(self, route: Route, prompt: Prompt) -> Answer:
+        """Put a prompt on its way and await its answer: what ``submit`` and ``result`` do, with one waiter for both."""
+        n_bytes = len(prompt.request)
+        if not self._producer.space.try_take(n_bytes):
+            await self._producer.take_space(n_bytes)
+        ticket = prompt.ticket
+        waiter = ticket.waiter()
+        self._producer.put(route, prompt)
+        try:
+            await waiter
+        except BaseException:
+            ticket.leave(waiter)
+            raise
+        return answer_of(taken(ticket, self._listener))
 
     async def open(self) -> None:
         """Start listening; ``connect`` has done it."""

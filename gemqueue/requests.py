@@ -21,7 +21,7 @@ from gemqueue.fields import EMBED_CONFIG, EMBED_REQUEST, GENERATE_CONFIG, GENERA
 from gemqueue.states import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 _encode: Final = msgspec.json.Encoder().encode
 _CONFIG: Final = {Kind.GENERATE: GENERATE_CONFIG, Kind.EMBED: EMBED_CONFIG}
@@ -31,6 +31,8 @@ _FOOT: Final = {Kind.GENERATE: b'}],"role":"user"}]', Kind.EMBED: b"}]}"}
 _BLANKS: Final[tuple[object, ...]] = ("", [], ())
 _EMPTY: Final = "is empty: there is nothing to ask; give at least one character or another part"
 
+_LINES_MAX: Final = 1_000
+_MIDDLES: Final = [b'%d","request":' % number for number in range(_LINES_MAX)]
 _MODEL: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")
 _QUEUE_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _NAME_CHARS_MAX: Final = 256
@@ -96,6 +98,15 @@ def rest_request(kind: Kind, request: object) -> bytes:
 def line(key: str, request: bytes) -> bytes:
     """One line of an input file: ``{"key": ..., "request": ...}`` (protocol section 9.1). ``key`` needs no escaping."""
     return b'{"key":"' + key.encode("ascii") + b'","request":' + request + b"}\n"
+
+
+def lines(prefix: str, requests: Sequence[bytes]) -> bytes:
+    """The lines of a segment, at most 1,000, whose keys are ``prefix`` and a number that counts from 0."""
+    head = b'{"key":"' + prefix.encode("ascii")
+    parts: list[bytes] = []
+    for middle, request in zip(_MIDDLES[: len(requests)], requests, strict=True):
+        parts += (head, middle, request, b"}\n")
+    return b"".join(parts)
 
 
 def token_estimate(body: bytes) -> int:

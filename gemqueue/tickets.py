@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 from weakref import WeakValueDictionary
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Iterator
 
     from gemqueue.errors import GemqueueError
     from gemqueue.outcomes import Outcome, OutcomeLine
@@ -71,9 +70,10 @@ class Ticket:
         self.outcome = outcome
         if self.sink is not None:
             self.sink.landed(self)
-        for waiter in self.waiters or ():
-            if not waiter.done():
-                waiter.set_result(None)
+        if self.waiters is not None:
+            for waiter in self.waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
 
     def abandon(self, error: GemqueueError) -> None:
         """Nobody will settle it here any more: whoever waits gets ``error``."""
@@ -83,16 +83,21 @@ class Ticket:
             if not waiter.done():
                 waiter.set_exception(copy.copy(error))
 
-    @contextmanager
-    def waiter(self) -> Generator[asyncio.Future[None]]:
-        """Something to await until it is settled; cancelling that leaves the ticket as it is."""
+    def waiter(self) -> asyncio.Future[None]:
+        """Something to await until it is settled; cancelling that leaves the ticket as it is.
+
+        Whoever asked for it says so to ``leave`` when the await is over; once the ticket is settled it need not.
+        """
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if self.waiters is None:
-            self.waiters = []
-        self.waiters.append(waiter)
-        try:
-            yield waiter
-        finally:
+            self.waiters = [waiter]
+        else:
+            self.waiters.append(waiter)
+        return waiter
+
+    def leave(self, waiter: asyncio.Future[None]) -> None:
+        """This waiter waits no more."""
+        if self.waiters is not None:
             self.waiters.remove(waiter)
 
 
@@ -139,7 +144,7 @@ class Segment:
         """This is where the ticket's prompt lies."""
         ticket.segment = self
         ticket.index = index
-        if ticket.sink is None:
+        if not ticket.wanted:  # who waits is found among the tickets
             self.handles.setdefault(index, ticket)
 
     def wait_for(self, ticket: Ticket) -> None:
