@@ -76,7 +76,7 @@ class Pipeline:
     """Server, emulator and worker in processes of their own; ``produce`` runs a producer as a fourth."""
 
     def __init__(self, *, answers: str = "echo", job_s: float = 0.0, **settings: Any) -> None:
-        self.settings = {"queue": "bench", "linger_s": 0.5, "poll_first_s": 0.5} | settings
+        self.settings = {"queue": "bench", "linger_s": 0.5} | settings
         self.answers = answers
         self.job_s = job_s
 

@@ -67,7 +67,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     quota_backoff_s: float = 30.0
     refusals_max: int = 24
 
-    poll_first_s: float = 5.0
+    poll_first_s: float = 0.2
     poll_max_s: float = 300.0
     cancel_settle_s: float = 60.0
 

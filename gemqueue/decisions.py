@@ -28,6 +28,7 @@ _CREATES_MAX = 1000
 _DENIED_CREATES_MAX = 50
 _READS_MAX = 3
 _DENIALS_MAX = 10
+_AGE_SHARE = 0.01
 _LOOK_SHARE = 0.2
 """How many of the jobs that are still running may end between two looks: about five looks a job."""
 
@@ -162,12 +163,13 @@ class AfterPoll(msgspec.Struct, frozen=True):
 def poll_delay_s(polls: int, settings: Settings, known: Turnaround | None = None, age_s: float = 0.0) -> float:
     """When a fifth of the jobs that get this old will have ended, between ``poll_first_s`` and ``poll_max_s``.
 
-    So looks are rare before jobs of the model usually end, close where most do, and rarer again past that. Where
-    nothing is known of the model: half as long again after each look.
+    So looks are rare before jobs of the model usually end, close where most do (but never closer than a hundredth of
+    the job's age), and rarer again past that. Where nothing is known of the model: half as long again after each look.
     """
     if known is None:
         return min(settings.poll_max_s, settings.poll_first_s * 1.5 ** min(polls, 60))
-    return min(settings.poll_max_s, max(settings.poll_first_s, known.remaining_s(age_s, _LOOK_SHARE)))
+    least_s = max(settings.poll_first_s, age_s * _AGE_SHARE)
+    return min(settings.poll_max_s, max(least_s, known.remaining_s(age_s, _LOOK_SHARE)))
 
 
 def job_age_s(batch: Batch, now_ms: int) -> float:

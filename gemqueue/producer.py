@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING
 
 from gemqueue import codec
 from gemqueue.buffer import Buffer, Prompt, Route, Space
+from gemqueue.bursts import Bursts
 from gemqueue.errors import GemqueueError, NameConflict, QueueFull, StoreError, StoreUnavailable
 from gemqueue.models import new_segment_id, split_key
 from gemqueue.outcomes import refused
 from gemqueue.requests import lines, token_estimate
 from gemqueue.scripts import ServerFull
-from gemqueue.states import FailureKind
+from gemqueue.states import FailureKind, Step
 from gemqueue.store_producer import SegmentWrite
 from gemqueue.tickets import Segment, Ticket
 
@@ -74,6 +75,7 @@ class Producer:
         self._due: deque[Buffer] = deque()
         self._flights: set[asyncio.Task[None]] = set()
         self._names: dict[str, _Holder] = {}
+        self._bursts = Bursts(lambda lane: store.hasten(Step.PACK, lane, listener.account))
         self._prompts_max = store.settings.segment_prompts_max
         self._bytes_max = store.settings.segment_bytes_max
         self.closed: GemqueueError | None = None
@@ -126,13 +128,14 @@ class Producer:
         return False
 
     async def drain(self) -> None:
-        """Return when everything that was put is acknowledged or refused."""
+        """Return when everything that was put is acknowledged or refused; nothing may be put meanwhile."""
         for buffer in list(self._buffers.values()):
             self._ripen(buffer)
         while self._flights:
             await asyncio.wait(self._flights)
             for buffer in list(self._buffers.values()):
                 self._ripen(buffer)
+        await self._bursts.close()
 
     # --- buffers ---
 
@@ -263,6 +266,7 @@ class Producer:
             await self._store.discard(segment)
 
     def _acknowledge(self, flight: _Flight) -> None:
+        self._bursts.acknowledged(flight.route.lane, len(flight.prompts))
         flight.segment.live = True
         flight.segment.news_at = asyncio.get_running_loop().time()
         for prompt in flight.prompts:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from gemqueue.config import Settings
+    from gemqueue.states import Step
 
 _META_FIELDS = (
     "state", "count", "bytes", "raw_bytes", "lane", "attempt", "requeues", "producer", "batch", "keys", "tenant",
@@ -61,6 +62,11 @@ class StoreBase:
                 "(maxmemory-policy noeviction)"
             )
         return warnings
+
+    async def hasten(self, step: Step, id_: str, account: str) -> bool:
+        """Look now; False when there is no such step. A lane's prompts that wait are packed without lingering."""
+        reply = await self.scripts.run("hasten", f"{step} {id_}", account)
+        return bool(reply[0] == b"ok")
 
     async def counts(self) -> dict[str, int]:
         """Every counter that the transitions keep, and the gauge ``live_bytes``."""

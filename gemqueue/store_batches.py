@@ -6,6 +6,7 @@ StaleFence and has changed nothing; one that is in the wrong state gets WrongSta
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -18,10 +19,12 @@ from gemqueue.store_base import StoreBase
 from gemqueue.store_producer import full_limits
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
 _pack = msgspec.msgpack.encode
 QUARANTINE_ROWS_MAX = 10_000
+_BELL_S = 10.0
+_PAGE = 100
 
 
 class Claim(msgspec.Struct, frozen=True):
@@ -37,6 +40,14 @@ class Claim(msgspec.Struct, frozen=True):
     def member(self) -> str:
         """The step as the due index has it."""
         return f"{self.step} {self.id}"
+
+
+class Due(msgspec.Struct, frozen=True):
+    """What a look at the due index found: steps with their due time, the time it was, and how long until the next."""
+
+    overdue: list[tuple[str, int]]
+    now_ms: int
+    next_ms: int | None
 
 
 class Landing(msgspec.Struct, frozen=True):
@@ -95,20 +106,40 @@ class BatchStore(StoreBase):
 
     async def overdue(self, account: str, steps: Sequence[Step], limit: int = 500) -> list[tuple[str, int]]:
         """Members of the due index that are due now for ``steps``, oldest first, each with its due time in ms."""
-        now = self.scripts.now_arg() or await self.server_now_ms()
+        return (await self.look_at_due(account, steps, limit)).overdue
+
+    async def look_at_due(self, account: str, steps: Sequence[Step], limit: int = 500) -> Due:
+        """What is due now for ``steps``, at most ``limit``, and how long until the next one that was seen behind it."""
         due: list[tuple[str, int]] = []
-        start = 0
+        start, now, page = 0, 0, min(limit, _PAGE)
         while len(due) < limit:  # overdue steps of other roles may stand before these
             with translated(self.url):
-                found: list[tuple[bytes, float]] = await self.redis.zrangebyscore(
-                    self.key("due", account), "-inf", now, start=start, num=limit, withscores=True
-                )
+                pipe: Any = self.redis.pipeline(transaction=False)
+                pipe.time()
+                pipe.zrange(self.key("due", account), start, start + page - 1, withscores=True)
+                (seconds, micros), found = await pipe.execute()
+            now = self.scripts.now_arg() or int(seconds) * 1000 + int(micros) // 1000
             members = ((member.decode(), int(score)) for member, score in found)
-            due += [(member, due_ms) for member, due_ms in members if member.partition(" ")[0] in steps]
-            start += limit
-            if len(found) < limit:
+            ours = [(member, due_ms) for member, due_ms in members if member.partition(" ")[0] in steps]
+            due += [(member, due_ms) for member, due_ms in ours if due_ms <= now]
+            if ours and ours[-1][1] > now:
+                return Due(due[:limit], now, next(due_ms for _, due_ms in ours if due_ms > now) - now)
+            start += page
+            if len(found) < page or found[-1][1] > now:
                 break
-        return due[:limit]
+        return Due(due[:limit], now, None)
+
+    @asynccontextmanager
+    async def bell(self, account: str) -> AsyncGenerator[Callable[[], Awaitable[bool]]]:
+        """Subscribe to the account's bell; what this gives waits a while for it, and says whether it rang."""
+        with translated(self.url):
+            async with self.redis.pubsub(ignore_subscribe_messages=True) as bell:
+                await bell.subscribe(self.key("bell", account))
+
+                async def rang() -> bool:
+                    return await bell.get_message(timeout=_BELL_S) is not None
+
+                yield rang
 
     async def server_now_ms(self) -> int:
         """The clock that decides, in ms."""
@@ -237,11 +268,6 @@ class BatchStore(StoreBase):
         if reply[0] == b"open":
             return "open", [segment.decode() for segment in reply[1]]
         return reply[1].decode(), []
-
-    async def hasten(self, step: Step, id_: str, account: str) -> bool:
-        """Look now; False when there is no such step."""
-        reply = await self.scripts.run("hasten", f"{step} {id_}", account)
-        return bool(reply[0] == b"ok")
 
     async def manifest(self, batch: str) -> list[str]:
         """The batch's segments, in order."""

@@ -138,12 +138,17 @@ local function lane_is_full(lane_key, full)
   return num(lane[1]) >= prompts_max or num(lane[2]) >= full.raw_bytes or num(lane[3]) >= full.tokens
 end
 
+-- Whoever sweeps this account's steps may look at once. A hint: it may be lost, and a server's ACL may refuse it.
+local function ring(account)
+  redis.pcall('PUBLISH', key('bell', account), '')
+end
+
 -- A step is wanted at a time: never later than it already is, and never under a lease (the holder looks again instead).
 local function want(record, account, member, at)
   if num(redis.call('HGET', record, 'lease_until')) > now then
     redis.call('HSET', record, 'look_again', 1)
-  else
-    redis.call('ZADD', due_key(account), 'LT', at, member)
+  elseif redis.call('ZADD', due_key(account), 'LT', 'CH', at, member) == 1 then
+    ring(account)
   end
 end
 
@@ -198,6 +203,13 @@ local function pend(lane, id, meta)
   redis.call('HINCRBY', lane_key, 'tokens', meta.tokens)
 end
 
+-- When a lane that is not full is due: when its oldest segment has lingered, or at once if it was hastened since.
+local function lingered(lane_key, full)
+  local lane = redis.call('HMGET', lane_key, 'oldest', 'hastened_at')
+  if num(lane[1]) <= num(lane[2]) then return now end
+  return num(lane[1]) + full.linger_ms
+end
+
 -- A segment waits to be packed: now, or from ready_at on.
 local function wait(lane, id, meta, ready_at, full)
   local lane_key, account = key('lane', lane), account_of(lane)
@@ -210,7 +222,7 @@ local function wait(lane, id, meta, ready_at, full)
   end
   pend(lane, id, meta)
   local at = now
-  if not lane_is_full(lane_key, full) then at = num(redis.call('HGET', lane_key, 'oldest')) + full.linger_ms end
+  if not lane_is_full(lane_key, full) then at = lingered(lane_key, full) end
   want(lane_key, account, 'pack ' .. lane, at)
 end
 
@@ -219,12 +231,17 @@ local function seal(id, lane, fields)
   local account = account_of(lane)
   redis.call('HSET', key('batch', id), 'v', VERSION, 'state', 'sealed', 'lane', lane, 'sealed_at', now, 'lease_until', 0, unpack(fields))
   redis.call('ZADD', due_key(account), now, 'submit ' .. id)
+  ring(account)
   redis.call('ZADD', T .. ':batches', now, id)
   count('sealed', 1)
 end
 
 local function step_over(batch, lane, from, to, delay_ms)
-  local index = due_key(account_of(lane))
+  local account = account_of(lane)
+  local index = due_key(account)
   if from then redis.call('ZREM', index, from .. ' ' .. batch) end
-  if to then redis.call('ZADD', index, now + delay_ms, to .. ' ' .. batch) end
+  if to then
+    redis.call('ZADD', index, now + delay_ms, to .. ' ' .. batch)
+    ring(account)
+  end
 end

@@ -1,8 +1,11 @@
 -- hasten: look now. Moves only a step that nobody holds; the holder of a leased one looks again before it lets go.
+-- What waits in a lane that is hastened need not linger, also when the packer has it at the moment.
 -- ARGV[2] step member, ARGV[3] account
 -- ok | gone
 local step, id = string.match(ARGV[2], '^(%a+) (.+)$')
 if not redis.call('ZSCORE', due_key(ARGV[3]), ARGV[2]) then return { 'gone' } end
 pass_when_full()
-want(key(step == 'pack' and 'lane' or 'batch', id), ARGV[3], ARGV[2], now)
+local record = key(step == 'pack' and 'lane' or 'batch', id)
+if step == 'pack' then redis.call('HSET', record, 'hastened_at', now) end
+want(record, ARGV[3], ARGV[2], now)
 return { 'ok' }

@@ -1,5 +1,5 @@
--- rest: the packer lets go of a lane; it is due again when it is full, when its oldest segment has lingered, or when a
--- delayed segment becomes ready; a lane with nothing in it leaves the due index.
+-- rest: the packer lets go of a lane; it is due again when it is full, when its oldest segment has lingered or was there
+-- when the lane was hastened, or when a delayed segment becomes ready; a lane with nothing in it leaves the due index.
 -- ARGV[2] lane, ARGV[3] fence, ARGV[4] msgpack full={prompts, raw_bytes, tokens, linger_ms}, ARGV[5] not before, in ms
 -- ok | stale
 local lane, full = ARGV[2], cmsgpack.unpack(ARGV[4])
@@ -10,7 +10,7 @@ redis.call('HSET', lane_key, 'lease_until', 0)
 redis.call('HDEL', lane_key, 'crashes')
 local at
 if num(redis.call('HGET', lane_key, 'prompts')) > 0 then
-  at = num(redis.call('HGET', lane_key, 'oldest')) + full.linger_ms
+  at = lingered(lane_key, full)
   if lane_is_full(lane_key, full) then at = now end
 end
 local later = redis.call('ZRANGE', key('later', lane), 0, 0, 'WITHSCORES')

@@ -2,8 +2,9 @@
 
 arq carries the steps, the due index is the truth. A job's id holds the step and the due time that it is for, so that
 any number of sweepers make one job of it, and an id is never used again. Whatever arq drops or forgets is overdue
-still, and has a job again at the next sweep. After every step that did something the sweep runs at once, so a batch
-does not wait for it between its steps.
+still, and has a job again at the next sweep. A sweep runs every ``sweep_s``, when the next step that it saw is due,
+after every step that did something, and when the bell rings, which the scripts do when they make a step due; so a batch
+does not wait between its steps.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from gemqueue.errors import GemqueueError, StoreUnavailable
 from gemqueue.tasks import end_tasks, ending
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from arq.connections import ArqRedis
 
     from gemqueue.states import Step
@@ -30,18 +33,27 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("gemqueue.workers")
 class Sweeper:
     """Runs beside the arq worker of one process, for the process's roles."""
 
-    def __init__(self, kit: Kit, pool: ArqRedis, queue_name: str, roles: tuple[Step, ...]) -> None:
+    def __init__(
+        self,
+        kit: Kit,
+        pool: ArqRedis,
+        queue_name: str,
+        roles: tuple[Step, ...],
+        on_jobs: Callable[[], None] | None = None,
+    ) -> None:
         self._kit = kit
         self._pool = pool
         self._queue_name = queue_name
         self._roles = roles
+        self._on_jobs = on_jobs
         self._wake = asyncio.Event()
         self._worker = secrets.token_hex(6)
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        """Begin to sweep and to beat."""
-        self._tasks = [asyncio.create_task(self._sweep_forever()), asyncio.create_task(self._beat_forever())]
+        """Begin to sweep, to listen and to beat."""
+        runs = (self._sweep_forever(), self._listen_forever(), self._beat_forever())
+        self._tasks = [asyncio.create_task(run) for run in runs]
 
     def wake(self) -> None:
         """Sweep now."""
@@ -59,15 +71,17 @@ class Sweeper:
     def _role_names(self) -> str:
         return "+".join(self._roles)
 
-    async def sweep(self) -> int:
-        """Give every overdue step of this worker's roles an arq job; returns how many were overdue."""
-        overdue = await self._kit.store.overdue(self._kit.provider.account, self._roles)
-        now_ms = await self._kit.store.server_now_ms() if overdue else 0
-        for member, due_ms in overdue:
+    async def sweep(self) -> float:
+        """Give every overdue step of this worker's roles an arq job; returns for how long nothing more is due."""
+        due = await self._kit.store.look_at_due(self._kit.provider.account, self._roles)
+        for member, due_ms in due.overdue:
             step, _, id_ = member.partition(" ")
-            job_id = f"{self._queue_name}:{member}:{due_ms}:{self._late(now_ms - due_ms)}"
+            job_id = f"{self._queue_name}:{member}:{due_ms}:{self._late(due.now_ms - due_ms)}"
             await self._pool.enqueue_job(step, id_, _job_id=job_id, _queue_name=self._queue_name)
-        return len(overdue)
+        if due.overdue and self._on_jobs is not None:
+            self._on_jobs()
+        sweep_s = self._kit.settings.sweep_s
+        return sweep_s if due.next_ms is None else min(sweep_s, due.next_ms / 1000)
 
     def _late(self, overdue_ms: int) -> int:
         """For how many leases a step has been overdue: a job whose worker died before its claim blocks its id."""
@@ -76,14 +90,27 @@ class Sweeper:
     async def _sweep_forever(self) -> None:
         while not ending():
             self._wake.clear()
+            pause_s = self._kit.settings.sweep_s
             try:
-                await self.sweep()
+                pause_s = await self.sweep()
             except (GemqueueError, RedisError, OSError) as error:
                 log.warning("sweep.failed", error=str(error))
             try:
-                await asyncio.wait_for(self._wake.wait(), self._kit.settings.sweep_s)
+                await asyncio.wait_for(self._wake.wait(), pause_s)
             except TimeoutError:
                 continue
+
+    async def _listen_forever(self) -> None:
+        """Sweep when the bell rings; without it (an ACL may refuse it) steps wait for the next sweep."""
+        while not ending():
+            try:
+                async with self._kit.store.bell(self._kit.provider.account) as rang:
+                    while not ending():
+                        if await rang():
+                            self.wake()
+            except (GemqueueError, RedisError, OSError) as error:
+                log.debug("bell.failed", error=str(error))
+            await asyncio.sleep(self._kit.settings.heartbeat_s)
 
     async def _beat_forever(self) -> None:
         while not ending():

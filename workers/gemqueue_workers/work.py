@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from arq.worker import Worker
@@ -26,6 +27,24 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("gemqueue.workers")
 
 _PAUSE_FIRST_S = 0.2
 _PAUSE_MAX_S = 10.0
+_POLL_GAP_S = 0.005
+
+
+class PromptWorker(Worker):
+    """An arq worker that looks for jobs when its sweeper has made some, else every ``poll_s`` and not all the time."""
+
+    def __init__(self, poll_s: float, **options: Any) -> None:
+        super().__init__(**options)
+        self.poll_delay_s = _POLL_GAP_S
+        self._poll_s = poll_s
+        self._jobs = asyncio.Event()
+        self.ctx["on_jobs"] = self._jobs.set
+
+    async def _poll_iteration(self) -> None:
+        self._jobs.clear()
+        await super()._poll_iteration()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._jobs.wait(), self._poll_s)
 
 
 async def work(settings: Settings, roles: tuple[Step, ...]) -> None:
@@ -44,7 +63,7 @@ async def work(settings: Settings, roles: tuple[Step, ...]) -> None:
         loop.add_signal_handler(signum, end, signum)
     while not stopping.is_set():
         started = loop.time()
-        worker = Worker(handle_signals=False, **worker_options(settings, roles))
+        worker = PromptWorker(settings.sweep_s, handle_signals=False, **worker_options(settings, roles))
         current[:] = [worker]
         try:
             await _run(worker)
