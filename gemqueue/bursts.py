@@ -2,8 +2,8 @@
 
 A lane waits ``linger_s`` for company before a batch that is not full is sealed. Behind a burst of ten thousand prompts
 and more, when nothing has followed for a moment, no company is to be expected, and the store is told so. It is a hint:
-losing it costs ``linger_s``. One is given per ``PROMPTS_MIN`` prompts at the most, so it makes few more batches; a burst
-that only stumbled has a few hints left for its real end, for as long as it is warm.
+losing it costs ``linger_s``. One is given per ``PROMPTS_MIN`` prompts at the most, so it makes few more batches; a
+burst that only stumbled has a few hints left for its real end, for as long as it is warm.
 """
 
 from __future__ import annotations

@@ -131,13 +131,17 @@ class BatchStore(StoreBase):
 
     @asynccontextmanager
     async def bell(self, account: str) -> AsyncGenerator[Callable[[], Awaitable[bool]]]:
-        """Subscribe to the account's bell; what this gives waits a while for it, and says whether it rang."""
+        """Subscribe to the account's bell; what this gives waits a while for it, and says whether it rang.
+
+        Raises redis's NoPermissionError where the server's ACL refuses the channel.
+        """
         with translated(self.url):
-            async with self.redis.pubsub(ignore_subscribe_messages=True) as bell:
+            async with self.redis.pubsub() as bell:
                 await bell.subscribe(self.key("bell", account))
+                await bell.get_message(timeout=_BELL_S)  # the confirmation, or a refusal
 
                 async def rang() -> bool:
-                    return await bell.get_message(timeout=_BELL_S) is not None
+                    return await bell.get_message(ignore_subscribe_messages=True, timeout=_BELL_S) is not None
 
                 yield rang
 

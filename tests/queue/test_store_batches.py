@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from redis.exceptions import NoPermissionError
 
 from gemqueue.errors import StaleFence, WrongState
 from gemqueue.models import new_batch_id
@@ -224,6 +225,42 @@ async def test_overdue_steps_of_other_roles_hide_nothing(here: Bench) -> None:
     )
     assert await here.store.overdue(ACCOUNT, [Step.TRACK], limit=10) == [("track 00bx", 50)]
     assert len(await here.store.overdue(ACCOUNT, [Step.SUBMIT], limit=10)) == 10
+
+
+async def test_a_look_says_when_the_next_step_is_due(here: Bench) -> None:
+    """A look at the due index tells how long until the next step of these roles, whatever else stands before it."""
+    index = here.store.key("due", ACCOUNT)
+    now_ms = here.clock.now_ms()
+    assert (await here.store.look_at_due(ACCOUNT, [Step.TRACK])).next_ms is None
+    await here.store.redis.zadd(
+        index, {"track 00ba": now_ms - 5, "submit 00bb": now_ms + 10, "track 00bc": now_ms + 70}
+    )
+    found = await here.store.look_at_due(ACCOUNT, [Step.TRACK])
+    assert (found.overdue, found.next_ms) == ([("track 00ba", now_ms - 5)], 70)
+
+
+async def test_the_bell_rings_for_steps_that_become_due(here: Bench) -> None:
+    """Whoever listens to an account's bell hears of a lane that waits and of a sealed batch."""
+    async with here.store.bell(ACCOUNT) as rang:
+        await here.enqueue()
+        assert await rang()
+        await here.sealed()
+        assert await rang()
+
+
+async def test_a_server_that_refuses_the_bell_still_works(here: Bench, redis_url: str, queue_name: str) -> None:
+    """Under an ACL without channels nobody can ring or listen; every transition goes on all the same."""
+    acl = here.store.redis.execute_command
+    await acl("ACL", "SETUSER", "deaf", "on", ">word", "~*", "+@all", "resetchannels")
+    try:
+        async with bench(redis_url.replace("://", "://deaf:word@"), queue_name) as deaf:
+            await deaf.enqueue()
+            assert await deaf.state(await deaf.sealed()) == "sealed"
+            with pytest.raises(NoPermissionError):
+                async with deaf.store.bell(ACCOUNT):
+                    pass
+    finally:
+        await acl("ACL", "DELUSER", "deaf")
 
 
 async def test_hasten_moves_only_what_nobody_holds(here: Bench) -> None:

@@ -40,6 +40,27 @@ async def test_a_batch_keeps_its_limits(here: Bench) -> None:
     assert (await here.store.lanes())[0].prompts == 0
 
 
+async def test_what_waits_in_a_hastened_lane_does_not_linger(redis_url: str, queue_name: str) -> None:
+    """Hastening a lane, even while the packer has it, makes what waits due at once; what comes later lingers again."""
+    async with bench(redis_url, queue_name, linger_s=600.0) as here:
+        assert not await here.store.hasten(Step.PACK, LANE, ACCOUNT)
+        await here.enqueue()
+        assert (await here.store.overdue(ACCOUNT, [Step.PACK])) == []
+        assert await here.store.hasten(Step.PACK, LANE, ACCOUNT)
+        taken = await here.store.claim(Step.PACK, LANE, ACCOUNT)
+        assert taken is not None
+        await here.pack_one(taken[0])
+        here.advance(0.01)
+        await here.enqueue()
+        await here.store.hasten(Step.PACK, LANE, ACCOUNT)
+        await here.store.rest(taken[0])
+        assert len(await here.store.overdue(ACCOUNT, [Step.PACK])) == 1
+        await here.sealed()
+        here.advance(0.01)
+        await here.enqueue()
+        assert (await here.store.overdue(ACCOUNT, [Step.PACK])) == []
+
+
 async def test_priority_first_then_first_come(here: Bench) -> None:
     """Within a tenant the higher priority goes first, and within one priority who came first."""
     ids: list[str] = []

@@ -40,6 +40,23 @@ async def test_roles_may_run_apart_and_double(world: World) -> None:
         await world.judge()
 
 
+async def test_steps_follow_each_other_without_the_sweep(tmp_path: Path, valkey: ValkeyServer, queue_name: str) -> None:
+    """With a process per role and a sweep once an hour, prompts still go through: by the bell and the due times."""
+    async with World(tmp_path, valkey, queue_name, {"sweep_s": 3600.0}) as world:
+        for role in ("pack", "submit", "track", "resolve"):
+            world.start_worker(role)
+        await until(lambda: _are_listening(world, 4), what="four workers listen")
+        await world.submit([f"prompt {n}" for n in range(100)], segment_prompts=20)
+        await world.drained()
+        await world.judge()
+
+
+async def _are_listening(world: World, count: int) -> bool:
+    channel = world.store.key("bell", "emulated.local")
+    (_, listeners), *_ = await world.store.redis.pubsub_numsub(channel)
+    return bool(listeners == count)
+
+
 async def test_sigterm_lets_steps_end_and_exits_cleanly(world: World) -> None:
     """SIGTERM ends a worker with exit code 0, its heartbeat goes, and the work is finished by the next one."""
     async with world:
