@@ -52,6 +52,13 @@ class RunWorld:
         report: dict[str, Any] = msgspec.json.decode(ended.stdout)
         return report
 
+    def dry_run(self, source: Path, out: Path, *more: str) -> dict[str, Any]:
+        """``gemqueue run --dry-run``; what it says. Fails unless every line is good."""
+        ended = self.command("run", str(source), "-o", str(out), "-m", MODEL, "--dry-run", "--json", *more)
+        assert ended.returncode == 0, ended.stderr
+        planned: dict[str, Any] = msgspec.json.decode(ended.stdout)
+        return planned
+
     def refused(self, source: Path, out: Path, *more: str, **env: str) -> str:
         """``gemqueue run`` that is refused: one line that says why, exit 2, and nothing bought by it."""
         before = self.emulator.ledger()["rows_bought"]

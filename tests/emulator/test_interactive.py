@@ -118,7 +118,6 @@ def test_service_tiers(models: Any, emulator: EmulatorProcess, plain: Plain) -> 
         bill = emulator.ledger()["interactive"]
         assert bill["calls"] == 1
         costs.append(bill["usd"])
-    # The tier is part of the request, hence of the count of its tokens: a few bytes make the two differ.
     assert costs[0] == pytest.approx(2 * costs[1], rel=0.01)
     wrong = plain.http.post(f"/v1/models/{MODEL}:generateContent", json=text_request("a") | {"serviceTier": "gold"})
     assert error_of(wrong)[:2] == (400, "INVALID_ARGUMENT")

@@ -20,6 +20,7 @@ import msgspec
 
 from gemqueue_adapters.emulator.parts import spoken
 from gemqueue_adapters.emulator.proto import pick
+from gemqueue_adapters.emulator.tokens import prompt_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,15 +67,15 @@ def generate_answer(model: str, seed: int) -> Callable[[Buffer], bytes]:
     def respond(request: Buffer) -> bytes:
         """The response to one request, as JSON."""
         value = msgspec.json.decode(request)
-        digest, prompt_tokens = measured(value, model, seed)
+        digest, asked_tokens = digest_of(value, model, seed), prompt_tokens(value)
         parts, reason, answer_tokens = spoken(value, model, digest)
         return encode(
             {
                 "candidates": [{"content": {"parts": parts, "role": "model"}, "finishReason": reason, "index": 0}],
                 "usageMetadata": {
-                    "promptTokenCount": prompt_tokens,
+                    "promptTokenCount": asked_tokens,
                     "candidatesTokenCount": answer_tokens,
-                    "totalTokenCount": prompt_tokens + answer_tokens,
+                    "totalTokenCount": asked_tokens + answer_tokens,
                 },
                 "modelVersion": f"emulator/{model}",
                 "responseId": digest,
@@ -90,7 +91,7 @@ def embed_answer(model: str, seed: int) -> Callable[[Buffer], bytes]:
 
     def respond(request: Buffer) -> bytes:
         value = msgspec.json.decode(request)
-        digest, tokens = measured(value, model, seed)
+        digest, tokens = digest_of(value, model, seed), prompt_tokens(value)
         usage = {"promptTokenCount": tokens, "totalTokenCount": tokens}
         return encode({"embedding": {"values": _vector(digest, _dimensions(value))}, "usageMetadata": usage})
 
@@ -120,10 +121,10 @@ def embed_echo(_model: str, _seed: int) -> Callable[[Buffer], bytes]:
     return respond
 
 
-def measured(value: Any, model: str, seed: int) -> tuple[str, int]:
-    """What tells this request from all others, and its token count; neither depends on how the JSON was spaced."""
+def digest_of(value: Any, model: str, seed: int) -> str:
+    """What tells this request from all others, however its JSON was spaced."""
     canonical = msgspec.json.encode([value, model, seed], order="deterministic")
-    return hashlib.sha256(canonical).hexdigest()[:16], len(canonical) // 4
+    return hashlib.sha256(canonical).hexdigest()[:16]
 
 
 def _dimensions(value: dict[str, Any]) -> int:

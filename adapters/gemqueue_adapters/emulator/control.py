@@ -110,7 +110,7 @@ class Control:
         states = [self._batches.status(job).state for job in jobs]
         ran = [job for job, state in zip(jobs, states, strict=True) if state == "SUCCEEDED"]
         files = [self._batches.store.path(job.id, "rows") for job in ran]
-        shown = [
+        shown: list[dict[str, Any]] = [
             {
                 "name": f"batches/{job.id}",
                 "display_name": job.display_name,
@@ -126,6 +126,8 @@ class Control:
         return Json(
             {
                 "rows_bought": sum(job.ran.tally.bought for job in ran if job.ran is not None),
+                "prompt_tokens": sum(each["prompt_tokens"] for each in shown),
+                "answer_tokens": sum(each["answer_tokens"] for each in shown),
                 "interactive": self._interactive.bill(),
                 "bought_twice": await asyncio.to_thread(self._ledger.bought_twice, files),
                 "jobs": shown,

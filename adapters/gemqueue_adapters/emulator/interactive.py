@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from starlette.responses import Response
 
-from gemqueue_adapters.emulator.answers import answer, measured
+from gemqueue_adapters.emulator.answers import answer
 from gemqueue_adapters.emulator.bodies import BODY_MAX_BYTES, payload_error, read, refusal
 from gemqueue_adapters.emulator.models import HALF, USD_PER_MILLION, check_model, described, kind_of, usd
 from gemqueue_adapters.emulator.proto import EmbedContentRequest, fields, items, message, pick, repeated
 from gemqueue_adapters.emulator.rows import RowError, check_request
+from gemqueue_adapters.emulator.tokens import prompt_tokens
 from gemqueue_adapters.emulator.wire import ApiError, Json, page_size, page_start, page_token, project_of
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ class Interactive:
         asked = fields(pick(value, "generate_content_request")) or value
         asked.pop("model", None)
         _checked("generate", msgspec.json.encode(asked))
-        tokens = measured(asked, model, self._options.seed)[1]
+        tokens = prompt_tokens(asked)
         details = [{"modality": "TEXT", "tokenCount": tokens}]
         return Json({"totalTokens": tokens, "promptTokensDetails": details})
 
