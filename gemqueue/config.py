@@ -11,8 +11,10 @@ import difflib
 import hashlib
 import math
 import os
+import re
 import tomllib
 from pathlib import Path
+from typing import NoReturn
 from urllib.parse import urlsplit
 
 import msgspec
@@ -21,6 +23,10 @@ from gemqueue.errors import ConfigError
 
 DEFAULT_BASE_URL = "https://generativelanguage.googleapis.com"
 CONFIG_ENV = "GEMQUEUE_CONFIG"
+_PREFIX = "GEMQUEUE_"
+OTHER_ENVS = frozenset({CONFIG_ENV, "GEMQUEUE_MODELS", "GEMQUEUE_DEBUG", "GEMQUEUE_TEST_CLOCK", "GEMQUEUE_CRASH_AT"})
+"""Variables that are no settings."""
+_LIKENESS = 0.8
 _API_KEY_ENVS = ("GOOGLE_API_KEY", "GEMINI_API_KEY")
 _NAME_CHARS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_.")
 
@@ -91,6 +97,7 @@ def load_settings(path: Path | None = None, env: dict[str, str] | None = None, *
     Raises ConfigError that names the setting, what is wrong with its value, and a suggestion for a misspelt name.
     """
     environ = dict(os.environ) if env is None else env
+    _check_env(environ)
     file = path or (Path(environ[CONFIG_ENV]) if environ.get(CONFIG_ENV) else None)
     values: dict[str, object] = _from_file(file) if file else {}
     values.update(_from_env(environ))
@@ -99,7 +106,7 @@ def load_settings(path: Path | None = None, env: dict[str, str] | None = None, *
     try:
         settings = msgspec.convert(values, Settings, strict=False)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"Setting {error}") from error
+        _refuse_type(str(error), environ)
     check_settings(settings)
     return settings
 
@@ -116,10 +123,41 @@ def _from_env(environ: dict[str, str]) -> dict[str, object]:
     if environ.get("GOOGLE_GEMINI_BASE_URL"):
         values["base_url"] = environ["GOOGLE_GEMINI_BASE_URL"]
     for name in Settings.__struct_fields__:
-        text = environ.get(f"GEMQUEUE_{name.upper()}")
+        text = environ.get(f"{_PREFIX}{name.upper()}")
         if text:
             values[name] = text
     return values
+
+
+def _check_env(environ: dict[str, str]) -> None:
+    """Refuse what looks like a misspelt setting, and only that: Kubernetes makes variables of a service's name."""
+    known = [name.removeprefix(_PREFIX) for name in _known_env()]
+    for name in unknown_env(environ):
+        close = difflib.get_close_matches(name.removeprefix(_PREFIX), known, 1, _LIKENESS)
+        if close:
+            raise ConfigError(f"{name} is not a setting; did you mean {_PREFIX}{close[0]}?")
+
+
+def unknown_env(environ: dict[str, str]) -> list[str]:
+    """The GEMQUEUE_ variables that mean nothing here, sorted."""
+    return sorted({name for name in environ if name.startswith(_PREFIX)} - _known_env())
+
+
+def _known_env() -> frozenset[str]:
+    return OTHER_ENVS | {f"{_PREFIX}{field.upper()}" for field in Settings.__struct_fields__}
+
+
+_WORDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text"}
+
+
+def _refuse_type(complaint: str, environ: dict[str, str]) -> NoReturn:
+    """A value of the wrong type, in words; the value is not shown, for it may be a secret in the wrong place."""
+    found = re.search(r"Expected `(\w+)`.*`\$\.(\w+)`", complaint)
+    if found is None:
+        raise ConfigError(f"Setting {complaint}")
+    variable = f"{_PREFIX}{found[2].upper()}"
+    where = f": look at {variable}" if environ.get(variable) else ""
+    raise ConfigError(f"Settings: {found[2]} must be {_WORDS.get(found[1], found[1])}{where}")
 
 
 def _check_names(values: dict[str, object]) -> None:

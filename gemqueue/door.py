@@ -10,7 +10,7 @@ from gemqueue.buffer import Prompt, Route
 from gemqueue.errors import PromptInvalid, SubmitError
 from gemqueue.models import Lane
 from gemqueue.outcomes import refused
-from gemqueue.requests import check_model, check_name, check_size, encoder_for
+from gemqueue.requests import check_kind, check_model, check_name, check_size, encoder_for
 from gemqueue.states import FailureKind, Kind
 from gemqueue.tickets import Sink, Ticket
 
@@ -59,7 +59,9 @@ class Door:
         self._bytes_max = settings.prompt_bytes_max
         self._kind = encoder.kind
         self._encoder = encoder
-        self._lane = str(Lane(account, check_model(model), self._kind))
+        bare = check_model(model)
+        check_kind(bare, self._kind)
+        self._lane = str(Lane(account, bare, self._kind))
         self._salt = self._lane.partition("/")[2].encode()
         self._route = Route(self._lane, _check_tenant(tenant), _check_priority(priority))
 

@@ -314,7 +314,7 @@ class Producer:
             self._refuse(prompt.ticket, error)
 
     def _refuse(self, ticket: Ticket, error: GemqueueError) -> None:
-        kind = FailureKind.INVALID if isinstance(error, NameConflict) else FailureKind.MISSING
+        kind = FailureKind.INVALID if isinstance(error, NameConflict) else FailureKind.REFUSED
         holder = self._names.pop(ticket.name, None) if ticket.name is not None else None
         for each in (ticket, *(holder.twins if holder else ())):
             outcome = refused(error, kind, each.name, each.tag)

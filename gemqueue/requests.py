@@ -34,6 +34,8 @@ _EMPTY: Final = "is empty: there is nothing to ask; give at least one character 
 _LINES_MAX: Final = 1_000
 _MIDDLES: Final = [b'%d","request":' % number for number in range(_LINES_MAX)]
 _MODEL: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")
+_EMBEDS: Final = re.compile(r"(gemini|text)-embedding-|embedding-\d")
+_GENERATES: Final = re.compile(r"gemini-\d[\d.]*-(pro|flash|flash-lite)(-image)?(-preview)?")
 _QUEUE_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _NAME_CHARS_MAX: Final = 256
 
@@ -140,6 +142,18 @@ def check_model(model: str) -> str:
             "at most 128 characters"
         )
     return bare
+
+
+def check_kind(model: str, kind: Kind) -> None:
+    """Refuse a model that is known to be of the other kind; a whole batch would come to nothing (404).
+
+    Raises:
+        PromptInvalid: naming the way out.
+    """
+    if kind is Kind.GENERATE and _EMBEDS.match(model):
+        raise PromptInvalid(f"{model} makes embeddings, it answers no prompts: use embed (--embed), or another model")
+    if kind is Kind.EMBED and _GENERATES.fullmatch(model):
+        raise PromptInvalid(f"{model} makes no embeddings: take an embedding model, such as gemini-embedding-2")
 
 
 def check_name(name: str) -> str:

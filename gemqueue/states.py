@@ -96,6 +96,8 @@ class FailureKind(StrEnum):
     """Its jobs expired or failed as a whole, again after every requeue."""
     CANCELLED = "cancelled"
     """Somebody cancelled it."""
+    REFUSED = "refused"
+    """The queue did not take it: it was full, or its server stayed away; the error says which."""
 
 
 class JobState(StrEnum):

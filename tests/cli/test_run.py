@@ -44,50 +44,6 @@ def prompts(path: Path, n: int, start: int = 0) -> Path:
     return write(path, *({"key": f"k{i}", "prompt": f"Say {i}"} for i in range(start, start + n)))
 
 
-def test_the_guides_samples_run_as_they_are(world: RunWorld, tmp_path: Path) -> None:
-    """Text with generation_config, a bare request, an image request: each line of the guide gets its own answer."""
-    source = write(
-        tmp_path / "in.jsonl",
-        {
-            "key": "request-1",
-            "request": {
-                "contents": [{"parts": [{"text": "Describe photosynthesis."}]}],
-                "generation_config": {"temperature": 0.7},
-            },
-        },
-        {"key": "request-2", "request": {"contents": [{"parts": [{"text": "What are the main ingredients?"}]}]}},
-        {
-            "key": "image",
-            "request": {
-                "contents": [{"parts": [{"text": "A big letter A"}]}],
-                "generation_config": {"responseModalities": ["TEXT", "IMAGE"]},
-            },
-        },
-        {"contents": [{"parts": [{"text": "A line that is a request"}]}]},
-    )
-    report = world.run(source, tmp_path / "out.jsonl")
-    assert (report["rows"], report["answered"], report["failed"], report["emulated"]) == (4, 4, 0, True)
-    rows = rows_of(tmp_path / "out.jsonl")
-    assert set(rows) == {"request-1", "request-2", "image", "4"}
-    parts = [{"text": "Describe photosynthesis."}]
-    asked = {"contents": [{"parts": parts}], "generationConfig": {"temperature": 0.7}}
-    expected = world.emulator.expect(MODEL, asked)
-    assert rows["request-1"]["response"]["candidates"] == expected["candidates"]
-
-
-def test_embeddings_of_the_guide(world: RunWorld, tmp_path: Path) -> None:
-    """With --embed each line of the embeddings sample gets a vector of the dimension that it asks for."""
-    source = write(
-        tmp_path / "in.jsonl",
-        {
-            "key": "request_1",
-            "request": {"content": {"parts": [{"text": "Explain gravity."}]}, "output_dimensionality": 512},
-        },
-    )
-    world.run(source, tmp_path / "out.jsonl", "--embed", "-m", "gemini-embedding-2")
-    assert len(rows_of(tmp_path / "out.jsonl")["request_1"]["response"]["embedding"]["values"]) == 512
-
-
 def test_every_form_of_input(world: RunWorld, tmp_path: Path) -> None:
     """CSV, plain text, gzip, zstandard and standard input come to the same as JSONL does."""
     (tmp_path / "a.csv").write_text('id,text\nx,"one, two"\ny,three\n', encoding="utf-8")

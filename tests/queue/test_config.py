@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gemqueue.config import Settings, account_id, api_key_from_env, data_dir, load_settings
+from gemqueue.config import Settings, account_id, api_key_from_env, data_dir, load_settings, unknown_env
 from gemqueue.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -52,6 +52,37 @@ def test_misspelt_names_are_refused_with_a_suggestion(name: str, meant: str) -> 
         load(None, **{name: 1})
     with pytest.raises(ConfigError, match=r'"zzz" is not a setting \('):
         load(zzz=1)
+
+
+@pytest.mark.parametrize(("name", "meant"), [("LINGER", "LINGER_S"), ("REDISURL", "REDIS_URL"), ("EMULAT", "EMULATE")])
+def test_misspelt_variables_are_refused_with_a_suggestion(name: str, meant: str) -> None:
+    """A variable that is almost a setting's is an error that says which one was probably meant."""
+    with pytest.raises(ConfigError, match=f"GEMQUEUE_{name} is not a setting; did you mean GEMQUEUE_{meant}"):
+        load({f"GEMQUEUE_{name}": "1"})
+
+
+def test_other_variables_are_left_alone() -> None:
+    """What Kubernetes makes of a service called gemqueue, our own other variables, and unlike names change nothing."""
+    theirs = ("SERVICE_HOST", "SERVICE_PORT", "PORT", "PORT_6379_TCP", "PORT_6379_TCP_ADDR", "VERSION", "URL", "IMAGE")
+    ours = ("MODELS", "DEBUG", "TEST_CLOCK", "CRASH_AT")
+    env = {f"GEMQUEUE_{name}": "x" for name in (*theirs, *ours)}
+    assert load(env) == Settings()
+    assert unknown_env(env) == sorted(f"GEMQUEUE_{name}" for name in theirs)
+
+
+@pytest.mark.parametrize(
+    ("env", "said"),
+    [
+        ({"GEMQUEUE_LINGER_S": "soon"}, "linger_s must be a number: look at GEMQUEUE_LINGER_S"),
+        ({"GEMQUEUE_EMBEDDED": "perhaps"}, "embedded must be true or false: look at GEMQUEUE_EMBEDDED"),
+        ({"GEMQUEUE_ATTEMPTS_MAX": "1.5"}, "attempts_max must be a whole number: look at GEMQUEUE_ATTEMPTS_MAX"),
+    ],
+)
+def test_a_wrong_type_is_said_in_words(env: dict[str, str], said: str) -> None:
+    """The message names the setting, what it must be, and where to look."""
+    with pytest.raises(ConfigError) as caught:
+        load(env)
+    assert str(caught.value) == f"Settings: {said}"
 
 
 def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:

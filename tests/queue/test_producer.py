@@ -21,6 +21,7 @@ from gemqueue import (
     Stopped,
     StoreUnavailable,
 )
+from gemqueue.states import FailureKind
 from tests.queue.answering import answering, connect, until
 from tests.queue.lossy import lossy
 from tests.valkey_server import ValkeyServer
@@ -76,7 +77,7 @@ async def test_lanes_tenants_and_priorities_do_not_mix(queue: Queue) -> None:
     futures = await asyncio.gather(
         queue.submit("p", model=MODEL),
         queue.submit("p", model="gemini-other"),
-        queue.submit("p", model=MODEL, kind="embed"),
+        queue.submit("p", model="gemini-embedding-2", kind="embed"),
         queue.submit("p", model=MODEL, tenant="acme"),
         queue.submit("p", model=MODEL, priority=5),
     )
@@ -184,6 +185,8 @@ async def test_a_full_queue_refuses_in_the_end(redis_url: str, queue_name: str, 
         outcome = (await queue.map(["p"], model=MODEL))[0]
         assert isinstance(outcome, Failed)
         assert isinstance(outcome.error, QueueFull)
+        assert outcome.failure is not None
+        assert outcome.failure.kind is FailureKind.REFUSED
         assert await cast("Any", redis).keys(f"{{gq:{queue_name}:*segment*") == []
 
 

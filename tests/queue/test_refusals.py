@@ -19,6 +19,30 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+@pytest.mark.parametrize(
+    ("model", "kind", "said"),
+    [
+        ("gemini-embedding-2", Kind.GENERATE, "makes embeddings"),
+        ("text-embedding-004", Kind.GENERATE, "makes embeddings"),
+        ("gemini-3.5-flash", Kind.EMBED, "makes no embeddings"),
+        ("gemini-2.5-pro", Kind.EMBED, "makes no embeddings"),
+        ("gemini-2.5-flash-image", Kind.EMBED, "makes no embeddings"),
+    ],
+)
+def test_a_model_of_the_other_kind_is_refused(model: str, kind: Kind, said: str) -> None:
+    """A model that is known to do the other thing is refused, with the way out; the right kind is taken."""
+    with pytest.raises(PromptInvalid, match=said):
+        requests.check_kind(model, kind)
+    requests.check_kind(model, Kind.EMBED if kind is Kind.GENERATE else Kind.GENERATE)
+
+
+@pytest.mark.parametrize("model", ["gemini-9-ultra", "gemini-4.0-omni", "gemma-4-27b", "my-tuned-model"])
+@pytest.mark.parametrize("kind", list(Kind))
+def test_a_model_that_nobody_knows_is_taken(model: str, kind: Kind) -> None:
+    """What a model of another name can do is the provider's to say."""
+    requests.check_kind(model, kind)
+
+
 def double(number: int) -> int:
     return number * 2
 

@@ -25,7 +25,9 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--column", help="The CSV column (or JSON field) that holds the prompt.")
 @click.option("--template", help='The prompt with {columns} to fill in: "Classify: {text}".')
 @click.option("--key", help="The CSV column (or JSON field) that holds the key; default: key, else the line number.")
-@click.option("--text", is_flag=True, help='Write {"key", "text"} instead of whole responses.')
+@click.option(
+    "--text", is_flag=True, help='Write {"key", "text"} instead of whole responses; "left_out" names pictures.'
+)
 @click.option("--failed", type=FILE, metavar="FILE", help="Where failures go; default: into OUT.")
 @click.option("--order", type=click.Choice(["landed", "input"]), default="landed", help="input sorts OUT at the end.")
 @click.option("--dedupe", type=click.Choice(["first"]), help="Accept repeated keys: the first row of each counts.")

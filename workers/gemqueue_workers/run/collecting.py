@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from gemqueue import codec
+from gemqueue.answers import Answer
 from gemqueue.errors import StoreUnavailable
 from gemqueue.outcomes import decode_line, expired, outcome_of
 from gemqueue.store_runs import unpack_entry
-from gemqueue_workers.run.results import UsageSum, result_line, usage_in
+from gemqueue_workers.run.results import UsageSum, left_out, result_line, usage_in
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -55,6 +56,7 @@ class Collector:
         self.tally = tally
         self.usage = UsageSum()
         self.open_rows = 0
+        self.left_out = 0
         self._store = store
         self._index = index
         self._answers, self._failures = files
@@ -158,9 +160,11 @@ class Collector:
         if response and not self._text:
             self.usage.add(usage_in(response))
             return b'{"key":%b,"response":%b}\n' % (msgspec.json.encode(key), response)
-        if response:
+        outcome = outcome_of(line, None, None, emulated=self._emulated)
+        if isinstance(outcome, Answer):
             self.usage.add(usage_in(response))
-        return result_line(key, outcome_of(line, None, None, emulated=self._emulated), text=self._text)
+            self.left_out += bool(left_out(outcome))
+        return result_line(key, outcome, text=self._text)
 
     def _write(self, answers: list[bytes], failures: list[bytes]) -> None:
         if answers:

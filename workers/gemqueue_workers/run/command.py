@@ -130,6 +130,9 @@ def show_report(console: Console, report: Outcome) -> None:
         soft_wrap=not console.is_terminal,
         markup=False,
     )
+    if report.left_out:
+        say = f"--text left out pictures, calls or other parts of {report.left_out:,} answers; without it OUT has them"
+        console.print(say, style="yellow", soft_wrap=True)
     if report.failed:
         console.print(f"Ask for the failures again: gemqueue retry --run {report.run}", soft_wrap=True)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeGuard
 
 import msgspec
 
@@ -25,6 +25,7 @@ class _Response(msgspec.Struct, rename="camel"):
 
 _decode: Final = msgspec.json.Decoder(_Response).decode
 _INTERNAL: Final = 13
+_TEXTUAL: Final = frozenset({"text", "thought", "thoughtSignature"})
 
 
 class UsageSum:
@@ -56,11 +57,27 @@ def usage_in(response: bytes) -> tuple[int, int]:
     return counts.prompt_token_count or 0, (counts.candidates_token_count or 0) + (counts.thoughts_token_count or 0)
 
 
+def left_out(answer: Answer) -> list[str]:
+    """What an answer has beside its text and thoughts, in words: MIME types, or the names of parts."""
+    names = [next(iter(part.keys() - _TEXTUAL), "") for part in answer.parts]
+    blobs = [part.get(name) for part, name in zip(answer.parts, names, strict=True)]
+    return [str(blob["mimeType"]) if _is_blob(blob) else name for name, blob in zip(names, blobs, strict=True) if name]
+
+
+def _is_blob(value: object) -> TypeGuard[dict[str, object]]:
+    return isinstance(value, dict) and "mimeType" in value
+
+
 def result_line(key: str, outcome: Outcome, *, text: bool = False) -> bytes:
-    """One line of a Gemini result file: key and response, or key and error (protocol section 9.3); or key and text."""
+    """One line of a Gemini result file: key and response, or key and error (protocol section 9.3); or key and text.
+
+    A text line names in ``left_out`` what the answer has beside text: a picture, a call.
+    """
     if isinstance(outcome, Answer):
         if text:
-            return msgspec.json.encode({"key": key, "text": outcome.text}) + b"\n"
+            line: dict[str, object] = {"key": key, "text": outcome.text}
+            rest = left_out(outcome)
+            return msgspec.json.encode(line | {"left_out": rest} if rest else line) + b"\n"
         return b'{"key":%b,"response":%b}\n' % (msgspec.json.encode(key), outcome.raw)
     failure = outcome.failure
     error = {"code": failure.code or _INTERNAL, "message": f"{failure.kind}: {failure.message}"}

@@ -122,7 +122,8 @@ class Outcome(msgspec.Struct, kw_only=True):
     """What a run came to, as ``--json`` prints it.
 
     ``rows`` are those of IN; ``answered`` and ``failed`` those in OUT, also from earlier starts; ``resumed`` were
-    bought by earlier starts, ``submitted`` by this one. Tokens and costs are of the answers that this start wrote.
+    bought by earlier starts, ``submitted`` by this one. Tokens, costs and ``left_out``, the answers that had more than
+    the text which --text kept, are of what this start wrote.
     """
 
     run: str
@@ -133,6 +134,7 @@ class Outcome(msgspec.Struct, kw_only=True):
     bad_lines: int = 0
     duplicates: int = 0
     submitted: int = 0
+    left_out: int = 0
     seconds: float = 0.0
     tokens: int = 0
     interactive_usd: float | None = None
@@ -195,7 +197,7 @@ class Runner:
         except BaseExceptionGroup as group:
             raise _first(group) from None
         finally:
-            report.submitted = submitter.submitted
+            report.submitted, report.left_out = submitter.submitted, collector.left_out
             progress.account(report)
 
     async def _submit(self, submitter: Submitter, path: str, plan: Plan) -> None:

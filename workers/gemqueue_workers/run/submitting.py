@@ -13,7 +13,7 @@ import msgspec
 from gemqueue import codec
 from gemqueue.errors import ConfigError, StoreUnavailable, SubmitError
 from gemqueue.models import Lane, new_segment_id
-from gemqueue.requests import check_model, check_size, encoder_for, line, rest_request, token_estimate
+from gemqueue.requests import check_kind, check_model, check_size, encoder_for, line, rest_request, token_estimate
 from gemqueue.store_producer import SegmentWrite
 from gemqueue.store_runs import RunEntry, pack_entry
 from gemqueue_workers.run.index import digests_of, number_of
@@ -38,6 +38,7 @@ class RowEncoder:
     def __init__(self, options: RunOptions, prompt_bytes_max: int) -> None:
         self.model = check_model(options.model)
         self.kind = options.kind
+        check_kind(self.model, self.kind)
         self._encoder = encoder_for(options.kind, options.config)
         self._bytes_max = prompt_bytes_max
 
