@@ -52,10 +52,10 @@ class EmbeddedServer:
     ``url`` is what redis-py's ``from_url`` takes. It stays the same while anybody uses the folder.
     """
 
-    def __init__(self, folder: Path, users_fd: int, url: str) -> None:
+    def __init__(self, folder: Path, users_fd: int | None, url: str) -> None:
         self.url = url
         self._folder = folder
-        self._users_fd: int | None = users_fd
+        self._users_fd = users_fd
 
     async def release(self) -> None:
         """Let go; the last one out stops the companions, newest first, and then the server. May be called again."""
@@ -106,14 +106,19 @@ class EmbeddedServer:
             _socket(self._folder).parent.rmdir()  # the short folder of a long path; the data folder is not empty
 
 
-async def acquire(data_dir: Path) -> EmbeddedServer:
+async def acquire(data_dir: Path, *, look: bool = False) -> EmbeddedServer:
     """Use the embedded server of ``data_dir``: made if missing, started if nobody has, shared with all who ask.
+
+    Who only wants to ``look`` holds nothing of a server that runs: it is left as it was found, also one that a crash
+    has left working without a user; when its last user stops it meanwhile, the look ends in StoreUnavailable.
 
     Raises ConfigError when the folder, its file system or this platform cannot carry one; StoreUnavailable when the
     server does not start, with the end of its log, or when others block the folder.
     """
     folder = _private_folder(data_dir)
     async with exclusively(folder / "start.lock", _START_LOCK_S_MAX):
+        if look and _server(folder).alive():
+            return EmbeddedServer(folder, None, await _ensure_server(folder))
         users_fd = os.open(folder / "users.lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             try_lock(users_fd, fcntl.LOCK_SH)  # always granted: it is held exclusively only under start.lock

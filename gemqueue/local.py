@@ -47,8 +47,8 @@ class Local:
         self._busy = asyncio.Lock()
 
     @staticmethod
-    async def acquire(settings: Settings) -> Local:
-        """Use the embedded server of ``data_dir``. Raises ConfigError, StoreUnavailable."""
+    async def acquire(settings: Settings, *, look: bool = False) -> Local:
+        """Use the embedded server of ``data_dir``, or have a ``look`` at it. Raises ConfigError, StoreUnavailable."""
         if not settings.embedded:
             raise ConfigError(
                 "No redis_url: set GEMQUEUE_REDIS_URL (GEMQUEUE_EMBEDDED=0 rules out the embedded server)"
@@ -59,7 +59,7 @@ class Local:
                 "ask for the emulator with Queue.connect(emulate=True), or set GEMQUEUE_REDIS_URL and run a worker"
             )
         folder = data_dir(settings).expanduser().resolve()
-        return Local(await embedded.acquire(folder), settings, folder)
+        return Local(await embedded.acquire(folder, look=look), settings, folder)
 
     async def ensure_worker(self, store: ProducerStore) -> None:
         """Have a worker running, and for an emulated account its emulator. Raises StoreUnavailable with the log."""
@@ -72,7 +72,7 @@ class Local:
                 return
             env = worker_env(self._settings, self.url)
             if self._settings.emulate and not self._settings.base_url:
-                env["GOOGLE_GEMINI_BASE_URL"] = await self._ensure_emulator()
+                env["GOOGLE_GEMINI_BASE_URL"] = await self.ensure_emulator()
             argv = [sys.executable, "-m", "gemqueue", "work"]
             await self._server.ensure_process(companion_name(self._settings.queue), argv, env, heartbeat)
 
@@ -86,7 +86,8 @@ class Local:
         """Let go; the last one out stops everything."""
         await self._server.release()
 
-    async def _ensure_emulator(self) -> str:
+    async def ensure_emulator(self) -> str:
+        """Have the emulator of this folder running, with what it sold before; its address."""
         ready_file = self._folder / "emulator.json"
         argv = [
             sys.executable, "-m", "gemqueue", "emulate", "--port", "0", "--job-s", "1",

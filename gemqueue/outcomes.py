@@ -107,6 +107,11 @@ def cancelled_line(key: str) -> bytes:
     )
 
 
+def purged_line(key: str) -> bytes:
+    """What is left of an outcome that was purged, without a line end."""
+    return msgspec.json.encode(_FailureLine(key, _FailureBody(FailureKind.EXPIRED, "its outcome was purged")))
+
+
 def expired(key: str, why: str, name: str | None = None, tag: object = None) -> Failed:
     """The outcome of a prompt whose outcome is not there any more."""
     message = f"{key}: {why}"

@@ -18,6 +18,7 @@ from gemqueue.errors import ConfigError
 from gemqueue.models import new_producer_id
 from gemqueue.scripts import translated
 from gemqueue.store import Store
+from gemqueue.store_purge import PurgeStore
 
 _ENTRIES_A_CALL = 32
 _SEGMENTS_A_CALL = 500
@@ -68,8 +69,8 @@ def digest64(data: bytes) -> bytes:
     return hashlib.blake2b(data, digest_size=8).digest()
 
 
-class RunStore(Store):
-    """The store, and runs."""
+class RunStore(Store, PurgeStore):
+    """The store, and runs; and what operators take away."""
 
     async def open_run(self, account: str, name: str, settings: str, command: str, entries: list[bytes]) -> RunRecord:
         """Take the run over, or begin it; ``entries`` go to its list. Raises ConfigError when its settings differ."""

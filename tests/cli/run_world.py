@@ -30,9 +30,7 @@ class RunWorld:
     def __enter__(self) -> Self:
         self.emulator.start()
         self.env["GOOGLE_GEMINI_BASE_URL"] = self.emulator.url
-        self._worker = subprocess.Popen(
-            [sys.executable, "-m", "gemqueue", "work"], env=environment(**self.env), stderr=subprocess.DEVNULL
-        )
+        self._worker = self.worker(self.env)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -40,6 +38,12 @@ class RunWorld:
         self._worker.kill()
         self._worker.wait()
         self.emulator.kill()
+
+    @staticmethod
+    def worker(env: dict[str, str]) -> subprocess.Popen[bytes]:
+        """A worker of its own for another environment; whoever asks for it ends it."""
+        argv = [sys.executable, "-m", "gemqueue_workers.cli", "work"]
+        return subprocess.Popen(argv, env=environment(**env), stderr=subprocess.DEVNULL)
 
     def command(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
         """``gemqueue ARGUMENTS`` to its end."""

@@ -40,7 +40,7 @@ def test_show_and_purge_a_run(world: RunWorld, tmp_path: Path) -> None:
     assert (batch["sort"], batch["state"]) == ("batch", "closed")
     assert world.command("batches").stdout == "No batch is open.\n"
     before = out.read_bytes()
-    assert msgspec.json.decode(world.command("purge", "--run", "mine", "--json").stdout)["segments"] == 1
+    assert msgspec.json.decode(world.command("purge", "--run", "mine", "--json").stdout)["prompts"] == 3
     gone = world.command("show", row["key"])
     assert (gone.returncode, "not known" in gone.stderr) == (2, True)
     assert out.read_bytes() == before

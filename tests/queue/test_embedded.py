@@ -141,6 +141,26 @@ async def test_takeover_after_kill(folder: Path) -> None:
     assert not companion_of(folder, "work").alive()
 
 
+async def test_a_look_leaves_what_it_found(folder: Path) -> None:
+    """A look starts a server and stops it where none ran, but one that a crash left without a user works on."""
+    first = await acquire(folder, look=True)
+    assert server_of(folder).alive()
+    await first.release()
+    assert not server_of(folder).alive()
+    user = await start_user(folder)
+    pid = await server_pid(user)
+    user.kill()
+    await user.wait()
+    look = await acquire(folder, look=True)
+    async with connect(look) as client:
+        assert await client.get("users") == b"1"
+    await look.release()
+    assert (server_of(folder).pid, server_of(folder).alive()) == (pid, True)
+    assert companion_of(folder, "work").alive()
+    await (await acquire(folder)).release()
+    assert not server_of(folder).alive()
+
+
 async def test_stop_and_start_keep_the_data(folder: Path) -> None:
     """What was written is there after the last user left and another one came."""
     for value in (None, b"1", b"2"):

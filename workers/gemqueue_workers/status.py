@@ -84,7 +84,7 @@ async def read_status(settings: Settings) -> Status:
     folder = data_dir(settings)
     if not folder.is_dir() or not any(folder.iterdir()):
         return Status(queue=settings.queue, counts=dict.fromkeys(COUNTS, 0))
-    server = await acquire(folder)
+    server = await acquire(folder, look=True)
     try:
         return await _look(msgspec.structs.replace(settings, redis_url=server.url))
     finally:

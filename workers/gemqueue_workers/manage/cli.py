@@ -21,10 +21,10 @@ _emulate = click.option("--emulate", is_flag=True, default=None, help=EMULATE_HE
 _json = click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")
 
 
-async def _with_link(emulate: bool | None, work: Callable[[Link], Awaitable[Any]]) -> Any:
+async def _with_link(emulate: bool | None, work: Callable[[Link], Awaitable[Any]], *, look: bool = False) -> Any:
     from gemqueue_workers.run.connection import connected  # noqa: PLC0415 - imports what only some commands need
 
-    async with connected(load_settings(emulate=emulate), with_worker=False) as link:
+    async with connected(load_settings(emulate=emulate), with_worker=False, look=look) as link:
         return await work(link)
 
 
@@ -45,7 +45,7 @@ def batches(*, emulate: bool | None, as_json: bool) -> None:
     from gemqueue_workers.manage import looking  # noqa: PLC0415 - rich is slow to import
     from gemqueue_workers.screen import make_console  # noqa: PLC0415
 
-    lines = run_main(_with_link(emulate, looking.batches))
+    lines = run_main(_with_link(emulate, looking.batches, look=True))
     if as_json:
         _print_json(lines)
     else:
@@ -68,7 +68,7 @@ def show(what: str, *, emulate: bool | None, as_json: bool) -> None:
     from gemqueue_workers.manage import looking  # noqa: PLC0415
     from gemqueue_workers.screen import make_console  # noqa: PLC0415
 
-    fields = run_main(_with_link(emulate, lambda link: looking.show(link, what)))
+    fields = run_main(_with_link(emulate, lambda link: looking.show(link, what), look=True))
     if as_json:
         _print_json(fields)
     else:
@@ -99,24 +99,32 @@ def cancel(what: str | None, run: str | None, *, emulate: bool | None, as_json: 
 
 
 @click.command()
-@click.argument("name", required=False)
-@click.option("--run", "run", metavar="RUN", help="A run: its record and the outcomes of all of its prompts.")
+@click.argument("name", required=False, metavar="NAME|KEY|RUN/KEY")
+@click.option("--run", "run", metavar="RUN", help="A run: its record, and all that is kept of its prompts.")
 @_emulate
 @_json
 def purge(name: str | None, run: str | None, *, emulate: bool | None, as_json: bool) -> None:
-    """Delete outcomes here, and jobs and files at the provider, of what is finished. OUT stays.
+    """Delete bodies and outcomes here, jobs and files at the provider, of what is finished. OUT stays.
 
     \b
       gemqueue purge --run nightly
-    """  # noqa: D301
-    from gemqueue_workers.manage import giving_up  # noqa: PLC0415
+      gemqueue purge doc-42
+      gemqueue purge nightly/doc-42
 
-    word, run_name = _one_of(name, run, "NAME")
-    found = run_main(_with_link(emulate, lambda link: giving_up.purge(link, word, run_name)))
+    A single prompt goes alone: its neighbours keep their outcomes. A job at the provider that others still wait for
+    stays, and is named; purge the prompt's KEY again once it has ended.
+    """  # noqa: D301
+    from gemqueue_workers.manage import purging  # noqa: PLC0415
+
+    word, run_name = _one_of(name, run, "NAME|KEY")
+    found = run_main(_with_link(emulate, lambda link: purging.purge(link, word, run_name)))
     if as_json:
         _print_json(found)
         return
-    click.echo(f"purged {found.segments:,} segments here; at the provider {found.jobs:,} jobs, {found.files:,} files")
+    gone = f"{found.jobs:,} jobs and {found.files:,} files are gone"
+    click.echo(f"{found.prompts:,} prompts purged here; at the provider {gone}")
+    for batch in found.left:
+        click.echo(f"Others still wait in batch {batch}: its job stays. Afterwards: gemqueue purge {found.key}")
 
 
 def _one_of(what: str | None, run: str | None, metavar: str) -> tuple[str, str]:

@@ -47,7 +47,7 @@ async def examine(*, emulate: bool | None) -> list[Finding]:
         findings.append(Finding("settings", "ok", "they fit together"))
         account = account_id(settings, api_key_from_env())
         findings.append(Finding("account", "ok", account + ("" if settings.account or settings.emulate else _UNNAMED)))
-        async with connected(settings, with_worker=False) as link:
+        async with connected(settings, with_worker=False, look=True) as link:
             findings += [finding async for finding in _server(link.store, settings)]
     except GemqueueError as error:
         findings.append(Finding("start", "failed", str(error)))

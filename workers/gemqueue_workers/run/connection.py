@@ -6,6 +6,8 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from gemqueue.config import account_id, api_key_from_env
 from gemqueue.errors import StoreUnavailable
 from gemqueue.local import Local
@@ -28,6 +30,13 @@ class Link:
         self.account = account
         self._local = local
 
+    async def provider_settings(self) -> Settings:
+        """The settings that reach the provider: those of the embedded emulator, where that is who answers here."""
+        settings = self.store.settings
+        if self._local is None or not settings.emulate or settings.base_url:
+            return settings
+        return msgspec.structs.replace(settings, base_url=await self._local.ensure_emulator())
+
     async def revive(self) -> None:
         """The server went away: start it again where it is ours to start."""
         if self._local is not None:
@@ -41,10 +50,13 @@ class Link:
 
 
 @asynccontextmanager
-async def connected(settings: Settings, *, with_worker: bool) -> AsyncGenerator[Link]:
-    """Connect, with a worker of one's own only where no URL is set. Raises ConfigError, StoreUnavailable."""
+async def connected(settings: Settings, *, with_worker: bool, look: bool = False) -> AsyncGenerator[Link]:
+    """Connect, with a worker of one's own only where no URL is set. Raises ConfigError, StoreUnavailable.
+
+    With ``look``, an embedded server is left as it was found.
+    """
     account = account_id(settings, api_key_from_env())
-    local = None if settings.redis_url else await Local.acquire(settings)
+    local = None if settings.redis_url else await Local.acquire(settings, look=look)
     store = RunStore(local.url if local else settings.redis_url, settings)
     try:
         try:
