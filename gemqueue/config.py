@@ -23,8 +23,18 @@ from gemqueue.errors import ConfigError
 
 DEFAULT_BASE_URL = "https://generativelanguage.googleapis.com"
 CONFIG_ENV = "GEMQUEUE_CONFIG"
+WEBHOOK_SECRETS_ENV = "GEMQUEUE_WEBHOOK_SECRETS"
 _PREFIX = "GEMQUEUE_"
-OTHER_ENVS = frozenset({CONFIG_ENV, "GEMQUEUE_MODELS", "GEMQUEUE_DEBUG", "GEMQUEUE_TEST_CLOCK", "GEMQUEUE_CRASH_AT"})
+OTHER_ENVS = frozenset(
+    {
+        CONFIG_ENV,
+        WEBHOOK_SECRETS_ENV,
+        "GEMQUEUE_MODELS",
+        "GEMQUEUE_DEBUG",
+        "GEMQUEUE_TEST_CLOCK",
+        "GEMQUEUE_CRASH_AT",
+    }
+)
 """Variables that are no settings."""
 _LIKENESS = 0.8
 _API_KEY_ENVS = ("GOOGLE_API_KEY", "GEMINI_API_KEY")
@@ -84,6 +94,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     resolve_buffer_bytes_max: int = 32_000_000
     delete_files: bool = True
     delete_jobs: bool = False
+
+    webhook_url: str = ""
+    webhook_jwks_url: str = ""
+    webhook_tolerance_s: float = 300.0
+    webhook_bytes_max: int = 65_536
+    webhook_read_s: float = 5.0
+    serve_connections_max: int = 512
 
     sweep_s: float = 1.0
     steps_max: int = 10
@@ -194,6 +211,10 @@ def _relations(s: Settings) -> tuple[tuple[bool, str], ...]:
         (s.backoff_first_s <= s.backoff_max_s, "backoff_first_s must be at most backoff_max_s"),
         (s.poll_first_s <= s.poll_max_s, "poll_first_s must be at most poll_max_s"),
         (s.retry_first_s <= s.retry_max_s, "retry_first_s must be at most retry_max_s"),
+        (
+            not s.webhook_url or _is_callback(s.webhook_url),
+            "webhook_url must be https://host[:port]/path (http only on loopback), without user, query or fragment",
+        ),
         (s.api_version in {"v1", "v1beta"}, 'api_version must be "v1" or "v1beta"'),
         (
             _is_name(s.queue, 64) and "." not in s.queue and s.queue[0] not in "-_",
@@ -201,6 +222,26 @@ def _relations(s: Settings) -> tuple[tuple[bool, str], ...]:
         ),
         (not s.account or _is_name(s.account, 64), "account must be 1 to 64 of a-z 0-9 - _ ."),
     )
+
+
+def _is_callback(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        return False
+    is_plain = not any(char in url for char in "@?#\\ ") and url.isascii() and url.isprintable()
+    local = parts.scheme == "http" and host in {"localhost", "127.0.0.1", "::1"}
+    return bool(host) and is_plain and (parts.scheme == "https" or local)
+
+
+def webhook_secrets_from_env(env: dict[str, str] | None = None) -> list[str]:
+    """The signing secrets of registered webhooks, from ``GEMQUEUE_WEBHOOK_SECRETS``, apart by blanks or commas.
+
+    Several live at a time while one is rotated. Like the API key they are no setting: they are in no file and no log.
+    """
+    environ = dict(os.environ) if env is None else env
+    return environ.get(WEBHOOK_SECRETS_ENV, "").replace(",", " ").split()
 
 
 def _is_name(text: str, length_max: int) -> bool:

@@ -18,7 +18,7 @@ from gemqueue.states import BatchState, FailureKind, JobState
 
 if TYPE_CHECKING:
     from gemqueue.config import Settings
-    from gemqueue.models import Batch
+    from gemqueue.models import Batch, WebhookHealth
     from gemqueue.turnaround import Turnaround
 
 _LOST_AFTER_MS = 50 * 3600 * 1000
@@ -31,6 +31,11 @@ _DENIALS_MAX = 10
 _AGE_SHARE = 0.01
 _LOOK_SHARE = 0.2
 """How many of the jobs that are still running may end between two looks: about five looks a job."""
+_ANNOUNCED_ENDS = 5
+"""Ends in a row that webhooks must have told of first before looks become rarer."""
+_ANNOUNCED_WITHIN_MS = 24 * 3600 * 1000
+_ANNOUNCED_FACTOR = 6.0
+"""With ``poll_max_s`` at its default a job whose event is lost is seen after half an hour at the latest."""
 
 
 def backoff_s(first_s: float, max_s: float, failures: int, salt: str = "") -> float:
@@ -63,6 +68,16 @@ def submit_step(batch: Batch, now_ms: int, settle_s: float) -> SubmitStep:
     if batch.fenced_at == 0:
         return SubmitStep.FENCE
     return SubmitStep.WAIT if now_ms < batch.fenced_at + settle_s * 1000 else SubmitStep.LOOK
+
+
+def is_named(batch: Batch) -> bool:
+    """Whether an event has named the job of an intent that nobody has accepted yet."""
+    return batch.state is BatchState.SUBMITTING and batch.event_job != ""
+
+
+def announced(batch: Batch, status: JobStatus) -> bool:
+    """Whether a job that an event named, looked at by name, is the one that the standing intent created."""
+    return status.display_name == batch.intent_token and adoptable(status)
 
 
 def adoptable(found: JobStatus | None) -> bool:
@@ -187,6 +202,26 @@ def turnaround_s(batch: Batch, status: JobStatus, now_ms: int) -> float | None:
     if 0 < status.created_at_ms < status.ended_at_ms:
         return (status.ended_at_ms - status.created_at_ms) / 1000
     return job_age_s(batch, now_ms)
+
+
+def webhook_factor(health: WebhookHealth, now_ms: int) -> float:
+    """How much longer looks may wait while webhooks tell of ends first; 1 as soon as an end came without one.
+
+    Polling never stops: a lost event costs its batch at most this many times the pause that it would have had.
+    """
+    proven = health.announced >= _ANNOUNCED_ENDS and now_ms - health.announced_at < _ANNOUNCED_WITHIN_MS
+    return _ANNOUNCED_FACTOR if proven else 1.0
+
+
+def announced_delay_s(batch: Batch, delay_s: float, health: WebhookHealth, now_ms: int, settings: Settings) -> float:
+    """The pause ``delay_s`` before the next look, given what webhooks say.
+
+    An event may come before a look shows the end (pains.md, behaviour 12): such a job is looked at soon, then again
+    after half the time that has passed since the event.
+    """
+    if batch.event_at:
+        return min(delay_s, max(settings.poll_first_s, (now_ms - batch.event_at) / 2000))
+    return delay_s * webhook_factor(health, now_ms)
 
 
 def after_poll(

@@ -82,6 +82,8 @@ class Effect(StrEnum):
     """Files and job are deleted at the provider."""
     RESOLVE_RELEASE = "resolve.release"
     """The step is put back for later."""
+    SERVE_ANNOUNCE = "serve.announce"
+    """A webhook's event is heard: its batch's next look is due."""
 
 
 _hits: dict[str, int] = {}

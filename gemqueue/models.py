@@ -7,6 +7,7 @@ made it, so the same requeue makes the same id. Every record carries ``v``, the 
 
 from __future__ import annotations
 
+import re
 import secrets
 
 import msgspec
@@ -16,6 +17,7 @@ from gemqueue.states import BatchState, FailureKind, Kind
 
 SHARD = "00"
 _ID_BYTES = 10
+_TOKEN = re.compile(rf"gq-({SHARD}b[0-9a-f]{{{2 * _ID_BYTES}}})-[0-9]{{1,15}}")
 
 
 class Lane(msgspec.Struct, frozen=True):
@@ -116,6 +118,15 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     held_since: int = 0
     error: str = ""
     operation: str = ""
+    event_at: int = 0
+    event_job: str = ""
+
+
+class WebhookHealth(msgspec.Struct, frozen=True):
+    """How far a lane's webhooks can be relied on: ends in a row that they told of first, and when the last one did."""
+
+    announced: int = 0
+    announced_at: int = 0
 
 
 class LaneState(msgspec.Struct, frozen=True, kw_only=True):
@@ -145,6 +156,17 @@ def new_batch_id() -> str:
 def new_producer_id() -> str:
     """A producer id, never reused."""
     return f"{SHARD}p{secrets.token_hex(8)}"
+
+
+def job_token(batch: str, fence: int) -> str:
+    """What a create of this batch under this fence carries as its display name and, to its webhook, as its token."""
+    return f"gq-{batch}-{fence}"
+
+
+def batch_of_token(token: str) -> str:
+    """The batch that a token names; empty where it is no token of ours."""
+    found = _TOKEN.fullmatch(token)
+    return found[1] if found else ""
 
 
 def retry_segment_id(batch: str, fence: int, number: int) -> str:

@@ -10,11 +10,13 @@ from __future__ import annotations
 from gemqueue.store_operations import OperationsStore
 from gemqueue.store_producer import ProducerStore
 from gemqueue.store_turnaround import TurnaroundStore
+from gemqueue.store_webhooks import WebhookStore
 
 
 class Store(
     ProducerStore,
     OperationsStore,
     TurnaroundStore,
+    WebhookStore,
 ):
     """One queue in one Redis or Valkey: every transition that there is."""

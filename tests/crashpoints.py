@@ -74,13 +74,13 @@ SCENARIOS: dict[Effect, Scenario] = {
     Effect.RESOLVE_FORGET: Scenario(),
     Effect.RESOLVE_RELEASE: Scenario(faults=({"on": "download", "do": "503", "nth": [1]},)),
 }
-PRODUCERS = frozenset(effect for effect in Effect if effect.startswith("produce."))
-"""These happen in the caller's process; tests/queue covers them."""
+OTHERS = frozenset(effect for effect in Effect if effect.startswith(("produce.", "serve.")))
+"""These happen in the caller's process and in the HTTP server; tests/queue and tests/serve cover them."""
 
 
 def points(role: str = "") -> list[str]:
     """Every crash point of the workers, or of one role. Raises when an effect has no scenario."""
-    bare = set(Effect) - set(SCENARIOS) - PRODUCERS
+    bare = set(Effect) - set(SCENARIOS) - OTHERS
     if bare:
         raise AssertionError(f"effects without a scenario: {sorted(bare)}")
     effects = [effect for effect in SCENARIOS if effect.startswith(f"{role}.") or not role]

@@ -15,7 +15,7 @@ KEPT = frozenset({"counts", "kept", "workers", "lanes", "lane", "dead", "quarant
 INDEXES = frozenset({"due", "batches", "pending", "later", "tenants"})
 """What names work that is to be done: Redis drops each when its last member leaves."""
 OF_SEGMENT = frozenset({"segment", "segmeta", "settled", "outcomes", "names", "watch"})
-OF_BATCH = frozenset({"batch", "manifest"})
+OF_BATCH = frozenset({"batch", "manifest", "job"})
 OF_RUN = frozenset({"run", "runlist"})
 
 
@@ -54,6 +54,8 @@ async def _is_owned(client: Redis, key: str) -> bool:
         return await _batch_is_open(client, prefix, await _field(client, f"{prefix}:segmeta:{id_}", "batch"))
     if what in OF_RUN:  # lives as long as a segment of it
         return int(await _field(client, key.replace(":runlist:", ":run:", 1), "open") or "0") > 0
+    if what == "job":
+        id_ = _text(await _call(client, "GET", key))
     if what in OF_BATCH:
         return await _batch_is_open(client, prefix, id_)
     return what in KEPT | INDEXES

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 import msgspec
@@ -21,6 +21,7 @@ from gemqueue_adapters.http import Http
 from gemqueue_adapters.lines import LineSplitter, LineTooLong
 from gemqueue_adapters.operations import FileInfo, file_of, inline_rows, page_of, status_of
 from gemqueue_adapters.upload import HEARTBEAT_S, ResumableUpload, no_progress
+from gemqueue_adapters.webhooks import TOKEN_FIELD
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
@@ -46,7 +47,8 @@ class GeminiProvider:
     ``base_url`` may carry a path prefix and must be https, or http on loopback. ``emulate`` says which kind of server
     is meant, and any reply of the other kind raises ``ConfigError`` unread. ``create_timeout_s`` bounds a create as a
     whole; ``timeout_s`` each wait for the other side. ``poll_file_s`` is the first pause between looks at a file that
-    is still processing, ``processing_timeout_s`` the longest wait for it.
+    is still processing, ``processing_timeout_s`` the longest wait for it. ``webhook_url`` is told of each generate
+    job's end.
 
     Raises ``ConfigError`` for a key or URL that cannot be right.
     """
@@ -63,6 +65,7 @@ class GeminiProvider:
         create_timeout_s: float = 20.0,
         poll_file_s: float = 0.5,
         processing_timeout_s: float = 900.0,
+        webhook_url: str = "",
         limits: Limits | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -74,6 +77,7 @@ class GeminiProvider:
         self._create_timeout_s = create_timeout_s
         self._poll_file_s = poll_file_s
         self._processing_timeout_s = processing_timeout_s
+        self._webhook_url = webhook_url
         self._limits = limits or Limits()
         self._sleep = sleep
 
@@ -127,16 +131,20 @@ class GeminiProvider:
         _checked(_FILE, file, "create")
         started_s = asyncio.get_running_loop().time()
         await self._probe("create", deadline_s=self._create_timeout_s / 2)
-        body = {"batch": {"displayName": token, "inputConfig": {"fileName": file}}}
-        reply = await self._http.request(
-            "create",
-            "POST",
-            self._http.url(path),
-            content=msgspec.json.encode(body),
-            headers={"content-type": "application/json"},
-            risky=True,
-            deadline_s=self._create_timeout_s - (asyncio.get_running_loop().time() - started_s),
-        )
+        batch = {"displayName": token, "inputConfig": {"fileName": file}} | self._webhook_config(kind, token)
+        try:
+            reply = await self._http.request(
+                "create",
+                "POST",
+                self._http.url(path),
+                content=msgspec.json.encode({"batch": batch}),
+                headers={"content-type": "application/json"},
+                risky=True,
+                deadline_s=self._create_timeout_s - (asyncio.get_running_loop().time() - started_s),
+            )
+        except Rejected as exc:
+            self._check_webhook_refused(exc)
+            raise
         try:
             return _checked(_JOB, status_of(reply.body).job, "create")
         except (ValueError, Rejected):
@@ -205,6 +213,17 @@ class GeminiProvider:
 
     async def _probe(self, call: str, *, deadline_s: float | None = None) -> None:
         await self._http.probe(call, f"/{self._version}/batches?pageSize=1", deadline_s=deadline_s)
+
+    def _webhook_config(self, kind: Kind, token: str) -> dict[str, Any]:
+        """A job's own webhook, with the token that names its batch; not offered for embeddings (sections 4, 11.5)."""
+        if not self._webhook_url or kind is not Kind.GENERATE:
+            return {}
+        return {"webhookConfig": {"uris": [self._webhook_url], "userMetadata": {TOKEN_FIELD: token}}}
+
+    def _check_webhook_refused(self, exc: Rejected) -> None:
+        """A refusal of the webhook is a refusal of a setting: the prompts wait for it to be mended, and do not fail."""
+        if self._webhook_url and exc.line is None and "webhook" in str(exc).lower():
+            raise Transient(f"{exc} (see webhook_url)", call="create", code=exc.code) from None
 
     def _url(self, resource: str) -> httpx.URL:
         return self._http.url(f"/{self._version}/{resource}")

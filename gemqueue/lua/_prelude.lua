@@ -152,6 +152,13 @@ local function want(record, account, member, at)
   end
 end
 
+-- Webhooks prove healthy, lane by lane, by the ends in a row that they told of before a look found them.
+local JOB_KEEP_S = 3600 -- how long after its end a late event still finds a job's batch
+local function prove(lane_key, announced)
+  if announced then redis.call('HINCRBY', lane_key, 'announced', 1)
+  else redis.call('HDEL', lane_key, 'announced') end
+end
+
 -- Scores hold a priority and, below it, a time in ms (until 2109) or a number of prompts: highest priority first.
 local CLASS = 4398046511104
 

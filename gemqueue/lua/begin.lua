@@ -14,6 +14,7 @@ pass_when_full()
 local until_ms = now + tonumber(ARGV[4])
 redis.call('HSET', record, 'state', 'submitting', 'intent_token', ARGV[5], 'intent_file', ARGV[6], 'intent_at', now,
   'fenced_at', 0, 'lease_until', until_ms)
+redis.call('HDEL', record, 'event_at', 'event_job') -- of another intent
 redis.call('HINCRBY', record, 'tries', 1)
 redis.call('ZADD', due_key(account_of(b[3])), until_ms, 'submit ' .. ARGV[2])
 return { 'ok' }

@@ -23,7 +23,7 @@ end
 
 local record, a = key('batch', ARGV[2]), cmsgpack.unpack(ARGV[4])
 if stale(record, ARGV[3]) then return { 'stale' } end
-local b = redis.call('HMGET', record, 'state', 'lane', 'prompts')
+local b = redis.call('HMGET', record, 'state', 'lane', 'prompts', 'job', 'event_at')
 if b[1] == 'ended' then return { 'ok' } end
 if b[1] ~= 'submitted' and b[1] ~= 'sealed' then return { 'state', b[1] or 'gone' } end
 pass_when_full()
@@ -41,5 +41,9 @@ elseif a.job_state == 'succeeded' and ceiling > 0 and num(b[3]) * 2 >= ceiling t
   else redis.call('HSET', lane_key, 'ceiling', ceiling * 2) end
 end
 if a.sample then learn(account_of(b[2]), string.match(b[2], '^[^/]+/([^/]+)'), a.sample[1], a.sample[2]) end
+if b[1] == 'submitted' then
+  redis.call('EXPIRE', key('job', b[4]), JOB_KEEP_S)
+  if a.job_state ~= 'cancelled' then prove(lane_key, num(b[5]) > 0) end
+end
 count('ended_' .. a.job_state, 1)
 return { 'ok' }

@@ -13,5 +13,7 @@ if num(b[3]) == 0 then
   count('fenced', 1)
 end
 redis.call('HSET', record, 'lease_until', 0)
-step_over(ARGV[2], b[2], nil, 'submit', tonumber(ARGV[4]))
+local delay_ms = tonumber(ARGV[4])
+if redis.call('HDEL', record, 'look_again') == 1 then delay_ms = 0 end
+step_over(ARGV[2], b[2], nil, 'submit', delay_ms)
 return { 'ok' }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +13,7 @@ from gemqueue import decisions
 from gemqueue.config import Settings
 from gemqueue.decisions import Refusal, ResolvePlan, RowFate, SubmitStep, TrackStep
 from gemqueue.errors import Ambiguous, ProviderError, Rejected, Transient
-from gemqueue.models import Batch
+from gemqueue.models import Batch, WebhookHealth
 from gemqueue.provider import JobStatus
 from gemqueue.rows import Verdict
 from gemqueue.states import BatchState, JobState
@@ -206,3 +207,34 @@ WORDS: list[tuple[Callable[[], ProviderError], str]] = [
 def test_held_reasons_say_whose_fault_it_is(error: Callable[[], ProviderError], reason: str) -> None:
     """What a batch waits for names the limit, the account or the provider, and the call."""
     assert decisions.held_reason(error()) == reason
+
+
+healths = st.builds(WebhookHealth, numbers, numbers)
+
+
+@given(healths, numbers)
+def test_webhooks_make_looks_rarer_only_while_they_prove_healthy(health: WebhookHealth, now_ms: int) -> None:
+    """Never below one, never above six; one as long as there were fewer than five in a row, or none for a day."""
+    factor = decisions.webhook_factor(health, now_ms)
+    assert factor in {1.0, 6.0}
+    if health.announced < 5:
+        assert factor == 1.0
+    assert decisions.webhook_factor(health, health.announced_at + 24 * 3600 * 1000) == 1.0
+
+
+@given(batches(), numbers, st.floats(0.01, 1e6), healths, numbers)
+def test_polling_never_stops(record: Batch, event_at: int, delay_s: float, health: WebhookHealth, now_ms: int) -> None:
+    """Whatever webhooks say, the next look comes within six times its pause; after an event no later than without."""
+    record = msgspec.structs.replace(record, event_at=event_at)
+    found_s = decisions.announced_delay_s(record, delay_s, health, now_ms, SETTINGS)
+    assert 0 < found_s <= 6 * delay_s
+    if record.event_at:
+        assert found_s <= delay_s
+
+
+def test_a_job_whose_event_came_early_is_looked_at_soon() -> None:
+    """The event is ahead of the state: after five seconds, then after half the time since the event."""
+    for since_s, pause_s in ((0, 5), (4, 5), (60, 30), (10_000, 300)):
+        record = Batch(id="b", v=1, state=BatchState.SUBMITTED, lane="l", fence=1, event_at=1)
+        found_s = decisions.announced_delay_s(record, 300, WebhookHealth(9, 1), 1 + since_s * 1000, SETTINGS)
+        assert found_s == pause_s

@@ -21,6 +21,7 @@ from gemqueue_workers.exits import DEBUG_ENV, Exit, run_main
 from gemqueue_workers.logs import set_up_logs
 from gemqueue_workers.manage.cli import COMMANDS as MANAGE_COMMANDS
 from gemqueue_workers.run.cli import COMMANDS as RUN_COMMANDS
+from gemqueue_workers.serve.cli import COMMANDS as SERVE_COMMANDS
 from gemqueue_workers.settings import ROLES, make_provider
 from gemqueue_workers.work import work as run_work
 
@@ -178,7 +179,7 @@ def emulate(**options: Any) -> None:
         raise Exit(f"the emulator does not start: {error}") from error
 
 
-for command in (*RUN_COMMANDS, *MANAGE_COMMANDS):
+for command in (*RUN_COMMANDS, *MANAGE_COMMANDS, *SERVE_COMMANDS):
     main.add_command(command)
 
 

@@ -55,17 +55,23 @@ _CLASSES: dict[str, tuple[Step, ...]] = {
 }
 
 
-def make_provider(settings: Settings, api_key: str) -> Provider:
-    """The provider that the settings name. Raises ConfigError where a key or an emulator's address is missing."""
+def provider_key(settings: Settings, api_key: str) -> str:
+    """The key that the provider is shown. Raises ConfigError where it or an emulator's address is missing."""
     if settings.emulate:
         if not settings.base_url:
             raise ConfigError(
                 "Emulation is asked for, but there is no emulator's address: start `gemqueue emulate` and "
                 "set base_url / GOOGLE_GEMINI_BASE_URL to what it prints"
             )
-        api_key = f"emulated-{settings.account or 'local'}"
-    elif not api_key:
+        return f"emulated-{settings.account or 'local'}"
+    if not api_key:
         raise ConfigError("No API key: a worker needs GOOGLE_API_KEY or GEMINI_API_KEY")
+    return api_key
+
+
+def make_provider(settings: Settings, api_key: str) -> Provider:
+    """The provider that the settings name. Raises ConfigError where a key or an emulator's address is missing."""
+    api_key = provider_key(settings, api_key)
     return GeminiProvider(
         api_key=api_key,
         account=account_id(settings, api_key),
@@ -74,6 +80,7 @@ def make_provider(settings: Settings, api_key: str) -> Provider:
         emulate=settings.emulate,
         timeout_s=settings.call_timeout_s,
         create_timeout_s=settings.create_timeout_s,
+        webhook_url=settings.webhook_url,
         sleep=clock_from_env().sleep,
     )
 

@@ -18,7 +18,7 @@ from gemqueue import decisions
 from gemqueue.decisions import Refusal, SubmitStep
 from gemqueue.effects import Effect, effect
 from gemqueue.errors import ProviderError, StaleFence, WrongState
-from gemqueue.models import Batch, Lane, LaneState
+from gemqueue.models import Batch, Lane, LaneState, job_token
 from gemqueue.states import BatchState, Step
 from gemqueue.store_batches import JobEnd
 from gemqueue_workers import division
@@ -43,6 +43,8 @@ class Submitter:
     async def handle(self, lease: Lease, record: Batch | LaneState) -> None:
         """Carry the batch to ``submitted``, or put it back with what is known."""
         assert isinstance(record, Batch)  # noqa: S101 - a submit step's record is a batch
+        if decisions.is_named(record) and await self._adopt_announced(lease, record):
+            return
         settings = self._kit.settings
         now_ms = await self._kit.store.server_now_ms()
         step = decisions.submit_step(record, now_ms, settings.settle_s)
@@ -78,6 +80,20 @@ class Submitter:
         log.warning("create.proven_dead", batch=batch.id, token=batch.intent_token)
         return False
 
+    async def _adopt_announced(self, lease: Lease, batch: Batch) -> bool:
+        """An event named the job of a create in doubt: one look by name settles it, long before the listing would."""
+        try:
+            found = await self._kit.provider.poll(batch.event_job)
+        except ProviderError as error:
+            log.warning("event.not_confirmed", batch=batch.id, job=batch.event_job, error=str(error))
+            return False
+        if not decisions.announced(batch, found):
+            return False
+        with effect(Effect.SUBMIT_ACCEPT):
+            await self._kit.store.accept(lease.claim, found.job, "adopted", 0.0)
+        log.warning("job.adopted", batch=batch.id, job=found.job, token=batch.intent_token, by="event")
+        return True
+
     async def _submit(self, lease: Lease, batch: Batch) -> None:
         contents = await BatchContents.load(self._kit.store, batch.id)
         if not contents.open_prompts():
@@ -85,7 +101,7 @@ class Submitter:
                 await self._kit.store.end(lease.claim, JobEnd(job_state=decisions.EMPTY))
             return
         file = await self._upload(batch, contents)
-        token = f"gq-{batch.id}-{lease.claim.fence}"
+        token = job_token(batch.id, lease.claim.fence)
         with effect(Effect.SUBMIT_BEGIN):
             lease.claim = await self._kit.store.begin(lease.claim, token, file)
         if lease.left_s <= self._kit.provider.create_timeout_s:
@@ -126,7 +142,9 @@ class Submitter:
         log.warning("create.failed", batch=batch.id, verdict=str(after.refusal), call=error.call, error=str(error))
         if after.refusal is Refusal.DOUBT:
             current = await self._kit.store.batch(batch.id)
-            if current is not None and current.state is BatchState.SUBMITTING:
+            if current is None or current.state is not BatchState.SUBMITTING:
+                return
+            if not (decisions.is_named(current) and await self._adopt_announced(lease, current)):
                 await self._fence(lease, current)
             return
         delay_s = after.delay_s if after.refusal is Refusal.LATER else None

@@ -56,10 +56,15 @@ class Tracker:
             await self._end(lease, record, after, status, now_ms)
             return
         fields = await self._while_running(record, status) if status is not None else {}
+        delay_s = await self._delay_s(record, after.delay_s, now_ms)
         with effect(Effect.TRACK_RELEASE):
             await self._kit.store.release(
-                lease.claim, after.delay_s, polls=record.polls + 1, tries=0, held_reason=after.alarm, **fields
+                lease.claim, delay_s, polls=record.polls + 1, tries=0, held_reason=after.alarm, **fields
             )
+
+    async def _delay_s(self, batch: Batch, delay_s: float, now_ms: int) -> float:
+        health = await self._kit.store.webhook_health(batch.lane)
+        return decisions.announced_delay_s(batch, delay_s, health, now_ms, self._kit.settings)
 
     async def _look(self, batch: Batch) -> JobStatus | None:
         try:

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from rich.text import Text
 
-from gemqueue.config import CONFIG_ENV, Settings, api_key_from_env, data_dir, load_settings
+from gemqueue.config import (
+    CONFIG_ENV,
+    WEBHOOK_SECRETS_ENV,
+    Settings,
+    api_key_from_env,
+    data_dir,
+    load_settings,
+    webhook_secrets_from_env,
+)
 from gemqueue_workers.prices import DATED, MODELS_ENV
 from gemqueue_workers.screen import plain
 
@@ -37,6 +45,7 @@ def effective() -> list[Value]:
     values = [Value(name, _masked(getattr(settings, name)), _source(name, in_file, file)) for name in _names()]
     key = next((name for name in ("GOOGLE_API_KEY", "GEMINI_API_KEY") if os.environ.get(name, "").strip()), "")
     values.append(Value("API key", "set (hidden)" if api_key_from_env() else "not set", key or "environment"))
+    values.append(Value("webhook secrets", f"{len(webhook_secrets_from_env())} set (hidden)", WEBHOOK_SECRETS_ENV))
     values.append(Value("data folder", str(data_dir(settings)), "data_dir and emulate"))
     values.append(Value("price table", f"of {DATED}", os.environ.get(MODELS_ENV) or "config/models.toml"))
     return values

@@ -1,0 +1,182 @@
+"""``gemqueue serve`` and ``gemqueue webhooks``: the options."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+import msgspec
+
+from gemqueue.config import load_settings
+from gemqueue.errors import ConfigError
+from gemqueue_workers.exits import run_main
+from gemqueue_workers.logs import set_up_logs
+from gemqueue_workers.run.cli import EMULATE_HELP
+from gemqueue_workers.screen import stripped
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from gemqueue.config import Settings
+    from gemqueue_adapters.hooks import Hook, Hooks
+
+T = TypeVar("T")
+_emulate = click.option("--emulate", is_flag=True, default=None, help=EMULATE_HELP)
+_json = click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; 0.0.0.0 is everywhere.")
+@click.option("--port", type=click.IntRange(0, 65_535), default=8400, show_default=True, help="0 chooses a free one.")
+@click.option("--webhook-only", is_flag=True, help="No page and no metrics: for a port that the world can reach.")
+@click.option("--ready-file", type=click.Path(path_type=Path), help="Gets url and pid when requests are accepted.")
+@click.option("--log-json", is_flag=True, help="One JSON object per event.")
+@_emulate
+def serve(
+    *, host: str, port: int, webhook_only: bool, ready_file: Path | None, log_json: bool, emulate: bool | None
+) -> None:
+    """Receive webhooks; serve health, metrics and a page of the queue.
+
+    \b
+      gemqueue serve                                     /webhook /health /metrics and / on 127.0.0.1:8400
+      gemqueue serve --host 0.0.0.0 --webhook-only       only /webhook and /health, behind your HTTPS
+
+    Set webhook_url to the public address of /webhook for producers, workers and this server, and every job tells of
+    its end there. For a hook that is registered for the whole project put its secret into GEMQUEUE_WEBHOOK_SECRETS.
+    Any number of servers may run.
+    """  # noqa: D301 - \b is click's mark for text that it must not wrap
+    from gemqueue_workers.serve import serving  # noqa: PLC0415 - starlette and uvicorn are slow to import
+
+    set_up_logs(json=log_json)
+
+    async def run() -> None:
+        settings = load_settings(emulate=emulate)
+        await serving.serve(settings, host=host, port=port, webhook_only=webhook_only, ready_file=ready_file)
+
+    run_main(run())
+
+
+def _with_hooks(emulate: bool | None, work: Callable[[Hooks, Settings], Awaitable[T]]) -> T:
+    from gemqueue_workers.serve import managing  # noqa: PLC0415 - rich is slow to import
+
+    async def run() -> T:
+        settings = load_settings(emulate=emulate)
+        async with managing.connected(settings) as hooks:
+            return await work(hooks, settings)
+
+    return run_main(run())
+
+
+def _print_json(value: object) -> None:
+    click.echo(msgspec.json.encode(value).decode())
+
+
+@click.group()
+def webhooks() -> None:
+    """Register, list, rotate, try and delete the project's webhooks at the provider.
+
+    A registered hook tells of every batch of the project. Jobs that carry webhook_url need none.
+
+    \b
+      gemqueue webhooks register https://jobs.example.com/webhook
+      gemqueue webhooks list
+    """  # noqa: D301
+
+
+@webhooks.command()
+@click.argument("uri", required=False)
+@click.option("--name", default="gemqueue", show_default=True, help="A label.")
+@_emulate
+@_json
+def register(uri: str | None, *, name: str, emulate: bool | None, as_json: bool) -> None:
+    """Register URI, or webhook_url, for the ends of batches. Its secret is shown this once.
+
+    \b
+      gemqueue webhooks register https://jobs.example.com/webhook
+    """  # noqa: D301
+    from gemqueue_adapters.webhooks import EVENTS  # noqa: PLC0415
+
+    async def run(hooks: Hooks, settings: Settings) -> Hook:
+        chosen = load_settings(webhook_url=uri or settings.webhook_url).webhook_url  # checked as the setting is
+        if not chosen:
+            raise ConfigError("Give the URI, or set webhook_url / GEMQUEUE_WEBHOOK_URL")
+        return await hooks.register(uri=chosen, name=name, events=EVENTS)
+
+    hook = _with_hooks(emulate, run)
+    if as_json:
+        _print_json(hook)
+        return
+    click.echo(f"registered {stripped(hook.id)} for {stripped(hook.uri)}")
+    _tell_secret(hook.new_signing_secret)
+
+
+@webhooks.command("list")
+@_emulate
+@_json
+def list_(*, emulate: bool | None, as_json: bool) -> None:
+    """List them: address, state, events, and the last characters of their secrets.
+
+    \b
+      gemqueue webhooks list --json
+    """  # noqa: D301
+    found = _with_hooks(emulate, lambda hooks, _: hooks.list())
+    if as_json:
+        _print_json(found)
+        return
+    from gemqueue_workers.screen import make_console  # noqa: PLC0415
+    from gemqueue_workers.serve import managing  # noqa: PLC0415
+
+    managing.show_hooks(make_console(stderr=False), found)
+
+
+@webhooks.command()
+@click.argument("hook", metavar="ID")
+@click.option("--at-once", is_flag=True, help="The old secret ends now, not after a day: when it is known to others.")
+@_emulate
+@_json
+def rotate(hook: str, *, at_once: bool, emulate: bool | None, as_json: bool) -> None:
+    """Make a new signing secret. For a day both sign: servers that know one of the two go on.
+
+    \b
+      gemqueue webhooks rotate 95fy7kv40bvx7t0rm7p12jdciinp7f4bfhzz
+    """  # noqa: D301
+    secret = _with_hooks(emulate, lambda hooks, _: hooks.rotate(hook, at_once=at_once))
+    if as_json:
+        _print_json({"secret": secret})
+        return
+    _tell_secret(secret)
+
+
+@webhooks.command()
+@click.argument("hook", metavar="ID")
+@_emulate
+def ping(hook: str, *, emulate: bool | None) -> None:
+    """Have the provider send a test event; the server's log shows what came.
+
+    \b
+      gemqueue webhooks ping 95fy7kv40bvx7t0rm7p12jdciinp7f4bfhzz
+    """  # noqa: D301
+    _with_hooks(emulate, lambda hooks, _: hooks.ping(hook))
+    click.echo("a test event was asked for")
+
+
+@webhooks.command()
+@click.argument("hook", metavar="ID")
+@_emulate
+def delete(hook: str, *, emulate: bool | None) -> None:
+    """Remove a hook; jobs are polled as before.
+
+    \b
+      gemqueue webhooks delete 95fy7kv40bvx7t0rm7p12jdciinp7f4bfhzz
+    """  # noqa: D301
+    _with_hooks(emulate, lambda hooks, _: hooks.delete(hook))
+    click.echo("deleted")
+
+
+def _tell_secret(secret: str) -> None:
+    click.echo(f"its secret, shown this once: {stripped(secret)}")
+    click.echo("add it to GEMQUEUE_WEBHOOK_SECRETS of every `gemqueue serve` (several apart by blanks)", err=True)
+
+
+COMMANDS = (serve, webhooks)
