@@ -128,7 +128,7 @@ class Doors:
 
     def door(self, *, model: str, kind: str, config: object, priority: int, tenant: str) -> Door:
         """The door for these defaults. Raises PromptInvalid for one that is not valid."""
-        encoder = encoder_for(check_kind(kind), config)
+        encoder = encoder_for(known_kind(kind), config)
         key = (model, encoder, priority, type(priority), tenant)  # True is not 1 here
         door = self._known.get(key) if type(model) is type(tenant) is str else None
         if door is None:
@@ -141,7 +141,7 @@ class Doors:
         return door
 
 
-def check_kind(kind: str) -> Kind:
+def known_kind(kind: str) -> Kind:
     """The kind. Raises PromptInvalid."""
     known = _KINDS.get(kind) if isinstance(kind, str) else None  # pyright: ignore[reportUnnecessaryIsInstance] - callers may not type-check
     if known is None:

@@ -32,6 +32,11 @@ COUNTERS: Final = {
     "closed": "Batches of which every prompt is settled or has moved on.",
     "quarantined": "Rows that belong to nobody, or that cannot be read.",
     "bought_twice": "Prompts bought by a create that took effect after its intent had been proven dead; must stay 0.",
+    "events": "Genuine webhook events of batches that were heard, each once.",
+    "events_doubled": "Webhook events that had been heard before.",
+    "events_early": "Webhook events of jobs that no batch has, or has not yet.",
+    "events_stray": "Webhook events of jobs whose intent was given up: they may have been bought twice.",
+    "events_refused": "Webhook deliveries that were not believed; events_refused_<reason> says why.",
     "lost_answers": "Answers that were bought and could not be had: the results of a job that succeeded were gone.",
 }
 """What each counter counts; a counter that is not listed here is exported all the same."""

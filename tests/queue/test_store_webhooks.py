@@ -44,7 +44,7 @@ async def submitted(made: Bench) -> tuple[str, str]:
 
 
 async def due_in_s(made: Bench, member: str) -> float:
-    score = await made.store.redis.zscore(made.store.key("due", ACCOUNT), member)
+    score: float = await made.store.redis.zscore(made.store.key("due", ACCOUNT), member)
     return (score - made.clock.now_ms()) / 1000
 
 

@@ -27,7 +27,7 @@ START_S = 20.0
 class Door:
     """A server on a free port; ``arguments`` go to the command, ``env`` to its environment."""
 
-    def __init__(self, folder: Path, *arguments: str, name: str = "door", port: int = 0, **env: str) -> None:
+    def __init__(self, folder: Path, env: dict[str, str], *arguments: str, name: str = "door", port: int = 0) -> None:
         self.log_path = folder / f"{name}.log"
         self._ready = folder / f"{name}.json"
         self._command = [*COMMAND, "serve", "--ready-file", str(self._ready), *arguments]

@@ -54,7 +54,7 @@ def env(valkey: ValkeyServer) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def door(folder: Path, env: dict[str, str]) -> Iterator[Door]:
     """One for the module."""
-    with Door(folder, **env) as started:
+    with Door(folder, env) as started:
         yield started
         assert started.stop() == 0
         assert "Traceback" not in started.log
@@ -92,7 +92,7 @@ async def test_what_is_wrong_is_a_4xx_and_a_counter(door: Door, valkey: ValkeySe
     """Each kind of failure has its status and raises its own counter and the sum."""
     now = int(time.time())
     garbage = b"{"
-    wrong = [
+    wrong: list[tuple[bytes, dict[str, str], int, str]] = [
         (BODY, {}, 400, "headers"),
         (BODY, signed(BODY) | {"webhook-id": "a.b"}, 400, "headers"),
         (BODY, signed(BODY, seconds=now - 310), 401, "time"),
@@ -130,7 +130,7 @@ async def test_several_servers_hear_an_event_once(
     door: Door, folder: Path, env: dict[str, str], valkey: ValkeyServer
 ) -> None:
     """Which server a delivery comes to makes no difference: what one has heard, the other knows."""
-    with Door(folder, name="second", **env) as second:
+    with Door(folder, env, name="second") as second:
         before = await counts(valkey)
         headers = signed(BODY)
         assert [door.post(BODY, headers), second.post(BODY, headers)] == [204, 204]
@@ -257,7 +257,7 @@ def test_health_says_what_is_there(door: Door) -> None:
 
 def test_a_store_that_is_away_is_said_and_survived(folder: Path, env: dict[str, str]) -> None:
     """Events get 503, so that they come again; health and page say why; when it is back, all is as before."""
-    with ValkeyServer() as server, Door(folder, name="alone", **env | {"GEMQUEUE_REDIS_URL": server.url}) as door:
+    with ValkeyServer() as server, Door(folder, env | {"GEMQUEUE_REDIS_URL": server.url}, name="alone") as door:
         assert door.post(BODY, signed(BODY)) == 204
         server.kill()
         headers = signed(BODY)
@@ -293,9 +293,16 @@ async def test_the_page_shows_the_queue_and_escapes_it(door: Door, valkey: Valke
     assert not any(word in page.text for word in ("src=", "href=", "url("))
 
 
+def test_metrics_are_prometheus_text(door: Door) -> None:
+    """What ``gemqueue metrics`` prints, webhooks included."""
+    reply = door.http.get("/metrics")
+    assert reply.headers["content-type"].startswith("text/plain; version=0.0.4")
+    assert f'gemqueue_events_total{{queue="{QUEUE}"}}' in reply.text
+
+
 def test_webhook_only_shows_nothing_of_the_queue(folder: Path, env: dict[str, str]) -> None:
     """On a port that the world can reach there are events and health, and nothing else."""
-    with Door(folder, "--webhook-only", name="public", **env) as door:
+    with Door(folder, env, "--webhook-only", name="public") as door:
         assert door.post(BODY, signed(BODY)) == 204
         assert door.http.get("/health").status_code == 200
         assert [door.http.get(path).status_code for path in ("/", "/metrics", "/docs")] == [404] * 3
@@ -306,12 +313,12 @@ async def test_a_server_may_die_around_an_event(
     when: str, folder: Path, env: dict[str, str], valkey: ValkeyServer
 ) -> None:
     """Killed before or after it is heard, without an answer: it comes again, and is heard once."""
-    door = Door(folder, name=f"dies-{when}", **env, GEMQUEUE_CRASH_AT=f"serve.announce:{when}:1").start()
+    door = Door(folder, env | {"GEMQUEUE_CRASH_AT": f"serve.announce:{when}:1"}, name=f"dies-{when}").start()
     before, headers = await counts(valkey), signed(BODY)
     with pytest.raises(httpx.HTTPError):
         door.post(BODY, headers)
     assert door.process.wait(20) == 137
-    with Door(folder, name=f"lives-{when}", **env) as again:
+    with Door(folder, env, name=f"lives-{when}") as again:
         assert again.post(BODY, headers) == 204
     after = await counts(valkey)
     doubled = after.get("events_doubled", 0) - before.get("events_doubled", 0)

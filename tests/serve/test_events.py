@@ -31,12 +31,12 @@ class Told:
 
     async def __aenter__(self) -> Self:
         await self.world.__aenter__()
-        self.door = Door(self.folder, **self.world.env()).start()
+        self.door = Door(self.folder, self.world.env()).start()
         return self
 
     async def __aexit__(self, *error: object) -> None:
         self.door.stop()
-        await self.world.__aexit__(*error)
+        await self.world.__aexit__(None, None, None)
 
     def own_webhooks(self, **changed: Any) -> None:
         """From here on jobs carry the server's address."""
@@ -68,7 +68,7 @@ async def test_a_jobs_own_webhook_is_all_it_takes(told: Told, faults: list[dict[
         told.own_webhooks()
         if faults and faults[0]["do"] == "jwt":  # its audience is the address that the server knows
             told.door.stop()
-            told.door = Door(told.folder, port=told.door.address[1], **told.world.env()).start()
+            told.door = Door(told.folder, told.world.env(), port=told.door.address[1]).start()
         told.world.start_worker()
         await told.world.submit([f"prompt {n}" for n in range(6)], segment_prompts=3)
         await drained_quickly(told.world)
@@ -96,7 +96,7 @@ async def test_a_registered_hook_is_all_it_takes(told: Told) -> None:
         assert not any(secret in listed for secret in secrets)
         told.door.stop()
         told.door = Door(
-            told.folder, port=told.door.address[1], **env, GEMQUEUE_WEBHOOK_SECRETS=" ".join(secrets)
+            told.folder, env | {"GEMQUEUE_WEBHOOK_SECRETS": " ".join(secrets)}, port=told.door.address[1]
         ).start()
         assert gemqueue("webhooks", "ping", hook["id"], **env).stdout == "a test event was asked for\n"
         told.world.start_worker()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import msgspec
 from starlette.applications import Starlette
@@ -12,19 +12,24 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gemqueue.errors import GemqueueError, StoreUnavailable
+from gemqueue_workers.metrics import CONTENT_TYPE, exposition
 from gemqueue_workers.serve.page import error_page, status_page
-from gemqueue_workers.status import Status, read_status
+from gemqueue_workers.status import read_status
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
     from starlette.requests import Request
 
     from gemqueue.config import Settings
     from gemqueue.store import Store
     from gemqueue_workers.serve.receiver import Receiver
 
+T = TypeVar("T")
 WEBHOOK_PATH: Final = "/webhook"
 _STORE_S_MAX: Final = 2.0
-_PAGE_KEEP_S: Final = 2.0
+_LOOK_S_MAX: Final = 10.0
+_LOOK_KEEP_S: Final = 2.0
 _CLOSE: Final = {"connection": "close"}
 _PAGE_HEADERS: Final = {
     "cache-control": "no-store",
@@ -41,6 +46,23 @@ class _Json(Response):
         return msgspec.json.encode(content)
 
 
+class _Shared(Generic[T]):
+    """One look at the queue for all who ask at the same time, at most two seconds old."""
+
+    def __init__(self, look: Callable[[], Coroutine[Any, Any, T]]) -> None:
+        self._look = look
+        self._task: asyncio.Task[T] | None = None
+        self._since_s = 0.0
+
+    async def get(self) -> T:
+        """What was seen. Raises what the look raises."""
+        now_s = asyncio.get_running_loop().time()
+        if self._task is None or (self._task.done() and now_s - self._since_s > _LOOK_KEEP_S):
+            self._since_s = now_s
+            self._task = asyncio.create_task(self._look())
+        return await asyncio.shield(self._task)
+
+
 class Door:
     """The handlers. Nothing that comes in changes anything but when a batch is looked at next."""
 
@@ -48,8 +70,8 @@ class Door:
         self._store = store
         self._settings = settings
         self._receiver = receiver
-        self._looking: asyncio.Task[Status] | None = None
-        self._looked_s = 0.0
+        self._status = _Shared(lambda: read_status(settings))
+        self._exposition = _Shared(lambda: exposition(store))
 
     async def webhook(self, request: Request) -> Response:
         """Take an event: 204, or 4xx for whatever is wrong with it, or 503 when the store is away."""
@@ -84,20 +106,20 @@ class Door:
     async def page(self, _request: Request) -> Response:
         """What ``gemqueue status`` says, as a page that renews itself."""
         try:
-            async with asyncio.timeout(_STORE_S_MAX * 5):
-                text = status_page(await self._status())
+            async with asyncio.timeout(_LOOK_S_MAX):
+                text = status_page(await self._status.get())
         except (GemqueueError, TimeoutError) as error:
             why = str(error) or "the store does not answer in time"
             return Response(error_page(self._settings.queue, why), 503, _PAGE_HEADERS, "text/html")
         return Response(text, 200, _PAGE_HEADERS, "text/html")
 
-    async def _status(self) -> Status:
-        """The status, at most two seconds old: however many people look, the store is asked once."""
-        now_s = asyncio.get_running_loop().time()
-        if self._looking is None or (self._looking.done() and now_s - self._looked_s > _PAGE_KEEP_S):
-            self._looked_s = now_s
-            self._looking = asyncio.create_task(read_status(self._settings))
-        return await asyncio.shield(self._looking)
+    async def metrics(self, _request: Request) -> Response:
+        """Every counter and gauge, as Prometheus reads them."""
+        try:
+            async with asyncio.timeout(_LOOK_S_MAX):
+                return Response(await self._exposition.get(), headers={"content-type": CONTENT_TYPE})
+        except (GemqueueError, TimeoutError):
+            return Response("the store does not answer", 503)
 
     async def _body(self, request: Request) -> bytes | None:
         """The body; None when it is larger than allowed. Raises TimeoutError when its sender takes too long."""
@@ -123,5 +145,5 @@ def build(store: Store, settings: Settings, receiver: Receiver, *, webhook_only:
         Route("/health", door.health),
     ]
     if not webhook_only:
-        routes += [Route("/", door.page)]
+        routes += [Route("/", door.page), Route("/metrics", door.metrics)]
     return Starlette(routes=routes)
