@@ -48,6 +48,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     redis_url: str = ""
     data_dir: str = ""
     embedded: bool = True
+    durability: str = "local"
+    replicate_s: float = 1.0
 
     account: str = ""
     base_url: str = ""
@@ -104,6 +106,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     sweep_s: float = 1.0
     steps_max: int = 10
+    crashes_max: int = 5
     drain_s: float = 45.0
     heartbeat_s: float = 5.0
 
@@ -214,6 +217,15 @@ def _relations(s: Settings) -> tuple[tuple[bool, str], ...]:
         (
             not s.webhook_url or _is_callback(s.webhook_url),
             "webhook_url must be https://host[:port]/path (http only on loopback), without user, query or fragment",
+        ),
+        (s.durability in {"local", "replicated"}, 'durability must be "local" or "replicated"'),
+        (
+            s.durability == "local" or bool(s.redis_url),
+            'durability = "replicated" needs redis_url: the embedded server has no replica',
+        ),
+        (
+            s.durability == "local" or s.replicate_s <= min(s.lease_s / 6, s.submit_timeout_s),
+            "replicate_s must be at most lease_s / 6 and submit_timeout_s: a step waits for it under its lease",
         ),
         (s.api_version in {"v1", "v1beta"}, 'api_version must be "v1" or "v1beta"'),
         (

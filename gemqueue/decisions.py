@@ -45,6 +45,17 @@ def backoff_s(first_s: float, max_s: float, failures: int, salt: str = "") -> fl
     return delay_s * (1 - spread / 4)
 
 
+def crash_hold_s(batch: Batch, settings: Settings) -> float | None:
+    """How long to leave a batch alone at whose steps workers keep dying; None when it is to be tried.
+
+    ``crashes`` counts claims that ran out unreleased since the batch last moved on. From ``crashes_max`` on it is held
+    once for each (``crashes_held``) and then tried again, so that nothing is given up.
+    """
+    if batch.crashes < settings.crashes_max or batch.crashes == batch.crashes_held:
+        return None
+    return backoff_s(settings.quota_backoff_s, settings.backoff_max_s, batch.crashes - settings.crashes_max, batch.id)
+
+
 # --- submit -----------------------------------------------------------------------------------------------------------
 
 

@@ -20,6 +20,7 @@ from gemqueue import codec
 from gemqueue.errors import ConfigError, StoreError, StoreUnavailable
 from gemqueue.models import Lane, new_producer_id
 from gemqueue.outcomes import decode_line, expired, outcome_of, refused
+from gemqueue.scripts import ServerFull
 from gemqueue.states import FailureKind
 from gemqueue.tasks import end_tasks, ending
 from gemqueue.tickets import Segment, Ticket, chain
@@ -69,8 +70,11 @@ class Listener:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def open(self) -> None:
-        """Open the inbox and start listening. Raises StoreUnavailable."""
-        self._after = await self._store.open_inbox(self.producer)
+        """Open the inbox and start listening; on a full server without one, for now. Raises StoreUnavailable."""
+        try:
+            self._after = await self._store.open_inbox(self.producer)
+        except ServerFull as error:
+            log.warning("%s; answers are looked for every watchdog_s instead", error)
         self._tasks = [
             asyncio.create_task(self._read(), name="gemqueue-reader"),
             asyncio.create_task(self._fetch(), name="gemqueue-fetcher"),

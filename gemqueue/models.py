@@ -109,6 +109,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     polls: int = 0
     tries: int = 0
     crashes: int = 0
+    crashes_held: int = 0
     refusals: int = 0
     solo: int = 0
     cancels_seen: int = 0

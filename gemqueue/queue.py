@@ -17,6 +17,7 @@ import msgspec
 
 from gemqueue.bulk import Flow, Gather, Rows
 from gemqueue.config import Settings, account_id, api_key_from_env, load_settings
+from gemqueue.connections import safe_url
 from gemqueue.door import Doors, Row
 from gemqueue.errors import PromptInvalid, StoreUnavailable
 from gemqueue.futures import Future, answer_of, taken
@@ -24,7 +25,6 @@ from gemqueue.listener import Listener
 from gemqueue.models import split_key
 from gemqueue.producer import Producer
 from gemqueue.requests import check_name, check_queue_name
-from gemqueue.scripts import safe_url
 from gemqueue.states import Kind
 from gemqueue.store_producer import ProducerStore
 from gemqueue.tickets import Ticket

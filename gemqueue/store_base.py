@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from gemqueue.clock import Clock, clock_from_env
+from gemqueue.connections import safe_url
 from gemqueue.models import SHARD, SegmentMeta
-from gemqueue.scripts import Scripts, connect, safe_url, translated
+from gemqueue.scripts import Scripts, connect, translated
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,6 +34,8 @@ class StoreBase:
         self.url = url
         self.redis: Any = connect(url)  # redis-py 5.3 types its async commands as either kind
         self.scripts = Scripts(self.redis, url, self.prefix, self.clock)
+        if settings.durability == "replicated":
+            self.scripts.replicate_ms = int(settings.replicate_s * 1000)
 
     def key(self, *parts: str) -> str:
         """The Redis key of a thing."""
@@ -42,6 +45,23 @@ class StoreBase:
         """Raise StoreUnavailable unless the server answers."""
         with translated(self.url):
             await self.redis.ping()
+
+    async def confirm(self) -> None:
+        """Return when a replica has everything that was written before; at once where ``durability`` is local.
+
+        Raises NotReplicated.
+        """
+        if self.scripts.replicate_ms:
+            await self.scripts.run("confirm", confirm=True)
+
+    async def replicas(self) -> int | None:
+        """How many replicas are connected and in step; None when the server will not say."""
+        try:
+            with translated(self.url):
+                info: dict[str, Any] = await self.redis.info("replication")
+        except Exception:  # noqa: BLE001 - some managed servers refuse INFO; WAIT still counts
+            return None
+        return sum(1 for n in range(info.get("connected_slaves", 0)) if info[f"slave{n}"]["state"] == "online")
 
     async def durability_warnings(self) -> list[str]:
         """What the server's configuration puts at risk, in words; empty when nothing, or when it will not say."""

@@ -198,16 +198,20 @@ class BatchStore(StoreBase):
         return reply[1].decode(), int(reply[2]), int(reply[3])
 
     async def begin(self, claim: Claim, token: str, file: str) -> Claim:
-        """Write the intent and renew the lease; refused when the lease has run out."""
+        """Write the intent and renew the lease; refused when the lease has run out.
+
+        Raises NotReplicated when no replica has it, where ``durability`` asks for one: then nothing may be created.
+        """
         since = self.clock.monotonic()
         lease_ms = int(self.settings.lease_s * 1000)
-        _check(await self.scripts.run("begin", claim.id, claim.fence, lease_ms, token, file), "begin")
+        args = (claim.id, claim.fence, lease_ms, token, file)
+        _check(await self.scripts.run("begin", *args, confirm=True), "begin")
         return msgspec.structs.replace(claim, since=since)
 
     async def accept(self, claim: Claim, job: str, how: str, delay_s: float) -> None:
         """Record the job, ``how`` it came (created or adopted), and track it from ``delay_s`` on."""
         args = (claim.id, claim.fence, job, how, int(delay_s * 1000))
-        _check(await self.scripts.run("accept", *args), "accept")
+        _check(await self.scripts.run("accept", *args, confirm=True), "accept")
 
     async def fence(self, claim: Claim, delay_s: float) -> None:
         """Record that the intent's file is deleted; look for the job in ``delay_s``."""
@@ -312,12 +316,8 @@ class BatchStore(StoreBase):
 
     async def heartbeat(self, worker: str, roles: str) -> None:
         """This worker is alive, for three heartbeats."""
-        now = self.clock.now_ms()
-        with translated(self.url):
-            pipe: Any = self.redis.pipeline(transaction=False)
-            pipe.zadd(self.key("workers"), {f"{worker} {roles}": now + 3000 * self.settings.heartbeat_s})
-            pipe.zremrangebyscore(self.key("workers"), "-inf", now)
-            await pipe.execute()
+        alive_ms = int(3000 * self.settings.heartbeat_s)
+        await self.scripts.run("beat", f"{worker} {roles}", self.clock.now_ms(), alive_ms)
 
     async def goodbye(self, worker: str, roles: str) -> None:
         """This worker has stopped."""

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
-from redis.exceptions import NoScriptError
 
 from gemqueue import bitmap
 from gemqueue.effects import Effect, effect
-from gemqueue.scripts import SCRIPTS, translated
+from gemqueue.scripts import translated
 from gemqueue.store_looks import LookStore
 
 if TYPE_CHECKING:
@@ -74,29 +73,20 @@ class ProducerStore(LookStore):
         """Write a segment and register it, in one round trip; safe to repeat under the same id for an hour.
 
         The body goes by SET, because a script would copy it; ``enqueue`` then makes it live once. Raises ServerFull
-        when the server itself is out of memory.
+        when the server itself is out of memory; NotReplicated when no replica has it, where ``durability`` wants one.
         """
         fields = msgspec.structs.asdict(segment) | {
             "memory_bytes_max": self.settings.memory_bytes_max,
             "full": full_limits(self.settings),
         }
-        entry = fields.pop("entry")  # apart: the server's cmsgpack knows no binary type
+        entry = segment.entry
+        del fields["entry"]  # apart: the server's cmsgpack knows no binary type
         packed = msgspec.msgpack.encode(fields)
-        sha, text = SCRIPTS["enqueue"]
-        now = self.scripts.now_arg()
-        with translated(self.url), effect(Effect.PRODUCE_ENQUEUE):
-            pipe: Any = self.redis.pipeline(transaction=False)
-            pipe.set(self.key("segment", segment.id), body, nx=True, ex=RETRY_WINDOW_S)
-            pipe.evalsha(sha, 1, self.scripts.prefix, now, packed, entry)
-            written, reply = await pipe.execute(raise_on_error=False)
-            if isinstance(reply, NoScriptError):
-                reply = await self.redis.eval(text, 1, self.scripts.prefix, now, packed, entry)
-            if isinstance(reply, Exception):
-                raise reply
-            enqueued = _enqueued(cast("list[Any]", reply))
-            if isinstance(written, Exception) and enqueued.word == "resend":
-                raise written  # an earlier attempt's payload may still have been there, and registered
-        return enqueued
+        body_first = ("SET", self.key("segment", segment.id), body, "NX", "EX", RETRY_WINDOW_S)
+        with effect(Effect.PRODUCE_ENQUEUE):
+            return _enqueued(
+                await self.scripts.run("enqueue", packed, entry, retry=False, confirm=True, before=body_first)
+            )
 
     async def discard(self, segment: str) -> None:
         """Drop the payload of a segment that will not be registered."""

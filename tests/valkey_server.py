@@ -42,6 +42,11 @@ class ValkeyServer:
         assert self._process is not None
         return self._process.pid
 
+    @property
+    def running(self) -> bool:
+        """Whether it was started and neither stopped nor killed since."""
+        return self._process is not None
+
     def start(self) -> Self:
         """Start on whatever data the folder holds and wait until it answers; asserts that it does, with its log."""
         assert self._process is None, "it runs already"
@@ -67,6 +72,11 @@ class ValkeyServer:
         self._process.kill()
         self._process.wait(_READY_S_MAX)
         self._process = None
+
+    def signal(self, signum: int) -> None:
+        """Send a signal, such as SIGSTOP."""
+        assert self._process is not None
+        self._process.send_signal(signum)
 
     def restart(self) -> Self:
         """Stop and start again on the same data."""

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import msgspec
 
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from gemqueue.clock import Clock
-    from tests.valkey_server import ValkeyServer
 
 ROOT = Path(__file__).parent.parent
 QUICK: dict[str, Any] = {
@@ -101,13 +100,22 @@ class WorkerProcess:
         return self.process.wait(wait_s)
 
 
+class HasUrl(Protocol):
+    """A server, or several of them behind one URL."""
+
+    @property
+    def url(self) -> str:
+        """What ``redis_url`` takes."""
+        ...
+
+
 class World:
     """See the module's text. Use as an async context manager."""
 
     def __init__(
         self,
         folder: Path,
-        valkey: ValkeyServer,
+        valkey: HasUrl,
         queue: str,
         settings: dict[str, Any] | None = None,
         *,

@@ -238,3 +238,12 @@ def test_a_job_whose_event_came_early_is_looked_at_soon() -> None:
         record = Batch(id="b", v=1, state=BatchState.SUBMITTED, lane="l", fence=1, event_at=1)
         found_s = decisions.announced_delay_s(record, 300, WebhookHealth(9, 1), 1 + since_s * 1000, SETTINGS)
         assert found_s == pause_s
+
+
+@given(crashes=st.integers(0, 100), held=st.integers(0, 100))
+def test_a_batch_that_kills_its_workers_is_held_once_for_each_death(crashes: int, held: int) -> None:
+    """Below crashes_max a batch is tried; from there each death holds it once, for a bounded time, and then it is."""
+    batch = Batch(id="b", v=1, state=BatchState.SEALED, lane="l", fence=1, crashes=crashes, crashes_held=held)
+    hold_s = decisions.crash_hold_s(batch, SETTINGS)
+    assert (hold_s is None) == (crashes < SETTINGS.crashes_max or crashes == held)
+    assert hold_s is None or 0 < hold_s <= SETTINGS.backoff_max_s

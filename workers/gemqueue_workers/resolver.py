@@ -109,6 +109,7 @@ class Resolver:
 
     async def _forget(self, batch: Batch, status: JobStatus | None) -> None:
         settings, provider = self._kit.settings, self._kit.provider
+        await self._kit.store.confirm()  # what is deleted here exists in Redis alone from now on
         files = {batch.input_file, batch.output_file, status.output_file if status else ""} - {""}
         with effect(Effect.RESOLVE_FORGET):
             for file in sorted(files) if settings.delete_files else ():

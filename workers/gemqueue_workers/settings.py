@@ -12,12 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import structlog
-from arq.connections import RedisSettings
 from arq.worker import Function, func
-from redis.asyncio.retry import Retry
-from redis.backoff import ExponentialBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from gemqueue.clock import clock_from_env
 from gemqueue.config import DEFAULT_BASE_URL, Settings, account_id, api_key_from_env, load_settings
@@ -25,6 +20,7 @@ from gemqueue.errors import ConfigError
 from gemqueue.states import Step
 from gemqueue.store import Store
 from gemqueue_adapters.gemini import GeminiProvider
+from gemqueue_workers.alarms import EXPIRES_MS, alarms
 from gemqueue_workers.packer import Packer
 from gemqueue_workers.resolver import Resolver
 from gemqueue_workers.stage import Handler, Kit, run_step
@@ -109,7 +105,7 @@ def worker_options(settings: Settings, roles: tuple[Step, ...]) -> dict[str, Any
     return {
         "functions": [_function(step) for step in roles],
         "queue_name": queue_name,
-        "redis_settings": _arq_redis(settings.redis_url),
+        "redis_pool": alarms(settings.redis_url, queue_name),
         "on_startup": partial(_start, settings=settings, roles=roles, queue_name=queue_name),
         "on_shutdown": stop,
         "job_completion_wait": settings.drain_s,
@@ -119,7 +115,7 @@ def worker_options(settings: Settings, roles: tuple[Step, ...]) -> dict[str, Any
         "max_tries": 1_000_000,
         "poll_delay": 0.1,
         "allow_abort_jobs": False,
-        "expires_extra_ms": 8 * 24 * 3600 * 1000,
+        "expires_extra_ms": EXPIRES_MS,
         "job_serializer": msgspec.msgpack.encode,
         "job_deserializer": msgspec.msgpack.decode,
         "log_results": False,
@@ -128,18 +124,22 @@ def worker_options(settings: Settings, roles: tuple[Step, ...]) -> dict[str, Any
 
 def _function(step: Step) -> Function:
     async def run(ctx: dict[str, Any], id_: str) -> None:
-        handlers: dict[Step, Handler] = ctx["handlers"]
-        if await run_step(ctx["kit"], handlers[step], id_):
-            ctx["sweeper"].wake()
+        await _run(ctx, step, id_)
 
     return func(run, name=str(step), timeout=_STEP_S_MAX, keep_result=0, max_tries=1_000_000)
+
+
+async def _run(ctx: dict[str, Any], step: Step, id_: str) -> None:
+    handlers: dict[Step, Handler] = ctx["handlers"]
+    if await run_step(ctx["kit"], handlers[step], id_):
+        ctx["sweeper"].wake()
 
 
 async def _start(ctx: dict[str, Any], *, settings: Settings, roles: tuple[Step, ...], queue_name: str) -> None:
     kit = make_kit(settings)
     ctx["kit"] = kit
     ctx["handlers"] = {step: _HANDLERS[step](kit) for step in roles}
-    ctx["sweeper"] = Sweeper(kit, ctx["redis"], queue_name, roles, ctx.get("on_jobs"))
+    ctx["sweeper"] = Sweeper(kit, ctx["redis"], queue_name, roles, partial(_run, ctx), ctx.get("on_jobs"))
     for warning in await kit.store.durability_warnings():
         log.warning("server.durability", warning=warning)
     ctx["sweeper"].start()
@@ -154,14 +154,6 @@ async def stop(ctx: dict[str, Any]) -> None:
         await ctx["kit"].provider.aclose()
         await ctx["kit"].store.aclose()
         log.info("worker.stopped")
-
-
-def _arq_redis(url: str) -> RedisSettings:
-    settings = RedisSettings.from_dsn(url)
-    settings.retry = Retry(ExponentialBackoff(cap=2.0, base=0.05), 8)
-    settings.retry_on_timeout = True
-    settings.retry_on_error = [OSError, RedisConnectionError, RedisTimeoutError]
-    return settings
 
 
 def __getattr__(name: str) -> type:

@@ -18,7 +18,7 @@ import msgspec
 import structlog
 from redis.exceptions import RedisError
 
-from gemqueue.decisions import backoff_s, held_reason, transient_delay_s
+from gemqueue.decisions import backoff_s, crash_hold_s, held_reason, transient_delay_s
 from gemqueue.effects import Effect, effect
 from gemqueue.errors import (
     ConfigError,
@@ -30,6 +30,7 @@ from gemqueue.errors import (
     WrongState,
 )
 from gemqueue.models import Batch, LaneState, retry_segment_id
+from gemqueue.scripts import NotReplicated
 from gemqueue.tasks import end_tasks, ending
 
 if TYPE_CHECKING:
@@ -136,21 +137,36 @@ async def run_step(kit: Kit, handler: Handler, id_: str) -> bool:
     if taken is None:
         return False
     claim, record = taken
+    if isinstance(record, Batch) and (hold_s := crash_hold_s(record, kit.settings)) is not None:
+        await _hold(kit, handler, claim, record, hold_s)
+        return True
     lease = Lease(kit, claim)
     try:
         async with _kept(lease):
             await handler.handle(lease, record)
     except (StaleFence, WrongState) as error:
         log.warning("step.overtaken", step=claim.member, error=str(error))
-    except StoreUnavailable as error:
-        log.warning("step.store_unavailable", step=claim.member, error=str(error))
-    except (ProviderError, ConfigError) as error:
+    except (ProviderError, ConfigError, NotReplicated) as error:
         log.warning("step.held", step=claim.member, error=str(error))
         await _put_back(kit, handler, lease.claim, record, error)
+    except StoreUnavailable as error:
+        log.warning("step.store_unavailable", step=claim.member, error=str(error))
     except Exception as error:  # a defect must not stop the other steps
         log.exception("step.failed", step=claim.member)
         await _put_back(kit, handler, lease.claim, record, error)
     return True
+
+
+async def _hold(kit: Kit, handler: Handler, claim: Claim, batch: Batch, hold_s: float) -> None:
+    """A batch that may be what kills the workers is left alone for a while, and everybody can see why."""
+    reason = f"crashes: {batch.crashes} workers have died at this batch's steps; it is tried again after a pause"
+    log.error("step.kills_workers", step=claim.member, crashes=batch.crashes, hold_s=round(hold_s, 1))
+    try:
+        with effect(handler.release_effect):
+            since_ms = await kit.store.server_now_ms()
+            await kit.store.release(claim, hold_s, crashes_held=batch.crashes, held_reason=reason, held_since=since_ms)
+    except (GemqueueError, RedisError) as failure:
+        log.warning("release.failed", step=claim.member, error=str(failure))
 
 
 async def _put_back(kit: Kit, handler: Handler, claim: Claim, record: Batch | LaneState, error: Exception) -> None:
@@ -171,5 +187,8 @@ def _delay_and_reason(kit: Kit, batch: Batch, error: Exception) -> tuple[float, 
     if isinstance(error, Transient):
         return transient_delay_s(batch, error, settings), held_reason(error)
     first_s = settings.backoff_first_s if not isinstance(error, ConfigError) else settings.quota_backoff_s
-    reason = held_reason(error) if isinstance(error, ProviderError) else f"{type(error).__name__}: {error}"
+    if isinstance(error, ProviderError):
+        reason = held_reason(error)
+    else:
+        reason = f"{'replica' if isinstance(error, NotReplicated) else type(error).__name__}: {error}"
     return backoff_s(first_s, settings.backoff_max_s, batch.tries, batch.id), reason[:1000]

@@ -19,6 +19,7 @@ from gemqueue.decisions import Refusal, SubmitStep
 from gemqueue.effects import Effect, effect
 from gemqueue.errors import ProviderError, StaleFence, WrongState
 from gemqueue.models import Batch, Lane, LaneState, job_token
+from gemqueue.scripts import NotReplicated
 from gemqueue.states import BatchState, Step
 from gemqueue.store_batches import JobEnd
 from gemqueue_workers import division
@@ -100,15 +101,25 @@ class Submitter:
             with effect(Effect.SUBMIT_END):
                 await self._kit.store.end(lease.claim, JobEnd(job_state=decisions.EMPTY))
             return
+        await self._kit.store.confirm()  # before an upload that would be for nothing
         file = await self._upload(batch, contents)
         token = job_token(batch.id, lease.claim.fence)
-        with effect(Effect.SUBMIT_BEGIN):
-            lease.claim = await self._kit.store.begin(lease.claim, token, file)
+        await self._begin(lease, token, file)
         if lease.left_s <= self._kit.provider.create_timeout_s:
             with effect(Effect.SUBMIT_REOPEN):  # certain: the create has not been sent
                 await self._kit.store.reopen(lease.claim, delay_s=0.0)
             return
         await self._create(lease, batch, contents, token, file)
+
+    async def _begin(self, lease: Lease, token: str, file: str) -> None:
+        try:
+            with effect(Effect.SUBMIT_BEGIN):
+                lease.claim = await self._kit.store.begin(lease.claim, token, file)
+        except NotReplicated:
+            with effect(Effect.SUBMIT_REOPEN):  # certain: the create has not been sent
+                await self._kit.store.reopen(lease.claim)
+            await self._drop_file(file)
+            raise
 
     async def _upload(self, batch: Batch, contents: BatchContents) -> str:
         size_bytes = await contents.upload_bytes()

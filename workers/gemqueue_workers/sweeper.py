@@ -5,26 +5,29 @@ any number of sweepers make one job of it, and an id is never used again. Whatev
 still, and has a job again at the next sweep. A sweep runs every ``sweep_s``, when the next step that it saw is due,
 after every step that did something, and when the bell rings, which the scripts do when they make a step due; so a batch
 does not wait between its steps.
+
+A server that is out of memory refuses arq's writes, and what is under way must come to its end all the same, for that
+is what frees memory. Then the steps are run here, without arq.
 """
 
 from __future__ import annotations
 
 import asyncio
 import secrets
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
-from redis.exceptions import RedisError
+from redis.exceptions import OutOfMemoryError, RedisError
 
 from gemqueue.errors import GemqueueError, StoreUnavailable
+from gemqueue.states import Step
 from gemqueue.tasks import end_tasks, ending
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from arq.connections import ArqRedis
 
-    from gemqueue.states import Step
     from gemqueue_workers.stage import Kit
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("gemqueue.workers")
@@ -39,9 +42,13 @@ class Sweeper:
         pool: ArqRedis,
         queue_name: str,
         roles: tuple[Step, ...],
+        run: Callable[[Step, str], Coroutine[Any, Any, None]],
         on_jobs: Callable[[], None] | None = None,
     ) -> None:
         self._kit = kit
+        self._run = run
+        self._full = False
+        self._here: set[asyncio.Task[None]] = set()
         self._pool = pool
         self._queue_name = queue_name
         self._roles = roles
@@ -60,8 +67,11 @@ class Sweeper:
         self._wake.set()
 
     async def stop(self) -> None:
-        """Stop, and say goodbye."""
+        """Stop, let the steps that run here end within ``drain_s``, and say goodbye."""
         await end_tasks(self._tasks)
+        if self._here:
+            await asyncio.wait(self._here, timeout=self._kit.settings.drain_s)
+            await end_tasks(self._here)
         try:
             await self._kit.store.goodbye(self._worker, self._role_names)
         except StoreUnavailable as error:
@@ -77,11 +87,31 @@ class Sweeper:
         for member, due_ms in due.overdue:
             step, _, id_ = member.partition(" ")
             job_id = f"{self._queue_name}:{member}:{due_ms}:{self._late(due.now_ms - due_ms)}"
-            await self._pool.enqueue_job(step, id_, _job_id=job_id, _queue_name=self._queue_name)
+            if not await self._enqueued(step, id_, job_id):
+                self._run_here(Step(step), id_)
         if due.overdue and self._on_jobs is not None:
             self._on_jobs()
         sweep_s = self._kit.settings.sweep_s
         return sweep_s if due.next_ms is None else min(sweep_s, due.next_ms / 1000)
+
+    async def _enqueued(self, step: str, id_: str, job_id: str) -> bool:
+        """Whether arq has the job; one that it had before is believed only while the server takes arq's writes."""
+        try:
+            job = await self._pool.enqueue_job(step, id_, _job_id=job_id, _queue_name=self._queue_name)
+        except OutOfMemoryError:
+            if not self._full:
+                log.warning("server.full", queue=self._queue_name)
+            self._full = True
+            return False
+        if job is not None:
+            self._full = False
+        return not self._full
+
+    def _run_here(self, step: Step, id_: str) -> None:
+        if len(self._here) < self._kit.settings.steps_max:
+            task = asyncio.create_task(self._run(step, id_))
+            self._here.add(task)
+            task.add_done_callback(self._here.discard)
 
     def _late(self, overdue_ms: int) -> int:
         """For how many leases a step has been overdue: a job whose worker died before its claim blocks its id."""

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from gemqueue.config import account_id, api_key_from_env, load_settings
 from gemqueue.errors import GemqueueError
+from gemqueue.scripts import NotReplicated
 from gemqueue_workers.prices import DATED
 from gemqueue_workers.run.connection import connected
 from gemqueue_workers.screen import plain
@@ -71,6 +72,7 @@ async def _server(store: RunStore, settings: Settings) -> AsyncGenerator[Finding
         yield Finding("durability", "warning", warning)
     if not warnings:
         yield Finding("durability", "ok", "append-only, and nothing is evicted")
+    yield await _replication(store, settings)
     used, limit = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
     tight = bool(limit) and settings.memory_bytes_max > 0.9 * limit
     said = f"{used / 1e6:,.0f} MB used of {f'{limit / 1e6:,.0f} MB' if limit else 'no limit'}"
@@ -84,6 +86,21 @@ async def _server(store: RunStore, settings: Settings) -> AsyncGenerator[Finding
     counts = await store.counts()
     twice = counts.get("bought_twice", 0)
     yield Finding("bought twice", "failed" if twice else "ok", f"{twice} prompts")
+
+
+async def _replication(store: RunStore, settings: Settings) -> Finding:
+    n = await store.replicas()
+    found = "it does not say whether it has replicas" if n is None else f"{n} in step"
+    if settings.durability == "local":
+        more = "; durability is local: a failover may lose what was just acknowledged" if n else ""
+        return Finding("replicas", "ok", found + more)
+    try:
+        await store.confirm()
+    except NotReplicated:
+        return Finding(
+            "replicas", "failed", f'{found}: with durability = "replicated" nothing is acknowledged or created'
+        )
+    return Finding("replicas", "ok", f"{found}, and one has confirmed a write")
 
 
 def show_findings(console: Console, findings: list[Finding]) -> None:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from gemqueue.config import account_id, api_key_from_env
+from gemqueue.connections import safe_url
 from gemqueue.errors import StoreUnavailable
 from gemqueue.local import Local
-from gemqueue.scripts import safe_url
 from gemqueue.store_runs import RunStore
 
 if TYPE_CHECKING:

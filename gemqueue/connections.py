@@ -1,0 +1,131 @@
+"""How the server is reached: what a URL says, and the pool of connections that it makes.
+
+``redis://``, ``rediss://`` and ``unix://`` name a server. ``redis+sentinel://host:port,host:port/service/db`` names
+sentinels, which say who the master is. A connection to a master that has been replaced does not always break: one that
+is cut off from its sentinels and replicas goes on answering. So the sentinels are asked again every second, and when
+another server is master, all connections to the old one are given up.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+import redis.asyncio as redis
+from redis.asyncio.connection import SSLConnection, parse_url
+from redis.asyncio.sentinel import (
+    Sentinel,
+    SentinelConnectionPool,
+    SentinelManagedConnection,
+    SentinelManagedSSLConnection,
+)
+from redis.exceptions import RedisError
+
+from gemqueue.errors import ConfigError
+
+_ASK_S = 1.0
+_SENTINEL_PORT = 26379
+_FORMS = (
+    "redis://[user:password@]host:port/db, rediss://..., unix:///path, or "
+    "redis+sentinel://[user:password@]host:port,host:port/service/db, with special characters in the password "
+    "percent-encoded"
+)
+
+
+def safe_url(url: str) -> str:
+    """The URL without user, password and query: redis-py takes a password in either place."""
+    scheme, sep, rest = url.partition("://")
+    return f"{scheme}{sep}{rest.partition('?')[0].rpartition('@')[2]}"
+
+
+def make_pool(url: str, connections_max: int = 32, **options: Any) -> redis.ConnectionPool:
+    """A pool that waits for a free connection instead of raising; ``options`` are redis-py's, and the URL's win.
+
+    Connects to nothing yet. Raises ConfigError when the URL cannot be read.
+    """
+    defaults: dict[str, Any] = {
+        "max_connections": connections_max,
+        "timeout": 30,
+        "socket_timeout": 30,
+        "socket_connect_timeout": 5,
+        "health_check_interval": 0,
+    }
+    try:
+        made: Any = _pool(url, defaults | options)
+        made.make_connection()  # an option that redis-py does not know shows here
+    except (ValueError, TypeError):
+        # redis-py's own words may quote a piece of the password.
+        raise ConfigError(f"redis_url / GEMQUEUE_REDIS_URL cannot be read: {_FORMS}") from None
+    return cast("redis.ConnectionPool", made)
+
+
+def _pool(url: str, options: dict[str, Any]) -> redis.ConnectionPool:
+    scheme = url.partition("://")[0]
+    if scheme in {"redis+sentinel", "rediss+sentinel"}:
+        return _sentinel_pool(url, options)
+    pool_class: Any = redis.BlockingConnectionPool
+    made: redis.ConnectionPool = pool_class.from_url(url, **options)
+    return made
+
+
+class SentinelPool(SentinelConnectionPool, redis.BlockingConnectionPool):
+    """Connections to the server that the sentinels call master."""
+
+    _asked_at = 0.0
+
+    async def get_connection(self, *_: Any, **__: Any) -> Any:
+        """A connection to the present master, as far as the sentinels have said within the last second."""
+        if time.monotonic() - self._asked_at >= _ASK_S:
+            self._asked_at = time.monotonic()
+            with suppress(RedisError, OSError):  # what connections there are may still serve
+                await self.ask()
+        return await cast("Any", super()).get_connection()
+
+    async def ask(self) -> None:
+        """Ask who the master is; when it is another one, give up every connection to the old one."""
+        this: Any = self
+        before: object = this.master_address
+        now: object = await this.get_master_address()
+        if now != before and before is not None:
+            await self.disconnect()
+
+    async def disconnect(self, inuse_connections: bool = True) -> None:
+        """As redis-py's; with those in use, the connections to the sentinels go too."""
+        await super().disconnect(inuse_connections)
+        if inuse_connections:
+            sentinels: list[Any] = cast("Any", self.sentinel_manager).sentinels
+            for sentinel in sentinels:
+                await sentinel.connection_pool.disconnect()
+
+
+def _sentinel_pool(url: str, options: dict[str, Any]) -> SentinelPool:
+    """``redis+sentinel://[user:password@]host:port,host:port/service[/db]?sentinel_username=...&sentinel_password=...``."""
+    parts = urlsplit(url)
+    login, _, hosts = parts.netloc.rpartition("@")
+    service, _, db = parts.path.strip("/").partition("/")
+    if not service or not hosts:
+        raise ValueError("no service")
+    plain_scheme = parts.scheme.removesuffix("+sentinel")
+    plain = f"{plain_scheme}://{login}{'@' if login else ''}sentinel/{db}?{parts.query}"
+    asked: dict[str, Any] = dict(parse_url(plain))
+    del asked["host"]
+    tls = asked.pop("connection_class", None) is SSLConnection
+    to_sentinel = {"socket_timeout": 1.0, "socket_connect_timeout": 1.0, "ssl": tls}
+    for name in ("username", "password"):
+        if (value := asked.pop(f"sentinel_{name}", None)) is not None:
+            to_sentinel[name] = value
+    to_sentinel |= {name: value for name, value in asked.items() if name.startswith("ssl_")}
+    sentinel: Any = Sentinel
+    manager = sentinel([_address(host) for host in hosts.split(",")], sentinel_kwargs=to_sentinel)
+    connection = SentinelManagedSSLConnection if tls else SentinelManagedConnection
+    pool: Any = SentinelPool
+    return cast("SentinelPool", pool(service, manager, connection_class=connection, **(options | asked)))
+
+
+def _address(text: str) -> tuple[str, int]:
+    parts = urlsplit(f"//{text}")
+    if not parts.hostname:
+        raise ValueError("no host")
+    return parts.hostname, parts.port or _SENTINEL_PORT

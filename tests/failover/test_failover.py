@@ -1,0 +1,111 @@
+"""Sentinel failover and partitions, with real servers: what is acknowledged stays, where a replica is waited for."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+
+from gemqueue import Queue
+from gemqueue.config import Settings
+from gemqueue.errors import StoreUnavailable
+from gemqueue.models import new_producer_id, new_segment_id
+from gemqueue.scripts import NotReplicated
+from gemqueue.store import Store
+from tests.failover.lost import FAILOVERS, measure, one_prompt
+from tests.failover.servers import Pair
+from tests.world import World, until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MODEL = "gemini-3.5-flash"
+
+
+async def test_acknowledged_writes_lost_per_durability() -> None:
+    """A failover loses nothing that a replica had confirmed; a partitioned old master loses most of what it alone said.
+
+    The four run side by side, for most of it is waiting for the sentinel.
+    """
+    kill, asking, alone = FAILOVERS
+    cases = [(kill, "replicated"), (asking, "replicated"), (alone, "replicated"), (alone, "local")]
+    found = await asyncio.gather(*(measure(*case, before_s=0.3, after_s=0.3) for case in cases))
+    replicated, local = found[:3], found[3]
+    assert [row.lost for row in replicated] == [0, 0, 0]
+    assert all(row.acknowledged > 0 for row in found)
+    assert all(row.acknowledged_after > 0 for row in replicated[:2]), "it goes on once there is a replica again"
+    assert local.lost > local.acknowledged_after / 2 > 0
+
+
+async def test_everything_goes_on_after_a_failover(tmp_path: Path) -> None:
+    """Producer and worker follow the sentinels through the master's death: all answered, none bought twice."""
+    settings = {"durability": "replicated", "replicate_s": 0.3, "submit_timeout_s": 60.0, "batch_prompts_max": 100}
+    async with Pair() as pair, World(tmp_path, pair, "failover", settings, job_s=0.5) as world:
+        world.start_worker()
+        async with Queue.connect(settings=world.settings) as queue:
+            first = asyncio.create_task(queue.map([f"before {n}" for n in range(300)], model=MODEL))
+            await until(lambda: _counted(world, "submitted", 100), 30, "a batch submitted")
+            await asyncio.to_thread(pair.master.kill)
+            second = asyncio.create_task(queue.map([f"after {n}" for n in range(100)], model=MODEL))
+            await pair.promoted()
+            await pair.mend()
+            outcomes = [*await first, *await second]
+        assert all(outcome.ok for outcome in outcomes)
+        assert world.emulator.ledger()["bought_twice"] == []
+        await world.drained()
+
+
+async def _counted(world: World, name: str, n: int) -> bool:
+    try:
+        return (await world.store.counts()).get(name, 0) >= n
+    except StoreUnavailable:
+        return False
+
+
+async def test_what_no_replica_has_is_not_acknowledged() -> None:
+    """Without a live replica a write is refused as unknown; asking again, which writes nothing, confirms nothing."""
+    async with Pair() as pair:
+        settings = Settings(queue="unsure", redis_url=pair.url, durability="replicated", replicate_s=0.2)
+        store, other = Store(pair.url, settings), Store(pair.url, settings)
+        segment, body = one_prompt(new_segment_id(), new_producer_id())
+        pair.replica.signal(signal.SIGSTOP)
+        for asking in (store, other):  # the second asks on a connection that has written nothing
+            with pytest.raises(NotReplicated):
+                await asking.enqueue(segment, body)
+        with pytest.raises(NotReplicated):
+            await store.confirm()
+        pair.replica.signal(signal.SIGCONT)
+        await until(lambda: _confirmed(store), 20, "confirmed again")
+        assert (await other.enqueue(segment, body)).word == "ok"
+        assert (await store.counts())["accepted"] == segment.count
+        await store.aclose()
+        await other.aclose()
+
+
+async def _confirmed(store: Store) -> bool:
+    try:
+        await store.confirm()
+    except StoreUnavailable:
+        return False
+    return True
+
+
+async def test_nothing_is_created_while_no_replica_confirms(tmp_path: Path) -> None:
+    """Without a replica a batch is held with the reason and no job is created; it goes on when one is back."""
+    settings = {"durability": "replicated", "replicate_s": 0.2}
+    async with Pair() as pair, World(tmp_path, pair, "held", settings) as world:
+        await world.submit(["one", "two"])
+        pair.replica.signal(signal.SIGSTOP)
+        world.start_worker()
+
+        async def held() -> bool:
+            batches = [await world.store.batch(id_) for id_ in await world.store.open_batches()]
+            return any(batch is not None and batch.held_reason.startswith("replica: ") for batch in batches)
+
+        await until(held, 30, "held for want of a replica")
+        assert world.emulator.ledger()["jobs"] == []
+        pair.replica.signal(signal.SIGCONT)
+        await world.drained()
+        assert all("response" in outcome for outcome in (await world.judge()).values())

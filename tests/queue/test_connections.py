@@ -1,0 +1,91 @@
+"""What a URL says, for the store's connections and for arq's."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+from redis.asyncio.connection import SSLConnection
+from redis.asyncio.sentinel import SentinelManagedSSLConnection
+
+from gemqueue.connections import SentinelPool, make_pool, safe_url
+from gemqueue.errors import ConfigError
+from gemqueue_workers.alarms import alarms
+
+
+def sentinels(url: str) -> tuple[Any, list[dict[str, Any]]]:
+    """The pool of a Sentinel URL, and how each sentinel is reached."""
+    pool: Any = make_pool(url)
+    assert isinstance(pool, SentinelPool)
+    asked: list[Any] = cast("Any", pool).sentinel_manager.sentinels
+    return pool, [each.connection_pool.connection_kwargs for each in asked]
+
+
+def test_a_sentinel_url_names_sentinels_service_and_database() -> None:
+    """Several sentinels, a default port, IPv6, a service, and a database in the path or in the query."""
+    pool, reached = sentinels("redis+sentinel://one:26380,two,[::1]:26381/orders/3")
+    assert [(each["host"], each["port"]) for each in reached] == [("one", 26380), ("two", 26379), ("::1", 26381)]
+    assert (pool.service_name, pool.connection_kwargs["db"]) == ("orders", 3)
+    assert sentinels("redis+sentinel://one/orders?db=4")[0].connection_kwargs["db"] == 4
+
+
+def test_a_sentinel_url_keeps_the_two_logins_apart() -> None:
+    """User and password are the server's; the sentinels have their own, from the query, or none."""
+    pool, reached = sentinels("redis+sentinel://user:p%40ss@one/orders?sentinel_username=s&sentinel_password=t%2Fu")
+    assert (pool.connection_kwargs["username"], pool.connection_kwargs["password"]) == ("user", "p@ss")
+    assert (reached[0]["username"], reached[0]["password"]) == ("s", "t/u")
+    assert "sentinel_password" not in pool.connection_kwargs
+    _, plain = sentinels("redis+sentinel://user:pass@one/orders")
+    assert plain[0].get("password") is None
+
+
+def test_tls_holds_for_sentinels_and_servers() -> None:
+    """rediss+sentinel:// means TLS everywhere, with the URL's own files."""
+    pool, reached = sentinels("rediss+sentinel://one/orders?ssl_ca_certs=/ca.pem")
+    assert pool.connection_class is SentinelManagedSSLConnection
+    assert pool.connection_kwargs["ssl_ca_certs"] == reached[0]["ssl_ca_certs"] == "/ca.pem"
+
+
+@pytest.mark.parametrize(
+    ("url", "kind", "expected"),
+    [
+        ("redis://one:1/2", None, {"host": "one", "port": 1, "db": 2}),
+        ("redis://one?db=5", None, {"host": "one", "db": 5}),
+        ("rediss://u:p@one/1?ssl_ca_certs=/ca.pem", SSLConnection, {"ssl_ca_certs": "/ca.pem", "db": 1}),
+        ("unix:///a.sock?db=7", None, {"path": "/a.sock", "db": 7}),
+        ("redis://one?socket_timeout=3", None, {"socket_timeout": 3.0}),
+    ],
+)
+def test_arq_is_reached_as_the_store_is(url: str, kind: type | None, expected: dict[str, object]) -> None:
+    """Database, TLS files and timeouts of the URL hold for arq's connection too."""
+    for pool in (make_pool(url), alarms(url, "q").connection_pool):
+        found: Any = pool
+        assert {name: found.connection_kwargs.get(name) for name in expected} == expected
+        assert kind is None or found.connection_class is kind
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://one:secret@two/0",
+        "redis+sentinel://user:secret@one",
+        "redis+sentinel://user:secret@/orders",
+        "redis+sentinel://user:secret@one:port/orders",
+        "redis+sentinel://user:secret@one,,two/orders",
+        "redis://user:secret@one:port",
+        "redis://user:secret@one?no_such_option=1",
+        "redis+sentinel://user:secret@one/orders?no_such_option=1",
+        "redis://user:secret@one?db=secret",
+    ],
+)
+def test_a_url_that_cannot_be_read_is_refused_without_its_password(url: str) -> None:
+    """The error names the setting and the forms that there are, and no part of the password."""
+    with pytest.raises(ConfigError, match=r"GEMQUEUE_REDIS_URL cannot be read: redis://.*redis\+sentinel://") as caught:
+        make_pool(url)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_shown_sentinel_url_has_no_password() -> None:
+    """Messages name sentinels and service, and neither login nor query."""
+    url = "redis+sentinel://user:secret@one:1,two:2/orders/0?sentinel_password=secret"
+    assert safe_url(url) == "redis+sentinel://one:1,two:2/orders/0"
