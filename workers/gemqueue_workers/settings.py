@@ -139,7 +139,7 @@ async def _start(ctx: dict[str, Any], *, settings: Settings, roles: tuple[Step, 
     kit = make_kit(settings)
     ctx["kit"] = kit
     ctx["handlers"] = {step: _HANDLERS[step](kit) for step in roles}
-    ctx["sweeper"] = Sweeper(kit, ctx["redis"], queue_name, roles, partial(_run, ctx), ctx.get("on_jobs"))
+    ctx["sweeper"] = Sweeper(kit, ctx["redis"], queue_name, roles, partial(_run, ctx), on_jobs=ctx.get("on_jobs"))
     for warning in await kit.store.durability_warnings():
         log.warning("server.durability", warning=warning)
     ctx["sweeper"].start()

@@ -43,6 +43,7 @@ class Sweeper:
         queue_name: str,
         roles: tuple[Step, ...],
         run: Callable[[Step, str], Coroutine[Any, Any, None]],
+        *,
         on_jobs: Callable[[], None] | None = None,
     ) -> None:
         self._kit = kit
