@@ -2,7 +2,7 @@
 
 A forged delivery must not be a way to make us call anybody: the address comes from the settings alone, redirects are
 not followed, the reply is bounded in size and time, and however many deliveries name unknown keys, it is asked for at
-most once a minute. Keys that are known stay in use while the address does not answer.
+most once a minute, or every five seconds while it does not answer. Keys that are known stay in use meanwhile.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 PATH: Final = "/.well-known/jwks.json"
 KEEP_S: Final = 3600.0
 AGAIN_S: Final = 60.0
+_AGAIN_FAILED_S: Final = 5.0
 _BYTES_MAX: Final = 64 * 1024
 _FETCH_S_MAX: Final = 5.0
 
@@ -56,10 +57,10 @@ class KeySource:
         return self._keys
 
     async def refresh(self) -> bool:
-        """Ask anew, for a key that is not known; False when that was tried within the last minute, or failed."""
+        """Ask anew, for a key that is not known; False when that was tried a moment ago, or failed."""
         async with self._lock:
             now_s = self._clock.monotonic()
-            if now_s - self._tried_s < AGAIN_S:
+            if now_s - self._tried_s < (_AGAIN_FAILED_S if self.error else AGAIN_S):
                 return False
             self._tried_s = now_s
             self.fetches += 1

@@ -91,6 +91,8 @@ def verdict(problem: Problem, *, risky: bool) -> Verdict:
 def refusal(problem: Problem, *, call: str, risky: bool) -> ProviderError:
     """The error to raise for an error reply."""
     text = f"{call}: HTTP {problem.code} {problem.status}: {problem.message}".rstrip(": ")
+    if named := [clean(field, 100) for field in problem.fields[:3] if field and field not in problem.message]:
+        text += f" ({', '.join(named)})"
     code = problem.code
     match verdict(problem, risky=risky):
         case Verdict.LATER:

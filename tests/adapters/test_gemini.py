@@ -22,6 +22,7 @@ JOB = "batches/b1"
 FILE = "files/in1"
 MINE = "tok"
 RESULT = "files/batch-b1"
+HOOK = "https://jobs.example.com/webhook"
 
 
 def always(answer: bytes) -> Callable[[Seen], bytes]:
@@ -96,6 +97,30 @@ async def test_a_create_is_sent_once(answer: bytes, kind: type[ProviderError]) -
     assert type(caught.value) is kind
     assert caught.value.call == "create"
     assert served.count("POST", ":batchGenerateContent") == 1
+
+
+async def test_a_job_tells_its_end_to_the_webhook() -> None:
+    """A generate job carries the address, and the token for its events; an embed job does not, nor any without one."""
+    async with wire(always(reply(operation(JOB)))) as served:
+        for url, kind in ((HOOK, Kind.GENERATE), (HOOK, Kind.EMBED), ("", Kind.GENERATE)):
+            async with provider(served, webhook_url=url) as made:
+                await create(made, kind=kind)
+        sent = [msgspec.json.decode(seen.body)["batch"].get("webhookConfig") for seen in served.seen if seen.body]
+    assert sent == [{"uris": [HOOK], "userMetadata": {"gemqueue_token": MINE}}, None, None]
+
+
+@pytest.mark.parametrize("message", ["no such field: 'webhookConfig'", "Request contains an invalid argument."])
+async def test_a_refused_webhook_is_a_setting_to_mend(message: str) -> None:
+    """The service does not take the address, in its message or in its details: later, with the setting's name."""
+    violation = {"fieldViolations": [{"field": "batch.webhook_config.uris[0]"}]}
+    answer = error(400, "INVALID_ARGUMENT", message, details=[violation])
+    async with wire(always(answer)) as served:
+        async with provider(served, webhook_url=HOOK) as made:
+            with pytest.raises(Transient, match="webhook_url"):
+                await create(made)
+        async with provider(served) as made:
+            with pytest.raises(Rejected):
+                await create(made)
 
 
 async def test_a_create_on_a_connection_just_closed_is_sent_once() -> None:

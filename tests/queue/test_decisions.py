@@ -233,10 +233,11 @@ def test_polling_never_stops(record: Batch, event_at: int, delay_s: float, healt
 
 
 def test_a_job_whose_event_came_early_is_looked_at_soon() -> None:
-    """The event is ahead of the state: after the first pause, then after half the time since the event."""
-    for since_s, pause_s in ((0, SETTINGS.poll_first_s), (4, 2), (60, 30), (10_000, 300)):
+    """The event is ahead of the state: after ``poll_first_s``, then after half the time since the event."""
+    settings = Settings(poll_first_s=5.0)
+    for since_s, pause_s in ((0, 5), (4, 5), (60, 30), (10_000, 300)):
         record = Batch(id="b", v=1, state=BatchState.SUBMITTED, lane="l", fence=1, event_at=1)
-        found_s = decisions.announced_delay_s(record, 300, WebhookHealth(9, 1), 1 + since_s * 1000, SETTINGS)
+        found_s = decisions.announced_delay_s(record, 300, WebhookHealth(9, 1), 1 + since_s * 1000, settings)
         assert found_s == pause_s
 
 

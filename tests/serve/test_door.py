@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
+import tempfile
 import time
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 
 from gemqueue.config import Settings
 from gemqueue.store import Store
-from tests.cli.command import gemqueue
+from tests.cli.command import gemqueue, processes_with
 from tests.queue.storing import bench
 from tests.serve.door import SECRET, Door, event, signed
 from tests.valkey_server import ValkeyServer
@@ -298,6 +300,19 @@ def test_metrics_are_prometheus_text(door: Door) -> None:
     reply = door.http.get("/metrics")
     assert reply.headers["content-type"].startswith("text/plain; version=0.0.4")
     assert f'gemqueue_events_total{{queue="{QUEUE}"}}' in reply.text
+
+
+def test_it_serves_the_embedded_server(folder: Path) -> None:
+    """Without a URL it is the embedded server that is shown, emulated or not, and stopped again."""
+    data = tempfile.mkdtemp(prefix="gqd-", dir="/tmp")
+    try:
+        with Door(folder, {"GEMQUEUE_DATA_DIR": data, "GEMQUEUE_EMULATE": "1"}, name="embedded") as door:
+            assert door.http.get("/health").json()["ready"]
+            assert "no worker runs" in door.http.get("/").text
+            assert door.stop() == 0
+        assert processes_with(data) == []
+    finally:
+        shutil.rmtree(data, ignore_errors=True)
 
 
 def test_webhook_only_shows_nothing_of_the_queue(folder: Path, env: dict[str, str]) -> None:

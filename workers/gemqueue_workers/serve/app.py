@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 WEBHOOK_PATH: Final = "/webhook"
 _STORE_S_MAX: Final = 2.0
+_TAKE_S_MAX: Final = 10.0
 _LOOK_S_MAX: Final = 10.0
 _LOOK_KEEP_S: Final = 2.0
 _CLOSE: Final = {"connection": "close"}
@@ -86,8 +87,9 @@ class Door:
             self._receiver.tally.refuse("size", f"more than {self._settings.webhook_bytes_max} bytes")
             return Response(status_code=413, headers=_CLOSE)
         try:
-            return Response(status_code=await self._receiver.take(request.headers.raw, body))
-        except StoreUnavailable:
+            async with asyncio.timeout(_TAKE_S_MAX):
+                return Response(status_code=await self._receiver.take(request.headers.raw, body))
+        except (StoreUnavailable, TimeoutError):
             return Response(status_code=503, headers={"retry-after": "5"})
 
     async def live(self, _request: Request) -> Response:

@@ -12,7 +12,7 @@ from gemqueue_workers.screen import duration, stripped
 from gemqueue_workers.status import COUNTS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from gemqueue_workers.status import Status
 
@@ -29,19 +29,21 @@ body { margin: 0 auto; max-width: 70rem; padding: 1.25rem; background: var(--pap
 h1 { font-size: 1.25rem; margin: 0; } h2 { font-size: 1rem; margin: 2rem 0 .5rem; }
 header { display: flex; flex-wrap: wrap; gap: .25rem 1rem; align-items: baseline; justify-content: space-between; }
 .soft { color: var(--soft); } .bad { color: var(--bad); font-weight: 600; }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(7.5rem, 1fr)); gap: .6rem; margin: 1rem 0 0;
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); gap: .6rem; margin: 1rem 0 0;
   padding: 0; }
 .tiles div { background: var(--tile); border-radius: 8px; padding: .6rem .8rem; }
-.tiles dt { color: var(--soft); font-size: .8rem; }
+.tiles dt { color: var(--soft); font-size: .8rem; overflow-wrap: anywhere; }
 .tiles dd { margin: 0; font-size: 1.35rem; font-variant-numeric: tabular-nums; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; width: 100%; }
 th { text-align: left; color: var(--soft); font-weight: 500; font-size: .8rem; }
 th, td { padding: .35rem .75rem .35rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-td.id { font: .85rem ui-monospace, monospace; overflow-wrap: anywhere; min-width: 9rem; }
+td.id { font: .85rem ui-monospace, monospace; overflow-wrap: anywhere; }
+td.why { border-top: 0; padding-top: 0; } tr.more td { border-bottom: 0; }
 .held { display: inline-block; background: var(--warn-bg); color: var(--warn); border-radius: 4px; padding: 0 .4rem;
   overflow-wrap: anywhere; }
 progress { width: 5rem; height: .5rem; accent-color: var(--bar); vertical-align: middle; margin-right: .5rem; }
+@media (max-width: 36rem) { progress { display: none; } }
 """
 _PAGE: Final = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
@@ -103,42 +105,47 @@ def _lanes(status: Status) -> str:
             f'<td class="id">{_text(lane.lane)}</td>',
             f'<td class="n">{lane.pending:,}</td>',
             f'<td class="n">{duration(lane.oldest_age_s) if lane.oldest_age_s is not None else ""}</td>',
-            _held(lane.held_reason),
         )
         for lane in lanes
     ]
-    return _table("Waiting to be packed", ("lane", "prompts", "oldest", ""), rows, "Nothing waits.")
+    reasons = [lane.held_reason for lane in lanes]
+    return _table("Waiting to be packed", ("lane", "prompts", "oldest"), rows, reasons, "Nothing waits.")
 
 
 def _batches(status: Status) -> str:
     rows = [
         (
-            f'<td class="id">{_text(batch.id)}</td>',
+            f'<td class="id">{_text(batch.id)}<br><span class="soft">{_text(batch.job)}</span></td>',
             f'<td class="n">{_progress(batch.settled, batch.prompts)}</td>',
             f'<td class="n">{duration(batch.age_s)}</td>',
             f"<td>{_text(batch.state)}</td>",
-            f'<td class="id">{_text(batch.job)}</td>',
-            _held(batch.held_reason),
         )
         for batch in status.batches
     ]
-    return _table("Open batches", ("batch", "settled", "age", "state", "job", ""), rows, "No batch is open.")
+    reasons = [batch.held_reason for batch in status.batches]
+    return _table("Open batches", ("batch, job", "settled", "age", "state"), rows, reasons, "No batch is open.")
 
 
 def _progress(done: int, of: int) -> str:
     return f'<progress max="{max(1, of)}" value="{done}"></progress>{done:,} / {of:,}'
 
 
-def _held(reason: str) -> str:
-    return f'<td><span class="held">{_text(reason)}</span></td>' if reason else "<td></td>"
+def _row(cells: Sequence[str], reason: str) -> str:
+    """What holds it up stands below, over the whole width: reasons are sentences."""
+    if not reason:
+        return f"<tr>{''.join(cells)}</tr>"
+    why = f'<td class="why" colspan="{len(cells)}"><span class="held">{_text(reason)}</span></td>'
+    return f'<tr class="more">{"".join(cells)}</tr><tr>{why}</tr>'
 
 
-def _table(title: str, columns: Sequence[str], rows: Sequence[Iterable[str]], nothing: str) -> str:
+def _table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], reasons: Sequence[str], nothing: str
+) -> str:
     if not rows:
         return f'<h2>{title}</h2><p class="soft">{nothing}</p>'
     more = f", the oldest {_ROWS_MAX} of {len(rows):,}" if len(rows) > _ROWS_MAX else ""
     head = "".join(f"<th{' class=n' if name in _NUMBERS else ''}>{name}</th>" for name in columns)
-    body = "\n".join(f"<tr>{''.join(row)}</tr>" for row in rows[:_ROWS_MAX])
+    body = "\n".join(_row(row, reason) for row, reason in list(zip(rows, reasons, strict=True))[:_ROWS_MAX])
     return f'<h2>{title}{more}</h2><div class="wide"><table><tr>{head}</tr>\n{body}</table></div>'
 
 

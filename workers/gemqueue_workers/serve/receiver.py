@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 log: structlog.stdlib.BoundLogger = structlog.get_logger("gemqueue.serve")
 
 _FLUSH_S: Final = 1.0
+_NO_KEYS: Final = (
+    "a job's own webhooks cannot be verified here: pip install 'gemqueue[webhooks]' (cryptography), and where an "
+    "emulator sends them, set base_url to it"
+)
 _STATUS: Final = {
     Reason.HEADERS: 400,
     Reason.TIME: 401,
@@ -128,7 +132,7 @@ class Receiver:
                 raise Refused(Reason.KEYS, "GEMQUEUE_WEBHOOK_SECRETS is not set, so no registered hook can be verified")
             return False
         if self._keys is None:
-            raise Refused(Reason.KEYS, "a job's own webhooks need: pip install 'gemqueue[webhooks]' (cryptography)")
+            raise Refused(Reason.KEYS, _NO_KEYS)
         if self._verifies(delivery, await self._keys.keys()):
             return True
         if await self._keys.refresh():

@@ -77,5 +77,7 @@ def _keys(settings: Settings, clock: Clock) -> KeySource | None:
         if settings.webhook_url:
             raise ConfigError("webhook_url is set, so events are signed with Ed25519: pip install 'gemqueue[webhooks]'")
         return None
+    if settings.emulate and not settings.base_url:
+        return None
     base_url = settings.base_url or DEFAULT_BASE_URL
     return KeySource(base_url=base_url, url=settings.webhook_jwks_url, emulate=settings.emulate, clock=clock)
