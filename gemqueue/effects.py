@@ -84,6 +84,18 @@ class Effect(StrEnum):
     """The step is put back for later."""
     SERVE_ANNOUNCE = "serve.announce"
     """A webhook's event is heard: its batch's next look is due."""
+    RECONCILE_CLAIM = "reconcile.claim"
+    """The submit step of a batch that waits for a listed job is leased."""
+    RECONCILE_ADOPT = "reconcile.adopt"
+    """A listed job's name is recorded."""
+    RECONCILE_REBUILD = "reconcile.rebuild"
+    """A lost batch's record is made anew."""
+    RECONCILE_RESUME = "reconcile.resume"
+    """The pause after a change of the server ends, or is given a reason."""
+    RECONCILE_CANCEL = "reconcile.cancel"
+    """A job that no record claims is cancelled, because a person asked for it."""
+    RECONCILE_DELETE = "reconcile.delete"
+    """A stray input file is deleted, because a person asked for it."""
 
 
 _hits: dict[str, int] = {}

@@ -7,7 +7,6 @@ made it, so the same requeue makes the same id. Every record carries ``v``, the 
 
 from __future__ import annotations
 
-import re
 import secrets
 
 import msgspec
@@ -17,7 +16,6 @@ from gemqueue.states import BatchState, FailureKind, Kind
 
 SHARD = "00"
 _ID_BYTES = 10
-_TOKEN = re.compile(rf"gq-({SHARD}b[0-9a-f]{{{2 * _ID_BYTES}}})-[0-9]{{1,15}}")
 
 
 class Lane(msgspec.Struct, frozen=True):
@@ -157,17 +155,6 @@ def new_batch_id() -> str:
 def new_producer_id() -> str:
     """A producer id, never reused."""
     return f"{SHARD}p{secrets.token_hex(8)}"
-
-
-def job_token(batch: str, fence: int) -> str:
-    """What a create of this batch under this fence carries as its display name and, to its webhook, as its token."""
-    return f"gq-{batch}-{fence}"
-
-
-def batch_of_token(token: str) -> str:
-    """The batch that a token names; empty where it is no token of ours."""
-    found = _TOKEN.fullmatch(token)
-    return found[1] if found else ""
 
 
 def retry_segment_id(batch: str, fence: int, number: int) -> str:

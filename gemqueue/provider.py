@@ -1,4 +1,4 @@
-"""The port to a provider: nine calls. Policy lives in the stages, dialect in the adapters.
+"""The port to a provider: eleven calls. Policy lives in the stages, dialect in the adapters.
 
 Every call raises only ``Transient``, ``Rejected`` or ``Ambiguous`` (or ``ConfigError`` when the account or the
 emulator's mark is wrong). Only ``create`` may raise ``Ambiguous``; every other call is safe to repeat and reports
@@ -59,6 +59,16 @@ class JobStatus(msgspec.Struct, frozen=True, kw_only=True):
         return bool(self.output_file) or self.inline
 
 
+class StoredFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that the account stores at the provider; ``generated`` says that it is a result of the provider's."""
+
+    file: str
+    display_name: str = ""
+    created_at_ms: int = 0
+    size_bytes: int = 0
+    generated: bool = False
+
+
 class Provider(Protocol):
     """One account at one provider."""
 
@@ -103,6 +113,17 @@ class Provider(Protocol):
 
     async def find(self, *, token: str, since_ms: int) -> JobStatus | None:
         """The newest job whose display name is ``token``, looking at all jobs created at ``since_ms`` or later."""
+        ...
+
+    def jobs(self, *, since_ms: int) -> AsyncIterator[list[JobStatus]]:
+        """List every job of the account created at ``since_ms`` or later, newest first, a page at a time.
+
+        An entry may lag behind what ``poll`` says, and need not name the job's output. A page may hold older jobs, too.
+        """
+        ...
+
+    def files(self) -> AsyncIterator[list[StoredFile]]:
+        """List every file of the account that the provider lists, a page at a time."""
         ...
 
     async def poll(self, job: str) -> JobStatus:

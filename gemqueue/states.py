@@ -44,12 +44,15 @@ class Step(StrEnum):
 TRANSITIONS: tuple[tuple[BatchState, str, BatchState], ...] = (
     (BatchState.PACKING, "pack", BatchState.PACKING),
     (BatchState.PACKING, "pack", BatchState.SEALED),
+    (BatchState.PACKING, "rebuild", BatchState.PACKING),
+    (BatchState.PACKING, "rebuild", BatchState.SUBMITTED),
     (BatchState.SEALED, "split", BatchState.SEALED),
     (BatchState.SEALED, "requeue", BatchState.SEALED),
     (BatchState.SEALED, "begin", BatchState.SUBMITTING),
     (BatchState.SEALED, "end", BatchState.ENDED),
     (BatchState.SUBMITTING, "fence", BatchState.SUBMITTING),
     (BatchState.SUBMITTING, "accept", BatchState.SUBMITTED),
+    (BatchState.SEALED, "accept", BatchState.SUBMITTED),  # to adopt a job that the server has forgotten
     (BatchState.SUBMITTING, "reopen", BatchState.SEALED),
     (BatchState.SUBMITTED, "end", BatchState.ENDED),
     (BatchState.ENDED, "settle", BatchState.ENDED),

@@ -35,6 +35,8 @@ class Claim(msgspec.Struct, frozen=True):
     account: str
     fence: int
     since: float
+    home: str = ""
+    """What jobs and files of this account are told by at the provider (tokens.py)."""
 
     @property
     def member(self) -> str:
@@ -153,14 +155,18 @@ class BatchStore(StoreBase):
             seconds, micros = await self.redis.time()
         return int(seconds) * 1000 + int(micros) // 1000
 
-    async def claim(self, step: Step, id_: str, account: str) -> tuple[Claim, Batch | LaneState] | None:
+    async def claim(
+        self, step: Step, id_: str, account: str, *, held: bool = False
+    ) -> tuple[Claim, Batch | LaneState] | None:
         """Take a due step under a lease of ``lease_s``; None when it is not due or not there.
 
-        Not retried on a lost reply: the lease that may have been taken runs out by itself.
+        Pack and submit steps are not to be had while they are held after a change of the server, but with ``held``. Not
+        retried on a lost reply: the lease that may have been taken runs out by itself.
         """
         since = self.clock.monotonic()
         lease_ms = int(self.settings.lease_s * 1000)
-        reply = await self.scripts.run("claim", f"{step} {id_}", account, lease_ms, retry=False)
+        args = (f"{step} {id_}", account, lease_ms, "held" if held else "")
+        reply = await self.scripts.run("claim", *args, retry=False)
         if reply[0] == b"newer":
             raise WrongState(f"{step} {id_}: its record is of a newer gemqueue; upgrade this process")
         if reply[0] != b"ok":
@@ -168,7 +174,7 @@ class BatchStore(StoreBase):
         flat: list[bytes] = reply[1]
         raw = dict(zip(flat[::2], flat[1::2], strict=True))
         record = _lane(id_, raw) if step is Step.PACK else _batch(id_, raw)
-        return Claim(step, id_, account, record.fence, since), record
+        return Claim(step, id_, account, record.fence, since, reply[2].decode()), record
 
     async def renew(self, claim: Claim) -> Claim:
         """A new lease under the same fence."""
@@ -208,9 +214,12 @@ class BatchStore(StoreBase):
         _check(await self.scripts.run("begin", *args, confirm=True), "begin")
         return msgspec.structs.replace(claim, since=since)
 
-    async def accept(self, claim: Claim, job: str, how: str, delay_s: float) -> None:
-        """Record the job, ``how`` it came (created or adopted), and track it from ``delay_s`` on."""
-        args = (claim.id, claim.fence, job, how, int(delay_s * 1000))
+    async def accept(self, claim: Claim, job: str, how: str, delay_s: float, input_file: str = "") -> None:
+        """Record the job, ``how`` it came (created or adopted), and track it from ``delay_s`` on.
+
+        ``input_file`` is said where it need not be the intent's.
+        """
+        args = (claim.id, claim.fence, job, how, int(delay_s * 1000), input_file)
         _check(await self.scripts.run("accept", *args, confirm=True), "accept")
 
     async def fence(self, claim: Claim, delay_s: float) -> None:
@@ -313,11 +322,6 @@ class BatchStore(StoreBase):
         """Raise a counter for something that no transition sees."""
         with translated(self.url):
             await self.redis.hincrby(self.key("counts"), name, n)
-
-    async def heartbeat(self, worker: str, roles: str) -> None:
-        """This worker is alive, for three heartbeats."""
-        alive_ms = int(3000 * self.settings.heartbeat_s)
-        await self.scripts.run("beat", f"{worker} {roles}", self.clock.now_ms(), alive_ms)
 
     async def goodbye(self, worker: str, roles: str) -> None:
         """This worker has stopped."""

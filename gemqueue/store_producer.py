@@ -172,15 +172,18 @@ class ProducerStore(LookStore):
         return where.decode()
 
     async def held_reason(self, account: str, batches_max: int = 100) -> str:
-        """Why the oldest held batch of an account waits, in the provider's words; empty when none is held."""
+        """Why an account's prompts wait: after a change of the server, or as its oldest held batch says; else empty."""
         with translated(self.url):
             ids: list[bytes] = await self.redis.zrange(self.key("batches"), 0, batches_max - 1)
             pipe: Any = self.redis.pipeline(transaction=False)
+            pipe.hget(self.key("server", account), "held_reason")
             for id_ in ids:
                 pipe.hmget(self.key("batch", id_.decode()), "lane", "held_reason")
-            rows: list[list[bytes | None]] = await pipe.execute() if ids else []
+            held: bytes | None
+            rows: list[list[bytes | None]]
+            held, *rows = await pipe.execute()
         reasons = ((row[1] or b"").decode() for row in rows if (row[0] or b"").startswith(f"{account}/".encode()))
-        return next((reason for reason in reasons if reason), "")
+        return held.decode() if held else next((reason for reason in reasons if reason), "")
 
     async def workers(self) -> dict[str, str]:
         """The workers whose heartbeat is fresh: id and roles."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from gemqueue.models import WebhookHealth, batch_of_token
+from gemqueue import tokens
+from gemqueue.models import WebhookHealth
 from gemqueue.scripts import translated
 from gemqueue.store_base import StoreBase
 
@@ -26,7 +27,7 @@ class WebhookStore(StoreBase):
         Returns what became of it (submit or track: that step is due now; late, double, early, stray) and the batch,
         empty where none is known.
         """
-        batch = batch_of_token(token)
+        batch = tokens.batch_of(token)
         reply = await self.scripts.run("announce", event, job, token, batch, _HEARD_S, _EARLY_S)
         words = [word.decode() for word in reply]
         return (words[1], words[2]) if words[0] == "ok" else (words[0], words[1] if len(words) > 1 else "")

@@ -74,8 +74,8 @@ SCENARIOS: dict[Effect, Scenario] = {
     Effect.RESOLVE_FORGET: Scenario(),
     Effect.RESOLVE_RELEASE: Scenario(faults=({"on": "download", "do": "503", "nth": [1]},)),
 }
-OTHERS = frozenset(effect for effect in Effect if effect.startswith(("produce.", "serve.")))
-"""These happen in the caller's process and in the HTTP server; tests/queue and tests/serve cover them."""
+OTHERS = frozenset(effect for effect in Effect if effect.startswith(("produce.", "serve.", "reconcile.")))
+"""These happen in the caller's process, in the HTTP server, after a change of Redis: tests of their own cover them."""
 
 
 def points(role: str = "") -> list[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-KEPT = frozenset({"counts", "kept", "workers", "lanes", "lane", "dead", "quarantine", "meta", "turnaround"})
+KEPT = frozenset({"counts", "kept", "workers", "lanes", "lane", "dead", "quarantine", "meta", "turnaround", "server"})
 """What a queue that has nothing to do keeps."""
 INDEXES = frozenset({"due", "batches", "pending", "later", "tenants"})
 """What names work that is to be done: Redis drops each when its last member leaves."""

@@ -15,11 +15,11 @@ from urllib.parse import quote
 import msgspec
 
 from gemqueue.errors import Ambiguous, ConfigError, Rejected, Transient
-from gemqueue.provider import JobStatus, Limits
+from gemqueue.provider import JobStatus, Limits, StoredFile
 from gemqueue.states import Kind
 from gemqueue_adapters.http import Http
 from gemqueue_adapters.lines import LineSplitter, LineTooLong
-from gemqueue_adapters.operations import FileInfo, file_of, inline_rows, page_of, status_of
+from gemqueue_adapters.operations import FileInfo, file_of, files_of, inline_rows, page_of, status_of
 from gemqueue_adapters.upload import HEARTBEAT_S, ResumableUpload, no_progress
 from gemqueue_adapters.webhooks import TOKEN_FIELD
 
@@ -152,17 +152,33 @@ class GeminiProvider:
         raise unread
 
     async def find(self, *, token: str, since_ms: int) -> JobStatus | None:
-        """Page the list, newest first, past ``since_ms`` (section 6); what it finds is looked at by name."""
+        """The newest job of this name among those that ``jobs`` lists; what is found is looked at by name."""
+        async with aclosing(self._jobs("find", since_ms)) as pages:
+            async for jobs in pages:
+                for listed in sorted(jobs, key=lambda job: job.created_at_ms, reverse=True):
+                    if listed.display_name == token:  # listed means created, whatever a look by name says
+                        return await self._poll_if_there(listed.job) or listed
+        return None
+
+    async def jobs(self, *, since_ms: int) -> AsyncGenerator[list[JobStatus], None]:
+        """Page the list, newest first, past ``since_ms`` (section 6)."""
+        async with aclosing(self._jobs("jobs", since_ms)) as pages:
+            async for jobs in pages:
+                yield jobs
+
+    async def files(self) -> AsyncGenerator[list[StoredFile], None]:
+        """Page the list of files (section 8.3); of result files it need not hold any."""
         page_token = ""
         for _ in range(PAGES_MAX):
-            jobs, page_token = await self._page(page_token)
-            for listed in sorted(jobs, key=lambda job: job.created_at_ms, reverse=True):
-                if listed.display_name == token:  # listed means created, whatever a look by name says
-                    return await self._poll_if_there(listed.job) or listed
-            past = all(0 < job.created_at_ms < since_ms for job in jobs)
-            if not page_token or past:  # an empty page is past, too
-                return None
-        raise Transient(f"find: the list did not end within {PAGES_MAX} pages", call="find")
+            body = await self._list("files", "files", page_token)
+            try:
+                files, page_token = files_of(body)
+            except ValueError as exc:
+                raise Transient(f"files: a page cannot be read: {exc}", call="files") from None
+            yield files
+            if not page_token:
+                return
+        raise Transient(f"files: the list did not end within {PAGES_MAX} pages", call="files")
 
     async def poll(self, job: str) -> JobStatus:
         """Look at a job by name (section 5)."""
@@ -239,15 +255,25 @@ class GeminiProvider:
                 return None
             raise
 
-    async def _page(self, page_token: str) -> tuple[list[JobStatus], str]:
-        query = f"batches?pageSize={PAGE_SIZE}"
+    async def _jobs(self, call: str, since_ms: int) -> AsyncGenerator[list[JobStatus], None]:
+        page_token = ""
+        for _ in range(PAGES_MAX):
+            body = await self._list(call, "batches", page_token)
+            try:
+                jobs, page_token = page_of(body)
+            except ValueError as exc:  # never skipped: a job overlooked is a job bought twice
+                raise Transient(f"{call}: a page cannot be read: {exc}", call=call) from None
+            yield jobs
+            past = all(0 < job.created_at_ms < since_ms for job in jobs)
+            if not page_token or past:  # an empty page is past, too
+                return
+        raise Transient(f"{call}: the list did not end within {PAGES_MAX} pages", call=call)
+
+    async def _list(self, call: str, collection: str, page_token: str) -> bytes:
+        query = f"{collection}?pageSize={PAGE_SIZE}"
         if page_token:
             query += f"&pageToken={quote(page_token, safe='')}"
-        reply = await self._http.request("find", "GET", self._url(query))
-        try:
-            return page_of(reply.body)
-        except ValueError as exc:  # never skipped: a job overlooked is a job bought twice
-            raise Transient(f"find: a page cannot be read: {exc}", call="find") from None
+        return (await self._http.request(call, "GET", self._url(query))).body
 
     async def _download(self, file: str) -> AsyncGenerator[list[bytes], None]:
         url = self._url(_checked(_FILE, file, "results") + ":download?alt=media")

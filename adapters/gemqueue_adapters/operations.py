@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
-from gemqueue.provider import JobStatus
+from gemqueue.provider import JobStatus, StoredFile
 from gemqueue.states import JobState
 from gemqueue_adapters.problems import clean
 
@@ -99,6 +99,25 @@ def file_of(body: bytes) -> FileInfo:
     if found is None:
         raise ValueError("no file resource")
     return found
+
+
+def files_of(body: bytes) -> tuple[list[StoredFile], str]:
+    """The files of a list page, and the token of the next page or "". Raises ``ValueError``."""
+    fields = _object(body)
+    entries = _as(fields.get("files", msgspec.Raw(b"[]")), list[Fields])
+    if entries is None:
+        raise ValueError("the list of files is no list")
+    return [_stored(entry) for entry in entries], _text(fields.get("nextPageToken"))
+
+
+def _stored(entry: Fields) -> StoredFile:
+    return StoredFile(
+        file=_text(entry.get("name")),
+        display_name=_text(entry.get("displayName")),
+        created_at_ms=epoch_ms(_text(entry.get("createTime"))),
+        size_bytes=_number(entry.get("sizeBytes")),
+        generated=_text(entry.get("source")) == "GENERATED",
+    )
 
 
 def epoch_ms(timestamp: str) -> int:

@@ -252,3 +252,21 @@ local function step_over(batch, lane, from, to, delay_ms)
     ring(account)
   end
 end
+
+-- The server that the records were last known whole on is another than this one: it was started again, or a replica took
+-- its place. Noticed once per server: from then on every claim gets a fence above all that were ever given, because those
+-- that were given last may have been lost, and must not be given twice. An account without a record is not watched.
+local function changed(account)
+  local server = key('server', account)
+  local known = redis.call('HMGET', server, 'run_id', 'noticed')
+  if not known[1] then return false end
+  local info = redis.pcall('INFO', 'server') -- refused to some users of managed servers: then nothing is noticed
+  local id = type(info) == 'string' and string.match(info, 'run_id:(%w+)')
+  if not id or id == known[1] then return false end
+  if id ~= known[2] then
+    redis.call('HSET', server, 'noticed', id, 'noticed_at', now, 'fence_floor', now,
+      'held_reason', 'reconciling after a server restart')
+    count('server_changes', 1)
+  end
+  return true
+end

@@ -1,15 +1,18 @@
--- accept: the job exists; its name is recorded and it will be tracked. `how` is created or adopted. An event that came
--- before the record, or while the create was under way, makes the first look due now.
--- ARGV[2] batch, ARGV[3] fence, ARGV[4] job, ARGV[5] how, ARGV[6] delay ms until the first look
+-- accept: the job exists; its name is recorded and it will be tracked. `how` is created or adopted; a sealed batch adopts
+-- the job of an intent that it does not know any more, because the server lost it, or because it was thought dead. An event
+-- that came before the record, or while the create was under way, makes the first look due now.
+-- ARGV[2] batch, ARGV[3] fence, ARGV[4] job, ARGV[5] how, ARGV[6] delay ms until the first look,
+-- ARGV[7] the job's input file, where it need not be the intent's
 -- ok | stale | state <state>
 local record = key('batch', ARGV[2])
 local b = redis.call('HMGET', record, 'state', 'lane', 'job', 'intent_file', 'prompts')
 if b[1] == 'submitted' and b[3] == ARGV[4] then return { 'ok' } end
 if stale(record, ARGV[3]) then return { 'stale' } end
-if b[1] ~= 'submitting' then return { 'state', b[1] or 'gone' } end
+if b[1] ~= 'submitting' and not (b[1] == 'sealed' and ARGV[5] == 'adopted') then return { 'state', b[1] or 'gone' } end
 pass_when_full()
-redis.call('HSET', record, 'state', 'submitted', 'job', ARGV[4], 'input_file', b[4], 'accepted_at', now, 'lease_until', 0,
-  'crashes', 0, 'held_reason', '', 'held_since', 0)
+local input_file = ARGV[7] ~= '' and ARGV[7] or b[4] or ''
+redis.call('HSET', record, 'state', 'submitted', 'job', ARGV[4], 'input_file', input_file, 'accepted_at', now,
+  'lease_until', 0, 'crashes', 0, 'held_reason', '', 'held_since', 0)
 redis.call('SET', key('job', ARGV[4]), ARGV[2])
 local delay_ms = tonumber(ARGV[6])
 if redis.call('GETDEL', key('early', ARGV[4])) then

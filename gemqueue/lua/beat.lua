@@ -1,7 +1,10 @@
--- beat: a worker lives; those that have been silent are forgotten. A script, so that it passes on a full server too.
--- ARGV[2] worker and roles, ARGV[3] the worker's clock in ms, ARGV[4] for how many ms it counts
--- ok
+-- beat: a worker is alive, and looks whether the server is still the one that the records were last known whole on. While
+-- it is, the moment is noted: what lies before it was written for good.
+-- ARGV[2] account, ARGV[3] member of workers, ARGV[4] until when (the worker's clock, ms), ARGV[5] its clock now, ms
+-- ok | held
 pass_when_full()
-redis.call('ZADD', T .. ':workers', ARGV[3] + ARGV[4], ARGV[2])
-redis.call('ZREMRANGEBYSCORE', T .. ':workers', '-inf', ARGV[3])
+redis.call('ZADD', T .. ':workers', ARGV[4], ARGV[3])
+redis.call('ZREMRANGEBYSCORE', T .. ':workers', '-inf', ARGV[5])
+if changed(ARGV[2]) then return { 'held' } end
+if redis.call('EXISTS', key('server', ARGV[2])) == 1 then redis.call('HSET', key('server', ARGV[2]), 'seen_at', now) end
 return { 'ok' }

@@ -28,9 +28,10 @@ JOB_S = 0.3
 class Subject(msgspec.Struct, frozen=True, kw_only=True):
     """An adapter under test.
 
-    ``fault(point, deed)`` makes the server's next reply at a point go wrong, once. Points: create, get, list, upload,
-    download. Deeds: "lost_before" and "lost_after" the effect (the connection drops), an HTTP status, and for
-    downloads "cut". ``jobs(token)`` counts the jobs that the server holds under a display name, past the port.
+    ``fault(point, deed)`` makes the server's next reply at a point go wrong, once. Points: create, get, list,
+    list_files, upload, download. Deeds: "lost_before" and "lost_after" the effect (the connection drops), an HTTP
+    status, and for downloads "cut". ``jobs(token)`` counts the jobs that the server holds under a display name, past
+    the port.
     """
 
     connect: Callable[[], Provider]

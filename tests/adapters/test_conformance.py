@@ -14,9 +14,9 @@ from gemqueue.states import JobState, Kind
 from tests.adapters.subjects import SUBJECTS, Subject
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
-    from gemqueue.provider import JobStatus, Provider
+    from gemqueue.provider import JobStatus, Provider, StoredFile
 
 DEADLINE_S = 15.0
 
@@ -192,6 +192,35 @@ async def test_find_among_others(subject: Subject, provider: Provider, token: st
     assert await provider.find(token=token, since_ms=0) is None
 
 
+async def test_every_job_is_listed(subject: Subject, provider: Provider, token: str) -> None:
+    """More jobs than a page holds are all listed, once and newest first, with the name and time they were given."""
+    file = await uploaded(subject, provider)
+    names = [f"{token}-{number}" for number in range(105)]
+    jobs = [await create(subject, provider, file, name) for name in names]
+    listed = [job async for page in provider.jobs(since_ms=0) for job in page if job.display_name.startswith(token)]
+    assert [(job.display_name, job.job) for job in reversed(listed)] == list(zip(names, jobs, strict=True))
+    assert [job.created_at_ms for job in listed] == sorted((job.created_at_ms for job in listed), reverse=True)
+    later = listed[0].created_at_ms + 1
+    assert len([job async for page in provider.jobs(since_ms=later) for job in page]) < len(jobs)
+
+
+async def test_every_file_is_listed(subject: Subject, provider: Provider) -> None:
+    """What was uploaded is listed under the name it was given, until it is deleted."""
+    content = lines_of(subject, Kind.GENERATE, ["a"])
+
+    async def listed() -> dict[str, StoredFile]:
+        return {stored.file: stored async for page in provider.files() for stored in page}
+
+    made = [await upload(provider, content) for _ in range(105)]
+    found = await listed()
+    assert set(made) <= set(found)
+    one = found[made[0]]
+    assert (one.display_name, one.size_bytes, one.generated) == ("conformance", len(content), False)
+    assert one.created_at_ms > 0
+    await provider.delete_file(made[0])
+    assert made[0] not in await listed()
+
+
 async def test_cancelling(subject: Subject, provider: Provider, token: str) -> None:
     """A running job may be cancelled, again and after its end; what is unknown may be, too."""
     job = await create(subject, provider, await uploaded(subject, provider), token)
@@ -235,16 +264,24 @@ async def test_a_download_that_breaks_is_begun_again(
     assert len(await rows_of(provider, status)) == 1
 
 
-@pytest.mark.parametrize("point", ["get", "list"])
+@pytest.mark.parametrize("point", ["get", "list", "list_files"])
 @pytest.mark.parametrize("deed", ["lost_before", "503", "429"])
 async def test_looks_that_fail_are_transient(
     subject: Subject, provider: Provider, token: str, point: str, deed: str
 ) -> None:
     """A look that fails says so, and never that a job is not there."""
+    looks: dict[str, Callable[[], Awaitable[object]]] = {
+        "get": lambda: provider.poll(job),
+        "list": lambda: provider.find(token=token, since_ms=0),
+        "list_files": lambda: anext(aiter(provider.files())),
+    }
     job = await create(subject, provider, await uploaded(subject, provider), token)
     subject.fault(point, deed)
     with pytest.raises(Transient):
-        await (provider.poll(job) if point == "get" else provider.find(token=token, since_ms=0))
+        await looks[point]()
+    subject.fault("list", deed)
+    with pytest.raises(Transient):
+        await anext(aiter(provider.jobs(since_ms=0)))
 
 
 @pytest.mark.parametrize("deed", ["lost_before", "lost_after", "503"])

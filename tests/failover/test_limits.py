@@ -56,7 +56,7 @@ async def _refused(store: Store, word: str) -> None:
     with pytest.raises(StoreUnavailable, match=word):
         await _write(store)
     with pytest.raises(StoreUnavailable, match=word):
-        await store.heartbeat("worker", "pack")
+        await store.beat("worker", "pack", "emulated.local")
 
 
 async def test_a_full_server_refuses_submits_and_drains(tmp_path: Path) -> None:

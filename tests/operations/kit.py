@@ -15,6 +15,7 @@ from gemqueue.store import Store
 from gemqueue.store_producer import SegmentWrite
 from gemqueue_adapters.gemini import GeminiProvider
 from gemqueue_workers.packer import Packer
+from gemqueue_workers.reconciler import Reconciler
 from gemqueue_workers.resolver import Resolver
 from gemqueue_workers.stage import Kit, Lease, run_step
 from gemqueue_workers.submitter import Submitter
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from pathlib import Path
 
+    from gemqueue_workers.reconciler import Survey
     from gemqueue_workers.stage import Handler
 
 MODEL = "gemini-3.5-flash"
@@ -40,6 +42,11 @@ class MovedClock(HandClock):
         super().__init__()
         self._now_ms = now_ms
         self._sleepers: list[tuple[int, asyncio.Future[None]]] = []
+
+    @property
+    def sleepers(self) -> int:
+        """How many sleep now."""
+        return len(self._sleepers)
 
     def advance(self, seconds: float) -> None:
         """Move it on, and wake whoever has slept enough."""
@@ -95,6 +102,15 @@ class Shop:
     async def step(self, step: Step, id_: str = LANE) -> bool:
         """Claim and handle one step, if it is due."""
         return await run_step(self.kit, self.handlers[step], id_)
+
+    async def compare(self, *, apply: bool = True) -> Survey:
+        """Every job of the account against the records."""
+        server = await self.store.server(ACCOUNT)
+        return await Reconciler(self.kit, server.home, apply=apply).survey(0)
+
+    async def reconnect(self) -> None:
+        """The server was started again."""
+        await self.store.redis.connection_pool.disconnect()
 
     async def step_of_a_sleeper(self, step: Step, id_: str) -> None:
         """A step whose holder renews nothing, as if its process were stopped whenever it waits."""

@@ -176,7 +176,7 @@ async def test_no_worker(redis_url: str, queue_name: str, caplog: pytest.LogCapt
             future = await queue.submit("p", model=MODEL)
             await until(lambda: future.held_reason == "no worker")
             await until(lambda: "No worker" in caplog.text)
-            await worker.store.heartbeat("w1", "pack submit track resolve")
+            await worker.store.beat("w1", "pack submit track resolve", "emulated.local")
             await until(lambda: future.held_reason is None)
             worker.open.set()
             await future

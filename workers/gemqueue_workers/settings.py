@@ -140,6 +140,7 @@ async def _start(ctx: dict[str, Any], *, settings: Settings, roles: tuple[Step, 
     ctx["kit"] = kit
     ctx["handlers"] = {step: _HANDLERS[step](kit) for step in roles}
     ctx["sweeper"] = Sweeper(kit, ctx["redis"], queue_name, roles, partial(_run, ctx), on_jobs=ctx.get("on_jobs"))
+    await kit.store.greet(kit.provider.account)
     for warning in await kit.store.durability_warnings():
         log.warning("server.durability", warning=warning)
     ctx["sweeper"].start()

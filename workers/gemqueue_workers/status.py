@@ -14,6 +14,7 @@ from rich.text import Text
 
 from gemqueue.config import data_dir, load_settings
 from gemqueue.embedded import acquire
+from gemqueue.models import Lane
 from gemqueue.states import BatchState, Step
 from gemqueue.store import Store
 from gemqueue_workers.contents import BatchContents
@@ -99,9 +100,10 @@ async def _look(settings: Settings) -> Status:
         found = [await store.batch(id_) for id_ in await store.open_batches()]
         batches = [batch for batch in found if batch is not None and batch.state is not BatchState.CLOSED]
         packs = any(str(Step.PACK) in roles.split("+") for roles in workers.values())
+        lanes = [(lane, await store.server(Lane.parse(lane.lane).account)) for lane in await store.lanes()]
         return Status(
             queue=settings.queue,
-            lanes=[_lane(lane, batches, now_ms, packs=packs) for lane in await store.lanes()],
+            lanes=[_lane(lane, batches, now_ms, server.held_reason, packs=packs) for lane, server in lanes],
             batches=[await _batch(store, batch, now_ms) for batch in batches],
             workers=len(workers),
             counts=dict.fromkeys(COUNTS, 0) | await store.counts(),
@@ -110,9 +112,9 @@ async def _look(settings: Settings) -> Status:
         await store.aclose()
 
 
-def _lane(lane: LaneState, batches: list[Batch], now_ms: int, *, packs: bool) -> LaneStatus:
+def _lane(lane: LaneState, batches: list[Batch], now_ms: int, held_reason: str, *, packs: bool) -> LaneStatus:
     held = [batch for batch in batches if batch.lane == lane.lane and batch.held_reason]
-    reason = held[0].held_reason if held else ""
+    reason = held_reason or (held[0].held_reason if held else "")
     return LaneStatus(
         lane=lane.lane,
         pending=lane.prompts,

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from gemqueue import decisions
+from gemqueue import decisions, tokens
 from gemqueue.decisions import Refusal, SubmitStep
 from gemqueue.effects import Effect, effect
 from gemqueue.errors import ProviderError, StaleFence, WrongState
-from gemqueue.models import Batch, Lane, LaneState, job_token
+from gemqueue.models import Batch, Lane, LaneState
 from gemqueue.scripts import NotReplicated
 from gemqueue.states import BatchState, Step
 from gemqueue.store_batches import JobEnd
@@ -102,8 +102,8 @@ class Submitter:
                 await self._kit.store.end(lease.claim, JobEnd(job_state=decisions.EMPTY))
             return
         await self._kit.store.confirm()  # before an upload that would be for nothing
-        file = await self._upload(batch, contents)
-        token = job_token(batch.id, lease.claim.fence)
+        file = await self._upload(lease, batch, contents)
+        token = tokens.job_token(lease.claim.home, batch.id, lease.claim.fence)
         await self._begin(lease, token, file)
         if lease.left_s <= self._kit.provider.create_timeout_s:
             with effect(Effect.SUBMIT_REOPEN):  # certain: the create has not been sent
@@ -121,10 +121,11 @@ class Submitter:
             await self._drop_file(file)
             raise
 
-    async def _upload(self, batch: Batch, contents: BatchContents) -> str:
+    async def _upload(self, lease: Lease, batch: Batch, contents: BatchContents) -> str:
         size_bytes = await contents.upload_bytes()
+        name = tokens.file_name(lease.claim.home, batch.id)
         with effect(Effect.SUBMIT_UPLOAD):
-            file = await self._kit.provider.upload(contents.upload_chunks(), size_bytes=size_bytes, name=batch.id)
+            file = await self._kit.provider.upload(contents.upload_chunks(), size_bytes=size_bytes, name=name)
         log.info("file.uploaded", batch=batch.id, file=file, size_bytes=size_bytes)
         return file
 
@@ -142,7 +143,7 @@ class Submitter:
             with effect(Effect.SUBMIT_ACCEPT):
                 await self._kit.store.accept(lease.claim, job, "created", first_look_s)
         except (StaleFence, WrongState):
-            await self._count_if_twice(batch, token, contents.open_prompts())
+            await self._count_if_twice(batch, token, job, contents.open_prompts())
             raise
         log.info("job.created", batch=batch.id, job=job, prompts=contents.open_prompts())
 
@@ -171,11 +172,11 @@ class Submitter:
             return
         await division.divide(self._kit, lease, batch, contents, getattr(error, "line", None))
 
-    async def _count_if_twice(self, batch: Batch, token: str, prompts: int) -> None:
+    async def _count_if_twice(self, batch: Batch, token: str, job: str, prompts: int) -> None:
         """A create that took effect after its intent had been proven dead is the one way to buy twice; it must show."""
         current = await self._kit.store.batch(batch.id)
         if current is not None and token in current.past_tokens.split():
-            await self._kit.store.add_count("bought_twice", prompts)
+            await self._kit.store.count_twice(batch.id, job, prompts)
             log.error("bought.twice", batch=batch.id, token=token, prompts=prompts)
 
     async def _drop_file(self, file: str) -> None:

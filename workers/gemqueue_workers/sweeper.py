@@ -22,6 +22,7 @@ from redis.exceptions import OutOfMemoryError, RedisError
 from gemqueue.errors import GemqueueError, StoreUnavailable
 from gemqueue.states import Step
 from gemqueue.tasks import end_tasks, ending
+from gemqueue_workers.aftermath import Aftermath
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -56,6 +57,7 @@ class Sweeper:
         self._on_jobs = on_jobs
         self._wake = asyncio.Event()
         self._worker = secrets.token_hex(6)
+        self._aftermath = Aftermath(kit)
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -70,6 +72,7 @@ class Sweeper:
     async def stop(self) -> None:
         """Stop, let the steps that run here end within ``drain_s``, and say goodbye."""
         await end_tasks(self._tasks)
+        await self._aftermath.stop()
         if self._here:
             await asyncio.wait(self._here, timeout=self._kit.settings.drain_s)
             await end_tasks(self._here)
@@ -146,7 +149,8 @@ class Sweeper:
     async def _beat_forever(self) -> None:
         while not ending():
             try:
-                await self._kit.store.heartbeat(self._worker, self._role_names)
+                if await self._kit.store.beat(self._worker, self._role_names, self._kit.provider.account):
+                    self._aftermath.begin()
             except (GemqueueError, RedisError, OSError) as error:
                 log.warning("heartbeat.failed", error=str(error))
             await asyncio.sleep(self._kit.settings.heartbeat_s)

@@ -1,4 +1,4 @@
-"""``gemqueue batches``, ``show``, ``cancel``, ``purge``, ``config``, ``doctor``, ``metrics``: the options."""
+"""The commands that look after a queue: their options."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import msgspec
 
 from gemqueue.config import load_settings
 from gemqueue_workers.exits import Exit, run_main
+from gemqueue_workers.logs import set_up_logs
 from gemqueue_workers.run.cli import EMULATE_HELP
 
 if TYPE_CHECKING:
@@ -195,4 +196,37 @@ def metrics(*, emulate: bool | None) -> None:
     click.echo(run_main(module.exposition_once(emulate=emulate)), nl=False)
 
 
-COMMANDS = (batches, show, cancel, purge, config, doctor, metrics)
+@click.command()
+@click.option("--apply", is_flag=True, help="Adopt jobs that batches wait for, and make lost records anew.")
+@click.option("--orphans", is_flag=True, help="Also cancel running jobs that no record claims; delete stray files.")
+@click.option("--go-on", is_flag=True, help="End the pause after a change of the server, whatever is still open.")
+@click.option("--hours", type=click.FloatRange(min=0.01), default=100.0, show_default=True, help="How far back.")
+@_emulate
+@_json
+def reconcile(*, apply: bool, orphans: bool, go_on: bool, hours: float, emulate: bool | None, as_json: bool) -> None:
+    """Hold the provider's jobs against the records. Changes nothing without --apply.
+
+    Workers do this by themselves when the server was started again and may have lost something, or a replica took its
+    place; nothing is packed or submitted before it is through. By hand it is for a server that was restored from a
+    backup. Jobs that are not ours are left alone, always.
+
+    \b
+      gemqueue reconcile
+      gemqueue reconcile --apply
+      gemqueue reconcile --json | jq '.jobs[] | select(.standing != "known")'
+    """  # noqa: D301
+    from gemqueue_workers.manage import reconcile as module  # noqa: PLC0415
+    from gemqueue_workers.screen import make_console  # noqa: PLC0415
+
+    def work(link: Link) -> Awaitable[Any]:
+        return module.reconcile(link, apply=apply, orphans=orphans, go_on=go_on, since_s=hours * 3600)
+
+    set_up_logs(json=False, verbose=False)
+    report = run_main(_with_link(emulate, work))
+    if as_json:
+        _print_json(report)
+    else:
+        module.show_report(make_console(stderr=False), report)
+
+
+COMMANDS = (batches, show, cancel, purge, config, doctor, metrics, reconcile)
