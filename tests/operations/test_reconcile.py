@@ -365,7 +365,7 @@ async def test_a_server_that_writes_through_is_not_held(emulator: EmulatorProces
 
 async def test_a_promoted_replica_is_held(emulator: EmulatorProcess) -> None:
     """However it writes to its disk, a replica may not have had everything: the provider's jobs are compared first."""
-    with ValkeyServer() as master, ValkeyServer() as replica:
+    with ValkeyServer(extra=("--repl-diskless-sync-delay", "0")) as master, ValkeyServer() as replica:
         port = _free_port()
         async with shop(master.url, "tpromoted", emulator) as made:
             await made.store.redis.config_set("port", port)
@@ -373,7 +373,7 @@ async def test_a_promoted_replica_is_held(emulator: EmulatorProcess) -> None:
             await made.submit("one")
             async with shop(replica.url, "tpromoted", emulator) as after:
                 await after.store.redis.execute_command("REPLICAOF", "127.0.0.1", port)
-                await made.store.redis.wait(1, 5000)
+                assert await made.store.redis.wait(1, 25_000) == 1
                 await after.store.redis.execute_command("REPLICAOF", "NO", "ONE")
                 after.clock.advance(5)
                 assert (await after.store.greet(ACCOUNT))[1]

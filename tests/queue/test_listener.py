@@ -79,7 +79,7 @@ async def test_an_outcome_that_is_gone(redis_url: str, queue_name: str, worker: 
         future = await queue.submit("p", model=MODEL)
         waiting = asyncio.create_task(future.result(20))
         mapping = asyncio.create_task(queue.map(["q"], model=MODEL))
-        await until(lambda: len(queue._listener.waited) == 2)
+        await until(lambda: sum(segment.live for segment in queue._listener.waited.values()) == 2)
         await cast("Any", redis).unlink(*await cast("Any", redis).keys(f"{{gq:{queue_name}:*"))
         with pytest.raises(OutcomeExpired, match="keep_outcome_s"):
             await waiting
