@@ -17,7 +17,7 @@ import msgspec
 from gemqueue.config import api_key_from_env, data_dir, load_settings
 from gemqueue.embedded import acquire
 from gemqueue.states import Step
-from gemqueue_workers.exits import DEBUG_ENV, Exit, run_main
+from gemqueue_workers.exits import DEBUG_ENV, Exit, Program, run_main
 from gemqueue_workers.logs import set_up_logs
 from gemqueue_workers.manage.cli import COMMANDS as MANAGE_COMMANDS
 from gemqueue_workers.run.cli import COMMANDS as RUN_COMMANDS
@@ -32,7 +32,7 @@ def _print_json(value: object) -> None:
     click.echo(msgspec.json.encode(value).decode())
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="gemqueue", prog_name="gemqueue")
 @click.option("--debug", is_flag=True, help="Show tracebacks (also GEMQUEUE_DEBUG=1).")
 def main(*, debug: bool) -> None:

@@ -15,6 +15,7 @@ from gemqueue.config import load_settings
 from gemqueue.errors import ConfigError
 from gemqueue.states import Kind
 from gemqueue_workers.run.options import STDIO, RunOptions, absolute, named
+from gemqueue_workers.run.writing import OutError, OutFullError, is_plain
 from gemqueue_workers.screen import shortened, stripped
 
 if TYPE_CHECKING:
@@ -102,6 +103,10 @@ async def run(options: RunOptions, *, emulate: bool | None, console: Console, qu
     except asyncio.CancelledError:
         show_stopped(console, runner.report)
         raise
+    except OutFullError as error:
+        if is_plain(options.out):
+            raise
+        raise OutError(f"{error}, with the same command and --name {options.name} -o FILE") from error
 
 
 def show_stopped(console: Console, report: Outcome) -> None:

@@ -1,52 +1,61 @@
 """What the command knows of the rows, on disk instead of in memory: ``OUT.gemqueue``, an SQLite file beside OUT.
 
-Its lasting part says whose OUT it is, and for each row that IN ever held a digest of its content. The rest is scratch,
-made anew at each start from what counts: the run's list in the store, and OUT. The file may be lost or stale without
-harm to anything but the comparison of contents.
+Its lasting part says whose OUT it is, and for each row that IN ever held a digest of its content, its size and how it
+begins. The rest is scratch, made anew at each start from what counts: the run's list in the store, and OUT. The file
+may be lost or stale without harm to anything but the comparison of contents.
 """
 
 from __future__ import annotations
 
 import sqlite3
 import struct
-from typing import TYPE_CHECKING, Final, NamedTuple
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from gemqueue.errors import ConfigError
 from gemqueue.store_runs import digest64
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Generator, Iterable, Sequence
     from pathlib import Path
 
     from gemqueue.store_runs import RunEntry
 
-VERSION: Final = 1
+VERSION: Final = 2
+BEGIN_BYTES: Final = 64
 SENT, WRITTEN, TAKEN_BACK = 1, 2, 3
 _VARIABLES_MAX: Final = 1000
 _CACHE_KIB: Final = 65_536
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS rows (
-  hash INTEGER PRIMARY KEY, body INTEGER NOT NULL, line INTEGER NOT NULL, pass INTEGER NOT NULL);
+  hash INTEGER PRIMARY KEY, body INTEGER NOT NULL, line INTEGER NOT NULL, pass INTEGER NOT NULL,
+  size INTEGER NOT NULL, begin BLOB NOT NULL);
 CREATE TEMP TABLE known (hash INTEGER PRIMARY KEY, body INTEGER, state INTEGER NOT NULL);
 CREATE TEMP TABLE entries (segment TEXT PRIMARY KEY, entry BLOB NOT NULL);
 """
 
 
 class Seen(NamedTuple):
-    """A row of IN as the index takes it: 64-bit digests as signed numbers."""
+    """A row of IN as the index takes it: 64-bit digests as signed numbers, and the content's size and begin."""
 
     line: int
     hash: int
     body: int
+    size: int = 0
+    begin: bytes = b""
 
 
 class Verdict(NamedTuple):
-    """What the index says of a row: new, known (SENT or WRITTEN), a repetition of line ``other``, or changed."""
+    """What the index says of a row: new, known (SENT or WRITTEN), a repetition of line ``other``, or changed.
+
+    ``before`` is what IN held under the key when the index last saw it; of a changed row, that is the old content.
+    """
 
     state: int = 0
     other: int = 0
     changed: bool = False
+    before: Seen | None = None
 
 
 def number_of(data: bytes) -> int:
@@ -64,19 +73,49 @@ def digests_of(numbers: Sequence[int]) -> bytes:
     return struct.pack(f"<{len(numbers)}q", *numbers)
 
 
+@contextmanager
+def _said(path: Path | None) -> Generator[None]:
+    """A disk that is full or broken, in words."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        where = path if path is not None else "the index of the rows, a temporary file,"
+        raise ConfigError(
+            f"{where} cannot be used: {error}; nothing is lost: make room and repeat the command"
+        ) from error
+
+
+class _Database(sqlite3.Connection):
+    """A connection whose errors are ConfigErrors that name the file."""
+
+    path: Path | None = None
+
+    def execute(self, *given: Any) -> sqlite3.Cursor:
+        """As in ``sqlite3.Connection``."""
+        with _said(self.path):
+            return super().execute(*given)
+
+    def executemany(self, *given: Any) -> sqlite3.Cursor:
+        """As in ``sqlite3.Connection``."""
+        with _said(self.path):
+            return super().executemany(*given)
+
+
 class Index:
     """See the module's text. Raises ConfigError when the file is none of ours."""
 
     def __init__(self, path: Path | None) -> None:
-        self._db = sqlite3.connect(path or "", isolation_level=None)  # "" is a temporary file
         try:
+            self._db = sqlite3.connect(path or "", isolation_level=None, factory=_Database)  # "" is a temporary file
             for pragma in ("journal_mode=DELETE", "synchronous=OFF", f"cache_size=-{_CACHE_KIB}", "temp_store=FILE"):
-                self._db.execute(f"PRAGMA {pragma}")
+                sqlite3.Connection.execute(self._db, f"PRAGMA {pragma}")
             self._db.executescript(_SCHEMA)
         except sqlite3.DatabaseError as error:
             raise ConfigError(
-                f"{path} cannot be used: {error}; remove it together with OUT, or choose another -o"
+                f"{path or 'a temporary file'} cannot be used: {error}; make room on the disk, "
+                "or, if it is none of gemqueue's, choose another -o"
             ) from error
+        self._db.path = path
         self._pass = int(self.get("pass") or 0)
         self._anything_known = False
 
@@ -154,26 +193,32 @@ class Index:
     def judge(self, rows: Sequence[Seen]) -> list[Verdict]:
         """At most 1,000 rows of IN against those before them, and against what was bought and written."""
         hashes = [row.hash for row in rows]
-        query = f"SELECT hash, body, line, pass FROM rows WHERE hash IN ({','.join('?' * len(rows))})"  # noqa: S608
+        query = f"SELECT hash, body, line, pass, size, begin FROM rows WHERE hash IN ({','.join('?' * len(rows))})"  # noqa: S608
         before = {hash_: rest for hash_, *rest in self._db.execute(query, hashes)}
         known = self._states(hashes)
         verdicts: list[Verdict] = []
         for row in rows:
-            body, line, pass_ = before.get(row.hash, (None, 0, 0))
+            body, line, pass_, size, begin = before.get(row.hash, (None, 0, 0, 0, b""))
             if pass_ == self._pass:
                 verdicts.append(Verdict(other=line))
                 continue
             old_body, state = known.get(row.hash, (None, 0))
             old_body = old_body if old_body is not None else body
             state = 0 if state == TAKEN_BACK else state
-            verdicts.append(Verdict(state, 0, bool(state) and old_body is not None and old_body != row.body))
-            before[row.hash] = [row.body, row.line, self._pass]
+            changed = bool(state) and old_body is not None and old_body != row.body
+            seen = (
+                Seen(line, row.hash, old_body, size, begin)
+                if changed and old_body is not None and body == old_body
+                else None
+            )
+            verdicts.append(Verdict(state, 0, changed, seen))
+            before[row.hash] = [row.body, row.line, self._pass, row.size, row.begin]
         new = [
-            (row.hash, row.body, row.line, self._pass)
+            (row.hash, row.body, row.line, self._pass, row.size, row.begin)
             for row, verdict in zip(rows, verdicts, strict=True)
             if not verdict.other
         ]
-        self._db.executemany("INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?)", new)
+        self._db.executemany("INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?, ?, ?)", new)
         return verdicts
 
     # --- order ---

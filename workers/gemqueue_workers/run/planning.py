@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 
 from gemqueue.errors import ConfigError
-from gemqueue_workers.run.index import Index, Seen, Verdict, number_of
+from gemqueue_workers.run.index import BEGIN_BYTES, Index, Seen, Verdict, number_of
 from gemqueue_workers.run.reading import BadLine, Row, read_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from gemqueue_workers.run.options import RunOptions
 
 _ROWS_A_LOOK: Final = 500
@@ -44,7 +43,13 @@ class Plan:
         return line < len(self.lines) and self.lines[line] == NEW
 
 
-async def look(options: RunOptions, path: str, index: Index, on_bad: Callable[[BadLine], None]) -> Plan:
+Compare = Callable[[Row, Seen | None], Awaitable[str]]
+"""How a row differs from what was submitted under its key, in words."""
+
+
+async def look(
+    options: RunOptions, path: str, index: Index, on_bad: Callable[[BadLine], None], compare: Compare | None = None
+) -> Plan:
     """Read IN once.
 
     Raises ConfigError when it is empty, when a key stands in it twice, and when a row that was bought has changed.
@@ -61,11 +66,27 @@ async def look(options: RunOptions, path: str, index: Index, on_bad: Callable[[B
                 await asyncio.sleep(0)
         judge.flush()
         judge.conclude()
+    except Changed as changed:
+        index.end_pass(keep=False)
+        how = await compare(changed.row, changed.before) if compare is not None else "its content is another one now"
+        raise ConfigError(
+            f"{options.source} line {changed.row.line}: row {changed.row.key!r} was submitted with another content; "
+            f"{how}. Give changed rows new keys, or the changed file another -o"
+        ) from None
     except BaseException:
         index.end_pass(keep=False)
         raise
     index.end_pass(keep=True)
     return plan
+
+
+class Changed(Exception):  # noqa: N818 - ``look`` makes an error of it
+    """A row that was bought has another content now."""
+
+    def __init__(self, row: Row, before: Seen | None) -> None:
+        super().__init__(row.key)
+        self.row = row
+        self.before = before
 
 
 class _Judge:
@@ -88,15 +109,12 @@ class _Judge:
     def flush(self) -> None:
         """Judge the rows gathered so far against the index, and count them."""
         rows, self._rows = self._rows, []
-        seen = [Seen(row.line, number_of(row.key.encode()), number_of(row.content)) for row in rows]
+        seen = [_seen(row) for row in rows]
         for row, verdict in zip(rows, self._index.judge(seen), strict=True):
             if verdict.other:
                 self._duplicate(row, verdict)
             elif verdict.changed:
-                raise ConfigError(
-                    f"{self._options.source} line {row.line}: the row {row.key!r} was submitted with another content; "
-                    f"it is now {_begin(row.content)!r}. Give changed rows new keys, or the changed file another -o"
-                )
+                raise Changed(row, verdict.before)
             else:
                 self._plan.mark(row.line, KNOWN if verdict.state else NEW)
 
@@ -124,6 +142,6 @@ class _Judge:
         )
 
 
-def _begin(content: bytes) -> str:
-    text = content[:120].decode("utf-8", "replace")
-    return text.split("\0")[0]
+def _seen(row: Row) -> Seen:
+    content = row.content.removesuffix(b"\0")  # a row without a config of its own
+    return Seen(row.line, number_of(row.key.encode()), number_of(row.content), len(content), content[:BEGIN_BYTES])

@@ -23,6 +23,7 @@ from gemqueue.errors import ConfigError
 from gemqueue.store_runs import RunEntry, RunRecord, pack_entry
 from gemqueue_workers.run.collecting import Collector
 from gemqueue_workers.run.connection import connected
+from gemqueue_workers.run.differences import Differences
 from gemqueue_workers.run.index import VERSION, Index
 from gemqueue_workers.run.options import STDIO
 from gemqueue_workers.run.planning import look
@@ -111,10 +112,16 @@ def _other_run(out: str, field: str, ours: dict[str, str], theirs: dict[str, str
 
 
 def spooled(stack: ExitStack) -> str:
-    """Standard input in a file, because it is read twice."""
-    file = stack.enter_context(tempfile.NamedTemporaryFile(prefix="gemqueue-in-"))  # noqa: SIM115 - stack closes it
-    shutil.copyfileobj(sys.stdin.buffer, file)
-    file.flush()
+    """Standard input in a file, because it is read twice. Raises ConfigError where it does not fit."""
+    try:
+        file = stack.enter_context(tempfile.NamedTemporaryFile(prefix="gemqueue-in-"))  # noqa: SIM115 - stack closes it
+        shutil.copyfileobj(sys.stdin.buffer, file)
+        file.flush()
+    except OSError as error:
+        raise ConfigError(
+            f"standard input cannot be kept in {tempfile.gettempdir()} ({error.strerror}), and it is read twice: "
+            "make room there, set TMPDIR, or give IN as a file"
+        ) from error
     return file.name
 
 
@@ -179,7 +186,8 @@ class Runner:
         collector = Collector(link.store, place.index, files, place.tally, text=self.options.text)
         record = await take_over(link, self.options, [])
         await load_entries(link, self.options.name, record, place.index, collector)
-        plan = await look(self.options, place.source, place.index, self._on_bad)
+        compare = Differences(link.store, self.account, self.options.name, self.encoder)
+        plan = await look(self.options, place.source, place.index, self._on_bad, compare)
         place.bind()
         run = (self.account, self.options.name, record)
         submitter = Submitter(link.store, run, self.encoder, collector, link.revive)

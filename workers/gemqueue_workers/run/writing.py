@@ -30,6 +30,10 @@ class OutError(ConfigError):
     """OUT cannot be written; the message says why and that it can be gone on with."""
 
 
+class OutFullError(OutError):
+    """OUT takes no more, after whole lines."""
+
+
 class WrittenLine(msgspec.Struct):
     """What is read of a line of OUT."""
 
@@ -97,16 +101,22 @@ class OutFile:
         except OSError as error:
             if not self.stdout:
                 os.ftruncate(self._fd, self._size_bytes)
-            why = "the disk is full" if error.errno in {errno.ENOSPC, errno.EDQUOT} else error.strerror
-            raise OutError(
-                f"{self.path}: {why}; what is there is whole, nothing is lost: make room and repeat the command"
-            ) from error
+            raise self._unwritable(error) from error
         self._size_bytes += len(lines)
 
+    def _unwritable(self, error: OSError) -> OutFullError:
+        why = "the disk is full" if error.errno in {errno.ENOSPC, errno.EDQUOT} else error.strerror
+        path = "standard output" if self.path == STDIO else self.path
+        way_out = "go on into a file" if self.stdout else "make room and repeat the command"
+        return OutFullError(f"{path}: {why}; what is there is whole, nothing is lost: {way_out}")
+
     def sync(self) -> None:
-        """What was written survives a loss of power."""
+        """What was written survives a loss of power. Raises OutError."""
         if not self.stdout:
-            os.fsync(self._fd)
+            try:
+                os.fsync(self._fd)
+            except OSError as error:
+                raise self._unwritable(error) from error
 
     def lines(self) -> Iterator[bytes]:
         """The lines that are there."""
