@@ -51,7 +51,9 @@ def main(*, debug: bool) -> None:
     Without GEMQUEUE_REDIS_URL everything runs on a server of your own that gemqueue starts and stops by itself. Every
     setting is also an environment variable: config/gemqueue.toml lists them.
 
-    Completion for your shell (bash, zsh, fish): eval "$(_GEMQUEUE_COMPLETE=bash_source gemqueue)"
+    \b
+    Completion for your shell (bash, zsh, fish):
+      eval "$(_GEMQUEUE_COMPLETE=bash_source gemqueue)"
     """  # noqa: D301 - \b is click's mark for text that it must not wrap
     if debug:
         os.environ[DEBUG_ENV] = "1"

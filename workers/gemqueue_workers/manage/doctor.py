@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 import time
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from rich.text import Text
 
-from gemqueue.config import account_id, api_key_from_env, load_settings
+from gemqueue.config import account_id, api_key_from_env, load_settings, unknown_env
 from gemqueue.errors import GemqueueError
 from gemqueue.scripts import NotReplicated
 from gemqueue_workers.prices import DATED
@@ -43,6 +44,10 @@ class Finding(msgspec.Struct, frozen=True):
 async def examine(*, emulate: bool | None) -> list[Finding]:
     """Look at settings, account, server, workers and prices; never raises for what it finds."""
     findings: list[Finding] = []
+    unknown = unknown_env(dict(os.environ))
+    if unknown:
+        said = f"{', '.join(unknown)}: no setting is called so, and nothing reads them"
+        findings.append(Finding("variables", "warning", said))
     try:
         settings = load_settings(emulate=emulate)
         findings.append(Finding("settings", "ok", "they fit together"))

@@ -14,10 +14,17 @@ EMULATE_HELP = "Take part on the emulated account (also GEMQUEUE_EMULATE=1); nev
 FILE = click.Path(path_type=Path, dir_okay=False)
 
 
+def _models(_context: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """The models of the price table, for the shell."""
+    from gemqueue_workers.prices import PRICES  # noqa: PLC0415 - reads a file
+
+    return [name for name in PRICES if name.startswith(incomplete)]
+
+
 @click.command()
-@click.argument("source", metavar="IN")
+@click.argument("source", metavar="IN", type=click.Path(allow_dash=True))
 @click.option("-o", "--out", metavar="OUT", help="Where results are appended; - is standard output.  [default: -]")
-@click.option("-m", "--model", help="For example gemini-3.5-flash.")
+@click.option("-m", "--model", shell_complete=_models, help="For example gemini-3.5-flash.")
 @click.option("--name", metavar="RUN", help="The run's name; default: made of IN, OUT and the settings.")
 @click.option("--config", type=FILE, metavar="FILE.json", help="The config of all prompts, as google-genai has it.")
 @click.option("--embed", is_flag=True, help="Ask for embeddings.")
