@@ -26,7 +26,7 @@ TOKEN_FIELD: Final = "gemqueue_token"  # noqa: S105 - the name of a field of use
 EVENTS: Final = ("batch.succeeded", "batch.failed", "batch.expired")
 """What a hook of ours subscribes to: ``batch.cancelled`` is documented, but the live service refuses it."""
 
-_ITEMS_MAX: Final = 8
+_ITEMS_MAX: Final = 4  # a rotation has two; each is tried with each key, and that is CPU for whoever asks
 _KEYS_MAX: Final = 16
 _HEADER_CHARS_MAX: Final = 8192
 _SECRETS_MAX: Final = 16

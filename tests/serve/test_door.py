@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from redis.asyncio import Redis
+
 QUEUE = "door"
 READ_S = 1.0
 CONNECTIONS_MAX = 40
@@ -300,6 +302,26 @@ def test_metrics_are_prometheus_text(door: Door) -> None:
     reply = door.http.get("/metrics")
     assert reply.headers["content-type"].startswith("text/plain; version=0.0.4")
     assert f'gemqueue_events_total{{queue="{QUEUE}"}}' in reply.text
+
+
+def test_the_tolerance_is_counted_on_the_one_clock(folder: Path, env: dict[str, str]) -> None:
+    """Under the test clock an event is held against the virtual time: what is of now is a day old."""
+    clock = folder / "clock"
+    clock.write_text("86400")
+    with Door(folder, env | {"GEMQUEUE_TEST_CLOCK": f"file://{clock}"}, name="clock") as door:
+        assert door.post(BODY, signed(BODY)) == 401
+        assert door.post(BODY, signed(BODY, seconds=int(time.time()) + 86_400)) == 204
+
+
+async def test_a_defect_is_logged_and_the_event_comes_again(folder: Path, env: dict[str, str], redis: Redis) -> None:
+    """A key of the wrong type in the store: 500, the place in the log, and nothing else is hurt."""
+    await redis.set("{gq:broken:00}:counts", "of the wrong type", ex=60)
+    with Door(folder, env | {"GEMQUEUE_QUEUE": "broken"}, name="broken") as door:
+        assert door.post(BODY, signed(BODY)) == 500
+        assert door.post(BODY, {}) == 400
+        assert door.stop() == 0
+        assert "request.failed" in door.log
+        assert "WRONGTYPE" in door.log
 
 
 def test_it_serves_the_embedded_server(folder: Path) -> None:

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import msgspec
+import structlog
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from gemqueue.config import Settings
     from gemqueue.store import Store
     from gemqueue_workers.serve.receiver import Receiver
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("gemqueue.serve")
 
 T = TypeVar("T")
 WEBHOOK_PATH: Final = "/webhook"
@@ -148,4 +151,10 @@ def build(store: Store, settings: Settings, receiver: Receiver, *, webhook_only:
     ]
     if not webhook_only:
         routes += [Route("/", door.page), Route("/metrics", door.metrics)]
-    return Starlette(routes=routes)
+    return Starlette(routes=routes, exception_handlers={Exception: _failed})
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    """A defect: its place is logged, and the provider sends the event again."""
+    log.error("request.failed", path=request.url.path, exc_info=error)
+    return Response(status_code=500, headers=_CLOSE)
