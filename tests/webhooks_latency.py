@@ -38,7 +38,7 @@ from tests.world import MODEL, World
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import TracebackType
+    from types import FrameType, TracebackType
 
     from gemqueue.futures import Future
 
@@ -206,6 +206,11 @@ async def lags_s(world: World, done: dict[str, float]) -> list[float]:
     return found
 
 
+def _end(signum: int, _frame: FrameType | None) -> None:
+    """What was started is stopped on the way out."""
+    sys.exit(128 + signum)
+
+
 def main() -> int:
     """The command."""
     parser = argparse.ArgumentParser(prog="tests.webhooks_latency")
@@ -213,7 +218,7 @@ def main() -> int:
     parser.add_argument("--only", default=",".join(MODES))
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is stopped
+    signal.signal(signal.SIGTERM, _end)
     rows = run(options.only.split(","), options.jobs)
     if options.json:
         options.json.write_text(json.dumps({"seed": SEED, "job_s": JOB_S, "rows": rows}, indent=1))
