@@ -4,7 +4,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint clean
+.PHONY: help demo test soak lint clean
 
 BIN := .venv/bin
 ARGS ?=
@@ -27,6 +27,9 @@ demo: .venv/run.stamp ## The whole thing on real text, against the emulator: mak
 test: lint ## Everything that CI runs: lint, the tests, the official clients; make test ARGS="-k embedded" picks tests
 	$(BIN)/python -m pytest $(ARGS)
 	@test -n '$(ARGS)' || $(BIN)/python -m tests.emulator_clients  # the official clients, each in its own environment
+
+soak: .venv/dev.stamp ## Every fault at once, and a judge: make soak SECONDS=600 SEED=1 JSON=report.json
+	$(BIN)/python -m tests.soak --seconds $(or $(SECONDS),60) --seed $(or $(SEED),1) $(if $(JSON),--json '$(JSON)')
 
 lint: .venv/dev.stamp ## ruff, mypy, pyright and the import contracts
 	$(BIN)/ruff check .

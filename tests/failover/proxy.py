@@ -85,7 +85,7 @@ class TcpProxy:
 
     def lose_replies(self, n: int) -> None:
         """The next ``n`` scripts that clients run take effect, and their connections break before the reply."""
-        self._doom += n
+        self._doom = n
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

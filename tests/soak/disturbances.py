@@ -1,0 +1,91 @@
+"""What the soak does to the processes and what it has the emulator do: tables, and dice that a seed decides."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Iterator
+
+SETTINGS: dict[str, Any] = {
+    "linger_s": 0.2,
+    "batch_prompts_max": 300,
+    "lease_s": 2.0,
+    "create_timeout_s": 1.0,
+    "call_timeout_s": 5.0,
+    "settle_s": 4.0,
+    "drain_s": 5.0,
+    "backoff_first_s": 0.1,
+    "backoff_max_s": 1.0,
+    "quota_backoff_s": 0.3,
+    "poll_first_s": 0.2,
+    "poll_max_s": 0.5,
+    "cancel_settle_s": 0.3,
+    "retry_first_s": 0.1,
+    "retry_max_s": 1.0,
+    "sweep_s": 0.2,
+    "heartbeat_s": 0.5,
+    "watchdog_s": 1.0,
+    "submit_timeout_s": 3.0,
+    "attempts_max": 100,
+    "requeues_max": 100,
+}
+"""Short times; and so many attempts that no prompt may fail for a fault of the provider's."""
+
+DISTURBANCES: dict[str, int] = {
+    "kill_worker": 6,
+    "stop_worker": 4,
+    "kill_producer": 3,
+    "stop_producer": 2,
+    "kill_server": 3,
+    "drop_arq": 2,
+    "flush_scripts": 2,
+    "lose_replies": 5,
+    "faults": 6,
+}
+"""What may happen next, and how often beside the others."""
+
+FAULTS: tuple[dict[str, Any], ...] = (
+    {"on": "create", "do": "lost_before", "p": 0.2},
+    {"on": "create", "do": "lost_after", "p": 0.2},
+    {"on": "create", "do": "delayed", "p": 0.2, "seconds": 1.5},
+    {"on": "create", "do": "429", "p": 0.3, "retry_after_s": 0.3},
+    {"on": "create", "do": "503", "p": 0.2},
+    {"on": "create", "do": "503", "p": 0.2, "effect": True},
+    {"on": "upload_start", "do": "503", "p": 0.2},
+    {"on": "upload", "do": "429", "p": 0.2, "retry_after_s": 0.2},
+    {"on": "upload", "do": "lost_after", "p": 0.2},
+    {"on": "get", "do": "503", "p": 0.3},
+    {"on": "get", "do": "lost_before", "p": 0.2},
+    {"on": "list", "do": "lag", "seconds": 1.5},
+    {"on": "list", "do": "503", "p": 0.3},
+    {"on": "download", "do": "503", "p": 0.2},
+    {"on": "download", "do": "truncated", "p": 0.3, "at_bytes": 5000},
+    {"on": "download", "do": "cut", "p": 0.3, "at_bytes": 5000},
+    {"on": "delete_file", "do": "503", "p": 0.2},
+    {"on": "delete_file", "do": "lost_after", "p": 0.2},
+    {"on": "job", "do": "expired", "p": 0.1},
+    {"on": "job", "do": "failed", "p": 0.1},
+    {"on": "job", "do": "pending", "p": 0.2, "seconds": 1.0},
+    {"on": "row", "do": "internal", "p": 0.03},
+    {"on": "row", "do": "unavailable", "p": 0.03},
+    {"on": "row", "do": "missing", "p": 0.03},
+    {"on": "row", "do": "malformed", "p": 0.02},
+    {"on": "row", "do": "not_utf8", "p": 0.02},
+    {"on": "row", "do": "foreign", "p": 0.02},
+    {"on": "row", "do": "doubled", "p": 0.02},
+)
+"""What the provider may do. Left out: what no client can tell from an answer (rows whose keys are swapped)."""
+
+
+def disturbances(dice: random.Random) -> Iterator[str]:
+    """Without end: each of them once, in any order, and then by weight."""
+    yield from dice.sample(list(DISTURBANCES), len(DISTURBANCES))
+    while True:
+        yield dice.choices(list(DISTURBANCES), list(DISTURBANCES.values()))[0]
+
+
+def some_faults(dice: random.Random) -> list[dict[str, Any]]:
+    """A handful of faults that are in force together, at times none."""
+    return dice.sample(FAULTS, dice.randint(0, 6))
