@@ -3,7 +3,7 @@
 ``redis://``, ``rediss://`` and ``unix://`` name a server. ``redis+sentinel://host:port,host:port/service/db`` names
 sentinels, which say who the master is. A connection to a master that has been replaced does not always break: one that
 is cut off from its sentinels and replicas goes on answering. So the sentinels are asked again every second, and when
-another server is master, all connections to the old one are given up.
+another server is master, the connections to the old one are given up.
 """
 
 from __future__ import annotations
@@ -71,33 +71,55 @@ def _pool(url: str, options: dict[str, Any]) -> redis.ConnectionPool:
 
 
 class SentinelPool(SentinelConnectionPool, redis.BlockingConnectionPool):
-    """Connections to the server that the sentinels call master."""
+    """Connections to the server that the sentinels call master.
+
+    A connection to an earlier master is given up by whoever takes it next: redis-py's connections do not bear being
+    disconnected by one task while another uses them.
+    """
 
     _asked_at = 0.0
 
     async def get_connection(self, *_: Any, **__: Any) -> Any:
         """A connection to the present master, as far as the sentinels have said within the last second."""
         if time.monotonic() - self._asked_at >= _ASK_S:
-            self._asked_at = time.monotonic()
             with suppress(RedisError, OSError):  # what connections there are may still serve
                 await self.ask()
         return await cast("Any", super()).get_connection()
 
     async def ask(self) -> None:
-        """Ask who the master is; when it is another one, give up every connection to the old one."""
-        this: Any = self
-        before: object = this.master_address
-        now: object = await this.get_master_address()
-        if now != before and before is not None:
-            await self.disconnect()
+        """Ask who the master is."""
+        self._asked_at = time.monotonic()
+        await self.get_master_address()
+
+    async def get_master_address(self) -> tuple[str, int]:
+        """What the sentinels say now."""
+        manager: Any = self.sentinel_manager
+        address: tuple[str, int] = await manager.discover_master(self.service_name)
+        self.master_address = address
+        return address
+
+    async def ensure_connection(self, connection: Any) -> None:
+        """As redis-py's, but never on to an earlier master."""
+        if connection.is_connected and (connection.host, connection.port) != cast("Any", self.master_address):
+            await connection.disconnect()
+        await cast("Any", super()).ensure_connection(connection)
 
     async def disconnect(self, inuse_connections: bool = True) -> None:
-        """As redis-py's; with those in use, the connections to the sentinels go too."""
+        """As redis-py's; at the end, the connections to the sentinels go too."""
         await super().disconnect(inuse_connections)
         if inuse_connections:
             sentinels: list[Any] = cast("Any", self.sentinel_manager).sentinels
             for sentinel in sentinels:
                 await sentinel.connection_pool.disconnect()
+
+
+async def drop_idle(pool: Any) -> None:
+    """Disconnect what nobody uses just now, out of everybody's reach."""
+    idle: list[Any] = pool._available_connections  # noqa: SLF001 - redis-py's disconnect leaves them to be taken meanwhile
+    pool._available_connections = []  # noqa: SLF001
+    for connection in idle:
+        with suppress(RedisError, OSError):
+            await connection.disconnect()
 
 
 def _sentinel_pool(url: str, options: dict[str, Any]) -> SentinelPool:

@@ -29,7 +29,7 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from gemqueue.connections import SentinelPool, make_pool, safe_url
+from gemqueue.connections import SentinelPool, drop_idle, make_pool, safe_url
 from gemqueue.errors import ConfigError, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -188,4 +188,4 @@ class Scripts:
             with suppress(RedisError, OSError):
                 await pool.ask()
         elif isinstance(error, ReadOnlyError):
-            await pool.disconnect(inuse_connections=False)
+            await drop_idle(pool)

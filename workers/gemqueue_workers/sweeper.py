@@ -129,6 +129,8 @@ class Sweeper:
                 pause_s = await self.sweep()
             except (GemqueueError, RedisError, OSError) as error:
                 log.warning("sweep.failed", error=str(error))
+            except Exception:  # without sweeps this worker would live on and do nothing
+                log.exception("sweep.failed")
             try:
                 await asyncio.wait_for(self._wake.wait(), pause_s)
             except TimeoutError:
