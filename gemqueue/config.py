@@ -84,6 +84,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     backoff_max_s: float = 300.0
     quota_backoff_s: float = 30.0
     refusals_max: int = 24
+    tier: str = ""
+    open_jobs_max: int = 100
+    enqueued_tokens_max: int = 1_000_000_000_000
+    quota_cool_s: float = 60.0
 
     poll_first_s: float = 0.2
     poll_max_s: float = 300.0
@@ -227,6 +231,7 @@ def _relations(s: Settings) -> tuple[tuple[bool, str], ...]:
             s.durability == "local" or s.replicate_s <= min(s.lease_s / 6, s.submit_timeout_s),
             "replicate_s must be at most lease_s / 6 and submit_timeout_s: a step waits for it under its lease",
         ),
+        (s.tier in {"", "1", "2", "3"}, 'tier must be "1", "2" or "3", or empty where it is not known'),
         (s.api_version in {"v1", "v1beta"}, 'api_version must be "v1" or "v1beta"'),
         (
             _is_name(s.queue, 64) and "." not in s.queue and s.queue[0] not in "-_",

@@ -115,6 +115,8 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     closed_segments: int = 0
     held_reason: str = ""
     held_since: int = 0
+    held_for: str = ""
+    reserved: int = 0
     error: str = ""
     operation: str = ""
     event_at: int = 0
@@ -140,6 +142,7 @@ class LaneState(msgspec.Struct, frozen=True, kw_only=True):
     ceiling: int = 0
     oldest: int = 0
     batch: str = ""
+    token_ratio: float = 1.0
 
 
 def new_segment_id() -> str:

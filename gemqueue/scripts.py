@@ -55,7 +55,7 @@ class NotReplicated(StoreUnavailable):
 
 def _load() -> dict[str, tuple[str, str]]:
     folder = resources.files("gemqueue") / "lua"
-    prelude = (folder / "_prelude.lua").read_text(encoding="utf-8")
+    prelude = "".join((folder / f"_{name}.lua").read_text(encoding="utf-8") for name in ("prelude", "quota"))
     scripts: dict[str, tuple[str, str]] = {}
     for entry in folder.iterdir():
         name = entry.name.removesuffix(".lua")

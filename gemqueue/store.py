@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from gemqueue.store_operations import OperationsStore
 from gemqueue.store_producer import ProducerStore
+from gemqueue.store_quota import QuotaStore
 from gemqueue.store_turnaround import TurnaroundStore
 from gemqueue.store_webhooks import WebhookStore
 
@@ -16,6 +17,7 @@ from gemqueue.store_webhooks import WebhookStore
 class Store(
     ProducerStore,
     OperationsStore,
+    QuotaStore,
     TurnaroundStore,
     WebhookStore,
 ):

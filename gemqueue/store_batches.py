@@ -194,12 +194,14 @@ class BatchStore(StoreBase):
         full = _pack(full_limits(self.settings))
         _check(await self.scripts.run("rest", claim.id, claim.fence, full, int(delay_s * 1000)), "rest")
 
-    async def pack(self, claim: Claim, batch: str, weights: dict[str, float]) -> tuple[str, int, int]:
-        """Move a slice of the lane into ``batch``.
+    async def pack(
+        self, claim: Claim, batch: str, weights: dict[str, float], **limits_max: int
+    ) -> tuple[str, int, int]:
+        """Move a slice of the lane into ``batch``; ``limits_max`` (prompts, tokens) take the settings' place.
 
         Returns packing, sealed or empty; the prompts in the batch; the prompts left in the lane.
         """
-        limits = full_limits(self.settings) | {"weights": weights}
+        limits = full_limits(self.settings) | limits_max | {"weights": weights}
         reply = _check(await self.scripts.run("pack", claim.id, claim.fence, batch, _pack(limits)), "pack")
         return reply[1].decode(), int(reply[2]), int(reply[3])
 
@@ -237,7 +239,10 @@ class BatchStore(StoreBase):
 
     async def end(self, claim: Claim, end: JobEnd) -> None:
         """The job is terminal, or there will be none."""
-        fields = msgspec.structs.asdict(end) | {"prompts_max": self.settings.batch_prompts_max}
+        fields = msgspec.structs.asdict(end) | {
+            "prompts_max": self.settings.batch_prompts_max,
+            "cool_ms": int(self.settings.quota_cool_s * 1000),
+        }
         _check(await self.scripts.run("end", claim.id, claim.fence, _pack(fields)), "end")
 
     async def settle(
@@ -359,4 +364,5 @@ def _lane(id_: str, raw: dict[bytes, bytes]) -> LaneState:
         ceiling=number("ceiling"),
         oldest=number("oldest"),
         batch=raw.get(b"batch", b"").decode(),
+        token_ratio=float(raw.get(b"token_ratio", b"1")),
     )

@@ -44,6 +44,7 @@ class Scenario(msgspec.Struct, frozen=True):
 
 _IN_DOUBT = Scenario(faults=({"on": "create", "do": "lost_after", "nth": [1]},))
 _DEAD = Scenario(faults=({"on": "create", "do": "lost_before", "nth": [1]},))
+_NO_QUOTA = Scenario(faults=({"on": "create", "do": "429", "nth": [1]},))
 _REFUSED = Scenario(texts=(*_PLAIN, "[[fault:refuse_line]]"))
 
 SCENARIOS: dict[Effect, Scenario] = {
@@ -51,6 +52,8 @@ SCENARIOS: dict[Effect, Scenario] = {
     Effect.PACK_PACK: Scenario(),
     Effect.PACK_RELEASE: Scenario(),
     Effect.SUBMIT_CLAIM: Scenario(),
+    Effect.SUBMIT_RESERVE: Scenario(),
+    Effect.SUBMIT_SHRINK: _NO_QUOTA,
     Effect.SUBMIT_UPLOAD: Scenario(),
     Effect.SUBMIT_BEGIN: Scenario(),
     Effect.SUBMIT_CREATE: Scenario(),

@@ -10,9 +10,13 @@ from typing import TYPE_CHECKING, Any, cast
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-KEPT = frozenset({"counts", "kept", "workers", "lanes", "lane", "dead", "quarantine", "meta", "turnaround", "server"})
+KEPT = frozenset(
+    {
+        "counts", "kept", "workers", "lanes", "lane", "dead", "quarantine", "meta", "turnaround", "quota", "server",
+    }
+)  # fmt: skip
 """What a queue that has nothing to do keeps."""
-INDEXES = frozenset({"due", "batches", "pending", "later", "tenants"})
+INDEXES = frozenset({"due", "batches", "pending", "later", "tenants", "waiting"})
 """What names work that is to be done: Redis drops each when its last member leaves."""
 OF_SEGMENT = frozenset({"segment", "segmeta", "settled", "outcomes", "names", "watch"})
 OF_BATCH = frozenset({"batch", "manifest", "job"})
@@ -27,7 +31,7 @@ async def unowned_keys(client: Redis, queue: str) -> list[str]:
 async def leftovers(client: Redis, queue: str) -> list[str]:
     """The keys without a TTL that a queue with nothing left to do should not have: live work, and indexes of it."""
     keys = await _lasting_keys(client, queue)
-    work = [key for key in keys if key.startswith("{") and _what(key) not in KEPT]
+    work = [key for key in keys if key.startswith("{") and _what(key) not in KEPT | {"reserved"}]
     return sorted({*work, *await unowned_keys(client, queue)})
 
 
@@ -58,7 +62,14 @@ async def _is_owned(client: Redis, key: str) -> bool:
         id_ = _text(await _call(client, "GET", key))
     if what in OF_BATCH:
         return await _batch_is_open(client, prefix, id_)
-    return what in KEPT | INDEXES
+    return what in KEPT | INDEXES or (what == "reserved" and await _reservations_are_owned(client, prefix, key))
+
+
+async def _reservations_are_owned(client: Redis, prefix: str, key: str) -> bool:
+    """Each entry cools off, or is of a batch that has a job or is about to."""
+    entries: dict[bytes, bytes] = await _call(client, "HGETALL", key)
+    open_ = [_text(batch) for batch, entry in entries.items() if _text(entry).split()[1] == "0"]
+    return all([await _batch_is_open(client, prefix, batch) for batch in open_])
 
 
 async def _segment_lives(client: Redis, prefix: str, segment: str) -> bool:

@@ -228,7 +228,7 @@ class GeminiProvider:
         await self._http.aclose()
 
     async def _probe(self, call: str, *, deadline_s: float | None = None) -> None:
-        await self._http.probe(call, f"/{self._version}/batches?pageSize=1", deadline_s=deadline_s)
+        await self._http.probe(f"{call} (probe)", f"/{self._version}/batches?pageSize=1", deadline_s=deadline_s)
 
     def _webhook_config(self, kind: Kind, token: str) -> dict[str, Any]:
         """A job's own webhook, with the token that names its batch; not offered for embeddings (sections 4, 11.5)."""

@@ -21,6 +21,8 @@ if redis.call('GETDEL', key('early', ARGV[4])) then
 end
 if redis.call('HDEL', record, 'look_again') == 1 or num(redis.call('HGET', record, 'event_at')) > 0 then delay_ms = 0 end
 step_over(ARGV[2], b[2], 'submit', 'track', delay_ms)
+grow(ARGV[2], b[2])
+wake(account_of(b[2]), model_of(b[2]))
 count(ARGV[5], 1)
 count('submitted', num(b[5]))
 return { 'ok' }

@@ -2,7 +2,9 @@
 -- batches; one that succeeded, and was no smaller than half of what is allowed, lets them grow back. Asking again under the
 -- same fence changes nothing.
 -- With `sample`, the job's size class and bucket, the model's turnaround history learns how long it took.
--- ARGV[2] batch, ARGV[3] fence, ARGV[4] msgpack {job_state, output_file, error, operation, delay_ms, prompts_max, sample}
+-- The batch's reservation goes back, after a cool-off where there was a job.
+-- ARGV[2] batch, ARGV[3] fence,
+-- ARGV[4] msgpack {job_state, output_file, error, operation, delay_ms, prompts_max, sample, cool_ms}
 -- ok | stale | state <state>
 local HALF_LIFE_MS, JOBS_MAX = 3 * 24 * 3600 * 1000, 200
 
@@ -40,7 +42,10 @@ elseif a.job_state == 'succeeded' and ceiling > 0 and num(b[3]) * 2 >= ceiling t
   if ceiling * 2 >= a.prompts_max then redis.call('HDEL', lane_key, 'ceiling')
   else redis.call('HSET', lane_key, 'ceiling', ceiling * 2) end
 end
-if a.sample then learn(account_of(b[2]), string.match(b[2], '^[^/]+/([^/]+)'), a.sample[1], a.sample[2]) end
+unreserve(ARGV[2], b[2], b[1] == 'submitted' and num(a.cool_ms) or 0)
+redis.call('ZREM', key('waiting', account_of(b[2])), ARGV[2])
+wake(account_of(b[2]), model_of(b[2]))
+if a.sample then learn(account_of(b[2]), model_of(b[2]), a.sample[1], a.sample[2]) end
 if b[1] == 'submitted' then
   redis.call('EXPIRE', key('job', b[4]), JOB_KEEP_S)
   if a.job_state ~= 'cancelled' then prove(lane_key, num(b[5]) > 0) end

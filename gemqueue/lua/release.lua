@@ -11,4 +11,6 @@ local delay_ms = tonumber(ARGV[5])
 if redis.call('HDEL', record, 'look_again') == 1 then delay_ms = 0 end
 redis.call('HSET', record, 'lease_until', 0, unpack(ARGV, 6))
 redis.call('ZADD', due_key(ARGV[3]), now + delay_ms, member)
+local b = redis.call('HMGET', record, 'state', 'lane')
+if b[1] == 'sealed' then unreserve(string.match(member, ' (.+)$'), b[2], 0) end
 return { 'ok' }

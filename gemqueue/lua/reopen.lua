@@ -17,5 +17,6 @@ local delay_ms = tonumber(ARGV[4])
 if delay_ms >= 0 then
   redis.call('HSET', record, 'lease_until', 0)
   step_over(ARGV[2], b[2], nil, 'submit', delay_ms)
+  unreserve(ARGV[2], b[2], 0)
 end
 return { 'ok' }

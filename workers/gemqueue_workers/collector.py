@@ -17,6 +17,7 @@ from gemqueue import decisions
 from gemqueue.decisions import RowFate
 from gemqueue.effects import Effect, effect
 from gemqueue.errors import Transient
+from gemqueue.quota import prompt_tokens
 from gemqueue.rows import Verdict, row_verdict
 from gemqueue_workers.expected import Arrival, Expected
 from gemqueue_workers.landings import LandingBuffer, answer_line, failure_line
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("gemqueue.resolve")
 
+_SAMPLES = 200
+"""Answers whose token counts are read, spread over the batch."""
 _QUARANTINE_ROWS = 1000
 _BURIAL_ROWS = 2000
 _BURIAL_BYTES = 8_000_000
@@ -55,6 +58,9 @@ class Collector:
         self._dead: list[tuple[str, int, FailureKind, str, int]] = []
         self._dead_bytes = 0
         self._quarantined: list[tuple[str, bytes]] = []
+        self._sample_every = max(1, batch.prompts // _SAMPLES)
+        self._answered = 0
+        self.token_counts: list[int] = []
         self.rows = 0
 
     @property
@@ -134,6 +140,9 @@ class Collector:
         key = f"{origin}.{index}"
         if found.verdict is Verdict.ANSWERED:
             self._buffer.add(origin, index, answer_line(key, found.raw), "answered")
+            if self._answered % self._sample_every == 0:
+                self.token_counts.append(prompt_tokens(found.raw))
+            self._answered += 1
             return
         fate, kind = decisions.row_fate(found.verdict, 0, self._kit.settings.attempts_max)
         if fate is RowFate.FAIL and kind is not None:

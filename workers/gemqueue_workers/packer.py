@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from gemqueue import quota
 from gemqueue.effects import Effect, effect
 from gemqueue.models import Batch, LaneState, new_batch_id
 from gemqueue.states import Step
+from gemqueue_workers.reservations import limits_of
 
 if TYPE_CHECKING:
     from gemqueue_workers.stage import Kit, Lease
@@ -39,19 +41,21 @@ class Packer:
         ceiling = min(record.ceiling or settings.batch_prompts_max, settings.batch_prompts_max)
         batch = record.batch or new_batch_id()
         while True:
-            left = await self._pack_one(lease, batch)
+            left = await self._pack_one(lease, batch, record)
             if left < ceiling:
                 break
             batch = new_batch_id()
         with effect(Effect.PACK_RELEASE):
             await self._kit.store.rest(lease.claim)
 
-    async def _pack_one(self, lease: Lease, batch: str) -> int:
+    async def _pack_one(self, lease: Lease, batch: str, lane: LaneState) -> int:
+        limit = limits_of(self._kit.settings, lane.lane)
+        tokens = quota.batch_tokens_max(self._kit.settings, limit, lane.token_ratio)
         word = "packing"
         left = prompts = 0
         while word == "packing":
             with effect(Effect.PACK_PACK):
-                word, prompts, left = await self._kit.store.pack(lease.claim, batch, {})
+                word, prompts, left = await self._kit.store.pack(lease.claim, batch, {}, tokens=tokens)
         if word == "sealed":
             log.info("batch.sealed", batch=batch, lane=lease.claim.id, prompts=prompts, left=left)
         return left

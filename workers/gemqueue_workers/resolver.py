@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from gemqueue import decisions
+from gemqueue import decisions, quota
 from gemqueue.decisions import ResolvePlan
 from gemqueue.effects import Effect, effect
 from gemqueue.errors import ProviderError, Rejected
@@ -72,6 +72,9 @@ class Resolver:
                 raise
             log.error("results.gone", batch=batch.id, job=batch.job, error=str(error))  # noqa: TRY400 - as above
             return ResolvePlan.GIVE_BACK
+        ratio = quota.token_ratio(batch, collector.token_counts)
+        if ratio is not None:
+            await self._kit.store.weigh(batch.lane, ratio)
         log.info("results.collected", batch=batch.id, job=batch.job, rows=collector.rows, **collector.counts)
         return ResolvePlan.COLLECT
 

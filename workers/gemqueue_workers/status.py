@@ -47,7 +47,10 @@ class LaneStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BatchStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """An open batch; ``settled`` of its prompts have their outcome or have moved on into a retry."""
+    """An open batch; ``settled`` of its prompts have their outcome or have moved on into a retry.
+
+    ``held_reason`` says why it does not move on, and ``held_age_s`` for how long it has not.
+    """
 
     id: str
     lane: str
@@ -57,6 +60,7 @@ class BatchStatus(msgspec.Struct, frozen=True, kw_only=True):
     settled: int
     age_s: float
     held_reason: str
+    held_age_s: float | None = None
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,6 +138,7 @@ async def _batch(store: Store, batch: Batch, now_ms: int) -> BatchStatus:
         settled=max(0, batch.prompts - contents.open_prompts()),
         age_s=_age_s(batch.created_at, now_ms),
         held_reason=batch.held_reason,
+        held_age_s=_age_s(batch.held_since, now_ms) if batch.held_reason and batch.held_since else None,
     )
 
 
@@ -181,8 +186,12 @@ def _batches_table(batches: list[BatchStatus]) -> Table:
     for batch in shown:
         done = f"{batch.settled:,} / {batch.prompts:,}"
         cells = [Text(batch.id), Text(done), Text(duration(batch.age_s)), Text(batch.state), plain(batch.job)]
-        table.add_row(*[*cells, plain(batch.held_reason)][: len(table.columns)])
+        table.add_row(*[*cells, plain(_held(batch))][: len(table.columns)])
     return table
+
+
+def _held(batch: BatchStatus) -> str:
+    return batch.held_reason + (f", for {duration(batch.held_age_s)}" if batch.held_age_s is not None else "")
 
 
 def _table(title: str, first: str, *columns: str, held: bool) -> Table:

@@ -1,6 +1,7 @@
 """The submitter: a sealed batch becomes exactly one provider job, even after a crash.
 
-A submission's life (design section 6, submit_simulation.py ``upload-first``): the input file is uploaded first, which
+A submission's life (design section 6, submit_simulation.py ``upload-first``): room for a job is reserved in the quota
+ledger, or the batch waits for it. The input file is uploaded first, which
 buys nothing. ``begin`` writes the intent, token and file, and only then the create is sent, once. ``accept`` records
 the job. When the create's fate is unknown, or somebody finds a batch whose intent stands, nothing is ever sent again:
 the intent's file is deleted, so that no forgotten create can succeed any more; calls in flight and the listing's lag
@@ -17,13 +18,14 @@ import structlog
 from gemqueue import decisions, tokens
 from gemqueue.decisions import Refusal, SubmitStep
 from gemqueue.effects import Effect, effect
-from gemqueue.errors import ProviderError, StaleFence, WrongState
+from gemqueue.errors import ProviderError, StaleFence, Transient, WrongState
 from gemqueue.models import Batch, Lane, LaneState
 from gemqueue.scripts import NotReplicated
 from gemqueue.states import BatchState, Step
 from gemqueue.store_batches import JobEnd
 from gemqueue_workers import division
 from gemqueue_workers.contents import BatchContents
+from gemqueue_workers.reservations import refused, reserve
 
 if TYPE_CHECKING:
     from gemqueue_workers.stage import Kit, Lease
@@ -96,10 +98,16 @@ class Submitter:
         return True
 
     async def _submit(self, lease: Lease, batch: Batch) -> None:
+        room = await reserve(self._kit, lease, batch)
+        if room == "held":
+            return
         contents = await BatchContents.load(self._kit.store, batch.id)
         if not contents.open_prompts():
             with effect(Effect.SUBMIT_END):
                 await self._kit.store.end(lease.claim, JobEnd(job_state=decisions.EMPTY))
+            return
+        if room == "large":
+            await division.divide(self._kit, lease, batch, contents, None)
             return
         await self._kit.store.confirm()  # before an upload that would be for nothing
         file = await self._upload(lease, batch, contents)
@@ -159,10 +167,16 @@ class Submitter:
             if not (decisions.is_named(current) and await self._adopt_announced(lease, current)):
                 await self._fence(lease, current)
             return
-        delay_s = after.delay_s if after.refusal is Refusal.LATER else None
+        delay_s, divided = after.delay_s if after.refusal is Refusal.LATER else None, False
+        if isinstance(error, Transient) and error.quota and error.call == "create":
+            delay_s, divided = await refused(self._kit, lease, batch, error)
+        if divided:
+            delay_s = None
         with effect(Effect.SUBMIT_REOPEN):
             await self._kit.store.reopen(lease.claim, delay_s=delay_s, held_reason=after.held_reason)
         await self._drop_file(file)
+        if divided:
+            await division.divide(self._kit, lease, batch, contents, None)
         if after.refusal is Refusal.LATER:
             return
         if after.refusal is Refusal.REFUSE:

@@ -1,0 +1,109 @@
+-- The quota ledger; stands after the prelude. `reserved:<account>` has an entry for each batch that has a job or is about
+-- to create one: "<tokens> <until> <model>", with until = 0 while it counts as open, else the end of its cool-off. What is
+-- in use is their sum, so there is no counter that could drift. `quota:<account>` holds what refusals have taught of a
+-- resource ('jobs', or 'tokens/<model>'), and is there only as long as that differs from the configured limit.
+local function model_of(lane)
+  return string.match(lane, '^[^/]+/([^/]+)')
+end
+
+local function lesson(account, resource)
+  local packed = redis.call('HGET', key('quota', account), resource)
+  return packed and cmsgpack.unpack(packed)
+end
+
+local function remember(account, resource, q)
+  if q then redis.call('HSET', key('quota', account), resource, cmsgpack.pack(q))
+  else redis.call('HDEL', key('quota', account), resource) end
+end
+
+-- What the account's other batches use, and when the first cool-off ends. Cool-offs that are over leave the ledger.
+local function usage(account, model, except)
+  local reserved, used = key('reserved', account), { jobs = 0, tokens = 0 }
+  local flat = redis.call('HGETALL', reserved)
+  for i = 1, #flat, 2 do
+    local tokens, until_ms, of = string.match(flat[i + 1], '^(%d+) (%d+) (.+)$')
+    until_ms = tonumber(until_ms)
+    if until_ms > 0 and until_ms <= now then
+      redis.call('HDEL', reserved, flat[i])
+    elseif flat[i] ~= except then
+      used.jobs = used.jobs + 1
+      if of == model then used.tokens = used.tokens + tonumber(tokens) end
+      if until_ms > 0 then used.cooled_at = math.min(used.cooled_at or until_ms, until_ms) end
+    end
+  end
+  return used
+end
+
+-- Entries of batches that neither have a job nor are about to, because their record was lost or changed by hand.
+local function reconcile(account)
+  local reserved = key('reserved', account)
+  local flat, dropped = redis.call('HGETALL', reserved), 0
+  for i = 1, math.min(#flat, 1000), 2 do
+    if string.match(flat[i + 1], '^%d+ 0 ') and num(redis.call('HGET', key('batch', flat[i]), 'reserved')) == 0 then
+      dropped = dropped + redis.call('HDEL', reserved, flat[i])
+    end
+  end
+  count('unreserved', dropped)
+end
+
+-- A batch waits for a resource, first come first served.
+local function queue_up(batch, account, resource, sealed_at)
+  redis.call('HSET', key('batch', batch), 'held_for', resource)
+  redis.call('ZADD', key('waiting', account), 'NX', sealed_at, batch)
+end
+
+-- The first that waits for a resource; what has moved on leaves the line.
+local function first_waiting(account, resource)
+  local waiting = key('waiting', account)
+  for _, id in ipairs(redis.call('ZRANGE', waiting, 0, 99)) do
+    local b = redis.call('HMGET', key('batch', id), 'state', 'held_for')
+    if b[1] ~= 'sealed' and b[1] ~= 'submitting' then redis.call('ZREM', waiting, id)
+    elseif b[2] == resource then return id end
+  end
+end
+
+-- There is room: the first in line for each resource tries now, and wakes the next when it has been let in.
+local function wake(account, model)
+  for _, resource in ipairs({ 'tokens/' .. model, 'jobs' }) do
+    local id = first_waiting(account, resource)
+    if id and redis.call('HGET', key('batch', id), 'state') == 'sealed' then
+      want(key('batch', id), account, 'submit ' .. id, now)
+    end
+  end
+end
+
+-- A batch gives its reservation back. With a cool-off, and while refusals have shrunk a ceiling, it goes on counting for
+-- so long: the provider frees late.
+local function unreserve(batch, lane, cool_ms)
+  local account = account_of(lane)
+  local reserved, record = key('reserved', account), key('batch', batch)
+  local entry = redis.call('HGET', reserved, batch)
+  if not entry then return end
+  if cool_ms > 0 and redis.call('EXISTS', key('quota', account)) == 1 then
+    local tokens, model = string.match(entry, '^(%d+) %d+ (.+)$')
+    redis.call('HSET', reserved, batch, tokens .. ' ' .. string.format('%d', now + cool_ms) .. ' ' .. model)
+  else
+    redis.call('HDEL', reserved, batch)
+  end
+  redis.call('HSET', record, 'reserved', 0)
+end
+
+-- A job was accepted: shrunken ceilings grow, the faster the longer nothing was refused. At the configured limit, or when
+-- it has long been twice what is in use, a correction has served its time.
+local function grow(batch, lane)
+  local account, model = account_of(lane), model_of(lane)
+  if redis.call('EXISTS', key('quota', account)) == 0 then return end
+  local b = redis.call('HMGET', key('batch', batch), 'reserved', 'reserved_at')
+  local used = usage(account, model)
+  for what, amount in pairs({ jobs = 1, tokens = num(b[1]) }) do
+    local resource = what == 'jobs' and what or 'tokens/' .. model
+    local q = lesson(account, resource)
+    if q and num(b[2]) > q.shrunk_at then
+      q.refusals, q.held_until, q.probe = 0, 0, ''
+      q.since = q.since + amount
+      q.ceiling = q.ceiling + amount * math.min(0.5, 0.05 + 0.1 * q.since / math.max(1, q.ceiling))
+      if q.ceiling >= q.max or (q.since >= 4 * q.base and q.ceiling >= 2 * used[what]) then q = nil end
+      remember(account, resource, q)
+    end
+  end
+end

@@ -1,0 +1,60 @@
+-- reserve: room for one more job is taken in the account's ledger, before anything is uploaded. Asking again changes
+-- nothing. A batch that alone is over its model's limit is large: it must be divided. One that finds no room waits in line.
+-- ARGV[2] batch, ARGV[3] fence, ARGV[4] msgpack {jobs_max, tokens_max, wait_ms}
+-- ok | large | held <resource> <in use> <limit> <ms until the next try> <1 after a refusal> | stale | state <state>
+local record, a = key('batch', ARGV[2]), cmsgpack.unpack(ARGV[4])
+if stale(record, ARGV[3]) then return { 'stale' } end
+local b = redis.call('HMGET', record, 'state', 'lane', 'sealed_at', 'prompts', 'tokens')
+if b[1] ~= 'sealed' then return { 'state', b[1] or 'gone' } end
+local account, model = account_of(b[2]), model_of(b[2])
+local ratio = tonumber(redis.call('HGET', key('lane', b[2]), 'token_ratio') or 1)
+local amount = { jobs = 1, tokens = math.ceil(num(b[5]) * ratio) }
+if amount.tokens > a.tokens_max and num(b[4]) > 1 then return { 'large' } end
+pass_when_full()
+
+local function probes(id)
+  local state = redis.call('HGET', key('batch', id), 'state')
+  return (state == 'sealed' or state == 'submitting') and redis.call('HEXISTS', key('reserved', account), id) == 1
+end
+
+local function refusal(used)
+  for _, what in ipairs({ 'jobs', 'tokens' }) do
+    local resource = what == 'jobs' and what or 'tokens/' .. model
+    local q, limit = lesson(account, resource), a[what .. '_max']
+    local refused = q and q.refusals > 0 and 1 or 0
+    if q then limit = math.min(limit, math.floor(q.ceiling)) end
+    local first = first_waiting(account, resource)
+    if q and q.held_until > now then -- the first in line tries as soon as it may, and wakes the others
+      local wait_ms = (not first or first == ARGV[2]) and q.held_until - now or a.wait_ms
+      return { 'held', resource, used[what], limit, wait_ms, refused }
+    end
+    if refused == 1 and q.probe ~= ARGV[2] and q.probe ~= '' and probes(q.probe) then
+      return { 'held', resource, used[what], limit, a.wait_ms, refused }
+    end
+    if used[what] > 0 and (used[what] + amount[what] > limit or (first and first ~= ARGV[2])) then
+      local wait_ms = used.cooled_at and used.cooled_at - now or a.wait_ms
+      return { 'held', resource, used[what], limit, math.min(wait_ms, a.wait_ms), refused }
+    end
+  end
+end
+
+local used = usage(account, model, ARGV[2])
+local held = refusal(used)
+if held then
+  reconcile(account)
+  unreserve(ARGV[2], b[2], 0)
+  queue_up(ARGV[2], account, held[2], b[3])
+  return held
+end
+redis.call('HSET', key('reserved', account), ARGV[2], string.format('%d 0 ', amount.tokens) .. model)
+redis.call('HSET', record, 'reserved', amount.tokens, 'reserved_at', now, 'held_for', '')
+redis.call('ZREM', key('waiting', account), ARGV[2])
+for _, resource in ipairs({ 'jobs', 'tokens/' .. model }) do
+  local q = lesson(account, resource)
+  if q and q.refusals > 0 then
+    q.probe = ARGV[2]
+    remember(account, resource, q)
+  end
+end
+wake(account, model)
+return { 'ok' }
