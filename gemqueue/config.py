@@ -76,6 +76,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     batch_prompts_max: int = 50_000
     batch_bytes_max: int = 1_000_000_000
     batch_tokens_max: int = 2_500_000
+    first_prompts_max: int = 5_000
+    first_batches_max: int = 10
 
     lease_s: float = 60.0
     settle_s: float = 90.0
@@ -92,6 +94,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     poll_first_s: float = 0.2
     poll_max_s: float = 300.0
     cancel_settle_s: float = 60.0
+    slow_policy: str = "wait"
+    slow_after_s: float = 169_200.0
 
     attempts_max: int = 4
     retry_first_s: float = 30.0
@@ -231,6 +235,11 @@ def _relations(s: Settings) -> tuple[tuple[bool, str], ...]:
             s.durability == "local" or s.replicate_s <= min(s.lease_s / 6, s.submit_timeout_s),
             "replicate_s must be at most lease_s / 6 and submit_timeout_s: a step waits for it under its lease",
         ),
+        (
+            _is_policy(s.slow_policy),
+            'slow_policy must be "wait", "cancel" or "split", with exceptions as in "wait gemini-2.5-pro=split"',
+        ),
+        (s.slow_after_s < 48 * 3600, "slow_after_s must be below the 48 hours after which a job expires by itself"),
         (s.tier in {"", "1", "2", "3"}, 'tier must be "1", "2" or "3", or empty where it is not known'),
         (s.api_version in {"v1", "v1beta"}, 'api_version must be "v1" or "v1beta"'),
         (
@@ -259,6 +268,13 @@ def webhook_secrets_from_env(env: dict[str, str] | None = None) -> list[str]:
     """
     environ = dict(os.environ) if env is None else env
     return environ.get(WEBHOOK_SECRETS_ENV, "").replace(",", " ").split()
+
+
+def _is_policy(text: str) -> bool:
+    words = [word.rpartition("=") for word in text.split()]
+    return bool(words) and all(
+        policy in {"wait", "cancel", "split"} and bool(sep) == bool(model) for model, sep, policy in words
+    )
 
 
 def _is_name(text: str, length_max: int) -> bool:

@@ -273,6 +273,11 @@ class ResolvePlan(StrEnum):
     """Nothing is open; clean up."""
 
 
+def came_short(batch: Batch) -> bool:
+    """Whether what a job has not brought goes back free of charge: it did not succeed, or was asked to cancel."""
+    return batch.job_state != JobState.SUCCEEDED or batch.cancel_at > 0
+
+
 def resolve_plan(batch: Batch, status: JobStatus | None) -> ResolvePlan:
     """What to do with an ended batch, given a fresh look at its job (None where it has none, or none any more)."""
     if batch.job_state == REFUSED:
@@ -280,7 +285,7 @@ def resolve_plan(batch: Batch, status: JobStatus | None) -> ResolvePlan:
     if batch.job_state == EMPTY:
         return ResolvePlan.CLOSE
     if batch.state is BatchState.CLOSING:
-        return ResolvePlan.CLOSE if batch.job_state == JobState.SUCCEEDED else ResolvePlan.GIVE_BACK
+        return ResolvePlan.GIVE_BACK if came_short(batch) else ResolvePlan.CLOSE
     return ResolvePlan.COLLECT if status is not None and status.has_output else ResolvePlan.GIVE_BACK
 
 

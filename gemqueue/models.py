@@ -112,6 +112,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     solo: int = 0
     cancels_seen: int = 0
     cancel_at: int = 0
+    slow_at: int = 0
     closed_segments: int = 0
     held_reason: str = ""
     held_since: int = 0

@@ -45,12 +45,13 @@ class Reservation(msgspec.Struct, frozen=True):
 class Correction(msgspec.Struct, frozen=True):
     """What refusals have taught of one resource; ``since`` counts what was accepted after the last one.
 
-    ``base`` is the ceiling as the last refusal left it.
+    ``base`` is the ceiling as the last refusal left it, ``proven`` what has been in use before.
     """
 
     ceiling: float
     max: float
     base: float = 0
+    proven: float = 0
     refusals: int = 0
     since: float = 0
     shrunk_at: float = 0

@@ -92,6 +92,7 @@ class JobEnd(msgspec.Struct, frozen=True, kw_only=True):
     operation: str = ""
     delay_ms: int = 0
     sample: tuple[int, int] | None = None
+    halve: bool = False
 
 
 def _check(reply: list[Any], what: str) -> list[Any]:
@@ -284,6 +285,7 @@ class BatchStore(StoreBase):
             "requeues_max": self.settings.requeues_max,
             "keep_s": int(self.settings.keep_outcome_s),
             "delay_ms": int(delay_s * 1000),
+            "delay_max_ms": int(self.settings.retry_max_s * 1000),
             "full": full_limits(self.settings),
         }
         reply = _check(await self.scripts.run("close", claim.id, claim.fence, _pack(fields)), "close")
@@ -306,6 +308,11 @@ class BatchStore(StoreBase):
         """The ids of all batches that are not closed, oldest first."""
         with translated(self.url):
             return [id_.decode() for id_ in await self.redis.zrange(self.key("batches"), 0, -1)]
+
+    async def open_count(self) -> int:
+        """How many batches are not closed."""
+        with translated(self.url):
+            return int(await self.redis.zcard(self.key("batches")))
 
     async def lanes(self) -> list[LaneState]:
         """Every lane that was ever used, with what waits in it."""

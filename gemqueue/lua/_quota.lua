@@ -88,8 +88,8 @@ local function unreserve(batch, lane, cool_ms)
   redis.call('HSET', record, 'reserved', 0)
 end
 
--- A job was accepted: shrunken ceilings grow, the faster the longer nothing was refused. At the configured limit, or when
--- it has long been twice what is in use, a correction has served its time.
+-- A job was accepted: shrunken ceilings grow, quickly to what was in use before, beyond that the faster the longer nothing
+-- was refused. At the configured limit, or when it has long been twice what is in use, a correction has served its time.
 local function grow(batch, lane)
   local account, model = account_of(lane), model_of(lane)
   if redis.call('EXISTS', key('quota', account)) == 0 then return end
@@ -101,7 +101,10 @@ local function grow(batch, lane)
     if q and num(b[2]) > q.shrunk_at then
       q.refusals, q.held_until, q.probe = 0, 0, ''
       q.since = q.since + amount
-      q.ceiling = q.ceiling + amount * math.min(0.5, 0.05 + 0.1 * q.since / math.max(1, q.ceiling))
+      q.proven = math.max(q.proven, used[what])
+      local share = math.min(0.5, 0.05 + 0.1 * q.since / math.max(1, q.ceiling))
+      if q.ceiling < 0.9 * q.proven then share = 0.9 end
+      q.ceiling = q.ceiling + amount * share
       if q.ceiling >= q.max or (q.since >= 4 * q.base and q.ceiling >= 2 * used[what]) then q = nil end
       remember(account, resource, q)
     end

@@ -1,7 +1,7 @@
 -- close: check and clean a slice of at most 250 segments. A segment is done when each of its lines is settled or moved. In
 -- mode `requeue` (the job as a whole came to nothing) a segment that is not done goes back to its lane as it is, free of
--- charge, until it has been sent back requeues_max times. Nothing is written unless the whole slice can be handled.
--- ARGV[2] batch, ARGV[3] fence, ARGV[4] msgpack {mode, requeues_max, keep_s, delay_ms, full={...}}
+-- charge, each time after a wait eight times as long, until it has been sent back requeues_max times. Nothing is written unless the whole slice can be handled.
+-- ARGV[2] batch, ARGV[3] fence, ARGV[4] msgpack {mode, requeues_max, keep_s, delay_ms, delay_max_ms, full={...}}
 -- ok closing | ok closed | stale | state <state> | open <segments that are not done, or are out of requeues>
 local record, a = key('batch', ARGV[2]), cmsgpack.unpack(ARGV[4])
 local b = redis.call('HMGET', record, 'state', 'lane', 'closed_segments', 'segments', 'job_state')
@@ -65,7 +65,7 @@ for _, m in ipairs(slice) do
     count('returned', m.count)
     if b[5] == 'succeeded' then count('lost_answers', m.count - (m.keys and 0 or m.settled)) end -- bought, and gone
     wait(b[2], m.id, { tenant = f[1], priority = num(f[2]), count = m.count, raw_bytes = num(f[3]), tokens = num(f[4]) },
-      now + a.delay_ms, a.full)
+      now + math.min(a.delay_max_ms or a.delay_ms, a.delay_ms * 8 ^ m.requeues), a.full)
   elseif not m.state then
     redis.call('UNLINK', key('segment', m.id), key('moved', m.id))
   elseif m.ours then

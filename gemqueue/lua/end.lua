@@ -4,7 +4,7 @@
 -- With `sample`, the job's size class and bucket, the model's turnaround history learns how long it took.
 -- The batch's reservation goes back, after a cool-off where there was a job.
 -- ARGV[2] batch, ARGV[3] fence,
--- ARGV[4] msgpack {job_state, output_file, error, operation, delay_ms, prompts_max, sample, cool_ms}
+-- ARGV[4] msgpack {job_state, output_file, error, operation, delay_ms, prompts_max, sample, cool_ms, halve}
 -- ok | stale | state <state>
 local HALF_LIFE_MS, JOBS_MAX = 3 * 24 * 3600 * 1000, 200
 
@@ -35,7 +35,7 @@ redis.call('HDEL', record, 'look_again')
 step_over(ARGV[2], b[2], b[1] == 'sealed' and 'submit' or 'track', 'resolve', a.delay_ms)
 local lane_key = key('lane', b[2])
 local ceiling = num(redis.call('HGET', lane_key, 'ceiling'))
-if a.job_state == 'failed' or a.job_state == 'expired' then
+if a.job_state == 'failed' or a.job_state == 'expired' or a.halve then
   local half = math.max(1, math.floor(num(b[3]) / 2))
   if ceiling == 0 or half < ceiling then redis.call('HSET', lane_key, 'ceiling', half) end
 elseif a.job_state == 'succeeded' and ceiling > 0 and num(b[3]) * 2 >= ceiling then

@@ -1,8 +1,9 @@
 -- shrink: the provider has refused a create for quota (429). The ceiling of what is to blame falls to what is in use, or
 -- to nine tenths of what was tried; nothing of it is created until the hold is over, then by one batch alone until that is
--- accepted. Refusals of batches that were under way together count as one. The batch stands in line again.
+-- accepted. Refusals of batches that were under way together count as one. What has been in use before is remembered: a
+-- refusal far below it is about something else, and the ceiling comes back quickly. The batch stands in line again.
 -- ARGV[2] batch, ARGV[3] fence, ARGV[4] msgpack {resource='jobs'|'tokens', jobs_max, tokens_max, first_ms, max_ms, wish_ms}
--- ok <hold ms> <refusals in a row> <1 when nothing else was in use> | stale | state <state>
+-- ok <hold ms> <refusals in a row> <1 when nothing else was in use and as much never was> | stale | state <state>
 local record, a = key('batch', ARGV[2]), cmsgpack.unpack(ARGV[4])
 if stale(record, ARGV[3]) then return { 'stale' } end
 local b = redis.call('HMGET', record, 'state', 'lane', 'sealed_at', 'reserved', 'reserved_at')
@@ -12,11 +13,14 @@ local account, model = account_of(b[2]), model_of(b[2])
 local resource = a.resource == 'jobs' and 'jobs' or 'tokens/' .. model
 local amount = a.resource == 'jobs' and 1 or num(b[4])
 local used = usage(account, model, ARGV[2])[a.resource]
-local q = lesson(account, resource) or { ceiling = 0, base = 0, since = 0, refusals = 0, shrunk_at = 0, held_until = 0, probe = '' }
+local q = lesson(account, resource) or { ceiling = 0, base = 0, proven = 0, since = 0, refusals = 0, shrunk_at = 0, held_until = 0, probe = '' }
 q.max = a[a.resource .. '_max']
 if num(b[5]) > q.shrunk_at then
   q.refusals, q.since, q.shrunk_at = q.refusals + 1, 0, now
-  q.ceiling = math.max(amount, math.min(used, math.floor((used + amount) * 0.9)))
+  local total = used + amount
+  q.proven = math.max(q.proven, used)
+  q.ceiling = math.max(amount, math.min(used, math.floor(total * 0.9)))
+  if total > q.proven / 2 then q.proven = math.max(used, math.min(q.proven, math.floor(total * 0.9))) end
   q.base = q.ceiling
   local hold_ms = math.min(a.max_ms, a.first_ms * 2 ^ math.min(20, q.refusals - 1))
   if a.wish_ms > 0 then hold_ms = math.min(a.max_ms, math.max(a.wish_ms, 1)) end
@@ -25,4 +29,4 @@ if num(b[5]) > q.shrunk_at then
 end
 remember(account, resource, q)
 queue_up(ARGV[2], account, resource, b[3])
-return { 'ok', math.max(0, q.held_until - now), q.refusals, used == 0 and 1 or 0 }
+return { 'ok', math.max(0, q.held_until - now), q.refusals, used == 0 and amount > q.proven and 1 or 0 }

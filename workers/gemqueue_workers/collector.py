@@ -37,6 +37,8 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("gemqueue.resolve")
 
 _SAMPLES = 200
 """Answers whose token counts are read, spread over the batch."""
+_CANCELLED = 1
+"""The google.rpc code of a row that its job's cancellation overtook (protocol section 9.5)."""
 _QUARANTINE_ROWS = 1000
 _BURIAL_ROWS = 2000
 _BURIAL_BYTES = 8_000_000
@@ -58,6 +60,7 @@ class Collector:
         self._dead: list[tuple[str, int, FailureKind, str, int]] = []
         self._dead_bytes = 0
         self._quarantined: list[tuple[str, bytes]] = []
+        self._partial = decisions.came_short(batch)
         self._sample_every = max(1, batch.prompts // _SAMPLES)
         self._answered = 0
         self.token_counts: list[int] = []
@@ -73,7 +76,8 @@ class Collector:
 
         A download can end early and look whole (protocol section 8.4), and a row that is taken for missing is bought
         again, so that it is missing is believed only after a second reading. Raises Transient, before anything is
-        requeued, where the provider counts more rows than came and another try may bring them.
+        requeued, where the provider counts more rows than came and another try may bring them. What a job that
+        came short has not brought stays open, and costs no attempt.
         """
         await self._read(status)
         if any(True for _ in self._expected.missing()):
@@ -81,7 +85,7 @@ class Collector:
             if not decisions.believe_missing(self._batch.tries, self.rows, status.rows):
                 await self._buffer.flush(everything=True)
                 raise Transient(f"{self.rows} of {status.rows} rows came", call="results")
-        await self.account_for_missing()
+        await (self._write_out() if self._partial else self.account_for_missing())
 
     async def _read(self, status: JobStatus, *, again: bool = False) -> None:
         rows = 0
@@ -97,6 +101,9 @@ class Collector:
         for origin, index in self._expected.missing():
             self._provider_failed(origin, index, "missing", "the job ended without a row for it", 0)
             await self._ease()
+        await self._write_out()
+
+    async def _write_out(self) -> None:
         await self._bury()
         await self._buffer.flush(everything=True)
         await self._send_quarantine()
@@ -144,6 +151,8 @@ class Collector:
                 self.token_counts.append(prompt_tokens(found.raw))
             self._answered += 1
             return
+        if self._partial and found.code == _CANCELLED:
+            return  # as if it had not come
         fate, kind = decisions.row_fate(found.verdict, 0, self._kit.settings.attempts_max)
         if fate is RowFate.FAIL and kind is not None:
             source, _ = self._expected.origins[origin].place(index)

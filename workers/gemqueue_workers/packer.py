@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from gemqueue import quota
+from gemqueue import quota, slow
 from gemqueue.effects import Effect, effect
-from gemqueue.models import Batch, LaneState, new_batch_id
+from gemqueue.models import Batch, Lane, LaneState, new_batch_id
 from gemqueue.states import Step
 from gemqueue_workers.reservations import limits_of
 
@@ -51,11 +51,19 @@ class Packer:
     async def _pack_one(self, lease: Lease, batch: str, lane: LaneState) -> int:
         limit = limits_of(self._kit.settings, lane.lane)
         tokens = quota.batch_tokens_max(self._kit.settings, limit, lane.token_ratio)
+        prompts_max = await self._prompts_max(lane)
         word = "packing"
         left = prompts = 0
         while word == "packing":
             with effect(Effect.PACK_PACK):
-                word, prompts, left = await self._kit.store.pack(lease.claim, batch, {}, tokens=tokens)
+                word, prompts, left = await self._kit.store.pack(
+                    lease.claim, batch, {}, tokens=tokens, prompts=prompts_max
+                )
         if word == "sealed":
             log.info("batch.sealed", batch=batch, lane=lease.claim.id, prompts=prompts, left=left)
         return left
+
+    async def _prompts_max(self, lane: LaneState) -> int:
+        store, where = self._kit.store, Lane.parse(lane.lane)
+        known = await store.turnaround(where.account, where.model, lane.prompts)
+        return slow.first_batch_prompts(known, await store.open_count(), self._kit.settings)

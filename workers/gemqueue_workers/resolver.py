@@ -1,9 +1,10 @@
 """The resolver: an ended job's results become outcomes, and the batch is closed.
 
-A batch's last chapter: the job is looked at once more. If it brought results, they are collected; if it came to
-nothing, its segments go back to their lane as they are, free of charge, until they have been sent back too often, and
-then their prompts fail with the reason. The batch is closed a slice at a time when each of its prompts is settled or
-moved. Then files and job are deleted at the provider, as configured; a crash before that leaves them to their 48 h.
+A batch's last chapter: the job is looked at once more. If it brought results, they are collected. What a job that did
+not succeed has not brought goes back to its lane in the segments as they are, free of charge, until these have been
+sent back too often, and then the prompts fail with the reason. The batch is closed a slice at a time when each of its
+prompts is settled or moved. Then files and job are deleted at the provider, as configured; a crash before that leaves
+them to their 48 h.
 """
 
 from __future__ import annotations
@@ -76,14 +77,14 @@ class Resolver:
         if ratio is not None:
             await self._kit.store.weigh(batch.lane, ratio)
         log.info("results.collected", batch=batch.id, job=batch.job, rows=collector.rows, **collector.counts)
-        return ResolvePlan.COLLECT
+        return ResolvePlan.GIVE_BACK if decisions.came_short(batch) else ResolvePlan.COLLECT
 
     async def _fail_all(self, lease: Lease, batch: Batch, kind: FailureKind, message: str, *, bury: bool) -> None:
         contents = await BatchContents.load(self._kit.store, batch.id)
         await Collector(self._kit, lease, batch, contents).fail_all(kind, message, bury=bury)
 
     async def _close(self, lease: Lease, batch: Batch, *, give_back: bool) -> None:
-        delay_s = decisions.backoff_s(self._kit.settings.backoff_first_s, self._kit.settings.backoff_max_s, 0)
+        delay_s = decisions.retry_delay_s(0, self._kit.settings, batch.id)
         before: list[str] = []
         while True:
             word = "closing"

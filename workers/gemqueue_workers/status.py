@@ -49,7 +49,8 @@ class LaneStatus(msgspec.Struct, frozen=True, kw_only=True):
 class BatchStatus(msgspec.Struct, frozen=True, kw_only=True):
     """An open batch; ``settled`` of its prompts have their outcome or have moved on into a retry.
 
-    ``held_reason`` says why it does not move on, and ``held_age_s`` for how long it has not.
+    ``held_reason`` says why it does not move on, and ``held_age_s`` for how long it has not. ``eta_s`` is how much
+    longer its job takes by what is known of the model; one that is ``slow`` is older than nearly all of its kind.
     """
 
     id: str
@@ -61,6 +62,8 @@ class BatchStatus(msgspec.Struct, frozen=True, kw_only=True):
     age_s: float
     held_reason: str
     held_age_s: float | None = None
+    slow: bool = False
+    eta_s: float | None = None
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -138,8 +141,18 @@ async def _batch(store: Store, batch: Batch, now_ms: int) -> BatchStatus:
         settled=max(0, batch.prompts - contents.open_prompts()),
         age_s=_age_s(batch.created_at, now_ms),
         held_reason=batch.held_reason,
+        slow=batch.slow_at > 0,
+        eta_s=await _eta_s(store, batch, now_ms),
         held_age_s=_age_s(batch.held_since, now_ms) if batch.held_reason and batch.held_since else None,
     )
+
+
+async def _eta_s(store: Store, batch: Batch, now_ms: int) -> float | None:
+    if batch.state is not BatchState.SUBMITTED:
+        return None
+    lane = Lane.parse(batch.lane)
+    known = await store.turnaround(lane.account, lane.model, batch.prompts)
+    return known.remaining_s(_age_s(batch.intent_at, now_ms)) if known is not None else None
 
 
 def _age_s(since_ms: int, now_ms: int) -> float:
@@ -185,9 +198,14 @@ def _batches_table(batches: list[BatchStatus]) -> Table:
     table = _table(title, "batch", "settled", "age", "state", "job", held=any(batch.held_reason for batch in shown))
     for batch in shown:
         done = f"{batch.settled:,} / {batch.prompts:,}"
-        cells = [Text(batch.id), Text(done), Text(duration(batch.age_s)), Text(batch.state), plain(batch.job)]
+        cells = [Text(batch.id), Text(done), Text(duration(batch.age_s)), Text(_progress(batch)), plain(batch.job)]
         table.add_row(*[*cells, plain(_held(batch))][: len(table.columns)])
     return table
+
+
+def _progress(batch: BatchStatus) -> str:
+    left = f", about {duration(batch.eta_s)} left" if batch.eta_s is not None else ""
+    return f"{batch.state}{', slow' if batch.slow else ''}{left}"
 
 
 def _held(batch: BatchStatus) -> str:

@@ -3,7 +3,8 @@
 A job's life as seen from here: it is polled by name, when jobs of its model use to end; a webhook or a person only
 hastens the next look. When it is seen running, its input file goes, because the provider's storage is small. When
 nobody waits for any of its prompts any more, the provider is asked to cancel it, and it is still followed to its end,
-because it may bring results.
+because it may bring results. A job that takes longer than nearly all of its model raises an alarm; that is all, unless
+a policy says that it is to be cancelled before it expires.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from gemqueue import decisions
+from gemqueue import decisions, slow
 from gemqueue.decisions import TrackStep
 from gemqueue.effects import Effect, effect
 from gemqueue.errors import ProviderError, Rejected
@@ -46,17 +47,18 @@ class Tracker:
         settings = self._kit.settings
         status = await self._look(record)
         now_ms = await self._kit.store.server_now_ms()
+        known = await self._turnaround(record)
         if status is None:
             after = decisions.after_missing(record, now_ms, settings)
             log.error("job.missing", batch=record.id, job=record.job, alarm=after.alarm)
         else:
-            known, age_s = await self._turnaround(record), decisions.job_age_s(record, now_ms)
-            after = decisions.after_poll(record, status, settings, known, age_s)
+            after = decisions.after_poll(record, status, settings, known, decisions.job_age_s(record, now_ms))
         if after.step is TrackStep.END:
             await self._end(lease, record, after, status, now_ms)
             return
         fields = await self._while_running(record, status) if status is not None else {}
         delay_s = await self._delay_s(record, after.delay_s, now_ms)
+        fields |= await self._if_slow(record, known, now_ms)
         with effect(Effect.TRACK_RELEASE):
             await self._kit.store.release(
                 lease.claim, delay_s, polls=record.polls + 1, tries=0, held_reason=after.alarm, **fields
@@ -89,6 +91,7 @@ class Tracker:
             operation=status.raw.decode(errors="replace") if status else "",
             delay_ms=int(after.delay_s * 1000),
             sample=sample(batch.prompts, took_s) if took_s is not None else None,
+            halve=slow.halves(batch, self._kit.settings),
         )
         with effect(Effect.TRACK_END):
             await self._kit.store.end(lease.claim, end)
@@ -104,6 +107,22 @@ class Tracker:
             except ProviderError as error:
                 log.warning("file.not_deleted", batch=batch.id, error=str(error))
         return fields | await self._cancel_if_unwanted(batch)
+
+    async def _if_slow(self, batch: Batch, known: Turnaround | None, now_ms: int) -> dict[str, str | int]:
+        """Raise the alarm once; near the provider's 48 hours, act as the policy says."""
+        fields: dict[str, str | int] = {}
+        age_s = decisions.job_age_s(batch, now_ms)
+        if not batch.slow_at and age_s > slow.slow_from_s(known):
+            fields["slow_at"] = now_ms
+            await self._kit.store.add_count("slow", 1)
+            log.warning("job.slow", batch=batch.id, job=batch.job, lane=batch.lane, age_s=round(age_s))
+        policy = slow.policy_of(self._kit.settings, Lane.parse(batch.lane).model)
+        if slow.must_cancel(batch, age_s, self._kit.settings, policy):
+            with effect(Effect.TRACK_CANCEL):
+                await self._kit.provider.cancel(batch.job)
+            fields["cancel_at"] = now_ms
+            log.warning("job.given_up", batch=batch.id, job=batch.job, policy=str(policy), age_s=round(age_s))
+        return fields
 
     async def _cancel_if_unwanted(self, batch: Batch) -> dict[str, str | int]:
         cancels = (await self._kit.store.counts()).get("cancelled", 0)
