@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 async def test_hours_of_429s_fail_nothing_and_throughput_comes_back(redis_url: str, tmp_path: Path) -> None:
     """No prompt fails, none is charged, the ledger adds up at every step, and throughput is back at the limit."""
-    seen = await quota_day(redis_url, tmp_path / "e", storm_h=2, calm_h=4, known=False)
+    seen = await quota_day(redis_url, tmp_path / "e", storm_h=2, calm_h=6, known=False)
     assert seen["failed"] == seen["requeued"] == 0
     assert seen["answered"] == seen["prompts"]
     assert seen["refused_in_the_storm"] > 5
