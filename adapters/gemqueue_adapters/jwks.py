@@ -24,7 +24,7 @@ KEEP_S: Final = 3600.0
 AGAIN_S: Final = 60.0
 _AGAIN_FAILED_S: Final = 5.0
 _BYTES_MAX: Final = 64 * 1024
-_FETCH_S_MAX: Final = 5.0
+_FETCH_S_MAX: Final = 3.0  # a delivery waits for it, and its sender gives up after a few seconds
 
 
 class KeySource:
@@ -62,7 +62,6 @@ class KeySource:
             now_s = self._clock.monotonic()
             if now_s - self._tried_s < (_AGAIN_FAILED_S if self.error else AGAIN_S):
                 return False
-            self._tried_s = now_s
             self.fetches += 1
             try:
                 async with asyncio.timeout(_FETCH_S_MAX):
@@ -70,6 +69,8 @@ class KeySource:
             except (httpx.HTTPError, OSError, TimeoutError, ValueError) as error:
                 self.error = f"{type(error).__name__}: {error}"
                 return False
+            finally:
+                self._tried_s = self._clock.monotonic()  # whoever has waited for this answer does not ask again
             self.error = ""
             self._fetched_s = now_s
             return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -54,6 +55,15 @@ async def test_unknown_keys_ask_at_most_once_a_minute() -> None:
         clock.advance(AGAIN_S - 1)
         assert not await keys.refresh()
         assert len(served.seen) == 2
+
+
+@pytest.mark.parametrize(("answer", "known"), [(GOOD, 1), (HANG_UP, 0)])
+async def test_many_who_wait_are_one_request(answer: bytes, known: int) -> None:
+    """Deliveries that come during a fetch wait for its answer, good or bad, and do not ask for themselves."""
+    async with wire(lambda _: answer) as served, source(served, HandClock()) as keys:
+        found = await asyncio.gather(*(keys.keys() for _ in range(50)))
+        assert {len(each.ed25519) for each in found} == {known}
+        assert len(served.seen) == 1
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 QUEUE = "door"
-READ_S = 1.0
+READ_S = 2.0
 CONNECTIONS_MAX = 40
 BODY = event("batches/abc")
 MEGABYTE = b"x" * 1_000_000

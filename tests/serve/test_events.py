@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 RARE: dict[str, Any] = {"poll_first_s": 30.0, "poll_max_s": 60.0}
 """Looks so rare that only an event explains a quick answer."""
-QUICK_S = 15.0
+QUICK_S = 25.0
 
 
 class Told:

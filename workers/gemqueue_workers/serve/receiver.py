@@ -62,7 +62,7 @@ class Tally:
     def refuse(self, reason: str, message: str) -> None:
         """Count one delivery that was refused."""
         self._counts[f"events_refused_{reason}"] += 1
-        self._last[reason] = message
+        self._last[str(reason)] = message
 
     async def stop(self) -> None:
         """Write the rest."""
