@@ -101,8 +101,11 @@ class Proxy:
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}/webhook"
 
     def post(self, body: bytes, headers: dict[str, str]) -> int:
-        """Pass one on."""
-        return self._http.post(self._target, content=body, headers=headers).status_code
+        """Pass one on; 502 when the run is over."""
+        try:
+            return self._http.post(self._target, content=body, headers=headers).status_code
+        except (httpx.HTTPError, RuntimeError):
+            return 502
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
