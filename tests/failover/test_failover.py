@@ -14,8 +14,10 @@ from gemqueue.errors import StoreUnavailable
 from gemqueue.models import new_producer_id, new_segment_id
 from gemqueue.scripts import NotReplicated
 from gemqueue.store import Store
+from gemqueue_workers.manage.doctor import examine
 from tests.failover.lost import FAILOVERS, measure, one_prompt
 from tests.failover.servers import Pair
+from tests.valkey_server import ValkeyServer
 from tests.world import World, until
 
 if TYPE_CHECKING:
@@ -82,6 +84,25 @@ async def test_what_no_replica_has_is_not_acknowledged() -> None:
         assert (await store.counts())["accepted"] == segment.count
         await store.aclose()
         await other.aclose()
+
+
+async def test_doctor_says_when_there_is_no_replica(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With durability replicated and no replica the doctor fails; a submit is refused as unknown and says why."""
+    with ValkeyServer() as server:
+        settings = {
+            "REDIS_URL": server.url,
+            "DURABILITY": "replicated",
+            "REPLICATE_S": "0.1",
+            "SUBMIT_TIMEOUT_S": "0.3",
+        }
+        for name, value in settings.items():
+            monkeypatch.setenv(f"GEMQUEUE_{name}", value)
+        found = {finding.what: finding for finding in await examine(emulate=True)}
+        assert found["replicas"].state == "failed"
+        assert "nothing is acknowledged" in found["replicas"].said
+        async with Queue.connect(emulate=True) as queue:
+            with pytest.raises(StoreUnavailable, match="no replica confirmed within 100 ms"):
+                await queue.submit("one", model=MODEL)
 
 
 async def _confirmed(store: Store) -> bool:

@@ -121,6 +121,12 @@ VIOLATIONS: list[tuple[dict[str, object], str]] = [
     ({"backoff_first_s": 301}, "backoff_first_s must be at most"),
     ({"poll_first_s": 301}, "poll_first_s must be at most"),
     ({"retry_first_s": 3_601}, "retry_first_s must be at most"),
+    ({"durability": "sure"}, 'durability must be "local" or "replicated"'),
+    ({"durability": "replicated"}, "needs redis_url: the embedded server has no replica"),
+    (
+        {"durability": "replicated", "redis_url": "redis://x", "replicate_s": 11},
+        "replicate_s must be at most lease_s / 6",
+    ),
     ({"api_version": "v2"}, "api_version must be"),
     ({"queue": ""}, "queue must be 1 to 64"),
     ({"queue": "a:b"}, "queue must be 1 to 64"),
