@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import redis.asyncio as redis
 from redis.asyncio.connection import SSLConnection, parse_url
 from redis.asyncio.sentinel import (
+    MasterNotFoundError,
     Sentinel,
     SentinelConnectionPool,
     SentinelManagedConnection,
@@ -94,7 +95,10 @@ class SentinelPool(SentinelConnectionPool, redis.BlockingConnectionPool):
     async def get_master_address(self) -> tuple[str, int]:
         """What the sentinels say now."""
         manager: Any = self.sentinel_manager
-        address: tuple[str, int] = await manager.discover_master(self.service_name)
+        try:
+            address: tuple[str, int] = await manager.discover_master(self.service_name)
+        except MasterNotFoundError:
+            raise MasterNotFoundError(f"no sentinel that answers knows a live master {self.service_name!r}") from None
         self.master_address = address
         return address
 

@@ -8,8 +8,9 @@ import pytest
 from redis.asyncio.connection import SSLConnection
 from redis.asyncio.sentinel import SentinelManagedSSLConnection
 
+from gemqueue import Queue
 from gemqueue.connections import SentinelPool, make_pool, safe_url
-from gemqueue.errors import ConfigError
+from gemqueue.errors import ConfigError, StoreUnavailable
 from gemqueue_workers.alarms import alarms
 
 
@@ -89,3 +90,11 @@ def test_a_shown_sentinel_url_has_no_password() -> None:
     """Messages name sentinels and service, and neither login nor query."""
     url = "redis+sentinel://user:secret@one:1,two:2/orders/0?sentinel_password=secret"
     assert safe_url(url) == "redis+sentinel://one:1,two:2/orders/0"
+
+
+async def test_sentinels_that_know_no_master_are_said_plainly() -> None:
+    """Without a sentinel that answers, connecting fails with the service's name and no password, within seconds."""
+    url = "redis+sentinel://user:secret@127.0.0.1:1,127.0.0.1:2/orders?sentinel_password=secret"
+    with pytest.raises(StoreUnavailable, match="no sentinel that answers knows a live master 'orders'") as caught:
+        await Queue.connect(url, emulate=True)
+    assert "secret" not in str(caught.value)
