@@ -66,6 +66,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     buffer_bytes_max: int = 64_000_000
     submit_timeout_s: float = 60.0
     memory_bytes_max: int = 4_000_000_000
+    dead_bytes_max: int = 256_000_000
     window_prompts_max: int = 20_000
     watchdog_s: float = 5.0
     inbox_keep_s: float = 3600.0

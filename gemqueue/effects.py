@@ -30,6 +30,8 @@ class Effect(StrEnum):
     """Outcomes that the caller has taken may go sooner."""
     PRODUCE_CANCEL = "produce.cancel"
     """A prompt is settled as cancelled."""
+    PRODUCE_REPLAY = "produce.replay"
+    """Dead letters become a live segment."""
     PACK_CLAIM = "pack.claim"
     """A lane's pack step is leased."""
     PACK_PACK = "pack.pack"

@@ -31,6 +31,7 @@ COUNTERS: Final = {
     "rebuilt": "Batches whose record was lost and was made anew from their job's results; adopted counts them, too.",
     "server_changes": "How often the server was another one than before: started again, or a replica in its place.",
     "reconciled": "How often the provider's jobs were compared with the records after that, and the queue went on.",
+    "replayed": "Dead letters that were submitted again.",
     "fenced": "Creates in doubt: their input file was deleted, so that they can succeed no more.",
     "slow": "Jobs that took longer than 99 of 100 of their model; an alarm, nothing is done to them for it.",
     "quota_refused": "Creates refused for quota (429), those that were under way together counted once.",
@@ -47,7 +48,10 @@ COUNTERS: Final = {
 }
 """What each counter counts; a counter that is not listed here is exported all the same."""
 
-_GAUGES_AMONG_COUNTS: Final = {"live_bytes": "Bytes of live bodies and kept outcomes, held against memory_bytes_max."}
+_GAUGES_AMONG_COUNTS: Final = {
+    "live_bytes": "Bytes of live bodies and kept outcomes, held against memory_bytes_max.",
+    "dead_bytes": "Bytes of dead letters; live_bytes counts them, too.",
+}
 
 
 class Gauge(msgspec.Struct, frozen=True):

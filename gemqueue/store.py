@@ -7,6 +7,7 @@ concern of its own.
 
 from __future__ import annotations
 
+from gemqueue.store_dead import DeadStore
 from gemqueue.store_operations import OperationsStore
 from gemqueue.store_producer import ProducerStore
 from gemqueue.store_quota import QuotaStore
@@ -18,6 +19,7 @@ class Store(
     ProducerStore,
     OperationsStore,
     QuotaStore,
+    DeadStore,
     TurnaroundStore,
     WebhookStore,
 ):

@@ -257,7 +257,8 @@ class BatchStore(StoreBase):
         for landing in landings:
             flat += [landing.segment, landing.bits, landing.rows, landing.blob]
         keep_s = int(self.settings.keep_outcome_s)
-        head = _pack({"counts": counts, "dead": dead})
+        dead_bytes_max = min(self.settings.dead_bytes_max, self.settings.memory_bytes_max // 4)
+        head = _pack({"counts": counts, "dead": dead, "dead_bytes_max": dead_bytes_max})
         reply = _check(await self.scripts.run("settle", claim.id, claim.fence, keep_s, head, *flat), "settle")
         word = reply[0].decode()
         if word == "conflict":

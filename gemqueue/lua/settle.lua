@@ -1,6 +1,6 @@
 -- settle: outcomes land, all or nothing. Any bit that is set already means that nothing is written: the bitmaps come back,
 -- and the resolver drops those rows.
--- ARGV[2] batch, ARGV[3] fence, ARGV[4] keep s, ARGV[5] msgpack {counts={name=n}, dead=[[key, lane, kind, message, body]]},
+-- ARGV[2] batch, ARGV[3] fence, ARGV[4] keep s, ARGV[5] msgpack {counts={name=n}, dead=[[key, lane, kind, message, body]], dead_bytes_max},
 -- then for each origin: ARGV[i] segment, bitmap, rows, blob
 -- ok | stale | state <state> | conflict <flat list of segment, bitmap> | unknown <segment>
 local record, keep_s, a = key('batch', ARGV[2]), tonumber(ARGV[4]), cmsgpack.unpack(ARGV[5])
@@ -24,7 +24,5 @@ local notices = {}
 for i = 6, #ARGV, 4 do land(ARGV[i], maps[i], tonumber(ARGV[i + 2]), ARGV[i + 3], keep_s, notices) end
 notify(notices)
 for name, n in pairs(a.counts) do count(name, n) end
-for _, d in ipairs(a.dead) do
-  redis.call('XADD', T .. ':dead', 'MAXLEN', '~', 100000, '*', 'key', d[1], 'lane', d[2], 'kind', d[3], 'message', d[4], 'body', d[5])
-end
+for _, d in ipairs(a.dead) do bury(d, a.dead_bytes_max) end
 return { 'ok' }

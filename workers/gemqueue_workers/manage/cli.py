@@ -229,4 +229,90 @@ def reconcile(*, apply: bool, orphans: bool, go_on: bool, hours: float, emulate:
         module.show_report(make_console(stderr=False), report)
 
 
-COMMANDS = (batches, show, cancel, purge, config, doctor, metrics, reconcile)
+_kind = click.option("--kind", default="", help="Only of this kind: provider, missing, expired.")
+
+
+@click.group()
+def dead() -> None:
+    """Prompts that failed for good through no fault of their own: list them, submit them again, drop them.
+
+    Their callers have been told; a prompt that is submitted again is a new one, under a new key. A name leads to it.
+
+    \b
+      gemqueue dead list
+      gemqueue dead show KEY
+      gemqueue dead replay --all --kind expired
+      gemqueue dead purge --all
+    """  # noqa: D301
+
+
+@dead.command("list")
+@_kind
+@_emulate
+@_json
+def dead_list(*, kind: str, emulate: bool | None, as_json: bool) -> None:
+    """List them, without their bodies."""
+    from gemqueue_workers.manage import dead as module  # noqa: PLC0415
+    from gemqueue_workers.screen import make_console  # noqa: PLC0415
+
+    letters = run_main(_with_link(emulate, lambda link: module.listed(link, kind=kind)))
+    if as_json:
+        _print_json(letters)
+    else:
+        module.show_letters(make_console(stderr=False), letters)
+
+
+@dead.command("show")
+@click.argument("word", metavar="KEY|ID")
+@_emulate
+def dead_show(word: str, *, emulate: bool | None) -> None:
+    """Print one of them as JSON, with the request as it was sent."""
+    from gemqueue_workers.manage import dead as module  # noqa: PLC0415
+
+    _print_json(run_main(_with_link(emulate, lambda link: module.find(link, [word])))[0])
+
+
+def _chosen(words: tuple[str, ...], *, every: bool) -> tuple[str, ...]:
+    if bool(words) == every:
+        raise Exit("give either KEY or ID, or --all")
+    return words
+
+
+@dead.command("replay")
+@click.argument("words", nargs=-1, metavar="[KEY|ID]...")
+@click.option("--all", "every", is_flag=True, help="All of them, but for rows of runs: those are for `gemqueue retry`.")
+@_kind
+@_emulate
+@_json
+def dead_replay(words: tuple[str, ...], *, every: bool, kind: str, emulate: bool | None, as_json: bool) -> None:
+    """Submit them again and print each one's old and new key."""
+    from gemqueue_workers.manage import dead as module  # noqa: PLC0415
+
+    chosen = _chosen(words, every=every)
+    done = run_main(_with_link(emulate, lambda link: module.replay(link, chosen, kind=kind)))
+    if as_json:
+        _print_json(done)
+        return
+    for each in done:
+        click.echo(f"{each.old} {each.new}")
+
+
+@dead.command("purge")
+@click.argument("words", nargs=-1, metavar="[KEY|ID]...")
+@click.option("--all", "every", is_flag=True, help="All of them.")
+@_kind
+@_emulate
+@_json
+def dead_purge(words: tuple[str, ...], *, every: bool, kind: str, emulate: bool | None, as_json: bool) -> None:
+    """Forget them, bodies and all."""
+    from gemqueue_workers.manage import dead as module  # noqa: PLC0415
+
+    chosen = _chosen(words, every=every)
+    purged = run_main(_with_link(emulate, lambda link: module.purge(link, chosen, kind=kind)))
+    if as_json:
+        _print_json({"purged": purged})
+    else:
+        click.echo(f"{purged:,} dead letters forgotten")
+
+
+COMMANDS = (batches, show, cancel, purge, config, doctor, metrics, reconcile, dead)
