@@ -176,4 +176,8 @@ async def test_the_dead_keep_their_bodies(here: Bench) -> None:
         b"kind": b"provider",
         b"message": b"why",
         b"body": b"b",
+        b"size": b"229",
+        b"tenant": b"default",
+        b"priority": b"0",
+        b"run": b"",
     }

@@ -1,0 +1,56 @@
+"""Workers of an earlier version and of this one drain one queue.
+
+The version is that of the tag below, where the clone has it; ``python -m tests.upgrades --old REF`` takes another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.world import ROOT, World, until
+
+if TYPE_CHECKING:
+    from tests.valkey_server import ValkeyServer
+
+OLD_TAG = "0.1.0"
+
+
+def old_tree(folder: Path) -> Path | None:
+    """The earlier version: where the environment says, else from this repository's tag; None where there is neither."""
+    if os.environ.get("UPGRADE_FROM"):
+        return Path(os.environ["UPGRADE_FROM"])
+    packed = subprocess.run(["git", "archive", OLD_TAG], cwd=ROOT, capture_output=True, check=False)
+    if packed.returncode:
+        return None
+    subprocess.run(["tar", "-x", "-C", folder], input=packed.stdout, check=True)
+    return folder
+
+
+async def test_old_and_new_workers_drain_one_queue(valkey: ValkeyServer, queue_name: str, tmp_path: Path) -> None:
+    """Either takes over what the other has begun: every prompt has one outcome, and none is bought twice."""
+    (tmp_path / "old").mkdir()
+    old = await asyncio.to_thread(old_tree, tmp_path / "old")
+    if old is None:
+        return  # no tag in this clone: nothing to stand beside
+    path = os.pathsep.join([str(old), str(old / "workers"), str(old / "adapters")])
+    async with World(tmp_path, valkey, queue_name, job_s=0.5) as world:
+        await world.submit([f"prompt {n}" for n in range(40)], segment_prompts=4)
+        first = world.start_worker(PYTHONPATH=path)
+
+        async def created() -> bool:
+            return (await world.store.counts()).get("created", 0) > 0
+
+        await until(created, what="a job of the old worker's")
+        second = world.start_worker()
+        await world.submit([f"more {n} [[fault:internal:1]]" for n in range(20)], segment_prompts=4)
+        first.kill()
+        world.start_worker(PYTHONPATH=path)
+        await world.submit([f"most {n}" for n in range(20)], segment_prompts=4)
+        await world.drained()
+        await world.judge()
+        assert second.alive
+        assert (await world.store.counts())["answered"] == 80
