@@ -69,6 +69,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     dead_bytes_max: int = 256_000_000
     window_prompts_max: int = 20_000
     watchdog_s: float = 5.0
+    server_gone_s: float = 3600.0
     inbox_keep_s: float = 3600.0
     keep_delivered_s: float = 3600.0
     keep_outcome_s: float = 604_800.0

@@ -84,15 +84,19 @@ class Listener:
         """Stop listening; whoever still waits gets ``error``."""
         self.closed = error
         await end_tasks(self._tasks)
-        for segment in list(self.waited.values()):
-            for first in segment.tickets.values():
-                for ticket in chain(first):
-                    ticket.abandon(error)
-        self.waited.clear()
+        self._abandon(error)
         try:
             await self._store.close_inbox(self.producer)
         except StoreError:
             log.debug("The inbox was not removed; it expires")
+
+    def _abandon(self, error: GemqueueError) -> None:
+        for segment in list(self.waited.values()):
+            for first in list(segment.tickets.values()):
+                for ticket in chain(first):
+                    ticket.abandon(error)
+            segment.tickets.clear()
+        self.waited.clear()
 
     # --- what others tell it ---
 
@@ -167,7 +171,7 @@ class Listener:
 
     async def _read(self) -> None:
         failures = 0
-        renew_at = 0.0
+        renew_at = lost_at = 0.0
         loop = asyncio.get_running_loop()
         while not ending():
             try:
@@ -184,6 +188,9 @@ class Listener:
                 failures = 0
             except Exception as error:  # noqa: BLE001 - a reader that dies would leave every future hanging
                 self._after = None
+                lost_at = lost_at if failures else loop.time()
+                if loop.time() - lost_at >= self._store.settings.server_gone_s and isinstance(error, StoreUnavailable):
+                    self._abandon(error)
                 await self._hold_off(error, failures)
                 failures += 1
 

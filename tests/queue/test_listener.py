@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from gemqueue import Failed, OutcomeExpired, Queue, codec
+from gemqueue import Failed, OutcomeExpired, Queue, StoreUnavailable, codec
 from gemqueue import listener as listener_module
 from tests.queue.answering import Answering, answering, connect, until, until_counted
 from tests.valkey_server import ValkeyServer
@@ -70,6 +70,50 @@ async def test_the_server_dies_while_a_future_waits(queue_name: str) -> None:
             server.start()
             async with answering(server.url, queue_name):
                 assert [(await task).text for task in waiting] == ["echo: p", "echo: p"]
+
+
+async def test_a_server_that_is_gone_for_good(queue_name: str) -> None:
+    """Whoever waits is told after ``server_gone_s``, in a map too; who asks later is told as late."""
+    with ValkeyServer() as server:
+        async with connect(server.url, queue_name, server_gone_s=0.2, submit_timeout_s=1.0) as queue:
+            future = await queue.submit("p", model=MODEL)
+            waiting = asyncio.create_task(future.result())
+            mapping = asyncio.create_task(queue.map(["q"], model=MODEL))
+            await until(lambda: sum(segment.live for segment in queue._listener.waited.values()) == 2)
+            server.kill()
+            with pytest.raises(StoreUnavailable):
+                await asyncio.wait_for(waiting, 20)
+            with pytest.raises(StoreUnavailable):
+                await asyncio.wait_for(mapping, 20)
+            with pytest.raises(StoreUnavailable):
+                await asyncio.wait_for(future.result(), 20)
+
+
+async def test_a_listener_that_is_cut_off(redis_url: str, queue_name: str, worker: Answering, redis: Redis) -> None:
+    """Its connections are closed under it, again and again: it connects anew, and the answers come."""
+    async with connect(redis_url, queue_name) as queue:
+        worker.open.clear()
+        futures = [await queue.submit(f"p{n}", model=MODEL) for n in range(3)]
+        waiting = asyncio.gather(*(future.result(20) for future in futures))
+        for _ in range(3):
+            await cast("Any", redis).execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            worker.open.set()
+        assert [answer.text for answer in await waiting] == ["echo: p0", "echo: p1", "echo: p2"]
+
+
+async def test_outcomes_that_were_delivered_elsewhere(redis_url: str, queue_name: str, worker: Answering) -> None:
+    """Another process that asks while they are kept gets them, though somebody has taken them; later it is told."""
+    async with connect(redis_url, queue_name) as queue, connect(redis_url, queue_name) as another:
+        future = await queue.submit("p", model=MODEL)
+        assert (await future.result(20)).text == "echo: p"
+        await queue._watchdog._deliver()
+        assert (await another.future(future.key).result(20)).text == "echo: p"
+        names = [queue._store.key(what, future.key.partition(".")[0]) for what in ("segmeta", "settled", "outcomes")]
+        await queue._store.redis.unlink(*names)  # as after keep_delivered_s
+    async with connect(redis_url, queue_name) as third:
+        with pytest.raises(OutcomeExpired):
+            await third.future(future.key).result(20)
+        assert worker.batches == 1
 
 
 async def test_an_outcome_that_is_gone(redis_url: str, queue_name: str, worker: Answering, redis: Redis) -> None:
