@@ -1,0 +1,54 @@
+"""What the operators' commands print for a person."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from gemqueue.reconciling import Standing
+from gemqueue_workers.manage.dead import Letter, show_letters
+from gemqueue_workers.manage.reconcile import Report, show_report
+from gemqueue_workers.reconciler import Finding
+
+
+def test_a_report_says_what_every_job_is() -> None:
+    """Jobs that are over are only counted; what is held, missing and stray is said; control characters are not."""
+    console = Console(record=True, width=200, quiet=False)
+    name = "gq-00b-1"
+    jobs = [
+        Finding(job=f"batches/{standing}", state="running", batch="00b", token=name, rows=7, standing=standing)
+        for standing in Standing
+    ]
+    jobs[0].done = "adopted \x1b[2J[red]"
+    report = Report(
+        account="a",
+        applied=False,
+        jobs=jobs,
+        foreign_jobs=3,
+        batches_without_job=["00bmissing"],
+        stray_files=["files/x"],
+        held_reason="reconciling [red]",
+        counts={"bought_twice": 0},
+    )
+    show_report(console, report)
+    text = console.export_text()
+    assert "batches/twice" in text
+    assert "batches/over" not in text
+    assert "7 jobs are ours, 1 of them over; 3 are not ours" in text
+    assert "00bmissing" in text
+    assert "held: reconciling [red]" in text
+    assert "\x1b[2J" not in text
+    assert "Nothing was changed" in text
+
+
+def test_dead_letters_are_listed() -> None:
+    """Each with its key and reason; none is said, too."""
+    console = Console(record=True, width=200, quiet=False)
+    show_letters(console, [])
+    letter = Letter(id="1-0", key="00a.1", lane="l", kind="expired", message="why [red]\x1b[2J", run="", bytes=12)
+    show_letters(console, [letter])
+    text = console.export_text()
+    assert "No dead letters." in text
+    assert "00a.1" in text
+    assert "why [red]" in text
+    assert "\x1b[2J" not in text
+    assert "1 dead letters, 12 bytes" in text
