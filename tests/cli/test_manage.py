@@ -7,6 +7,7 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
+import httpx
 import msgspec
 import pytest
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.valkey_server import ValkeyServer
+
+
+KEY = {"x-goog-api-key": "emulated-local"}
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +100,38 @@ def test_doctor_says_what_is_wrong(world: RunWorld) -> None:
     assert (sick.returncode, "localhost:1" in sick.stdout) == (2, True)
     keyless = gemqueue("doctor", GEMQUEUE_REDIS_URL="redis://localhost:1")
     assert (keyless.returncode, "API key" in keyless.stdout) == (2, True)
+
+
+def test_doctor_live_asks_the_provider(world: RunWorld) -> None:
+    """Both assumptions hold at the emulator; one prompt is bought, outside the queue, and nothing is left there."""
+    before, counts = world.emulator.ledger(), world.command("status", "--json").stdout
+    refused = world.command("doctor", "--live")
+    assert (refused.returncode, "buys one prompt" in refused.stderr) == (2, True)
+    assert world.emulator.ledger() == before
+    ended = world.command("doctor", "--live", "--yes", "--json")
+    found = {finding["what"]: finding for finding in msgspec.json.decode(ended.stdout)}
+    assert (found["A-refused"]["state"], found["A-survives"]["state"]) == ("ok", "ok"), found
+    assert httpx.get(f"{world.emulator.url}/v1beta/files", headers=KEY).json().get("files", []) == []
+    assert world.command("status", "--json").stdout == counts
+
+
+def test_doctor_live_says_when_an_assumption_fails(world: RunWorld) -> None:
+    """A job that fails for want of its file is a failure with the way out, one that takes long a warning."""
+    world.emulator.faults([{"on": "job", "do": "failed", "code": 5, "message": "no such file"}])
+    try:
+        ended = world.command("doctor", "--live", "--yes", "--json")
+        world.emulator.faults([{"on": "job", "do": "pending", "seconds": 3600}])
+        slow = world.command("doctor", "--live", "--yes", "--wait", "0.1", "--json")
+    finally:
+        world.emulator.faults([])
+    (finding,) = (each for each in msgspec.json.decode(ended.stdout) if each["what"] == "A-survives")
+    assert (ended.returncode, finding["state"], "delete_files = false" in finding["said"]) == (2, "failed", True)
+    (finding,) = (each for each in msgspec.json.decode(slow.stdout) if each["what"] == "A-survives")
+    assert (finding["state"], "--job batches/" in finding["said"]) == ("warning", True)
+    world.emulator.advance(7200)
+    job = finding["said"].rpartition("--job ")[2]
+    later = world.command("doctor", "--live", "--job", job, "--json")
+    assert msgspec.json.decode(later.stdout)[-1]["state"] == "ok"
 
 
 def test_outcomes_that_are_no_longer_kept_fail_and_can_be_bought_again(world: RunWorld, tmp_path: Path) -> None:

@@ -40,3 +40,8 @@ def duration(seconds: float) -> str:
         if seconds >= from_s:
             return f"{seconds / unit_s:.0f} {unit}"
     return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+
+
+def counted(n: int, one: str, many: str) -> str:
+    """A number and what it counts: 1 batch, 2,000 batches."""
+    return f"{n:,} {one if n == 1 else many}"

@@ -160,24 +160,45 @@ async def _settings() -> Any:
 
 
 @click.command()
+@click.option("--live", is_flag=True, help="Ask the provider itself about the two assumptions; buys one prompt.")
+@click.option("-m", "--model", default="gemini-3.5-flash-lite", show_default=True, help="Of that prompt.")
+@click.option("--wait", "wait_s", type=click.FloatRange(min=0), default=600.0, show_default=True, help="Seconds.")
+@click.option("--job", metavar="JOB", default="", help="With --live: a job that an earlier try left running.")
+@click.option("-y", "--yes", is_flag=True, help="Buy it without asking.")
 @_emulate
 @_json
-def doctor(*, emulate: bool | None, as_json: bool) -> None:
+def doctor(*, live: bool, model: str, wait_s: float, job: str, yes: bool, emulate: bool | None, as_json: bool) -> None:
     """Look for what would go wrong: settings, account, server, workers, clock. Exit 1 for warnings, 2 for failures.
 
     \b
       gemqueue doctor
+      gemqueue doctor --live --yes
+
+    With --live it also asks the provider what exactly-once rests on: that a create which names a deleted file is
+    refused, and that an accepted job survives the deletion of its input. It takes as long as a batch job does.
     """  # noqa: D301
     from gemqueue_workers.manage import doctor as module  # noqa: PLC0415
     from gemqueue_workers.screen import make_console  # noqa: PLC0415
 
+    if live and not job and not yes:
+        _confirm(model)
     findings = run_main(module.examine(emulate=emulate))
+    if live:
+        from gemqueue_workers.manage.live import examine_live  # noqa: PLC0415
+
+        findings += run_main(examine_live(model, emulate=emulate, wait_s_max=wait_s, job=job))
     if as_json:
         _print_json(findings)
     else:
         module.show_findings(make_console(stderr=False), findings)
     states = {finding.state for finding in findings}
     sys.exit(2 if "failed" in states else 1 if "warning" in states else 0)
+
+
+def _confirm(model: str) -> None:
+    if not sys.stdin.isatty():
+        raise Exit(f"--live buys one prompt of {model}: say --yes")
+    click.confirm(f"This buys one prompt of {model}. Go on?", abort=True, err=True)
 
 
 @click.command()

@@ -23,6 +23,7 @@ from gemqueue_workers.run.planning import look
 from gemqueue_workers.run.reading import BadLine, read_rows
 from gemqueue_workers.run.runner import spooled
 from gemqueue_workers.run.submitting import RowEncoder
+from gemqueue_workers.screen import counted
 from gemqueue_workers.tokens import MEDIA_TOKENS, request_tokens
 
 if TYPE_CHECKING:
@@ -120,8 +121,9 @@ def finish(found: Estimate, console: Console, *, as_json: bool) -> None:
         click.echo(msgspec.json.encode(found).decode())
     else:
         click.echo(
-            f"{found.rows:,} prompts, {found.bytes:,} bytes, about {found.input_tokens:,} input tokens, "
-            f"{found.batches:,} batches; {found.bad_lines:,} bad lines, {found.duplicates:,} repeated rows"
+            f"{counted(found.rows, 'prompt', 'prompts')}, {found.bytes:,} bytes, "
+            f"about {found.input_tokens:,} input tokens, at least {counted(found.batches, 'batch', 'batches')}; "
+            f"{found.bad_lines:,} bad lines, {found.duplicates:,} repeated rows"
         )
         if found.batch_input_usd is not None:
             click.echo(

@@ -18,7 +18,7 @@ from rich.text import Text
 from gemqueue.errors import GemqueueError, StoreUnavailable
 from gemqueue.states import BatchState
 from gemqueue_workers.prices import Usage, batch_usd, interactive_usd
-from gemqueue_workers.screen import duration, plain
+from gemqueue_workers.screen import counted, duration, plain
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -73,8 +73,11 @@ class Progress:
         self._lane: tuple[int, int, float, str] = (0, 0, 0.0, "")
 
     def begin(self, report: Outcome, submitter: Submitter, collector: Collector) -> None:
-        """These are watched."""
+        """These are watched; says what there is to do."""
         self._report, self._submitter, self._collector = report, submitter, collector
+        if not self._quiet:
+            done = collector.tally.answered + collector.tally.failed
+            self._console.print(plain(outlook(report, done)), soft_wrap=not self._console.is_terminal)
 
     def account(self, report: Outcome) -> None:
         """Write what this start has spent into the report."""
@@ -172,6 +175,17 @@ async def _look(link: Link, lane: str) -> tuple[int, int, float, str]:
     return len(batches), at_provider, max(0, now_ms - oldest) / 1000, held if works else "no worker runs: gemqueue work"
 
 
+def outlook(report: Outcome, done: int) -> str:
+    """What a start finds, and has to do; ``done`` rows are in OUT."""
+    rows, fresh = f"{report.rows:,} rows", report.rows - report.resumed
+    if not report.resumed:
+        return f"Run {report.run}: {rows} to ask"
+    awaited = max(0, report.resumed - done)
+    return (
+        f"Run {report.run} goes on: of {rows} {done:,} are in OUT, {awaited:,} are bought and awaited, {fresh:,} to ask"
+    )
+
+
 def picture(shot: Shot) -> RenderableType:
     """The run on a terminal, whatever its width."""
     bar = Table.grid(expand=True, padding=(0, 1))
@@ -193,7 +207,9 @@ def picture(shot: Shot) -> RenderableType:
 
 
 def _rest(shot: Shot) -> str:
-    jobs = f"{shot.batches} open batches" + (f", the oldest {duration(shot.oldest_s)}" if shot.batches else "")
+    jobs = counted(shot.batches, "open batch", "open batches") + (
+        f", the oldest {duration(shot.oldest_s)}" if shot.batches else ""
+    )
     eta = f"about {duration(shot.eta_s)} left" if shot.eta_s is not None else ""
     money = "" if shot.usd is None else f"${shot.usd:,.4f} so far, ${shot.saved_usd or 0:,.4f} saved"
     rate = f"{shot.rate:,.0f}/s" if shot.rate else ""
