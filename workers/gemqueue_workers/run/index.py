@@ -25,12 +25,14 @@ VERSION: Final = 2
 BEGIN_BYTES: Final = 64
 SENT, WRITTEN, TAKEN_BACK = 1, 2, 3
 _VARIABLES_MAX: Final = 1000
-_CACHE_KIB: Final = 65_536
+_CACHE_KIB: Final = 49_152
+_LINES: Final = 1 << 32
+"""A place is a pass and a line: begins are only ever appended, so that the tree of the hashes stays small."""
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS rows (
-  hash INTEGER PRIMARY KEY, body INTEGER NOT NULL, line INTEGER NOT NULL, pass INTEGER NOT NULL,
-  size INTEGER NOT NULL, begin BLOB NOT NULL);
+  hash INTEGER PRIMARY KEY, body INTEGER NOT NULL, line INTEGER NOT NULL, pass INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS begins (place INTEGER PRIMARY KEY, size INTEGER NOT NULL, begin BLOB NOT NULL);
 CREATE TEMP TABLE known (hash INTEGER PRIMARY KEY, body INTEGER, state INTEGER NOT NULL);
 CREATE TEMP TABLE entries (segment TEXT PRIMARY KEY, entry BLOB NOT NULL);
 """
@@ -188,17 +190,19 @@ class Index:
 
     def end_pass(self, *, keep: bool) -> None:
         """IN has been read."""
+        if keep:
+            self._db.execute("DELETE FROM begins WHERE place < ?", (self._pass * _LINES,))
         self._db.execute("COMMIT" if keep else "ROLLBACK")
 
     def judge(self, rows: Sequence[Seen]) -> list[Verdict]:
         """At most 1,000 rows of IN against those before them, and against what was bought and written."""
         hashes = [row.hash for row in rows]
-        query = f"SELECT hash, body, line, pass, size, begin FROM rows WHERE hash IN ({','.join('?' * len(rows))})"  # noqa: S608
+        query = f"SELECT hash, body, line, pass FROM rows WHERE hash IN ({','.join('?' * len(rows))})"  # noqa: S608
         before = {hash_: rest for hash_, *rest in self._db.execute(query, hashes)}
         known = self._states(hashes)
         verdicts: list[Verdict] = []
         for row in rows:
-            body, line, pass_, size, begin = before.get(row.hash, (None, 0, 0, 0, b""))
+            body, line, pass_ = before.get(row.hash, (None, 0, 0))
             if pass_ == self._pass:
                 verdicts.append(Verdict(other=line))
                 continue
@@ -206,20 +210,22 @@ class Index:
             old_body = old_body if old_body is not None else body
             state = 0 if state == TAKEN_BACK else state
             changed = bool(state) and old_body is not None and old_body != row.body
-            seen = (
-                Seen(line, row.hash, old_body, size, begin)
-                if changed and old_body is not None and body == old_body
-                else None
-            )
+            kept = changed and body is not None and body == old_body
+            seen = self._begin(pass_, Seen(line, row.hash, body or 0)) if kept else None
             verdicts.append(Verdict(state, 0, changed, seen))
-            before[row.hash] = [row.body, row.line, self._pass, row.size, row.begin]
-        new = [
-            (row.hash, row.body, row.line, self._pass, row.size, row.begin)
-            for row, verdict in zip(rows, verdicts, strict=True)
-            if not verdict.other
-        ]
-        self._db.executemany("INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?, ?, ?)", new)
+            before[row.hash] = [row.body, row.line, self._pass]
+        new = [row for row, verdict in zip(rows, verdicts, strict=True) if not verdict.other]
+        hashed = [(row.hash, row.body, row.line, self._pass) for row in new]
+        self._db.executemany("INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?)", hashed)
+        begins = [(self._pass * _LINES + row.line, row.size, row.begin) for row in new]
+        self._db.executemany("INSERT OR REPLACE INTO begins VALUES (?, ?, ?)", begins)
         return verdicts
+
+    def _begin(self, pass_: int, row: Seen) -> Seen | None:
+        """The row with its size and begin, as that pass saw them."""
+        place = (pass_ * _LINES + row.line,)
+        found = self._db.execute("SELECT size, begin FROM begins WHERE place = ?", place).fetchone()
+        return None if found is None else row._replace(size=found[0], begin=found[1])
 
     # --- order ---
 
