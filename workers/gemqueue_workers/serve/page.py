@@ -52,7 +52,8 @@ _PAGE: Final = """<!doctype html>
 {body}
 </body></html>
 """
-_NUMBERS: Final = frozenset({"prompts", "oldest", "settled", "age"})
+_NUMBERS: Final = frozenset({"prompts", "oldest", "settled", "age", "left"})
+_SLOW: Final = ' <span class="held">slow</span>'
 
 
 def status_page(status: Status) -> str:
@@ -118,12 +119,18 @@ def _batches(status: Status) -> str:
             f'<td class="id">{_text(batch.id)}<br><span class="soft">{_text(batch.job)}</span></td>',
             f'<td class="n">{_progress(batch.settled, batch.prompts)}</td>',
             f'<td class="n">{duration(batch.age_s)}</td>',
-            f"<td>{_text(batch.state)}</td>",
+            f'<td class="n">{duration(batch.eta_s) if batch.eta_s is not None else ""}</td>',
+            f"<td>{_text(batch.state)}{_SLOW if batch.slow else ''}</td>",
         )
         for batch in status.batches
     ]
-    reasons = [batch.held_reason for batch in status.batches]
-    return _table("Open batches", ("batch, job", "settled", "age", "state"), rows, reasons, "No batch is open.")
+    reasons = [_since(batch.held_reason, batch.held_age_s) for batch in status.batches]
+    columns = ("batch, job", "settled", "age", "left", "state")
+    return _table("Open batches", columns, rows, reasons, "No batch is open.")
+
+
+def _since(reason: str, age_s: float | None) -> str:
+    return f"{reason}, for {duration(age_s)}" if reason and age_s is not None else reason
 
 
 def _progress(done: int, of: int) -> str:
