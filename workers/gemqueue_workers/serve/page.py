@@ -43,7 +43,10 @@ td.why { border-top: 0; padding-top: 0; } tr.more td { border-bottom: 0; }
 .held { display: inline-block; background: var(--warn-bg); color: var(--warn); border-radius: 4px; padding: 0 .4rem;
   overflow-wrap: anywhere; }
 progress { width: 5rem; height: .5rem; accent-color: var(--bar); vertical-align: middle; margin-right: .5rem; }
-@media (max-width: 36rem) { progress { display: none; } }
+@media (max-width: 36rem) { progress { display: none; }
+  tr { display: flex; flex-wrap: wrap; border-bottom: 1px solid var(--line); } tr.more { border-bottom: 0; }
+  td, th { flex: 1 1 0; border-bottom: 0; padding: .2rem .5rem .2rem 0; } td.n, th.n { text-align: left; }
+  td.id, td.why, th:first-child { flex: 1 0 100%; } }
 """
 _PAGE: Final = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
