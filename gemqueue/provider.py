@@ -1,4 +1,4 @@
-"""The port to a provider: eleven calls. Policy lives in the stages, dialect in the adapters.
+"""The port to a provider: twelve calls. Policy lives in the stages, dialect in the adapters.
 
 Every call raises only ``Transient``, ``Rejected`` or ``Ambiguous`` (or ``ConfigError`` when the account or the
 emulator's mark is wrong). Only ``create`` may raise ``Ambiguous``; every other call is safe to repeat and reports
@@ -128,6 +128,10 @@ class Provider(Protocol):
 
     async def poll(self, job: str) -> JobStatus:
         """Look at a job by name. ``Rejected(missing=True)`` when the provider does not know it."""
+        ...
+
+    async def newest(self) -> list[JobStatus]:
+        """One page of the account's newest jobs, without results; a job that is not in it may exist all the same."""
         ...
 
     def results(self, status: JobStatus) -> AsyncIterator[list[bytes]]:

@@ -188,6 +188,14 @@ class GeminiProvider:
         except ValueError as exc:
             raise Transient(f"poll: the reply cannot be read: {exc}", call="poll") from None
 
+    async def newest(self) -> list[JobStatus]:
+        """One page of the list (section 6)."""
+        reply = await self._http.request("list", "GET", self._url(f"batches?pageSize={PAGE_SIZE}"))
+        try:
+            return page_of(reply.body)[0]
+        except ValueError as exc:
+            raise Transient(f"list: the page cannot be read: {exc}", call="list") from None
+
     async def results(self, status: JobStatus) -> AsyncGenerator[list[bytes], None]:
         """Stream the rows from the result file or from inside the operation (sections 5, 8.4, 9)."""
         if status.output_file:

@@ -127,6 +127,13 @@ async def test_a_job_outlives_its_input_file(subject: Subject, provider: Provide
     assert len(await rows_of(provider, status)) == 1
 
 
+async def test_the_newest_jobs_come_in_one_page(subject: Subject, provider: Provider, token: str) -> None:
+    """A job that was just created is among them, by its name and its token."""
+    file = await uploaded(subject, provider)
+    job = await create(subject, provider, file, token)
+    assert {listed.job: listed.display_name for listed in await provider.newest()}[job] == token
+
+
 async def test_a_lost_reply_is_doubt_and_the_job_is_found(subject: Subject, provider: Provider, token: str) -> None:
     """A create whose reply is lost after the effect raises Ambiguous, made one job, and find knows it."""
     file = await uploaded(subject, provider)

@@ -22,6 +22,7 @@ from gemqueue.states import Step
 from gemqueue.store_batches import JobEnd
 from gemqueue.turnaround import sample
 from gemqueue_workers.contents import BatchContents
+from gemqueue_workers.sightings import Sightings
 
 if TYPE_CHECKING:
     from gemqueue.provider import JobStatus
@@ -40,6 +41,7 @@ class Tracker:
 
     def __init__(self, kit: Kit) -> None:
         self._kit = kit
+        self._sightings = Sightings(kit)
 
     async def handle(self, lease: Lease, record: Batch | LaneState) -> None:
         """Look once; end the batch or put the step back for the next look."""
@@ -70,7 +72,7 @@ class Tracker:
 
     async def _look(self, batch: Batch) -> JobStatus | None:
         try:
-            return await self._kit.provider.poll(batch.job)
+            return await self._sightings.look(batch)
         except Rejected as error:
             if error.missing:
                 return None
