@@ -11,6 +11,8 @@ from typing import ClassVar, Final, Literal, cast
 
 import msgspec
 
+from gemqueue.models import BATCH
+
 _decode: Final = msgspec.json.Decoder().decode
 _REPR_CHARS_MAX: Final = 60
 
@@ -19,11 +21,12 @@ class Answer:
     """One prompt's answer.
 
     ``key`` is the prompt's address, ``name`` the caller's idempotency key if there was one, ``tag`` whatever the caller
-    hung on the row. ``raw`` is the response's JSON exactly as the provider sent it. Views raise ``ValueError`` if
-    ``raw`` is not JSON, which the resolver has ruled out for answers that come from a queue.
+    hung on the row. ``service`` is how it was bought: batch, flex or standard. ``raw`` is the response's JSON exactly
+    as the provider sent it. Views raise ``ValueError`` if ``raw`` is not JSON, which the resolver has ruled out for
+    answers that come from a queue.
     """
 
-    __slots__ = ("_decoded", "_emulated", "key", "name", "raw", "tag")
+    __slots__ = ("_decoded", "_emulated", "key", "name", "raw", "service", "tag")
 
     ok: ClassVar[Literal[True]] = True
     failure: ClassVar[None] = None
@@ -37,6 +40,7 @@ class Answer:
         self.tag = tag
         self._emulated = emulated
         self._decoded: dict[str, object] | None = None
+        self.service = BATCH
 
     @property
     def decoded(self) -> dict[str, object]:

@@ -17,11 +17,12 @@ LINE_BYTES = 50
 
 
 class Route(NamedTuple):
-    """What prompts must share to travel in one segment; ``lane`` is written out."""
+    """What prompts must share to travel in one segment; ``lane`` is written out, ``deadline_at`` in ms or 0."""
 
     lane: str
     tenant: str
     priority: int
+    deadline_at: int = 0
 
 
 class Prompt(NamedTuple):

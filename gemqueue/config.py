@@ -114,6 +114,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     webhook_read_s: float = 5.0
     serve_connections_max: int = 512
 
+    deadline_policy: str = "batch"
+    deadline_margin_s: float = 600.0
+    flex_lead_s: float = 1800.0
+    standard_lead_s: float = 180.0
+    interactive_prompts_max: int = 200
+    interactive_calls_max: int = 16
+    interactive_per_min_max: int = 300
+    interactive_timeout_s: float = 900.0
+
     sweep_s: float = 1.0
     steps_max: int = 10
     crashes_max: int = 5
@@ -243,6 +252,12 @@ def _relations(s: Settings) -> tuple[tuple[bool, str], ...]:
         ),
         (s.slow_after_s < 48 * 3600, "slow_after_s must be below the 48 hours after which a job expires by itself"),
         (s.tier in {"", "1", "2", "3"}, 'tier must be "1", "2" or "3", or empty where it is not known'),
+        (
+            s.deadline_policy in {"batch", "flex", "standard"},
+            'deadline_policy must be "batch", "flex" or "standard": the dearest way that a prompt may go',
+        ),
+        (s.standard_lead_s < s.flex_lead_s, "standard_lead_s must be below flex_lead_s: standard is what follows flex"),
+        (s.interactive_calls_max <= 48, "interactive_calls_max must be at most 48: a process has 64 connections"),
         (s.api_version in {"v1", "v1beta"}, 'api_version must be "v1" or "v1beta"'),
         (
             _is_name(s.queue, 64) and "." not in s.queue and s.queue[0] not in "-_",

@@ -258,6 +258,8 @@ REFUSED = "refused"
 """Job state of a batch that the provider will never accept."""
 EMPTY = "empty"
 """Job state of a batch in which nothing was left to buy."""
+INTERACTIVE = "interactive"
+"""Job state of a batch of an interactive lane: there is no job, its prompts are asked one by one."""
 
 
 class ResolvePlan(StrEnum):
@@ -271,6 +273,8 @@ class ResolvePlan(StrEnum):
     """Every prompt fails as invalid."""
     CLOSE = "close"
     """Nothing is open; clean up."""
+    ASK = "ask"
+    """Ask for every open prompt by itself."""
 
 
 def came_short(batch: Batch) -> bool:
@@ -282,6 +286,8 @@ def resolve_plan(batch: Batch, status: JobStatus | None) -> ResolvePlan:
     """What to do with an ended batch, given a fresh look at its job (None where it has none, or none any more)."""
     if batch.job_state == REFUSED:
         return ResolvePlan.REFUSE
+    if batch.job_state == INTERACTIVE:
+        return ResolvePlan.ASK
     if batch.job_state == EMPTY:
         return ResolvePlan.CLOSE
     if batch.state is BatchState.CLOSING:

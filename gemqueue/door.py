@@ -7,6 +7,7 @@ import hashlib
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from gemqueue.buffer import Prompt, Route
+from gemqueue.deadlines import deadline_at_ms
 from gemqueue.errors import PromptInvalid, SubmitError
 from gemqueue.models import Lane
 from gemqueue.outcomes import refused
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from gemqueue.producer import Producer
     from gemqueue.requests import RequestEncoder
 
-_ROW_FIELDS = ("contents", "name", "config", "tag", "priority", "tenant")
+_ROW_FIELDS = ("contents", "name", "config", "tag", "priority", "tenant", "deadline")
 _TENANT_CHARS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.@")
 _TENANT_CHARS_MAX = 64
 _PRIORITY_MAX = 100
@@ -36,6 +37,7 @@ class Row(NamedTuple):
     tag: object = None
     priority: int | None = None
     tenant: str | None = None
+    deadline: object = None
 
 
 class Door:
@@ -54,6 +56,7 @@ class Door:
         model: str,
         priority: int,
         tenant: str,
+        deadline_at: int = 0,
     ) -> None:
         self._producer = producer
         self._bytes_max = settings.prompt_bytes_max
@@ -63,7 +66,7 @@ class Door:
         check_kind(bare, self._kind)
         self._lane = str(Lane(account, bare, self._kind))
         self._salt = self._lane.partition("/")[2].encode()
-        self._route = Route(self._lane, _check_tenant(tenant), _check_priority(priority))
+        self._route = Route(self._lane, _check_tenant(tenant), _check_priority(priority), deadline_at)
 
     def prompt(self, row: Row, sink: Sink | None = None) -> tuple[Route, Prompt]:
         """The row as a prompt. Raises PromptInvalid, PromptTooLarge."""
@@ -72,10 +75,11 @@ class Door:
         if len(request) > self._bytes_max:
             check_size(request, self._bytes_max)
         route = self._route
-        if row.priority is not None or row.tenant is not None:
+        if row.priority is not None or row.tenant is not None or row.deadline is not None:
             tenant = route.tenant if row.tenant is None else _check_tenant(row.tenant)
             priority = route.priority if row.priority is None else _check_priority(row.priority)
-            route = Route(self._lane, tenant, priority)
+            deadline_at = deadline_at_ms(row.deadline, self._producer.now_ms()) or route.deadline_at
+            route = Route(self._lane, tenant, priority, deadline_at)
         if row.name is None:
             return route, Prompt(Ticket(None, row.tag, sink), request)
         name = check_name(row.name)
@@ -126,15 +130,19 @@ class Doors:
         self._account = account
         self._known: dict[tuple[object, ...], Door] = {}
 
-    def door(self, *, model: str, kind: str, config: object, priority: int, tenant: str) -> Door:
+    def door(
+        self, *, model: str, kind: str, config: object, priority: int, tenant: str, deadline: object = None
+    ) -> Door:
         """The door for these defaults. Raises PromptInvalid for one that is not valid."""
         encoder = encoder_for(known_kind(kind), config)
-        key = (model, encoder, priority, type(priority), tenant)  # True is not 1 here
+        deadline_at = deadline_at_ms(deadline, self._producer.now_ms()) if deadline is not None else 0
+        key = (model, encoder, priority, type(priority), tenant, deadline_at)  # True is not 1 here
         door = self._known.get(key) if type(model) is type(tenant) is str else None
         if door is None:
             door = Door(
-                self._producer, self._settings, self._account, encoder, model=model, priority=priority, tenant=tenant
-            )
+                self._producer, self._settings, self._account, encoder,
+                model=model, priority=priority, tenant=tenant, deadline_at=deadline_at,
+            )  # fmt: skip
             if len(self._known) >= _DOORS_MAX:
                 self._known.clear()
             self._known[key] = door

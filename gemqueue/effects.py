@@ -76,6 +76,8 @@ class Effect(StrEnum):
     """The step is put back for the next look."""
     RESOLVE_CLAIM = "resolve.claim"
     """A batch's resolve step is leased."""
+    RESOLVE_ASK = "resolve.ask"
+    """A prompt of an interactive lane is answered at once, and paid for; the answer is not settled yet."""
     RESOLVE_SETTLE = "resolve.settle"
     """Outcomes land: blobs, bits, counts, notices."""
     RESOLVE_REQUEUE = "resolve.requeue"
@@ -102,6 +104,14 @@ class Effect(StrEnum):
     """A job that no record claims is cancelled, because a person asked for it."""
     RECONCILE_DELETE = "reconcile.delete"
     """A stray input file is deleted, because a person asked for it."""
+    RESCUE_CLAIM = "rescue.claim"
+    """A lane's rescue step is leased."""
+    RESCUE_DIVERT = "rescue.divert"
+    """A waiting segment goes over to an interactive lane."""
+    RESCUE_RESCUE = "rescue.rescue"
+    """Lines of an open batch go on in an interactive lane."""
+    RESCUE_RELEASE = "rescue.release"
+    """It is recorded when to look again."""
 
 
 _hits: dict[str, int] = {}

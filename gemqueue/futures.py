@@ -13,6 +13,7 @@ from gemqueue.outcomes import Failed, cancelled_line, raise_for
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+    from datetime import datetime
 
     from gemqueue.answers import Answer
     from gemqueue.listener import Listener
@@ -114,6 +115,17 @@ class Future:
         seen = self._watchdog.looks.last(self._ticket)
         segment = self._ticket.segment
         return (seen.lane if seen is not None else None) or (segment.lane if segment is not None else None) or None
+
+    @property
+    def eta(self) -> datetime | None:
+        """When the answer is to be expected, as the last look saw it: half of all jobs like its own were back by then.
+
+        None once it is there, and where nothing is known yet of how long such jobs take.
+        """
+        if self._ticket.outcome is not None:
+            return None
+        seen = self._watchdog.looks.last(self._ticket)
+        return seen.eta if seen is not None else None
 
     async def look(self) -> Look:
         """Look at the store now; the properties then say what it saw. Raises StoreUnavailable."""

@@ -7,6 +7,7 @@ every ``watchdog_s``, for as long as somebody holds the future and it is not set
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from enum import StrEnum
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -14,11 +15,13 @@ from weakref import WeakKeyDictionary
 
 import msgspec
 
+from gemqueue.models import Lane
 from gemqueue.states import BatchState
 
 if TYPE_CHECKING:
     from gemqueue.store_looks import LookStore, Place
     from gemqueue.tickets import Ticket
+    from gemqueue.turnaround import Turnaround
 
 _LOOKS_MAX = 64  # a round of the watchdog; who asked longest ago comes first
 _AT_ONCE_MAX = 8
@@ -50,12 +53,17 @@ class PromptState(StrEnum):
 
 
 class Look(msgspec.Struct, frozen=True, kw_only=True):
-    """What one look saw. ``batch`` is None while the prompt is not packed, ``held_reason`` while nothing is wrong."""
+    """What one look saw. ``batch`` is None while the prompt is not packed, ``held_reason`` while nothing is wrong.
+
+    ``eta`` is when the answer is to be expected, in one case of two: from how long jobs of the model and size have
+    taken. It is None where there is no history, and no promise where there is.
+    """
 
     state: PromptState
     lane: str | None = None
     batch: str | None = None
     held_reason: str | None = None
+    eta: datetime | None = None
 
 
 _STATES = {
@@ -65,7 +73,7 @@ _STATES = {
 } | {state: PromptState(state) for state in list(BatchState)[:5]}
 
 
-def look_of(place: Place) -> Look:
+def look_of(place: Place, history: Turnaround | None, now_ms: int) -> Look:
     """What a place in the store means for the prompt."""
     if not place.known:
         return Look(state=PromptState.UNKNOWN)
@@ -75,7 +83,24 @@ def look_of(place: Place) -> Look:
         state = PromptState.MOVED
     else:
         state = _STATES[place.batch_state]
-    return Look(state=state, lane=place.lane, batch=place.batch or None, held_reason=place.held_reason or None)
+    return Look(
+        state=state,
+        lane=place.lane,
+        batch=place.batch or None,
+        held_reason=place.held_reason or None,
+        eta=_eta(state, place, history, now_ms),
+    )
+
+
+def _eta(state: PromptState, place: Place, history: Turnaround | None, now_ms: int) -> datetime | None:
+    if history is None or state in {PromptState.SETTLED, PromptState.MOVED}:
+        return None
+    left_s = 0.0
+    if state is PromptState.SUBMITTED:
+        left_s = history.remaining_s(max(0, now_ms - place.accepted_at) / 1000)
+    elif state is not PromptState.ENDED:
+        left_s = history.p50_s
+    return datetime.fromtimestamp(now_ms / 1000 + left_s, UTC)
 
 
 class Looks:
@@ -95,7 +120,11 @@ class Looks:
         """Look now. Raises StoreUnavailable."""
         segment = ticket.segment
         assert segment is not None  # noqa: S101 - a future is handed out once its prompt has a place
-        found = look_of(await self._store.place(segment.id, ticket.index))
+        place = await self._store.place(segment.id, ticket.index)
+        history = None
+        if place.lane and not place.settled and not (lane := Lane.parse(place.lane)).interactive:
+            history = await self._store.turnaround(lane.account, lane.model, place.prompts or 1)
+        found = look_of(place, history, self._store.clock.now_ms())
         self._seen[ticket] = found
         return found
 

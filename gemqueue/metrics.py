@@ -44,6 +44,10 @@ COUNTERS: Final = {
     "events_early": "Webhook events of jobs that no batch has, or has not yet.",
     "events_stray": "Webhook events of jobs whose intent was given up: they may have been bought twice.",
     "events_refused": "Webhook deliveries that were not believed; events_refused_<reason> says why.",
+    "diverted": "Prompts that went from the batch lane to an interactive one before they were bought.",
+    "rescued": "Prompts that were taken out of an open batch for an interactive lane, and may be bought twice for it.",
+    "late": "Answers of batches whose prompts had their outcomes already, and that were dropped.",
+    "interactive_in_doubt": "Interactive calls at most that may have been billed though their answers were lost.",
     "lost_answers": "Answers that were bought and could not be had: the results of a job that succeeded were gone.",
 }
 """What each counter counts; a counter that is not listed here is exported all the same."""

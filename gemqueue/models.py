@@ -15,6 +15,8 @@ from gemqueue.errors import ConfigError
 from gemqueue.states import BatchState, FailureKind, Kind
 
 SHARD = "00"
+BATCH = "batch"
+"""The service class of the Batch API; every other one is interactive."""
 _ID_BYTES = 10
 
 
@@ -24,10 +26,19 @@ class Lane(msgspec.Struct, frozen=True):
     account: str
     model: str
     kind: Kind
-    service: str = "batch"
+    service: str = BATCH
 
     def __str__(self) -> str:
         return f"{self.account}/{self.model}/{self.kind}/{self.service}"
+
+    @property
+    def interactive(self) -> bool:
+        """Whether its prompts are asked one by one instead of in a job."""
+        return self.service != BATCH
+
+    def of(self, service: str) -> Lane:
+        """The lane of another service class beside this one."""
+        return msgspec.structs.replace(self, service=service)
 
     @staticmethod
     def parse(text: str) -> Lane:
@@ -73,6 +84,8 @@ class SegmentMeta(msgspec.Struct, frozen=True, kw_only=True):
     priority: int = 0
     tokens: int = 0
     named: bool = False
+    deadline_at: int = 0
+    """When its prompts are wanted, ms of the store's clock; 0 for whenever."""
 
     def key_of(self, index: int) -> str:
         """The key of line ``index``."""
@@ -164,6 +177,11 @@ def new_producer_id() -> str:
 def retry_segment_id(batch: str, fence: int, number: int) -> str:
     """The id of the ``number``-th retry segment that the requeue under ``fence`` makes from ``batch``."""
     return f"{batch}r{fence}-{number}"
+
+
+def rescue_segment_id(batch: str, fence: int, number: int) -> str:
+    """The id of the ``number``-th segment that the rescue step under ``fence`` takes out of ``batch``."""
+    return f"{batch}x{fence}-{number}"
 
 
 def split_key(key: str) -> tuple[str, int]:

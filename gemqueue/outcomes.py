@@ -56,6 +56,7 @@ class OutcomeLine(msgspec.Struct, gc=False):
     response: msgspec.Raw = msgspec.Raw()
     failure: msgspec.Raw = msgspec.Raw()
     row: msgspec.Raw = msgspec.Raw()
+    service: str = ""
 
 
 class _FailureBody(msgspec.Struct):
@@ -79,7 +80,10 @@ def outcome_of(line: OutcomeLine, name: str | None, tag: object, *, emulated: bo
     """The outcome that a line holds, for the prompt with this name and tag."""
     response = bytes(line.response)
     if response:
-        return Answer(line.key, response, name, tag, emulated=emulated)
+        answer = Answer(line.key, response, name, tag, emulated=emulated)
+        if line.service:
+            answer.service = line.service
+        return answer
     return _failed(line, name, tag)
 
 

@@ -69,6 +69,7 @@ class Producer:
     def __init__(self, store: ProducerStore, listener: Listener, on_lost: Callable[[], Awaitable[None]]) -> None:
         self._store = store
         self._settings = store.settings
+        self.now_ms = store.clock.now_ms
         self._listener = listener
         self._on_lost = on_lost
         self._buffers: dict[Route, Buffer] = {}
@@ -225,6 +226,7 @@ class Producer:
             tokens=sum(map(token_estimate, requests)),
             tenant=route.tenant,
             priority=route.priority,
+            deadline_at=route.deadline_at,
             names=[(i, p.ticket.name, p.digest) for i, p in enumerate(flight.prompts) if p.ticket.name is not None],
         )
         body = await codec.compress_async(text)

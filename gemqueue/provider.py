@@ -111,6 +111,14 @@ class Provider(Protocol):
         """
         ...
 
+    async def answer(self, line: bytes, *, model: str, kind: Kind, service: str, timeout_s: float) -> bytes:
+        """Ask for the answer to one input line at once, of the service class flex or standard.
+
+        Returns what a result row has under ``response``, on one line. Sent exactly once. Raises ``Ambiguous`` when it
+        may have been answered and billed although no whole reply came; ``Transient`` and ``Rejected`` when it was not.
+        """
+        ...
+
     async def find(self, *, token: str, since_ms: int) -> JobStatus | None:
         """The newest job whose display name is ``token``, looking at all jobs created at ``since_ms`` or later."""
         ...

@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterable, Iterable
 from contextlib import AsyncExitStack
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast, overload
 
 import msgspec
@@ -44,6 +45,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("gemqueue")
 
 _CONNECT_S_MAX = 8.0
+
+Deadline = float | timedelta | datetime | None
+"""When answers are wanted: seconds from now, a timedelta, or a datetime with a time zone."""
 
 
 class Queue:
@@ -118,15 +122,22 @@ class Queue:
         tag: object = None,
         priority: int = 0,
         tenant: str = "default",
+        deadline: Deadline = None,
     ) -> Future:
         """Submit one prompt; returns once it is durable.
+
+        ``deadline`` is when the answer is wanted: seconds from now, a timedelta, or a datetime with a time zone. It
+        orders the packing; what else it does is up to the setting ``deadline_policy``. When it has passed, the prompt
+        is answered all the same.
 
         ``name`` is its idempotency key: the same prompt under the same name is bought once, whoever submits it. Raises
         PromptInvalid, PromptTooLarge, NameConflict; QueueFull or StoreUnavailable after ``submit_timeout_s``. After
         StoreUnavailable, and when this await is cancelled, the prompt may have been submitted or not: under a name it
         is safe to submit it again.
         """
-        door = self._doors.door(model=model, kind=kind, config=config, priority=priority, tenant=tenant)
+        door = self._doors.door(
+            model=model, kind=kind, config=config, priority=priority, tenant=tenant, deadline=deadline
+        )
         route, prompt = door.prompt(Row(contents, name, None, tag))
         await self._producer.take_space(len(prompt.request))
         ticket = prompt.ticket
@@ -146,12 +157,15 @@ class Queue:
         tag: object = None,
         priority: int = 0,
         tenant: str = "default",
+        deadline: Deadline = None,
     ) -> Answer:
         """Submit one prompt and wait for its answer, which takes as long as a batch does: minutes to hours.
 
         Raises what ``submit`` and ``Future.result`` raise.
         """
-        door = self._doors.door(model=model, kind=Kind.GENERATE, config=config, priority=priority, tenant=tenant)
+        door = self._doors.door(
+            model=model, kind=Kind.GENERATE, config=config, priority=priority, tenant=tenant, deadline=deadline
+        )
         return await self._answer(*door.prompt(Row(contents, name, None, tag)))
 
     @overload
@@ -163,19 +177,36 @@ class Queue:
         config: object = None,
         priority: int = 0,
         tenant: str = ...,
+        deadline: Deadline = ...,
     ) -> list[Answer]: ...
     @overload
     async def embed(
-        self, contents: object, *, model: str, config: object = None, priority: int = 0, tenant: str = ...
+        self,
+        contents: object,
+        *,
+        model: str,
+        config: object = None,
+        priority: int = 0,
+        tenant: str = ...,
+        deadline: Deadline = ...,
     ) -> Answer: ...
     async def embed(
-        self, contents: object, *, model: str, config: object = None, priority: int = 0, tenant: str = "default"
+        self,
+        contents: object,
+        *,
+        model: str,
+        config: object = None,
+        priority: int = 0,
+        tenant: str = "default",
+        deadline: Deadline = None,
     ) -> list[Answer] | Answer:
         """One embedding (``answer.values``) per text: a list for a list, in its order, else one.
 
         Raises what ``generate`` raises, for a list its first failure; ``map(..., kind="embed")`` returns failures.
         """
-        door = self._doors.door(model=model, kind=Kind.EMBED, config=config, priority=priority, tenant=tenant)
+        door = self._doors.door(
+            model=model, kind=Kind.EMBED, config=config, priority=priority, tenant=tenant, deadline=deadline
+        )
         if not isinstance(contents, list | tuple):
             return await self._answer(*door.prompt(Row(contents)))
         texts = cast("list[object]", contents)
@@ -195,15 +226,19 @@ class Queue:
         kind: str = Kind.GENERATE,
         priority: int = 0,
         tenant: str = "default",
+        deadline: Deadline = None,
     ) -> list[Outcome]:
         """Submit every row and return every outcome, ``Answer`` or ``Failed``, in the rows' order.
 
-        A row is contents, or a dict with ``contents`` and any of ``name, config, tag, priority, tenant``. Nothing that
+        A row is contents, or a dict with ``contents`` and any of ``name, config, tag, priority, tenant,
+        deadline``. Nothing that
         happens to one row costs the others' answers: a row that is not valid, whose name is taken by another body, or
         that the store did not take within ``submit_timeout_s``, is a ``Failed`` whose ``error`` says why. Raises only
         PromptInvalid for what all rows share, what ``rows`` itself raises, StoreUnavailable once the Queue is closed.
         """
-        door = self._doors.door(model=model, kind=kind, config=config, priority=priority, tenant=tenant)
+        door = self._doors.door(
+            model=model, kind=kind, config=config, priority=priority, tenant=tenant, deadline=deadline
+        )
         return await Gather().run(door, _checked(rows), self._listener.took)
 
     def stream(
@@ -215,13 +250,16 @@ class Queue:
         kind: str = Kind.GENERATE,
         priority: int = 0,
         tenant: str = "default",
+        deadline: Deadline = None,
     ) -> AsyncGenerator[Outcome]:
         """Submit rows as they come and yield outcomes as they land, at most ``window_prompts_max`` under way.
 
         Rows and failures are as for ``map``. ``rows`` may be endless; it is asked for more only as outcomes are taken.
         An error that it raises is raised here after the outcomes of the rows that it gave before.
         """
-        door = self._doors.door(model=model, kind=kind, config=config, priority=priority, tenant=tenant)
+        door = self._doors.door(
+            model=model, kind=kind, config=config, priority=priority, tenant=tenant, deadline=deadline
+        )
         return Flow(self.settings.window_prompts_max).run(door, _checked(rows), self._listener.took)
 
     # --- prompts from elsewhere ---

@@ -37,7 +37,8 @@ class RowVerdict(msgspec.Struct, frozen=True, gc=False):
 
     ``key`` is None where none could be read. ``code`` is the row's own error code (google.rpc, or HTTP where the row
     had that), 0 where it had none. ``message`` is at most 500 characters. ``raw`` is the undecoded JSON that the
-    verdict rests on: the ``response`` of an answer, the ``error`` of a failure, empty for garbage.
+    verdict rests on: the ``response`` of an answer, the ``error`` of a failure, empty for garbage. ``usage`` is an
+    answer's usageMetadata, undecoded.
     """
 
     key: str | None
@@ -45,6 +46,7 @@ class RowVerdict(msgspec.Struct, frozen=True, gc=False):
     code: int = 0
     message: str = ""
     raw: bytes = b""
+    usage: bytes = b""
 
 
 _ABSENT: Final = Raw()
@@ -87,6 +89,7 @@ class _Response(msgspec.Struct, gc=False, rename="camel"):
     candidates: list[_Candidate] | None = None
     prompt_feedback: _PromptFeedback | None = None
     embedding: _Embedding | None = None
+    usage_metadata: Raw = _ABSENT
 
 
 class _Metadata(msgspec.Struct, gc=False):
@@ -219,10 +222,10 @@ def _judge_response(key: str, raw: bytes) -> RowVerdict:
         return RowVerdict(key, Verdict.GARBAGE, 0, f"not a response: {error}"[:_MESSAGE_CHARS_MAX])
     if decoded.candidates:
         if any(map(_has_content, decoded.candidates)):
-            return RowVerdict(key, Verdict.ANSWERED, 0, "", raw)
+            return RowVerdict(key, Verdict.ANSWERED, 0, "", raw, bytes(decoded.usage_metadata))
         return _judge_candidate(key, decoded.candidates[0], raw)
     if decoded.embedding is not None:
-        return _judge_embedding(key, decoded.embedding, raw)
+        return _judge_embedding(key, decoded, raw)
     feedback = decoded.prompt_feedback
     if feedback and feedback.block_reason and not feedback.block_reason.endswith("_UNSPECIFIED"):
         message = _reason("prompt blocked: ", feedback.block_reason, feedback.block_reason_message)
@@ -261,10 +264,10 @@ def _judge_candidate(key: str, candidate: _Candidate, raw: bytes) -> RowVerdict:
     return RowVerdict(key, verdict, 0, _reason(prefix, reason, candidate.finish_message), raw)
 
 
-def _judge_embedding(key: str, embedding: _Embedding, raw: bytes) -> RowVerdict:
-    values = bytes(embedding.values)
+def _judge_embedding(key: str, response: _Response, raw: bytes) -> RowVerdict:
+    values = bytes(response.embedding.values) if response.embedding else b""
     if values.startswith(b"[") and not _EMPTY_LIST.fullmatch(values):
-        return RowVerdict(key, Verdict.ANSWERED, 0, "", raw)
+        return RowVerdict(key, Verdict.ANSWERED, 0, "", raw, bytes(response.usage_metadata))
     return RowVerdict(key, Verdict.EMPTY, 0, "the embedding has no values", raw)
 
 

@@ -39,7 +39,11 @@ class Step(StrEnum):
     SUBMIT = "submit"
     TRACK = "track"
     RESOLVE = "resolve"
+    RESCUE = "rescue"
 
+
+LANE_STEPS = frozenset({Step.PACK, Step.RESCUE})
+"""Steps for a lane; the others are for a batch."""
 
 TRANSITIONS: tuple[tuple[BatchState, str, BatchState], ...] = (
     (BatchState.PACKING, "pack", BatchState.PACKING),

@@ -8,6 +8,7 @@ concern of its own.
 from __future__ import annotations
 
 from gemqueue.store_dead import DeadStore
+from gemqueue.store_deadlines import DeadlineStore
 from gemqueue.store_operations import OperationsStore
 from gemqueue.store_producer import ProducerStore
 from gemqueue.store_quota import QuotaStore
@@ -22,5 +23,6 @@ class Store(
     DeadStore,
     TurnaroundStore,
     WebhookStore,
+    DeadlineStore,
 ):
     """One queue in one Redis or Valkey: every transition that there is."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _META_FIELDS = (
     "state", "count", "bytes", "raw_bytes", "lane", "attempt", "requeues", "producer", "batch", "keys", "tenant",
-    "priority", "tokens", "named",
+    "priority", "tokens", "named", "deadline_at",
 )  # fmt: skip
 _KEYS_TYPE = list[tuple[str, list[int]]]
 
@@ -169,4 +169,5 @@ def _meta(id_: str, row: list[bytes | None]) -> SegmentMeta | None:
         priority=int(float(text[11] or 0)),
         tokens=int(text[12] or 0),
         named=bool(text[13]),
+        deadline_at=int(text[14] or 0),
     )

@@ -14,9 +14,9 @@ import msgspec
 from gemqueue.errors import StaleFence, WrongState
 from gemqueue.models import Batch, LaneState
 from gemqueue.scripts import Arg, translated
-from gemqueue.states import BatchState, Step
+from gemqueue.states import LANE_STEPS, BatchState, Step
 from gemqueue.store_base import StoreBase
-from gemqueue.store_producer import full_limits
+from gemqueue.store_producer import first_look_ms, full_limits
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
@@ -81,6 +81,7 @@ class RetrySegment(msgspec.Struct, frozen=True, kw_only=True):
     moves: list[tuple[str, bytes]]
     new_batch: str = ""
     refusals: int = 0
+    deadline_at: int = 0
 
 
 class JobEnd(msgspec.Struct, frozen=True, kw_only=True):
@@ -174,7 +175,7 @@ class BatchStore(StoreBase):
             return None
         flat: list[bytes] = reply[1]
         raw = dict(zip(flat[::2], flat[1::2], strict=True))
-        record = _lane(id_, raw) if step is Step.PACK else _batch(id_, raw)
+        record = _lane(id_, raw) if step in LANE_STEPS else _batch(id_, raw)
         return Claim(step, id_, account, record.fence, since, reply[2].decode()), record
 
     async def renew(self, claim: Claim) -> Claim:
@@ -192,7 +193,7 @@ class BatchStore(StoreBase):
 
     async def rest(self, claim: Claim, delay_s: float = 0.0) -> None:
         """Put a lane's pack step back for when it is next due, but not within ``delay_s``."""
-        full = _pack(full_limits(self.settings))
+        full = _pack(full_limits(self.settings, claim.id))
         _check(await self.scripts.run("rest", claim.id, claim.fence, full, int(delay_s * 1000)), "rest")
 
     async def pack(
@@ -202,7 +203,7 @@ class BatchStore(StoreBase):
 
         Returns packing, sealed or empty; the prompts in the batch; the prompts left in the lane.
         """
-        limits = full_limits(self.settings) | limits_max | {"weights": weights}
+        limits = full_limits(self.settings, claim.id) | limits_max | {"weights": weights}
         reply = _check(await self.scripts.run("pack", claim.id, claim.fence, batch, _pack(limits)), "pack")
         return reply[1].decode(), int(reply[2]), int(reply[3])
 
@@ -268,7 +269,10 @@ class BatchStore(StoreBase):
 
     async def requeue(self, claim: Claim, retry: RetrySegment, body: bytes) -> None:
         """Move lines into a retry segment. Raises WrongState when some of them have moved already."""
-        fields = msgspec.structs.asdict(retry) | {"full": full_limits(self.settings)}
+        fields = msgspec.structs.asdict(retry) | {
+            "full": full_limits(self.settings, retry.lane),
+            "look_ms": first_look_ms(self.settings, retry.lane, retry.deadline_at),
+        }
         moves: list[Arg] = [item for move in retry.moves for item in move]
         del fields["moves"], fields["keys"]
         args = (claim.id, claim.fence, _pack(fields), body, _pack(retry.keys), *moves)

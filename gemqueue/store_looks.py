@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 
 from gemqueue.scripts import translated
-from gemqueue.store_base import StoreBase, keys_of
+from gemqueue.store_base import keys_of
+from gemqueue.store_turnaround import TurnaroundStore
 
 _HOPS_MAX = 32
 _FIELDS = ("lane", "batch", "went", "keys")
@@ -27,7 +28,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     prompts: int = 0
 
 
-class LookStore(StoreBase):
+class LookStore(TurnaroundStore):
     """Looks at single prompts."""
 
     async def place(self, segment: str, index: int) -> Place:

@@ -8,6 +8,7 @@ import msgspec
 
 from gemqueue import bitmap
 from gemqueue.effects import Effect, effect
+from gemqueue.models import BATCH, Lane
 from gemqueue.scripts import translated
 from gemqueue.store_looks import LookStore
 
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 
 RETRY_WINDOW_S = 3600
 """How long a payload waits for its registration, and so how long a producer may go on retrying the same segment."""
+
+
+INTERACTIVE_BYTES_MAX = 32_000_000
+"""Of an interactive batch: its bodies are in memory while it is under way."""
 
 
 class SegmentWrite(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,6 +37,7 @@ class SegmentWrite(msgspec.Struct, frozen=True, kw_only=True):
     tokens: int
     tenant: str = "default"
     priority: int = 0
+    deadline_at: int = 0
     names: list[tuple[int, str, str]] = []
     run: str = ""
     epoch: int = 0
@@ -56,14 +62,27 @@ class Watched(msgspec.Struct, frozen=True):
     lane: str
 
 
-def full_limits(settings: Settings) -> dict[str, int]:
-    """When a lane counts as full, as the scripts take it."""
-    return {
+def full_limits(settings: Settings, lane: str = "") -> dict[str, int]:
+    """When a lane counts as full, as the scripts take it; interactive ones are packed at once, into small batches."""
+    limits = {
         "prompts": settings.batch_prompts_max,
         "raw_bytes": settings.batch_bytes_max,
         "tokens": settings.batch_tokens_max,
         "linger_ms": int(settings.linger_s * 1000),
+        "look_ms": int(1000 * max(1.0, 5 * settings.sweep_s)),
     }
+    if lane and Lane.parse(lane).interactive:
+        raw_bytes = min(settings.batch_bytes_max, INTERACTIVE_BYTES_MAX)
+        prompts = min(settings.batch_prompts_max, settings.interactive_prompts_max)
+        limits |= {"prompts": prompts, "raw_bytes": raw_bytes, "linger_ms": 0}
+    return limits
+
+
+def first_look_ms(settings: Settings, lane: str, deadline_at: int) -> int:
+    """How long a segment waits for the rescue step's first look before it may be packed; 0 where nobody will look."""
+    if not deadline_at or settings.deadline_policy == BATCH or Lane.parse(lane).interactive:
+        return 0
+    return full_limits(settings)["look_ms"]
 
 
 class ProducerStore(LookStore):
@@ -78,6 +97,7 @@ class ProducerStore(LookStore):
         fields = msgspec.structs.asdict(segment) | {
             "memory_bytes_max": self.settings.memory_bytes_max,
             "full": full_limits(self.settings),
+            "look_ms": first_look_ms(self.settings, segment.lane, segment.deadline_at),
         }
         entry = segment.entry
         del fields["entry"]  # apart: the server's cmsgpack knows no binary type

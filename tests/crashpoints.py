@@ -40,11 +40,16 @@ class Scenario(msgspec.Struct, frozen=True):
     faults: Sequence[dict[str, Any]] = ()
     cancel: bool = False
     job_s: float = 0.1
+    deadline_s: float = 0.0
+    settings: dict[str, Any] = {}
 
 
 _IN_DOUBT = Scenario(faults=({"on": "create", "do": "lost_after", "nth": [1]},))
 _DEAD = Scenario(faults=({"on": "create", "do": "lost_before", "nth": [1]},))
 _NO_QUOTA = Scenario(faults=({"on": "create", "do": "429", "nth": [1]},))
+_POLICY: dict[str, Any] = {"deadline_policy": "flex", "deadline_margin_s": 1.0, "interactive_per_min_max": 60_000}
+_LATE = Scenario(deadline_s=3600, settings=_POLICY)
+_OUTRUN = Scenario(deadline_s=86_420, job_s=60.0, settings=_POLICY | {"flex_lead_s": 86_402.0})
 _REFUSED = Scenario(texts=(*_PLAIN, "[[fault:refuse_line]]"))
 
 SCENARIOS: dict[Effect, Scenario] = {
@@ -70,12 +75,17 @@ SCENARIOS: dict[Effect, Scenario] = {
     Effect.TRACK_END: Scenario(),
     Effect.TRACK_RELEASE: Scenario(job_s=1.0),
     Effect.RESOLVE_CLAIM: Scenario(),
+    Effect.RESOLVE_ASK: _LATE,
     Effect.RESOLVE_SETTLE: Scenario(),
     Effect.RESOLVE_REQUEUE: Scenario(texts=(*_PLAIN, "[[fault:internal:1]]")),
     Effect.RESOLVE_QUARANTINE: Scenario(texts=(*_PLAIN, "[[fault:doubled]]")),
     Effect.RESOLVE_CLOSE: Scenario(),
     Effect.RESOLVE_FORGET: Scenario(),
     Effect.RESOLVE_RELEASE: Scenario(faults=({"on": "download", "do": "503", "nth": [1]},)),
+    Effect.RESCUE_CLAIM: _LATE,
+    Effect.RESCUE_DIVERT: _LATE,
+    Effect.RESCUE_RESCUE: _OUTRUN,
+    Effect.RESCUE_RELEASE: _LATE,
 }
 OTHERS = frozenset(effect for effect in Effect if effect.startswith(("produce.", "serve.", "reconcile.")))
 """These happen in the caller's process, in the HTTP server, after a change of Redis: tests of their own cover them."""
@@ -94,9 +104,9 @@ async def die_at(point: str, valkey: ValkeyServer, folder: Path) -> None:
     """Run one point's scenario; raises AssertionError where a promise is broken or the worker does not die there."""
     scenario = SCENARIOS[Effect(point.partition(":")[0])]
     queue = f"c{secrets.token_hex(6)}"
-    async with World(folder, valkey, queue, job_s=scenario.job_s) as world:
+    async with World(folder, valkey, queue, scenario.settings, job_s=scenario.job_s) as world:
         world.emulator.faults(list(scenario.faults))
-        keys = await world.submit(scenario.texts, segment_prompts=5)
+        keys = await world.submit(scenario.texts, segment_prompts=5, deadline_s=scenario.deadline_s)
         doomed = world.start_worker(GEMQUEUE_CRASH_AT=f"{point}:1")
         if scenario.cancel:
             await _cancel_when_submitted(world, keys)
@@ -104,7 +114,7 @@ async def die_at(point: str, valkey: ValkeyServer, folder: Path) -> None:
         async def dead() -> bool:
             return not doomed.alive
 
-        await until(dead, 30, f"dead at {point}")
+        await until(dead, 60, f"dead at {point}")
         assert doomed.process.returncode == CRASH_EXIT_CODE, f"exit code {doomed.process.returncode}"
         world.start_worker()
         await world.drained(40)

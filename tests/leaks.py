@@ -12,11 +12,12 @@ if TYPE_CHECKING:
 
 KEPT = frozenset(
     {
-        "counts", "kept", "workers", "lanes", "lane", "dead", "quarantine", "meta", "turnaround", "quota", "server",
+        "counts", "kept", "workers", "lanes", "lane", "rescue", "spent", "dead", "quarantine", "meta", "turnaround",
+        "quota", "server",
     }
 )  # fmt: skip
 """What a queue that has nothing to do keeps."""
-INDEXES = frozenset({"due", "batches", "pending", "later", "tenants", "waiting"})
+INDEXES = frozenset({"due", "batches", "pending", "later", "tenants", "waiting", "deadlines"})
 """What names work that is to be done: Redis drops each when its last member leaves."""
 OF_SEGMENT = frozenset({"segment", "segmeta", "settled", "outcomes", "names", "watch"})
 OF_BATCH = frozenset({"batch", "manifest", "job"})

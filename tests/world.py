@@ -27,6 +27,7 @@ from gemqueue.requests import embed_request, generate_request, line
 from gemqueue.states import Kind
 from gemqueue.store import Store
 from gemqueue.store_producer import SegmentWrite
+from gemqueue_adapters.interactive import interactive_request
 from tests.emulator_process import EmulatorProcess
 from tests.leaks import leftovers
 
@@ -159,12 +160,19 @@ class World:
         return worker
 
     async def submit(
-        self, texts: Sequence[str], *, kind: Kind = Kind.GENERATE, model: str = "", segment_prompts: int = 1000
+        self,
+        texts: Sequence[str],
+        *,
+        kind: Kind = Kind.GENERATE,
+        model: str = "",
+        segment_prompts: int = 1000,
+        deadline_s: float = 0.0,
     ) -> list[str]:
         """Enqueue prompts; their keys, in order."""
         model = model or (MODEL if kind is Kind.GENERATE else EMBED_MODEL)
         lane = str(Lane("emulated.local", model, kind))
         keys: list[str] = []
+        deadline_at = self.store.clock.now_ms() + int(deadline_s * 1000) if deadline_s else 0
         for start in range(0, len(texts), segment_prompts):
             id_ = new_segment_id()
             part = texts[start : start + segment_prompts]
@@ -180,6 +188,7 @@ class World:
                 count=len(part),
                 raw_bytes=len(body),
                 tokens=len(body) // 4 + 1,
+                deadline_at=deadline_at,
             )
             await self._enqueue(segment, codec.compress(body))
         return keys
@@ -230,6 +239,8 @@ class World:
             if "response" in outcome:
                 kind, request = self.requests[key]
                 model = MODEL if kind is Kind.GENERATE else EMBED_MODEL
+                if "service" in outcome:
+                    request = interactive_request(line(key, request), kind, outcome["service"])
                 assert outcome["response"] == self.emulator.expect(model, request, str(kind)), key
         assert await leftovers(self.store.redis, self.settings.queue) == []
         return found

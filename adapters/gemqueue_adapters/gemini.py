@@ -18,6 +18,7 @@ from gemqueue.errors import Ambiguous, ConfigError, Rejected, Transient
 from gemqueue.provider import JobStatus, Limits, StoredFile
 from gemqueue.states import Kind
 from gemqueue_adapters.http import Http
+from gemqueue_adapters.interactive import compact, interactive_request
 from gemqueue_adapters.lines import LineSplitter, LineTooLong
 from gemqueue_adapters.operations import FileInfo, file_of, files_of, inline_rows, page_of, status_of
 from gemqueue_adapters.upload import HEARTBEAT_S, ResumableUpload, no_progress
@@ -34,6 +35,7 @@ PAGES_MAX: Final = 1_000
 ROWS_PER_LIST: Final = 256
 
 _VERBS: Final = {Kind.GENERATE: "batchGenerateContent", Kind.EMBED: "asyncBatchEmbedContent"}
+_CALLS: Final = {Kind.GENERATE: "generateContent", Kind.EMBED: "embedContent"}
 _VERSION = re.compile(r"v[0-9][a-z0-9]{0,15}")
 _MODEL = re.compile(r"(?:(models|tunedModels)/)?([a-z0-9][a-z0-9.\-_]{0,127})")
 _JOB = re.compile(r"batches/[A-Za-z0-9][A-Za-z0-9._\-]{0,127}")
@@ -149,6 +151,28 @@ class GeminiProvider:
             return _checked(_JOB, status_of(reply.body).job, "create")
         except (ValueError, Rejected):
             unread = Ambiguous("create: accepted, but the reply names no job", call="create", code=reply.status)
+        raise unread
+
+    async def answer(self, line: bytes, *, model: str, kind: Kind, service: str, timeout_s: float) -> bytes:
+        """Ask for one line's answer at once. See ``Provider.answer``.
+
+        The reply's body is what a batch has under ``response``. Flex is asked for by ``serviceTier`` in the request.
+        """
+        path = f"/{self._version}/{_model_path(model)}:{_CALLS[kind]}"
+        await self._probe("answer")
+        reply = await self._http.request(
+            "answer",
+            "POST",
+            self._http.url(path),
+            content=interactive_request(line, kind, service),
+            headers={"content-type": "application/json"},
+            deadline_s=timeout_s,
+            patient=True,
+        )
+        try:
+            return compact(reply.body)
+        except ValueError:
+            unread = Ambiguous("answer: the reply cannot be read", call="answer", code=reply.status)
         raise unread
 
     async def find(self, *, token: str, since_ms: int) -> JobStatus | None:

@@ -119,23 +119,28 @@ class Http:
         risky: bool = False,
         forgive: tuple[str, ...] = (),
         deadline_s: float | None = None,
+        patient: bool = False,
     ) -> Reply:
         """Send once, read the reply whole; an error reply whose status is in ``forgive`` counts as a success.
 
         ``risky`` calls raise ``Ambiguous`` where others raise ``Transient``; ``deadline_s`` bounds the call as a whole.
+        A ``patient`` call is risky only while no reply comes (an error reply of such a call is never billed), and may
+        be silent for all of ``deadline_s``.
         """
         error: ProviderError
         try:
             async with asyncio.timeout(deadline_s):
                 request = self._client.build_request(method, url, content=content, headers=headers)
+                if patient:
+                    request.extensions["timeout"] = {**request.extensions["timeout"], "read": deadline_s}
                 response = await self._client.send(request, stream=True, auth=self._auth if with_key else None)
                 try:
                     self._check_mark(response)
-                    body = await _read(response, call, risky=risky)
+                    body = await _read(response, call, risky=risky or patient)
                 finally:
                     await response.aclose()
         except (httpx.HTTPError, OSError) as exc:
-            error = failure(exc, call=call, risky=risky)
+            error = failure(exc, call=call, risky=risky or patient)
         else:
             reply = Reply(response.status_code, response.headers, body)
             if response.is_success or (problem := self._problem(reply)).status in forgive:

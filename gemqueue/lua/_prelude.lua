@@ -35,6 +35,12 @@ local function due_key(account)
   return key('due', account)
 end
 
+local RECORDS = { pack = 'lane', rescue = 'rescue' } -- of the steps that are not a batch's
+
+local function record_of(step, id)
+  return key(RECORDS[step] or 'batch', id)
+end
+
 -- 'stale' unless the record still carries the caller's fence.
 local function stale(record, fence)
   return redis.call('HGET', record, 'fence') ~= fence
@@ -82,6 +88,15 @@ local function leave_run(account, name, keep_s)
   end
 end
 
+-- Nobody need watch over this segment's deadline any more; with the last one the step goes, unless somebody holds it.
+local function unpromise(lane, id)
+  local index = key('deadlines', lane)
+  if redis.call('ZREM', index, id) == 1 and redis.call('EXISTS', index) == 0
+    and num(redis.call('HGET', key('rescue', lane), 'lease_until')) <= now then
+    redis.call('ZREM', due_key(account_of(lane)), 'rescue ' .. lane)
+  end
+end
+
 -- An origin's last bit is set: TTLs on everything that it leaves behind, and its body goes.
 local function finish(id, meta_key, keep_s)
   local meta = redis.call('HMGET', meta_key, 'bytes', 'outcome_bytes', 'run', 'lane')
@@ -94,6 +109,7 @@ local function finish(id, meta_key, keep_s)
   end
   set_ttl(keep_s, meta_key, key('settled', id), key('outcomes', id), key('names', id), key('watch', id))
   redis.call('ZADD', T .. ':kept', now + keep_s * 1000, id .. ' ' .. num(meta[2]))
+  unpromise(meta[4], id)
   if meta[3] then leave_run(account_of(meta[4]), meta[3], keep_s) end
 end
 
@@ -159,6 +175,17 @@ local function prove(lane_key, announced)
   else redis.call('HDEL', lane_key, 'announced') end
 end
 
+-- A segment whose prompts are wanted by a time. Where a policy may send them another way, the rescue step looks at it now,
+-- for which it gets look_ms before the segment may be packed, and then when it has said so.
+local function promise(lane, id, deadline_at, look_ms)
+  if num(deadline_at) == 0 then return end
+  redis.call('HSET', key('segmeta', id), 'deadline_at', deadline_at)
+  if num(look_ms) == 0 then return end
+  redis.call('HSETNX', key('rescue', lane), 'v', VERSION)
+  redis.call('ZADD', key('deadlines', lane), now, id)
+  want(key('rescue', lane), account_of(lane), 'rescue ' .. lane, now)
+end
+
 -- Scores hold a priority and, below it, a time in ms (until 2109) or a number of prompts: highest priority first.
 local CLASS = 4398046511104
 
@@ -198,10 +225,14 @@ local function went_to(segment, id)
   if m[1] and #(m[2] or '') < 2000 then redis.call('HSET', meta_key, 'went', m[2] and (m[2] .. ' ' .. id) or id) end
 end
 
--- A segment is ready to be packed. The lane's counters are what is pending.
+local PATIENCE_MS = 86400000 -- by when prompts without a deadline are taken to be wanted: what the provider aims at
+
+-- A segment is ready to be packed: within its priority, who is wanted first goes first. The lane's counters are what is
+-- pending.
 local function pend(lane, id, meta)
-  local lane_key = key('lane', lane)
-  redis.call('ZADD', key('pending', lane, meta.tenant), scored(-meta.priority, now), id)
+  local lane_key, wanted_at = key('lane', lane), num(redis.call('HGET', key('segmeta', id), 'deadline_at'))
+  if wanted_at == 0 then wanted_at = now + PATIENCE_MS end
+  redis.call('ZADD', key('pending', lane, meta.tenant), scored(-meta.priority, wanted_at), id)
   place(lane, meta.tenant)
   redis.call('HSETNX', lane_key, 'oldest', now)
   redis.call('HINCRBY', lane_key, 'segments', 1)

@@ -10,7 +10,7 @@ if not score then return { 'gone' } end
 if tonumber(score) > now then return { 'early' } end
 
 local step, id = string.match(member, '^(%a+) (.+)$')
-local record = key(step == 'pack' and 'lane' or 'batch', id)
+local record = record_of(step, id)
 if redis.call('EXISTS', record) == 0 then
   redis.call('ZREM', index, member)
   return { 'gone' }

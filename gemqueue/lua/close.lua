@@ -71,6 +71,7 @@ for _, m in ipairs(slice) do
   elseif m.ours then
     redis.call('UNLINK', key('segment', m.id), key('moved', m.id))
     count('live_bytes', -m.bytes)
+    unpromise(b[2], m.id)
     redis.call('HSET', meta_key, 'bytes', 0)
     if m.keys then
       redis.call('HSET', meta_key, 'state', 'closed')

@@ -1,6 +1,6 @@
 -- enqueue: a segment whose body was written with SET NX EX becomes live, once, however often it is asked for.
 -- ARGV[2] msgpack {id, lane, tenant, priority, count, raw_bytes, tokens, producer, names=[[index, name, digest]],
---                  memory_bytes_max, full={prompts, raw_bytes, tokens, linger_ms}, run, epoch}
+--                  memory_bytes_max, full={prompts, raw_bytes, tokens, linger_ms}, run, epoch, deadline_at, look_ms}
 -- ARGV[3] what the run's list gets with it
 -- ok | taken <list of "index key digest"> (nothing written) | full | resend (the body is gone)
 --    | superseded (the run is another process's now, or was purged)
@@ -55,5 +55,6 @@ if a.run ~= '' then
 end
 count('accepted', a.count)
 count('live_bytes', size)
-wait(a.lane, a.id, a, 0, a.full)
+promise(a.lane, a.id, a.deadline_at, a.look_ms)
+wait(a.lane, a.id, a, num(a.look_ms) > 0 and now + a.look_ms or 0, a.full)
 return { 'ok' }

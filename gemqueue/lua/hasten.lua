@@ -5,7 +5,7 @@
 local step, id = string.match(ARGV[2], '^(%a+) (.+)$')
 if not redis.call('ZSCORE', due_key(ARGV[3]), ARGV[2]) then return { 'gone' } end
 pass_when_full()
-local record = key(step == 'pack' and 'lane' or 'batch', id)
+local record = record_of(step, id)
 if step == 'pack' then redis.call('HSET', record, 'hastened_at', now) end
 want(record, ARGV[3], ARGV[2], now)
 return { 'ok' }

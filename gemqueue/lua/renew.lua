@@ -4,7 +4,7 @@
 -- ok | stale
 local member, lease_ms = ARGV[2], tonumber(ARGV[5])
 local step, id = string.match(member, '^(%a+) (.+)$')
-local record = key(step == 'pack' and 'lane' or 'batch', id)
+local record = record_of(step, id)
 if stale(record, ARGV[4]) then return { 'stale' } end
 if num(redis.call('HGET', record, 'lease_until')) == 0 then return { 'ok' } end
 pass_when_full()

@@ -2,7 +2,7 @@
 -- With a new batch id the retry segment is sealed at once into a batch of its own (a line that the provider refused).
 -- The id holds the fence, so asking again changes nothing.
 -- ARGV[2] batch, ARGV[3] fence, ARGV[4] msgpack {id, lane, tenant, priority, count, raw_bytes, tokens, attempt, requeues,
---   delay_ms, new_batch, refusals, full={...}}, ARGV[5] body, ARGV[6] msgpack keys [[origin, [index]]],
+--   delay_ms, new_batch, refusals, deadline_at, look_ms, full={...}}, ARGV[5] body, ARGV[6] msgpack keys [[origin, [index]]],
 -- then for each segment that lines leave: ARGV[i] segment, bitmap of its lines
 -- ok | stale | state <state> | conflict <segment>
 local record, a = key('batch', ARGV[2]), cmsgpack.unpack(ARGV[4])
@@ -29,8 +29,9 @@ redis.call('HSET', meta_key, 'v', VERSION, 'state', 'live', 'count', a.count, 'b
   'requeues', a.requeues, 'keys', ARGV[6], 'created_at', now)
 count('live_bytes', #ARGV[5])
 count('requeued', a.count)
+promise(a.lane, a.id, a.deadline_at, a.look_ms)
 if a.new_batch == '' then
-  wait(a.lane, a.id, a, now + a.delay_ms, a.full)
+  wait(a.lane, a.id, a, now + math.max(a.delay_ms, num(a.look_ms)), a.full)
 else
   redis.call('HSET', meta_key, 'batch', a.new_batch)
   redis.call('RPUSH', key('manifest', a.new_batch), a.id)

@@ -65,7 +65,9 @@ async def test_status_follows_a_prompt(redis_url: str, queue_name: str) -> None:
         batch = await sealed(settings)
         await futures[0].cancel()
         found = asked(**env)
-        assert found["lanes"] == [{"lane": LANE, "pending": 0, "oldest_age_s": None, "held_reason": ""}]
+        cost = {"answers": 0, "tokens": 0, "usd": 0.0, "saved_usd": 0.0}
+        empty = {"lane": LANE, "pending": 0, "oldest_age_s": None, "held_reason": "", "cost": cost}
+        assert found["lanes"] == [empty]
         (row,) = found["batches"]
         assert (row["id"], row["state"], row["job"]) == (batch, "sealed", "")
         assert (row["prompts"], row["settled"]) == (3, 1)

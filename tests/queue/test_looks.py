@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from gemqueue import Look, PromptState, Queue, codec
+from gemqueue import Look, PromptState, Queue, codec, turnaround
+from gemqueue.looks import look_of
 from gemqueue.states import BatchState, Step
 from gemqueue.store_batches import JobEnd
+from gemqueue.store_looks import Place
+from gemqueue.turnaround import Histogram
 from tests.queue.answering import connect, until
 from tests.queue.storing import Bench, landing, retry
 
@@ -118,3 +121,22 @@ def bench_lane() -> str:
 def test_every_state_of_a_batch_has_a_word() -> None:
     """A prompt in a batch of any state has a state of its own."""
     assert {str(state) for state in BatchState} - {str(state) for state in PromptState} == {"closing", "closed"}
+
+
+async def test_the_eta_comes_from_the_history(queue: Queue, bench: Bench) -> None:
+    """Without a history there is no ETA; with one it is the median job, then what such a job still takes at its age."""
+    segment = await bench.enqueue(3)
+    future = queue.future(f"{segment}.0")
+    assert (await future.look()).eta is None
+    assert future.eta is None
+    history = turnaround.known({0: Histogram(0, {turnaround.sample(3, 600.0)[1]: 1.0})}, 3, 0)
+    assert history is not None
+    now_ms = 1_800_000_000_000
+    waiting = look_of(Place(lane=bench_lane()), history, now_ms)
+    running = Place(lane=bench_lane(), batch="b", batch_state="submitted", accepted_at=now_ms - 300_000)
+    assert waiting.eta is not None
+    assert abs(waiting.eta.timestamp() - now_ms / 1000 - 600) < 60
+    halfway = look_of(running, history, now_ms).eta
+    assert halfway is not None
+    assert abs(halfway.timestamp() - now_ms / 1000 - 300) < 60
+    assert look_of(Place(lane=bench_lane(), settled=True), history, now_ms).eta is None

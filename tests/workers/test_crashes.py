@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.mark.parametrize("role", ["pack", "submit", "track", "resolve"])
+@pytest.mark.parametrize("role", ["pack", "submit", "track", "resolve", "rescue"])
 async def test_a_worker_may_die_before_and_after_each_effect(role: str, valkey: ValkeyServer) -> None:
     """A worker dies exactly there; the next one finishes: every prompt answered, bought once, nothing left behind."""
     verdicts = await crashpoints.run(crashpoints.points(role), valkey)

@@ -17,10 +17,12 @@ from gemqueue import decisions
 from gemqueue.decisions import RowFate
 from gemqueue.effects import Effect, effect
 from gemqueue.errors import Transient
+from gemqueue.models import Lane
 from gemqueue.quota import prompt_tokens
 from gemqueue.rows import Verdict, row_verdict
+from gemqueue.spent import Spent
 from gemqueue_workers.expected import Arrival, Expected
-from gemqueue_workers.landings import LandingBuffer, answer_line, failure_line
+from gemqueue_workers.landings import LandingBuffer, answer_line, failure_line, service_end
 from gemqueue_workers.retries import RetryWriter, Why
 
 if TYPE_CHECKING:
@@ -59,6 +61,9 @@ class Collector:
         self._retries: Lines = {}
         self._dead: list[tuple[str, int, FailureKind, str, int]] = []
         self._dead_bytes = 0
+        self._answer_end = service_end(Lane.parse(batch.lane).service)
+        self._late = 0
+        self._spent = Spent()
         self._quarantined: list[tuple[str, bytes]] = []
         self._partial = decisions.came_short(batch)
         self._sample_every = max(1, batch.prompts // _SAMPLES)
@@ -68,8 +73,23 @@ class Collector:
 
     @property
     def counts(self) -> dict[str, int]:
-        """What was settled, by counter."""
-        return self._buffer.counts
+        """What was settled, by counter; late are answers whose prompts had their outcomes already."""
+        counts = self._buffer.counts
+        late = counts.get("late", 0) + self._late
+        return counts | ({"late": late} if late else {})
+
+    def feed(self, line: bytes) -> None:
+        """One row that came by another way than the job's results."""
+        self._row(line, again=False)
+
+    def skip(self, key: str) -> None:
+        """This prompt needs no row from here: it is settled, or goes on by itself."""
+        self._expected.arrive(key)
+
+    async def land(self) -> None:
+        """Settle what has come so far."""
+        await self._bury()
+        await self._flush(everything=True)
 
     async def collect(self, status: JobStatus) -> None:
         """Stream the results to the end and account for every expected prompt.
@@ -83,7 +103,7 @@ class Collector:
         if any(True for _ in self._expected.missing()):
             await self._read(status, again=True)
             if not decisions.believe_missing(self._batch.tries, self.rows, status.rows):
-                await self._buffer.flush(everything=True)
+                await self._flush(everything=True)
                 raise Transient(f"{self.rows} of {status.rows} rows came", call="results")
         await (self._write_out() if self._partial else self.account_for_missing())
 
@@ -105,7 +125,7 @@ class Collector:
 
     async def _write_out(self) -> None:
         await self._bury()
-        await self._buffer.flush(everything=True)
+        await self._flush(everything=True)
         await self._send_quarantine()
         await self._send_retries()
 
@@ -118,15 +138,21 @@ class Collector:
                 self._buffer.add(origin, index, failure_line(f"{origin}.{index}", kind, message), "failed")
             await self._ease()
         await self._bury()
-        await self._buffer.flush(everything=True)
+        await self._flush(everything=True)
 
     async def _ease(self) -> None:
         if self._buffer.full:
-            await self._buffer.flush(everything=False)
+            await self._flush(everything=False)
         if len(self._dead) >= _BURIAL_ROWS or self._dead_bytes >= _BURIAL_BYTES:
             await self._bury()
         if len(self._quarantined) >= _QUARANTINE_ROWS:
             await self._send_quarantine()
+
+    async def _flush(self, *, everything: bool) -> None:
+        await self._buffer.flush(everything=everything)
+        if self._spent.answers:
+            spent, self._spent = self._spent, Spent()
+            await self._kit.store.add_spent(self._batch.lane, spent)
 
     def _row(self, line: bytes, *, again: bool) -> None:
         found = row_verdict(line)
@@ -138,15 +164,27 @@ class Collector:
             arrival, origin, index = self._expected.arrive(found.key)
             if arrival is Arrival.EXPECTED:
                 self._fate(origin, index, found)
-            elif arrival is not Arrival.SETTLED:
+            elif arrival is Arrival.SETTLED:
+                self._late_row(origin, index, found)
+            else:
                 reason = f"{arrival} key"
         if reason and not again:
             self._quarantined.append((reason, line))
 
+    def _late_row(self, origin: str, index: int, found: RowVerdict) -> None:
+        """An answer to a prompt that went on by another way counts if it is the first; else it is dropped."""
+        if found.verdict is not Verdict.ANSWERED:
+            return
+        if index in self._expected.origins[origin].gone_on:
+            self._buffer.add(origin, index, answer_line(f"{origin}.{index}", found.raw, self._answer_end), "answered")
+        else:
+            self._late += 1
+
     def _fate(self, origin: str, index: int, found: RowVerdict) -> None:
         key = f"{origin}.{index}"
         if found.verdict is Verdict.ANSWERED:
-            self._buffer.add(origin, index, answer_line(key, found.raw), "answered")
+            self._spent.add(found.usage)
+            self._buffer.add(origin, index, answer_line(key, found.raw, self._answer_end), "answered")
             if self._answered % self._sample_every == 0:
                 self.token_counts.append(prompt_tokens(found.raw))
             self._answered += 1
@@ -200,16 +238,16 @@ class Collector:
             log.warning("rows.quarantined", batch=self._batch.id, rows=len(rows), first=rows[0][0])
 
     async def _send_retries(self) -> None:
-        """Retry segments hold lines of one tenant, priority and attempt, and no more than a segment may hold."""
-        groups: dict[tuple[str, int, int], list[tuple[Source, list[int]]]] = {}
+        """Retry segments hold lines of one tenant, priority, deadline and attempt, no more than a segment may hold."""
+        groups: dict[tuple[str, int, int, int], list[tuple[Source, list[int]]]] = {}
         for source, numbers in self._retries.values():
             meta = source.meta
-            group = groups.setdefault((meta.tenant, meta.priority, meta.attempt), [])
+            group = groups.setdefault((meta.tenant, meta.priority, meta.deadline_at, meta.attempt), [])
             group.append((source, sorted(numbers)))
         self._retries = {}
         writer = RetryWriter(self._kit, self._lease, self._batch)
-        for (_, _, attempt), parts in groups.items():
-            for chunk in _chunks(parts, self._kit.settings.segment_prompts_max, self._kit.settings.segment_bytes_max):
+        for (*_, attempt), parts in groups.items():
+            for chunk in chunks(parts, self._kit.settings.segment_prompts_max, self._kit.settings.segment_bytes_max):
                 id_ = self._lease.next_retry_id()
                 delay_s = decisions.retry_delay_s(attempt, self._kit.settings, id_)
                 why = Why(attempt=attempt + 1, requeues=0, delay_ms=int(delay_s * 1000))
@@ -217,20 +255,20 @@ class Collector:
                     await writer.move(id_, chunk, why)
 
 
-def _chunks(
+def chunks(
     parts: Sequence[tuple[Source, list[int]]], prompts_max: int, bytes_max: int
 ) -> list[list[tuple[Source, list[int]]]]:
     """Cut parts into chunks of at most ``prompts_max`` lines and about ``bytes_max`` bytes (by each segment's mean)."""
-    chunks: list[list[tuple[Source, list[int]]]] = []
+    cut: list[list[tuple[Source, list[int]]]] = []
     room = room_bytes = 0
     for source, numbers in parts:
         mean = max(1, source.meta.raw_bytes // max(1, source.meta.count))
         start = 0
         while start < len(numbers):
             if room <= 0 or room_bytes < mean:
-                chunks.append([])
+                cut.append([])
                 room, room_bytes = prompts_max, max(bytes_max, mean)
             take = min(room, max(1, room_bytes // mean), len(numbers) - start)
-            chunks[-1].append((source, numbers[start : start + take]))
+            cut[-1].append((source, numbers[start : start + take]))
             room, room_bytes, start = room - take, room_bytes - take * mean, start + take
-    return chunks
+    return cut

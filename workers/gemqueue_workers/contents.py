@@ -24,11 +24,15 @@ _BODIES_MAX = 64
 
 
 class Source(msgspec.Struct, frozen=True):
-    """A segment of the batch and the lines of it that are still open; ``whole`` when that is all of them."""
+    """A segment of the batch and the lines of it that are still open; ``whole`` when that is all of them.
+
+    ``moved`` marks the lines that went on into other segments.
+    """
 
     meta: SegmentMeta
     lines: Sequence[int]
     whole: bool
+    moved: bytes = b""
 
 
 class BatchContents:
@@ -107,7 +111,7 @@ def _source(meta: SegmentMeta, settled: dict[str, bytes], moved: bytes, gone: se
     else:
         done = settled[meta.id]
         lines = [n for n in range(meta.count) if not bitmap.has_bit(done, n) and not bitmap.has_bit(moved, n)]
-    return Source(meta, lines, whole=len(lines) == meta.count)
+    return Source(meta, lines, len(lines) == meta.count, moved)
 
 
 def _groups(sources: Sequence[Source]) -> list[list[Source]]:

@@ -41,6 +41,8 @@ class Origin(msgspec.Struct):
     seen: bytearray
     known: bytearray
     lines: dict[int, tuple[Source, int]]
+    gone_on: set[int]
+    """Prompts that went on into other segments."""
 
     def place(self, index: int) -> tuple[Source, int]:
         """The segment and line that hold the prompt's body in this batch."""
@@ -65,7 +67,7 @@ class Expected:
         origin = self.origins.get(id_)
         if origin is None:
             size = bitmap.new_map(count)
-            origin = Origin(count, None, size, bytearray(len(size)), bytearray(len(size)), {})
+            origin = Origin(count, None, size, bytearray(len(size)), bytearray(len(size)), {}, set())
             self.origins[id_] = origin
         elif count > origin.count:
             for bits in (origin.expected, origin.seen, origin.known):
@@ -77,6 +79,8 @@ class Expected:
         origin = self._origin(source.meta.id, source.meta.count)
         origin.source = source
         origin.known[:] = b"\xff" * len(origin.known)
+        if source.moved:
+            origin.gone_on.update(n for n in range(source.meta.count) if bitmap.has_bit(source.moved, n))
         if source.whole:
             origin.expected[:] = b"\xff" * len(origin.expected)
         else:
@@ -89,6 +93,8 @@ class Expected:
             id_, index = split_key(key)
             origin = self._origin(id_, index + 1)
             bitmap.set_bit(origin.known, index)
+            if bitmap.has_bit(source.moved, number):
+                origin.gone_on.add(index)
             if number in open_lines:
                 bitmap.set_bit(origin.expected, index)
                 origin.lines[index] = (source, number)

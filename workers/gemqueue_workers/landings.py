@@ -15,6 +15,7 @@ import structlog
 
 from gemqueue import bitmap, codec
 from gemqueue.effects import Effect, effect
+from gemqueue.models import BATCH
 from gemqueue.store_batches import Landing
 
 if TYPE_CHECKING:
@@ -35,9 +36,14 @@ Dead = tuple[str, str, str, str, str]
 """Key, lane, kind, message and body of a prompt that ended through no fault of its own."""
 
 
-def answer_line(key: str, response: bytes) -> bytes:
-    """An answer as it lies in the outcomes."""
-    return b'{"key":"%b","response":%b}' % (key.encode(), response)
+def answer_line(key: str, response: bytes, end: bytes = b"}") -> bytes:
+    """An answer as it lies in the outcomes; ``end`` may add fields."""
+    return b'{"key":"%b","response":%b%b' % (key.encode(), response, end)
+
+
+def service_end(service: str) -> bytes:
+    """The end of an outcome line that says which service class answered; a batch is not mentioned."""
+    return b"}" if service == BATCH else b',"service":"%b"}' % service.encode()
 
 
 class _FailureBody(msgspec.Struct, omit_defaults=True):

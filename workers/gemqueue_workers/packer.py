@@ -16,6 +16,7 @@ from gemqueue import quota, slow
 from gemqueue.effects import Effect, effect
 from gemqueue.models import Batch, Lane, LaneState, new_batch_id
 from gemqueue.states import Step
+from gemqueue.store_producer import full_limits
 from gemqueue_workers.reservations import limits_of
 
 if TYPE_CHECKING:
@@ -37,8 +38,8 @@ class Packer:
     async def handle(self, lease: Lease, record: Batch | LaneState) -> None:
         """Pack one batch, and another as long as what is left fills one."""
         assert isinstance(record, LaneState)  # noqa: S101 - a pack step's record is a lane
-        settings = self._kit.settings
-        ceiling = min(record.ceiling or settings.batch_prompts_max, settings.batch_prompts_max)
+        full = full_limits(self._kit.settings, record.lane)["prompts"]
+        ceiling = min(record.ceiling or full, full)
         batch = record.batch or new_batch_id()
         while True:
             left = await self._pack_one(lease, batch, record)
@@ -49,19 +50,21 @@ class Packer:
             await self._kit.store.rest(lease.claim)
 
     async def _pack_one(self, lease: Lease, batch: str, lane: LaneState) -> int:
-        limit = limits_of(self._kit.settings, lane.lane)
-        tokens = quota.batch_tokens_max(self._kit.settings, limit, lane.token_ratio)
-        prompts_max = await self._prompts_max(lane)
+        limits = {} if Lane.parse(lane.lane).interactive else await self._limits(lane)
         word = "packing"
         left = prompts = 0
         while word == "packing":
             with effect(Effect.PACK_PACK):
-                word, prompts, left = await self._kit.store.pack(
-                    lease.claim, batch, {}, tokens=tokens, prompts=prompts_max
-                )
+                word, prompts, left = await self._kit.store.pack(lease.claim, batch, {}, **limits)
         if word == "sealed":
             log.info("batch.sealed", batch=batch, lane=lease.claim.id, prompts=prompts, left=left)
         return left
+
+    async def _limits(self, lane: LaneState) -> dict[str, int]:
+        """What a job of this lane may hold."""
+        limit = limits_of(self._kit.settings, lane.lane)
+        tokens = quota.batch_tokens_max(self._kit.settings, limit, lane.token_ratio)
+        return {"tokens": tokens, "prompts": await self._prompts_max(lane)}
 
     async def _prompts_max(self, lane: LaneState) -> int:
         store, where = self._kit.store, Lane.parse(lane.lane)

@@ -40,6 +40,7 @@ class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     models: dict[str, Price]
     source: str = ""
     batch_share: float = 0.5
+    flex_share: float = 0.5
 
 
 def load_table(own: Path | None = None) -> _Table:
@@ -65,6 +66,8 @@ def _read(path: Path) -> dict[str, Any]:
 _TABLE: Final = load_table(Path(os.environ[MODELS_ENV]) if os.environ.get(MODELS_ENV) else None)
 DATED: Final = _TABLE.dated
 BATCH_SHARE: Final = _TABLE.batch_share
+SHARES: Final = {"batch": BATCH_SHARE, "flex": _TABLE.flex_share, "standard": 1.0}
+"""Of the interactive price, by service class."""
 PRICES: Final = _TABLE.models
 
 
@@ -105,6 +108,29 @@ def batch_usd(model: str, usage: Usage) -> float | None:
     """What they cost through the Batch API."""
     full_usd = interactive_usd(model, usage)
     return None if full_usd is None else full_usd * BATCH_SHARE
+
+
+def service_usd(model: str, usage: Usage, service: str) -> float | None:
+    """What they cost in a service class."""
+    full_usd = interactive_usd(model, usage)
+    return None if full_usd is None else full_usd * SHARES[service]
+
+
+class Cost(msgspec.Struct, frozen=True, kw_only=True):
+    """What a service class has answered, what that cost by the list, and what the full price would have been on top."""
+
+    answers: int = 0
+    tokens: int = 0
+    usd: float | None = None
+    saved_usd: float | None = None
+
+
+def cost_of(model: str, answers: int, usage: Usage, service: str) -> Cost:
+    """The cost of answers of one service class; without prices where the model has none here."""
+    full_usd, usd = interactive_usd(model, usage), service_usd(model, usage, service)
+    if full_usd is None or usd is None:
+        return Cost(answers=answers, tokens=usage.tokens)
+    return Cost(answers=answers, tokens=usage.tokens, usd=round(usd, 6), saved_usd=round(full_usd - usd, 6))
 
 
 def _count(usage_metadata: dict[str, object], name: str) -> int:

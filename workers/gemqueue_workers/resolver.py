@@ -21,12 +21,15 @@ from gemqueue.models import Batch, LaneState
 from gemqueue.states import FailureKind, Step
 from gemqueue_workers.collector import Collector
 from gemqueue_workers.contents import BatchContents
+from gemqueue_workers.interactive import Interactive
 
 if TYPE_CHECKING:
     from gemqueue.provider import JobStatus
     from gemqueue_workers.stage import Kit, Lease
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("gemqueue.resolve")
+
+_BUSY_S = 2.0  # until an interactive batch is tried again where others are under way
 
 
 class Resolver:
@@ -38,12 +41,19 @@ class Resolver:
 
     def __init__(self, kit: Kit) -> None:
         self._kit = kit
+        self._interactive = Interactive(kit)
 
     async def handle(self, lease: Lease, record: Batch | LaneState) -> None:
         """Settle or requeue every prompt of an ended batch, close it, and clean up at the provider."""
         assert isinstance(record, Batch)  # noqa: S101 - a resolve step's record is a batch
         status = await self._look(record)
         plan = decisions.resolve_plan(record, status)
+        if plan is ResolvePlan.ASK:
+            if self._interactive.full:
+                with effect(Effect.RESOLVE_RELEASE):
+                    await self._kit.store.release(lease.claim, _BUSY_S)
+                return
+            await self._interactive.ask(lease, record)
         if plan is ResolvePlan.COLLECT and status is not None:
             plan = await self._collect(lease, record, status)
         elif plan is ResolvePlan.REFUSE:
@@ -76,6 +86,8 @@ class Resolver:
         ratio = quota.token_ratio(batch, collector.token_counts)
         if ratio is not None:
             await self._kit.store.weigh(batch.lane, ratio)
+        if late := collector.counts.get("late", 0):
+            await self._kit.store.add_count("late", late)
         log.info("results.collected", batch=batch.id, job=batch.job, rows=collector.rows, **collector.counts)
         return ResolvePlan.GIVE_BACK if decisions.came_short(batch) else ResolvePlan.COLLECT
 

@@ -22,13 +22,18 @@ Part = tuple[Source, "Sequence[int]"]
 
 
 class Why(msgspec.Struct, frozen=True, kw_only=True):
-    """What a retry segment carries besides its lines."""
+    """What a retry segment carries besides its lines; ``lane`` where that is not its batch's.
+
+    Its deadline is that of its lines unless ``forgets_deadline``.
+    """
 
     attempt: int
     requeues: int
     delay_ms: int
     new_batch: str = ""
     refusals: int = 0
+    lane: str = ""
+    forgets_deadline: bool = False
 
 
 class RetryWriter:
@@ -56,7 +61,7 @@ class RetryWriter:
         meta = parts[0][0].meta
         retry = RetrySegment(
             id=id_,
-            lane=self._batch.lane,
+            lane=why.lane or self._batch.lane,
             tenant=meta.tenant,
             priority=meta.priority,
             count=len(lines),
@@ -65,15 +70,17 @@ class RetryWriter:
             attempt=why.attempt,
             requeues=why.requeues,
             delay_ms=why.delay_ms,
-            keys=_keys(parts),
+            keys=keys_of_parts(parts),
             moves=[(source.meta.id, bitmap.of(numbers, source.meta.count)) for source, numbers in parts],
             new_batch=why.new_batch,
             refusals=why.refusals,
+            deadline_at=0 if why.forgets_deadline else meta.deadline_at,
         )
         await self._kit.store.requeue(self._lease.claim, retry, blob)
 
 
-def _keys(parts: Sequence[Part]) -> list[tuple[str, list[int]]]:
+def keys_of_parts(parts: Sequence[Part]) -> list[tuple[str, list[int]]]:
+    """The keys of the parts' lines, in order, as a retry segment has them."""
     keys: list[tuple[str, list[int]]] = []
     for source, numbers in parts:
         for number in numbers:

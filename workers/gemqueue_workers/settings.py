@@ -1,8 +1,8 @@
 """The composition root: settings and key become a kit, a kit becomes arq workers.
 
 ``arq gemqueue_workers.settings.TrackSettings`` runs a tracker, and so for PackSettings, SubmitSettings,
-ResolveSettings and AllSettings; the classes are made when they are asked for, from the environment. Each combination
-of roles has an arq queue of its own, because an arq worker drops jobs that it does not know.
+ResolveSettings, RescueSettings and AllSettings; the classes are made when they are asked for, from the environment.
+Each combination of roles has an arq queue of its own, because an arq worker drops jobs that it does not know.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from gemqueue.store import Store
 from gemqueue_adapters.gemini import GeminiProvider
 from gemqueue_workers.alarms import EXPIRES_MS, alarms
 from gemqueue_workers.packer import Packer
+from gemqueue_workers.rescuer import Rescuer
 from gemqueue_workers.resolver import Resolver
 from gemqueue_workers.stage import Handler, Kit, run_step
 from gemqueue_workers.submitter import Submitter
@@ -34,11 +35,12 @@ if TYPE_CHECKING:
 log: structlog.stdlib.BoundLogger = structlog.get_logger("gemqueue.workers")
 
 ROLES: tuple[Step, ...] = tuple(Step)
-_HANDLERS: dict[Step, type[Packer | Submitter | Tracker | Resolver]] = {
+_HANDLERS: dict[Step, type[Packer | Submitter | Tracker | Resolver | Rescuer]] = {
     Step.PACK: Packer,
     Step.SUBMIT: Submitter,
     Step.TRACK: Tracker,
     Step.RESOLVE: Resolver,
+    Step.RESCUE: Rescuer,
 }
 _STEP_S_MAX = 6 * 3600
 """arq drops a job for good at its timeout; the lease, not arq, finds a step that hangs."""
@@ -47,6 +49,7 @@ _CLASSES: dict[str, tuple[Step, ...]] = {
     "SubmitSettings": (Step.SUBMIT,),
     "TrackSettings": (Step.TRACK,),
     "ResolveSettings": (Step.RESOLVE,),
+    "RescueSettings": (Step.RESCUE,),
     "AllSettings": ROLES,
 }
 

@@ -31,6 +31,7 @@ from gemqueue.errors import (
 )
 from gemqueue.models import Batch, LaneState, retry_segment_id
 from gemqueue.scripts import NotReplicated
+from gemqueue.states import Step
 from gemqueue.tasks import end_tasks, ending
 
 if TYPE_CHECKING:
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from gemqueue.clock import Clock
     from gemqueue.config import Settings
     from gemqueue.provider import Provider
-    from gemqueue.states import Step
     from gemqueue.store import Store
     from gemqueue.store_batches import Claim
 
@@ -172,6 +172,9 @@ async def _hold(kit: Kit, handler: Handler, claim: Claim, batch: Batch, hold_s: 
 async def _put_back(kit: Kit, handler: Handler, claim: Claim, record: Batch | LaneState, error: Exception) -> None:
     try:
         with effect(handler.release_effect):
+            if claim.step is Step.RESCUE:
+                await kit.store.defer(claim, {}, kit.settings.quota_backoff_s)
+                return
             if isinstance(record, LaneState):
                 await kit.store.rest(claim, kit.settings.quota_backoff_s)  # at once would be a busy loop
                 return

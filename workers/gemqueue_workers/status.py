@@ -18,6 +18,7 @@ from gemqueue.models import Lane
 from gemqueue.states import BatchState, Step
 from gemqueue.store import Store
 from gemqueue_workers.contents import BatchContents
+from gemqueue_workers.prices import Cost, Usage, cost_of
 from gemqueue_workers.screen import duration, plain
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from gemqueue.config import Settings
     from gemqueue.models import Batch, LaneState
+    from gemqueue.spent import Spent
 
 SCHEMA: Final = 1
 """Raised when a field of the JSON goes or changes its meaning; new fields do not raise it."""
@@ -32,18 +34,23 @@ SCHEMA: Final = 1
 _BATCHES_SHOWN_MAX: Final = 40
 COUNTS: Final = (
     "accepted", "answered", "failed", "cancelled", "requeued", "returned", "created", "adopted", "fenced",
-    "quarantined", "bought_twice", "lost_answers",
+    "quarantined", "bought_twice", "lost_answers", "diverted",
+    "rescued", "late", "interactive_in_doubt",
 )  # fmt: skip
 """These are in every status, 0 where nothing was counted."""
 
 
 class LaneStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """What waits in a lane to be packed; ``held_reason`` says why its prompts do not move on, or is empty."""
+    """What waits in a lane to be packed; ``held_reason`` says why its prompts do not move on, or is empty.
+
+    ``cost`` is what the lane's answers have cost since its first, by the price list, and saved against the full price.
+    """
 
     lane: str
     pending: int
     oldest_age_s: float | None
     held_reason: str
+    cost: Cost = Cost()
 
 
 class BatchStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,7 +117,10 @@ async def _look(settings: Settings) -> Status:
         lanes = [(lane, await store.server(Lane.parse(lane.lane).account)) for lane in await store.lanes()]
         return Status(
             queue=settings.queue,
-            lanes=[_lane(lane, batches, now_ms, server.held_reason, packs=packs) for lane, server in lanes],
+            lanes=[
+                _lane(lane, batches, now_ms, server.held_reason, await store.spent(lane.lane), packs=packs)
+                for lane, server in lanes
+            ],
             batches=[await _batch(store, batch, now_ms) for batch in batches],
             workers=len(workers),
             counts=dict.fromkeys(COUNTS, 0) | await store.counts(),
@@ -119,7 +129,11 @@ async def _look(settings: Settings) -> Status:
         await store.aclose()
 
 
-def _lane(lane: LaneState, batches: list[Batch], now_ms: int, held_reason: str, *, packs: bool) -> LaneStatus:
+def _lane(
+    lane: LaneState, batches: list[Batch], now_ms: int, held_reason: str, spent: Spent, *, packs: bool
+) -> LaneStatus:
+    named = Lane.parse(lane.lane)
+    usage = Usage(spent.input_tokens, spent.output_tokens)
     held = [batch for batch in batches if batch.lane == lane.lane and batch.held_reason]
     reason = held_reason or (held[0].held_reason if held else "")
     return LaneStatus(
@@ -127,6 +141,7 @@ def _lane(lane: LaneState, batches: list[Batch], now_ms: int, held_reason: str, 
         pending=lane.prompts,
         oldest_age_s=_age_s(lane.oldest, now_ms) if lane.oldest else None,
         held_reason=reason if packs or not lane.prompts else "no worker",
+        cost=cost_of(named.model, spent.answers, usage, named.service),
     )
 
 
@@ -170,6 +185,9 @@ def show_status(console: Console, status: Status) -> None:
     lanes = [lane for lane in status.lanes if lane.pending or lane.held_reason]
     if lanes:
         console.print(_lanes_table(lanes))
+    dear = [lane for lane in status.lanes if lane.cost.answers and Lane.parse(lane.lane).interactive]
+    if dear:
+        console.print(_costs_table([lane for lane in status.lanes if lane.cost.answers]))
     if status.batches:
         console.print(_batches_table(status.batches))
     rest = ", ".join(f"{name} {n:,}" for name in COUNTS[3:] if (n := counts[name]))
@@ -189,6 +207,14 @@ def _lanes_table(lanes: list[LaneStatus]) -> Table:
         oldest = duration(lane.oldest_age_s) if lane.oldest_age_s is not None else ""
         cells = [plain(lane.lane), Text(f"{lane.pending:,}"), Text(oldest), plain(lane.held_reason)]
         table.add_row(*cells[: len(table.columns)])
+    return table
+
+
+def _costs_table(lanes: list[LaneStatus]) -> Table:
+    table = _table("Cost by lane, by the price list", "lane", "answers", "USD", "saved USD", held=False)
+    for lane in lanes:
+        money = ["" if usd is None else f"{usd:,.4f}" for usd in (lane.cost.usd, lane.cost.saved_usd)]
+        table.add_row(plain(lane.lane), f"{lane.cost.answers:,}", *money)
     return table
 
 

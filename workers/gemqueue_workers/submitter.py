@@ -46,6 +46,10 @@ class Submitter:
     async def handle(self, lease: Lease, record: Batch | LaneState) -> None:
         """Carry the batch to ``submitted``, or put it back with what is known."""
         assert isinstance(record, Batch)  # noqa: S101 - a submit step's record is a batch
+        if Lane.parse(record.lane).interactive:
+            with effect(Effect.SUBMIT_END):  # there is no job to submit: the resolver asks
+                await self._kit.store.end(lease.claim, JobEnd(job_state=decisions.INTERACTIVE))
+            return
         if decisions.is_named(record) and await self._adopt_announced(lease, record):
             return
         settings = self._kit.settings

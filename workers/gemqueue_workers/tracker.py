@@ -127,7 +127,8 @@ class Tracker:
         return fields
 
     async def _cancel_if_unwanted(self, batch: Batch) -> dict[str, str | int]:
-        cancels = (await self._kit.store.counts()).get("cancelled", 0)
+        counts = await self._kit.store.counts()
+        cancels = counts.get("cancelled", 0) + counts.get("rescued", 0)
         if batch.cancel_at or cancels == batch.cancels_seen:
             return {}
         contents = await BatchContents.load(self._kit.store, batch.id)

@@ -38,6 +38,7 @@ def _models(_context: click.Context, _param: click.Parameter, incomplete: str) -
 @click.option("--failed", type=FILE, metavar="FILE", help="Where failures go; default: into OUT.")
 @click.option("--order", type=click.Choice(["landed", "input"]), default="landed", help="input sorts OUT at the end.")
 @click.option("--dedupe", type=click.Choice(["first"]), help="Accept repeated keys: the first row of each counts.")
+@click.option("--deadline", metavar="WHEN", help="When answers are wanted: 90m, 2h, or 2026-10-07T18:00+02:00.")
 @click.option("--dry-run", is_flag=True, help="Say what it would come to, and buy nothing.")
 @click.option("--emulate", is_flag=True, default=None, help=EMULATE_HELP)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output at the end.")

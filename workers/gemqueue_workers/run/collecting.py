@@ -158,11 +158,11 @@ class Collector:
     def _line(self, key: str, line: OutcomeLine) -> bytes:
         response = bytes(line.response)
         if response and not self._text:
-            self.usage.add(usage_in(response))
+            self.usage.add(usage_in(response), line.service)
             return b'{"key":%b,"response":%b}\n' % (msgspec.json.encode(key), response)
         outcome = outcome_of(line, None, None, emulated=self._emulated)
         if isinstance(outcome, Answer):
-            self.usage.add(usage_in(response))
+            self.usage.add(usage_in(response), line.service)
             self.left_out += bool(left_out(outcome))
         return result_line(key, outcome, text=self._text)
 

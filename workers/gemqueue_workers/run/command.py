@@ -13,8 +13,9 @@ import msgspec
 
 from gemqueue.config import load_settings
 from gemqueue.errors import ConfigError
+from gemqueue.models import BATCH
 from gemqueue.states import Kind
-from gemqueue_workers.run.options import STDIO, RunOptions, absolute, named
+from gemqueue_workers.run.options import STDIO, RunOptions, absolute, deadline_of, named
 from gemqueue_workers.run.writing import OutError, OutFullError, is_plain
 from gemqueue_workers.screen import shortened, stripped
 
@@ -59,6 +60,7 @@ def options_from(given: dict[str, Any]) -> RunOptions:
         raise ConfigError("--text has no meaning for embeddings")
     if given["column"] and given["template"]:
         raise ConfigError("--column and --template are two ways to the same: leave one out")
+    deadline_of(given["deadline"] or "")
     if not given["model"]:
         raise ConfigError("--model is missing, for example --model gemini-3.5-flash")
     return named(
@@ -77,6 +79,7 @@ def options_from(given: dict[str, Any]) -> RunOptions:
             failed=absolute(given["failed"]) if given["failed"] else "",
             order=given["order"],
             dedupe_first=given["dedupe"] == "first",
+            deadline=given["deadline"] or "",
         )
     )
 
@@ -138,6 +141,10 @@ def show_report(console: Console, report: Outcome) -> None:
     if report.left_out:
         say = f"--text left out pictures, calls or other parts of {report.left_out:,} answers; without it OUT has them"
         console.print(say, style="yellow", soft_wrap=True)
+    others = {service: cost for service, cost in report.services.items() if service != BATCH}
+    for service, cost in others.items():
+        money = "" if cost.usd is None else f" for ${cost.usd:,.4f}, ${cost.saved_usd:,.4f} below the full price"
+        console.print(f"Of these {cost.answers:,} by {service}{money}", markup=False)
     if report.failed:
         console.print(f"Ask for the failures again: gemqueue retry --run {report.run}", soft_wrap=True)
 

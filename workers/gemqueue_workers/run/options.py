@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import re
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from gemqueue.errors import ConfigError
+from gemqueue.deadlines import deadline_at_ms
+from gemqueue.errors import ConfigError, PromptInvalid
 from gemqueue.states import Kind
 
 STDIO = "-"
@@ -33,11 +36,39 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     failed: str = ""
     order: str = "landed"
     dedupe_first: bool = False
+    deadline: str = ""
 
     def settings(self) -> str:
         """What a repetition must have in common with the start: all that answers and OUT's form depend on, as JSON."""
         fields = ("model", "kind", "config", "column", "template", "key", "text")
         return msgspec.json.encode({field: getattr(self, field) for field in fields}, order="sorted").decode()
+
+
+_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)\s*([smhd]?)")
+_UNIT_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def deadline_of(text: str) -> timedelta | datetime | None:
+    """What ``--deadline`` says: 90m, 2h, seconds, or a time with its zone; None for nothing. Raises ConfigError."""
+    if not text:
+        return None
+    if found := _DURATION.fullmatch(text.strip()):
+        return timedelta(seconds=float(found[1]) * _UNIT_S[found[2]])
+    try:
+        at = datetime.fromisoformat(text.strip())
+    except ValueError:
+        at = None
+    if at is None or at.tzinfo is None:
+        raise ConfigError(f"--deadline {text!r} is neither like 90m, 2h, 1d nor like 2026-10-07T18:00+02:00")
+    return at
+
+
+def deadline_at_now(text: str, now_ms: int) -> int:
+    """The deadline of rows that are submitted now, in ms; 0 where there is none, or it has passed."""
+    try:
+        return deadline_at_ms(deadline_of(text), now_ms)
+    except PromptInvalid:  # a run that is taken up again after its deadline goes on without one
+        return 0
 
 
 def absolute(path: str) -> str:

@@ -83,6 +83,7 @@ class Progress:
         """Write what this start has spent into the report."""
         usage = self._collector.usage.usage
         full, half = interactive_usd(self._model, usage), batch_usd(self._model, usage)
+        report.services = self._collector.usage.costs(self._model)
         report.tokens = usage.tokens
         report.interactive_usd = None if full is None else round(full, 6)
         report.batch_usd = None if half is None else round(half, 6)
@@ -92,7 +93,7 @@ class Progress:
         report, collector = self._report, self._collector
         batches, at_provider, oldest_s, held = self._lane
         usage: Usage = collector.usage.usage
-        full, half = interactive_usd(self._model, usage), batch_usd(self._model, usage)
+        full, paid = interactive_usd(self._model, usage), collector.usage.usd(self._model)
         rate = self._rate()
         left = max(0, report.rows - collector.tally.answered - collector.tally.failed)
         return Shot(
@@ -105,8 +106,8 @@ class Progress:
             oldest_s=oldest_s,
             rate=rate,
             eta_s=left / rate if rate and left else None,
-            usd=half,
-            saved_usd=None if full is None or half is None else full - half,
+            usd=paid,
+            saved_usd=None if full is None or paid is None else full - paid,
             held=self._submitter.held or held,
             emulated=report.emulated,
         )

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final, TypeGuard
 import msgspec
 
 from gemqueue.answers import Answer
-from gemqueue_workers.prices import Usage
+from gemqueue.models import BATCH
+from gemqueue_workers.prices import Cost, Usage, cost_of, service_usd
 
 if TYPE_CHECKING:
     from gemqueue.outcomes import Outcome
@@ -29,21 +30,37 @@ _TEXTUAL: Final = frozenset({"text", "thought", "thoughtSignature"})
 
 
 class UsageSum:
-    """Tokens so far."""
+    """Answers, input and output tokens so far, by service class."""
 
     def __init__(self) -> None:
-        self.input_tokens = 0
-        self.output_tokens = 0
+        self._sums: dict[str, list[int]] = {BATCH: [0, 0, 0]}
 
-    def add(self, usage: tuple[int, int]) -> None:
-        """One answer's."""
-        self.input_tokens += usage[0]
-        self.output_tokens += usage[1]
+    def add(self, usage: tuple[int, int], service: str) -> None:
+        """One answer's; ``service`` is as the outcome line has it."""
+        sums = self._sums.get(service or BATCH)
+        if sums is None:
+            sums = self._sums[service] = [0, 0, 0]
+        sums[0] += 1
+        sums[1] += usage[0]
+        sums[2] += usage[1]
 
     @property
     def usage(self) -> Usage:
         """As the prices take it."""
-        return Usage(self.input_tokens, self.output_tokens)
+        return Usage(sum(sums[1] for sums in self._sums.values()), sum(sums[2] for sums in self._sums.values()))
+
+    def usd(self, model: str) -> float | None:
+        """What it cost by the list."""
+        costs = [service_usd(model, Usage(*sums[1:]), service) for service, sums in self._sums.items()]
+        return None if None in costs else sum(cost or 0.0 for cost in costs)
+
+    def costs(self, model: str) -> dict[str, Cost]:
+        """What each service class that answered something cost and saved."""
+        return {
+            service: cost_of(model, sums[0], Usage(*sums[1:]), service)
+            for service, sums in self._sums.items()
+            if sums[0]
+        }
 
 
 def usage_in(response: bytes) -> tuple[int, int]:

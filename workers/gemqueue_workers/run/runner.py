@@ -21,11 +21,12 @@ import msgspec
 from gemqueue.config import account_id, api_key_from_env
 from gemqueue.errors import ConfigError
 from gemqueue.store_runs import RunEntry, RunRecord, pack_entry
+from gemqueue_workers.prices import Cost  # noqa: TC001 - msgspec reads the annotation
 from gemqueue_workers.run.collecting import Collector
 from gemqueue_workers.run.connection import connected
 from gemqueue_workers.run.differences import Differences
 from gemqueue_workers.run.index import VERSION, Index
-from gemqueue_workers.run.options import STDIO
+from gemqueue_workers.run.options import STDIO, deadline_at_now
 from gemqueue_workers.run.planning import look
 from gemqueue_workers.run.reading import BadLine, read_rows
 from gemqueue_workers.run.submitting import RowEncoder, Submitter
@@ -130,7 +131,8 @@ class Outcome(msgspec.Struct, kw_only=True):
 
     ``rows`` are those of IN; ``answered`` and ``failed`` those in OUT, also from earlier starts; ``resumed`` were
     bought by earlier starts, ``submitted`` by this one. Tokens, costs and ``left_out``, the answers that had more than
-    the text which --text kept, are of what this start wrote.
+    the text which --text kept, are of what this start wrote. ``services`` says what
+    each service class of them cost and saved.
     """
 
     run: str
@@ -146,6 +148,7 @@ class Outcome(msgspec.Struct, kw_only=True):
     tokens: int = 0
     interactive_usd: float | None = None
     batch_usd: float | None = None
+    services: dict[str, Cost] = {}
     emulated: bool = False
     out: str = ""
 
@@ -190,7 +193,8 @@ class Runner:
         plan = await look(self.options, place.source, place.index, self._on_bad, compare)
         place.bind()
         run = (self.account, self.options.name, record)
-        submitter = Submitter(link.store, run, self.encoder, collector, link.revive)
+        deadline_at = deadline_at_now(self.options.deadline, link.store.clock.now_ms())
+        submitter = Submitter(link.store, run, self.encoder, collector, link.revive, deadline_at=deadline_at)
         report = self.report
         report.rows, report.resumed, report.bad_lines = plan.rows, plan.known, plan.bad
         report.duplicates = plan.dropped

@@ -67,6 +67,8 @@ class Submitter:
         encoder: RowEncoder,
         collector: Collector,
         revive: Callable[[], Awaitable[None]],
+        *,
+        deadline_at: int = 0,
     ) -> None:
         account, self._name, self._record = run
         self.lane = str(Lane(account, encoder.model, encoder.kind))
@@ -77,6 +79,7 @@ class Submitter:
         self._encoder = encoder
         self._collector = collector
         self._revive = revive
+        self._deadline_at = deadline_at
         self._rows: list[tuple[str, int, bytes]] = []
         self._bytes = 0
         self._flights: set[asyncio.Task[None]] = set()
@@ -132,6 +135,7 @@ class Submitter:
             count=len(rows),
             raw_bytes=len(lines),
             tokens=sum([token_estimate(request) for _, _, request in rows]),
+            deadline_at=self._deadline_at,
             run=self._name,
             epoch=self._record.epoch,
             entry=entry,

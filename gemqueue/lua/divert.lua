@@ -1,0 +1,25 @@
+-- divert: a segment that waits to be packed goes over to another lane as it is.
+-- ARGV[2] lane, ARGV[3] fence of its rescue step, ARGV[4] segment, ARGV[5] the other lane, ARGV[6] msgpack full={...} of it
+-- ok <prompts> | stale | gone (it does not wait here any more)
+local lane, id, to = ARGV[2], ARGV[4], ARGV[5]
+if stale(key('rescue', lane), ARGV[3]) then return { 'stale' } end
+local lane_key, meta_key = key('lane', lane), key('segmeta', id)
+local m = redis.call('HMGET', meta_key, 'state', 'tenant', 'priority', 'count', 'raw_bytes', 'tokens', 'settled', 'batch')
+if m[1] ~= 'live' or m[8] then return { 'gone' } end
+pass_when_full()
+local meta = { tenant = m[2], priority = num(m[3]), count = num(m[4]), raw_bytes = num(m[5]), tokens = num(m[6]) }
+if redis.call('ZREM', key('pending', lane, meta.tenant), id) == 1 then
+  place(lane, meta.tenant)
+  local left = redis.call('EXISTS', key('tenants', lane)) == 1
+  for field, n in pairs({ segments = 1, prompts = meta.count, raw_bytes = meta.raw_bytes, tokens = meta.tokens }) do
+    if left then redis.call('HINCRBY', lane_key, field, -n) else redis.call('HSET', lane_key, field, 0) end
+  end
+  if not left then redis.call('HDEL', lane_key, 'oldest') end
+elseif redis.call('ZREM', key('later', lane), id) == 0 then
+  return { 'gone' }
+end
+redis.call('HSET', meta_key, 'lane', to, 'requeues', 0)
+unpromise(lane, id)
+wait(to, id, meta, 0, cmsgpack.unpack(ARGV[6]))
+count('diverted', meta.count - num(m[7]))
+return { 'ok', meta.count - num(m[7]) }

@@ -1,0 +1,32 @@
+"""What a lane has answered and how many tokens that took, as the answers say it themselves (usageMetadata)."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class _Usage(msgspec.Struct, rename="camel"):
+    prompt_token_count: int | None = None
+    candidates_token_count: int | None = None
+    thoughts_token_count: int | None = None
+
+
+_decode = msgspec.json.Decoder(_Usage).decode
+
+
+class Spent(msgspec.Struct):
+    """Answers, and their tokens; thoughts are billed as output."""
+
+    answers: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+    def add(self, usage: bytes) -> None:
+        """One more answer, with its undecoded usageMetadata; what is missing or odd there is nothing."""
+        self.answers += 1
+        try:
+            found = _decode(usage)
+        except msgspec.MsgspecError:
+            return
+        self.input_tokens += found.prompt_token_count or 0
+        self.output_tokens += (found.candidates_token_count or 0) + (found.thoughts_token_count or 0)

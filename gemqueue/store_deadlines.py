@@ -1,0 +1,118 @@
+"""The rescue step's side of the store: who is due for a look, and the ways out of the batch lane.
+
+A lane's deadlines are an index by the time of each segment's next look, so that nothing is ever scanned.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from gemqueue.errors import StaleFence, WrongState
+from gemqueue.scripts import translated
+from gemqueue.spent import Spent
+from gemqueue.store_base import StoreBase
+from gemqueue.store_producer import full_limits
+
+if TYPE_CHECKING:
+    from gemqueue.scripts import Arg
+    from gemqueue.store_batches import Claim
+
+_pack = msgspec.msgpack.encode
+
+
+class RescueSegment(msgspec.Struct, frozen=True, kw_only=True):
+    """Lines of a segment in an open batch that go on in another lane, as a segment of this ``id``."""
+
+    id: str
+    lane: str
+    tenant: str
+    priority: int
+    count: int
+    raw_bytes: int
+    tokens: int
+    attempt: int
+    deadline_at: int
+    keys: list[tuple[str, list[int]]]
+    segment: str
+    lines: bytes
+    batch: str
+
+
+def _check(reply: list[Any], what: str) -> list[Any]:
+    if reply[0] == b"stale":
+        raise StaleFence(f"{what}: overtaken")
+    return reply
+
+
+class DeadlineStore(StoreBase):
+    """Watching over deadlines, and the interactive lanes' own transitions."""
+
+    async def watched(self, lane: str, now_ms: int, segments_max: int) -> list[str]:
+        """Segments of the lane that are due for a look, longest due first."""
+        with translated(self.url):
+            found: list[bytes] = await self.redis.zrangebyscore(
+                self.key("deadlines", lane), "-inf", now_ms, start=0, num=segments_max
+            )
+        return [id_.decode() for id_ in found]
+
+    async def waiting_prompts(self, lanes: list[str]) -> list[int]:
+        """How many prompts wait to be packed in each of the lanes."""
+        with translated(self.url):
+            pipe: Any = self.redis.pipeline(transaction=False)
+            for lane in lanes:
+                pipe.hget(self.key("lane", lane), "prompts")
+            found: list[bytes | None] = await pipe.execute()
+        return [int(value or 0) for value in found]
+
+    async def defer(self, claim: Claim, again_at: dict[str, int], not_within_s: float | None = None) -> None:
+        """When to look at these segments again, in ms; 0 for never. With ``not_within_s`` the step is put back."""
+        flat: list[Arg] = [item for pair in again_at.items() for item in pair]
+        not_within_ms = -1 if not_within_s is None else int(not_within_s * 1000)
+        _check(await self.scripts.run("defer", claim.id, claim.fence, not_within_ms, *flat), "defer")
+
+    async def divert(self, claim: Claim, segment: str, lane: str) -> int | None:
+        """A segment that waits to be packed goes over to ``lane``; its open prompts, None if it waits no more."""
+        full = _pack(full_limits(self.settings, lane))
+        reply = _check(await self.scripts.run("divert", claim.id, claim.fence, segment, lane, full), "divert")
+        return int(reply[1]) if reply[0] == b"ok" else None
+
+    async def rescue(self, claim: Claim, rescued: RescueSegment, body: bytes) -> None:
+        """Lines of an open batch go on in another lane. Raises WrongState where they are not there any more."""
+        fields = msgspec.structs.asdict(rescued) | {"full": full_limits(self.settings, rescued.lane)}
+        for apart in ("keys", "lines"):
+            del fields[apart]
+        head = (claim.id, claim.fence, _pack(fields), body, _pack(rescued.keys))
+        reply = await self.scripts.run("rescue", *head, rescued.segment, rescued.lines, rescued.batch)
+        if _check(reply, "rescue")[0] != b"ok":
+            raise WrongState(f"rescue: lines of {rescued.segment} have gone on already")
+
+    async def permit_s(self, account: str, service: str) -> float:
+        """Leave for one interactive call: how long to wait before it."""
+        per_min = self.settings.interactive_per_min_max
+        reply = await self.scripts.run("permit", account, service, per_min, retry=False)
+        return int(reply[1]) / 1000
+
+    async def doubt(self, claim: Claim, crashes: int, calls: int) -> int:
+        """Count calls that a crashed holder may have left behind, once for each crash; how many were counted."""
+        return int(_check(await self.scripts.run("doubt", claim.id, claim.fence, crashes, calls), "doubt")[1])
+
+    async def is_settled(self, segment: str, index: int) -> bool:
+        """Whether the prompt has its outcome."""
+        with translated(self.url):
+            return bool(await self.redis.getbit(self.key("settled", segment), index))
+
+    async def add_spent(self, lane: str, spent: Spent) -> None:
+        """A lane has answered so much; a crash just before or after may leave some of it out."""
+        with translated(self.url):
+            pipe: Any = self.redis.pipeline(transaction=True)
+            for name, n in msgspec.structs.asdict(spent).items():
+                pipe.hincrby(self.key("spent", lane), name, n)
+            await pipe.execute()
+
+    async def spent(self, lane: str) -> Spent:
+        """What the lane has answered since it was first used."""
+        with translated(self.url):
+            raw: dict[bytes, bytes] = await self.redis.hgetall(self.key("spent", lane))
+        return Spent(**{name.decode(): int(value) for name, value in raw.items()})
