@@ -47,6 +47,7 @@ COUNTERS: Final = {
     "diverted": "Prompts that went from the batch lane to an interactive one before they were bought.",
     "rescued": "Prompts that were taken out of an open batch for an interactive lane, and may be bought twice for it.",
     "late": "Answers of batches whose prompts had their outcomes already, and that were dropped.",
+    "account_refused": "Steps that were put back because the key was refused, or does not see the account's own.",
     "interactive_in_doubt": "Interactive calls at most that may have been billed though their answers were lost.",
     "lost_answers": "Answers that were bought and could not be had: the results of a job that succeeded were gone.",
 }

@@ -110,6 +110,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     intent_file: str = ""
     intent_at: int = 0
     past_tokens: str = ""
+    by_key: str = ""
     fenced_at: int = 0
     job: str = ""
     job_state: str = ""

@@ -78,6 +78,11 @@ class Provider(Protocol):
         ...
 
     @property
+    def key_print(self) -> str:
+        """A fingerprint of the key that is used: says whether two calls were made with the same one."""
+        ...
+
+    @property
     def limits(self) -> Limits:
         """What it takes."""
         ...
@@ -155,8 +160,8 @@ class Provider(Protocol):
         """Ask for the job to be cancelled; it may still end with results. A job that is gone or over is no error."""
         ...
 
-    async def delete_file(self, file: str) -> None:
-        """Delete an uploaded or generated file. A file that is gone already is no error."""
+    async def delete_file(self, file: str) -> bool:
+        """Delete an uploaded or generated file; whether it was there. One that is gone already is no error."""
         ...
 
     async def delete_job(self, job: str) -> None:

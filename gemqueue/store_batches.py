@@ -207,14 +207,14 @@ class BatchStore(StoreBase):
         reply = _check(await self.scripts.run("pack", claim.id, claim.fence, batch, _pack(limits)), "pack")
         return reply[1].decode(), int(reply[2]), int(reply[3])
 
-    async def begin(self, claim: Claim, token: str, file: str) -> Claim:
+    async def begin(self, claim: Claim, token: str, file: str, by_key: str = "") -> Claim:
         """Write the intent and renew the lease; refused when the lease has run out.
 
         Raises NotReplicated when no replica has it, where ``durability`` asks for one: then nothing may be created.
         """
         since = self.clock.monotonic()
         lease_ms = int(self.settings.lease_s * 1000)
-        args = (claim.id, claim.fence, lease_ms, token, file)
+        args = (claim.id, claim.fence, lease_ms, token, file, by_key)
         _check(await self.scripts.run("begin", *args, confirm=True), "begin")
         return msgspec.structs.replace(claim, since=since)
 
@@ -226,9 +226,9 @@ class BatchStore(StoreBase):
         args = (claim.id, claim.fence, job, how, int(delay_s * 1000), input_file)
         _check(await self.scripts.run("accept", *args, confirm=True), "accept")
 
-    async def fence(self, claim: Claim, delay_s: float) -> None:
+    async def fence(self, claim: Claim, delay_s: float, by_key: str = "") -> None:
         """Record that the intent's file is deleted; look for the job in ``delay_s``."""
-        _check(await self.scripts.run("fence", claim.id, claim.fence, int(delay_s * 1000)), "fence")
+        _check(await self.scripts.run("fence", claim.id, claim.fence, int(delay_s * 1000), by_key), "fence")
 
     async def reopen(self, claim: Claim, *, delay_s: float | None = None, held_reason: str = "") -> None:
         """Clear a dead intent. With ``delay_s`` the step is put back, without the holder goes on."""

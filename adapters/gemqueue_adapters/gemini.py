@@ -7,6 +7,7 @@ official clients write.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import re
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final
@@ -35,6 +36,7 @@ PAGES_MAX: Final = 1_000
 ROWS_PER_LIST: Final = 256
 
 _VERBS: Final = {Kind.GENERATE: "batchGenerateContent", Kind.EMBED: "asyncBatchEmbedContent"}
+_ERROR: Final = 400
 _CALLS: Final = {Kind.GENERATE: "generateContent", Kind.EMBED: "embedContent"}
 _VERSION = re.compile(r"v[0-9][a-z0-9]{0,15}")
 _MODEL = re.compile(r"(?:(models|tunedModels)/)?([a-z0-9][a-z0-9.\-_]{0,127})")
@@ -75,6 +77,7 @@ class GeminiProvider:
             raise ConfigError("the API version must look like v1 or v1beta")
         self._http = Http(base_url=base_url, api_key=api_key, emulate=emulate, timeout_s=timeout_s)
         self._account = account
+        self._key_print = hashlib.sha256(api_key.encode()).hexdigest()[:12]
         self._version = api_version
         self._create_timeout_s = create_timeout_s
         self._poll_file_s = poll_file_s
@@ -90,6 +93,11 @@ class GeminiProvider:
     def account(self) -> str:
         """The account's id, as lanes carry it."""
         return self._account
+
+    @property
+    def key_print(self) -> str:
+        """A fingerprint of the key."""
+        return self._key_print
 
     @property
     def limits(self) -> Limits:
@@ -238,17 +246,19 @@ class GeminiProvider:
         url = self._url(_checked(_JOB, job, "cancel") + ":cancel")
         await self._http.request("cancel", "POST", url, forgive=("NOT_FOUND", "FAILED_PRECONDITION"))
 
-    async def delete_file(self, file: str) -> None:
+    async def delete_file(self, file: str) -> bool:
         """Delete a file (section 8.3). Result files that the service does not let go expire by themselves."""
         url = self._url(_checked(_FILE, file, "delete_file"))
         try:
-            await self._http.request("delete_file", "DELETE", url, forgive=("NOT_FOUND",))
+            reply = await self._http.request("delete_file", "DELETE", url, forgive=("NOT_FOUND",))
         except Rejected as exc:
             stuck = exc.code == 400 and not exc.auth and file.startswith(_GENERATED_FILE)
             if exc.missing and exc.code != 403:  # a 404 that is not the API's own: no proof that the file is gone
                 raise Transient(str(exc), call="delete_file", code=exc.code) from None
             if not (exc.missing or stuck):
                 raise
+            return False
+        return reply.status < _ERROR
 
     async def delete_job(self, job: str) -> None:
         """Delete an ended job (section 7)."""

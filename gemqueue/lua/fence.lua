@@ -1,6 +1,6 @@
 -- fence: the intent's input file is deleted, so no create of it can succeed any more; the wait for calls in flight and for
 -- the provider's listing is counted from here.
--- ARGV[2] batch, ARGV[3] fence, ARGV[4] delay ms until the look
+-- ARGV[2] batch, ARGV[3] fence, ARGV[4] delay ms until the look, ARGV[5] fingerprint of the key that saw the file
 -- ok | stale | state <state>
 local record = key('batch', ARGV[2])
 if stale(record, ARGV[3]) then return { 'stale' } end
@@ -10,6 +10,7 @@ if num(b[4]) == 0 then return { 'ok' } end -- asked again: the holder has let go
 pass_when_full()
 if num(b[3]) == 0 then
   redis.call('HSET', record, 'fenced_at', now)
+  if ARGV[5] ~= '' then redis.call('HSET', record, 'by_key', ARGV[5]) end
   count('fenced', 1)
 end
 redis.call('HSET', record, 'lease_until', 0)

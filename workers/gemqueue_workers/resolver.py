@@ -22,6 +22,7 @@ from gemqueue.states import FailureKind, Step
 from gemqueue_workers.collector import Collector
 from gemqueue_workers.contents import BatchContents
 from gemqueue_workers.interactive import Interactive
+from gemqueue_workers.keys import check_key
 
 if TYPE_CHECKING:
     from gemqueue.provider import JobStatus
@@ -67,6 +68,8 @@ class Resolver:
         try:
             return await self._kit.provider.poll(batch.job)
         except Rejected as error:
+            if error.missing:
+                await check_key(self._kit, batch, "poll")
             known = decisions.known_output(batch)
             if not error.missing or (known is None and not decisions.believe_gone(batch)):
                 raise
@@ -79,6 +82,8 @@ class Resolver:
         try:
             await collector.collect(status)
         except Rejected as error:
+            if error.missing:
+                await check_key(self._kit, batch, "results")
             if not error.missing or not decisions.believe_gone(batch):
                 raise
             log.error("results.gone", batch=batch.id, job=batch.job, error=str(error))  # noqa: TRY400 - as above

@@ -24,6 +24,7 @@ from gemqueue.errors import (
     ConfigError,
     GemqueueError,
     ProviderError,
+    Rejected,
     StaleFence,
     StoreUnavailable,
     Transient,
@@ -147,7 +148,11 @@ async def run_step(kit: Kit, handler: Handler, id_: str) -> bool:
     except (StaleFence, WrongState) as error:
         log.warning("step.overtaken", step=claim.member, error=str(error))
     except (ProviderError, ConfigError, NotReplicated) as error:
-        log.warning("step.held", step=claim.member, error=str(error))
+        if isinstance(error, Rejected) and error.auth:
+            log.error("account.refused", step=claim.member, account=kit.provider.account, error=str(error))  # noqa: TRY400 - no defect of ours
+            await _count(kit, "account_refused")
+        else:
+            log.warning("step.held", step=claim.member, error=str(error))
         await _put_back(kit, handler, lease.claim, record, error)
     except StoreUnavailable as error:
         log.warning("step.store_unavailable", step=claim.member, error=str(error))
@@ -167,6 +172,13 @@ async def _hold(kit: Kit, handler: Handler, claim: Claim, batch: Batch, hold_s: 
             await kit.store.release(claim, hold_s, crashes_held=batch.crashes, held_reason=reason, held_since=since_ms)
     except (GemqueueError, RedisError) as failure:
         log.warning("release.failed", step=claim.member, error=str(failure))
+
+
+async def _count(kit: Kit, name: str) -> None:
+    try:
+        await kit.store.add_count(name, 1)
+    except (GemqueueError, RedisError) as failure:
+        log.warning("count.failed", name=name, error=str(failure))
 
 
 async def _put_back(kit: Kit, handler: Handler, claim: Claim, record: Batch | LaneState, error: Exception) -> None:

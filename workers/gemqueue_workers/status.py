@@ -36,6 +36,7 @@ COUNTS: Final = (
     "accepted", "answered", "failed", "cancelled", "requeued", "returned", "created", "adopted", "fenced",
     "quarantined", "bought_twice", "lost_answers", "diverted",
     "rescued", "late", "interactive_in_doubt",
+    "account_refused",
 )  # fmt: skip
 """These are in every status, 0 where nothing was counted."""
 

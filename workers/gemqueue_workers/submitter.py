@@ -25,6 +25,7 @@ from gemqueue.states import BatchState, Step
 from gemqueue.store_batches import JobEnd
 from gemqueue_workers import division
 from gemqueue_workers.contents import BatchContents
+from gemqueue_workers.keys import check_key
 from gemqueue_workers.reservations import refused, reserve
 
 if TYPE_CHECKING:
@@ -69,9 +70,11 @@ class Submitter:
 
     async def _fence(self, lease: Lease, batch: Batch) -> None:
         with effect(Effect.SUBMIT_DELETE):
-            await self._kit.provider.delete_file(batch.intent_file)
+            was_there = await self._kit.provider.delete_file(batch.intent_file)
+        if not was_there:
+            await check_key(self._kit, batch, "fence")
         with effect(Effect.SUBMIT_FENCE):
-            await self._kit.store.fence(lease.claim, self._kit.settings.settle_s)
+            await self._kit.store.fence(lease.claim, self._kit.settings.settle_s, self._kit.provider.key_print)
         log.warning("create.fenced", batch=batch.id, token=batch.intent_token)
 
     async def _adopt(self, lease: Lease, batch: Batch) -> bool:
@@ -82,6 +85,7 @@ class Submitter:
                 await self._kit.store.accept(lease.claim, found.job, "adopted", 0.0)
             log.warning("job.adopted", batch=batch.id, job=found.job, token=batch.intent_token)
             return True
+        await check_key(self._kit, batch, "find")
         with effect(Effect.SUBMIT_REOPEN):
             await self._kit.store.reopen(lease.claim)
         log.warning("create.proven_dead", batch=batch.id, token=batch.intent_token)
@@ -126,7 +130,7 @@ class Submitter:
     async def _begin(self, lease: Lease, token: str, file: str) -> None:
         try:
             with effect(Effect.SUBMIT_BEGIN):
-                lease.claim = await self._kit.store.begin(lease.claim, token, file)
+                lease.claim = await self._kit.store.begin(lease.claim, token, file, self._kit.provider.key_print)
         except NotReplicated:
             with effect(Effect.SUBMIT_REOPEN):  # certain: the create has not been sent
                 await self._kit.store.reopen(lease.claim)

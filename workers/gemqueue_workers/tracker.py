@@ -22,6 +22,7 @@ from gemqueue.states import Step
 from gemqueue.store_batches import JobEnd
 from gemqueue.turnaround import sample
 from gemqueue_workers.contents import BatchContents
+from gemqueue_workers.keys import check_key
 from gemqueue_workers.sightings import Sightings
 
 if TYPE_CHECKING:
@@ -74,9 +75,10 @@ class Tracker:
         try:
             return await self._sightings.look(batch)
         except Rejected as error:
-            if error.missing:
-                return None
-            raise
+            if not error.missing:
+                raise
+        await check_key(self._kit, batch, "poll")
+        return None
 
     async def _turnaround(self, batch: Batch) -> Turnaround | None:
         lane = Lane.parse(batch.lane)
