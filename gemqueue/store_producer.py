@@ -126,9 +126,11 @@ class ProducerStore(LookStore):
         """Make sure that the inbox exists, with a TTL; returns the id to read on from."""
         name = self.key("inbox", producer)
         with translated(self.url):
-            entry: bytes = await self.redis.xadd(name, {"s": ""}, maxlen=10_000)
-            await self.redis.expire(name, int(self.settings.inbox_keep_s))
-        return entry.decode()
+            pipe: Any = self.redis.pipeline(transaction=True)  # whoever dies in between would leave it for ever
+            pipe.xadd(name, {"s": ""}, maxlen=10_000)
+            pipe.expire(name, int(self.settings.inbox_keep_s))
+            entry, _ = await pipe.execute()
+        return str(entry.decode())
 
     async def renew_inbox(self, producer: str) -> bool:
         """Renew the inbox's TTL; False when it is gone, and notices with it."""

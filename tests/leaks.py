@@ -43,8 +43,11 @@ async def _lasting_keys(client: Redis, queue: str) -> list[str]:
         for pattern in (f"{{gq:{queue}:*", f"gq:{queue}:*", "arq:*")
         for key in await _call(client, "KEYS", pattern)
     }
+    pipe = cast("Any", client).pipeline(transaction=False)
+    for key in (names := list(keys)):
+        pipe.ttl(key)
     # -1 is a key without a TTL; -2 one that has gone since.
-    return [key for key in keys if await _call(client, "TTL", key) == -1]
+    return [key for key, ttl_s in zip(names, await pipe.execute(), strict=True) if ttl_s == -1]
 
 
 async def _is_owned(client: Redis, key: str) -> bool:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from tests.world import WorkerProcess
 
+_TIDY_S_MAX = 20.0
 _STOP_S = (2.5, 5.0)
 """Longer than the lease, so that whoever wakes up has been overtaken."""
 
@@ -221,8 +222,17 @@ class Chaos:
         await until(ended, self._options.end_s_max, "every producer at its end")
         errors = (self._world.folder / "producers.log").read_text()
         assert [producer.process.returncode for producer in self._producers] == [0] * len(self._producers), errors
-        await self._world.drained(self._options.end_s_max)
+        await until(self._world.finished, self._options.end_s_max, "everything accepted settled, every batch closed")
         assert all(worker.alive for worker in self._workers), "a worker ended by itself"
+
+    async def _leaked(self) -> list[str]:
+        """What is still there when the workers have had time to put away their last steps."""
+        world, deadline = self._world, time.monotonic() + _TIDY_S_MAX
+        while found := await leftovers(world.store.redis, world.settings.queue):
+            if time.monotonic() > deadline:
+                break
+            await asyncio.sleep(0.05)
+        return found
 
     async def _judge(self, seconds: float) -> Report:
         world = self._world
@@ -239,7 +249,7 @@ class Chaos:
             done=dict(sorted(self._done.items())),
             faults=dict(sorted((kind, n) for kind, n in self._fired.items() if n)),
             resets=self._proxy.resets,
-            leaked=await leftovers(world.store.redis, world.settings.queue),
+            leaked=await self._leaked(),
             counts=counts,
             rows_bought=ledger["rows_bought"],
             jobs=len(ledger["jobs"]),
