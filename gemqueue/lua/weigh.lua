@@ -4,6 +4,7 @@
 -- ok
 local lane_key = key('lane', ARGV[2])
 local old = tonumber(redis.call('HGET', lane_key, 'token_ratio') or ARGV[3])
+pass_when_full()
 local ratio = math.max(0.05, math.min(20, 0.7 * old + 0.3 * tonumber(ARGV[3])))
 redis.call('HSET', lane_key, 'token_ratio', string.format('%.4f', ratio))
 return { 'ok' }

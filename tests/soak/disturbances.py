@@ -19,6 +19,7 @@ SETTINGS: dict[str, Any] = {
     "backoff_first_s": 0.1,
     "backoff_max_s": 1.0,
     "quota_backoff_s": 0.3,
+    "quota_cool_s": 0.3,
     "poll_first_s": 0.2,
     "poll_max_s": 0.5,
     "cancel_settle_s": 0.3,

@@ -32,7 +32,7 @@ async def test_a_batch_that_kills_workers_waits_and_is_tried_again(
             return await world.finished()
 
         await until(held_then_finished, 30, "finished")
-        assert [reason for reason in reasons if reason.startswith("crashes: 2 workers have died")] != []
+        assert [reason for reason in reasons if reason.startswith("crashes: 2 leases")] != []
         assert "step.kills_workers" in (world.folder / "workers.log").read_text()
         await world.drained()
         assert all("response" in outcome for outcome in (await world.judge()).values())

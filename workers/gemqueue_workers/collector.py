@@ -20,6 +20,7 @@ from gemqueue.errors import Transient
 from gemqueue.models import Lane
 from gemqueue.quota import prompt_tokens
 from gemqueue.rows import Verdict, row_verdict
+from gemqueue.scripts import ServerFull
 from gemqueue.spent import Spent
 from gemqueue_workers.expected import Arrival, Expected
 from gemqueue_workers.landings import LandingBuffer, answer_line, failure_line, service_end
@@ -233,8 +234,12 @@ class Collector:
     async def _send_quarantine(self) -> None:
         if self._quarantined:
             rows, self._quarantined = self._quarantined, []
-            with effect(Effect.RESOLVE_QUARANTINE):
-                await self._kit.store.quarantine(self._batch.id, rows)
+            try:
+                with effect(Effect.RESOLVE_QUARANTINE):
+                    await self._kit.store.quarantine(self._batch.id, rows)
+            except ServerFull as error:  # what belongs to nobody must not keep the batch from its end
+                log.warning("rows.not_kept", batch=self._batch.id, rows=len(rows), error=str(error)[:300])
+                return
             log.warning("rows.quarantined", batch=self._batch.id, rows=len(rows), first=rows[0][0])
 
     async def _send_retries(self) -> None:

@@ -164,7 +164,7 @@ async def run_step(kit: Kit, handler: Handler, id_: str) -> bool:
 
 async def _hold(kit: Kit, handler: Handler, claim: Claim, batch: Batch, hold_s: float) -> None:
     """A batch that may be what kills the workers is left alone for a while, and everybody can see why."""
-    reason = f"crashes: {batch.crashes} workers have died at this batch's steps; it is tried again after a pause"
+    reason = f"crashes: {batch.crashes} leases on this batch ran out (workers died); it is tried again after a pause"
     log.error("step.kills_workers", step=claim.member, crashes=batch.crashes, hold_s=round(hold_s, 1))
     try:
         with effect(handler.release_effect):
