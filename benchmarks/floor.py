@@ -15,7 +15,6 @@ import asyncio
 import json
 import os
 import resource
-import statistics
 import sys
 import tempfile
 import time
@@ -26,7 +25,7 @@ import httpx
 import msgspec
 import redis.asyncio as aioredis
 import uvloop
-from harness import Process, machine, server_command, until_exists
+from harness import Process, Report, server_command, until_exists
 from producer import prompts
 
 SEGMENT = 1000
@@ -202,14 +201,13 @@ def main() -> int:
     if options.part:
         return _part(options)
     load = (options.prompts, options.bytes, options.batch)
-    rounds = [one_round(*load, tasks=options.tasks) for _ in range(options.rounds)]
-    median = {name: statistics.median(one[name] for one in rounds) for name in rounds[0]}
+    report = Report("floor", options)
+    median = report.add("floor", [one_round(*load, tasks=options.tasks) for _ in range(options.rounds)])
     print("the floor: {} prompts of {} B, batches of {}, {} rounds".format(*load, options.rounds))
     print(f"  prompts/s    {median['prompts_per_s']:>10,.0f}")
     for role in ("producer", "worker", "server", "emulator", "ours"):
         print(f"  {role + ' us':12} {median[role + '_us']:>10.1f}")
-    if options.json:
-        options.json.write_text(json.dumps({"machine": machine(), "median": median, "rounds": rounds}, indent=1))
+    report.write()
     return 0
 
 

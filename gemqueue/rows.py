@@ -81,12 +81,36 @@ class _PromptFeedback(msgspec.Struct, gc=False, rename="camel"):
     block_reason_message: str | None = None
 
 
+class _Text(msgspec.Struct, gc=False):
+    text: str | None = None
+    thought: bool | None = None
+
+
+class _Texts(msgspec.Struct, gc=False):
+    parts: list[_Text] | None = None
+
+
+class _TextCandidate(msgspec.Struct, gc=False, rename="camel"):
+    content: _Texts | None = None
+    finish_reason: str | None = None
+    finish_message: str | None = None
+
+
 class _Embedding(msgspec.Struct, gc=False):
     values: Raw = _ABSENT
 
 
 class _Response(msgspec.Struct, gc=False, rename="camel"):
     candidates: list[_Candidate] | None = None
+    prompt_feedback: _PromptFeedback | None = None
+    embedding: _Embedding | None = None
+    usage_metadata: Raw = _ABSENT
+
+
+class _TextResponse(msgspec.Struct, gc=False, rename="camel"):
+    """A response whose parts are read for their text alone: all that most rows need, at a third of the cost."""
+
+    candidates: list[_TextCandidate] | None = None
     prompt_feedback: _PromptFeedback | None = None
     embedding: _Embedding | None = None
     usage_metadata: Raw = _ABSENT
@@ -113,6 +137,7 @@ class _Row(msgspec.Struct, gc=False):
 _METADATA: Final = msgspec.json.Decoder(_Metadata)
 _ROW: Final = msgspec.json.Decoder(_Row)
 _RESPONSE: Final = msgspec.json.Decoder(_Response)
+_TEXT_RESPONSE: Final = msgspec.json.Decoder(_TextResponse).decode
 _STATUS: Final = msgspec.json.Decoder(_Status)
 _TEXT: Final = msgspec.json.Decoder(str)
 _MESSAGE_CHARS_MAX: Final = 500
@@ -122,6 +147,7 @@ _EMPTY_LIST: Final = re.compile(rb"\[\s*\]")
 
 # Only at the very start of a line is an unescaped "key" surely the row's own and not one inside an answer's data.
 _LEADING_KEY: Final = re.compile(rb'\s*\{\s*"key"\s*:\s*"([\x20\x21\x23-\x5b\x5d-\x7e]+)"')
+_ANSWERED: Final = Verdict.ANSWERED  # a member of an enum is slow to look up
 _DIGITS: Final = re.compile(r"[0-9]{1,5}")
 _CODE_IN_TEXT: Final = re.compile(r'"code"\s*:\s*(\d{1,5})\b')
 
@@ -195,8 +221,11 @@ def _judge(row: _Row) -> RowVerdict:
     if not key:
         return RowVerdict(None, Verdict.GARBAGE, 0, "the row has no key")
     response = bytes(row.response)
+    usage = _usage_of_text(response)
+    if usage is not None:
+        return RowVerdict(key, _ANSWERED, 0, "", response, usage)
     answer = _judge_response(key, response) if response not in _NOTHING else None
-    if answer is not None and answer.verdict is Verdict.ANSWERED:
+    if answer is not None and answer.verdict is _ANSWERED:
         return answer
     for source in (row.error, row.status):
         raw = bytes(source)
@@ -213,6 +242,19 @@ def _metadata_key(raw: bytes) -> str | None:
         return _METADATA.decode(raw).key
     except _BROKEN:
         return None
+
+
+def _usage_of_text(raw: bytes) -> bytes | None:
+    """The usage of a response with text that is no thought; None for what is not, or has to be looked at closely."""
+    try:
+        decoded = _TEXT_RESPONSE(raw)
+    except _BROKEN:
+        return None
+    for candidate in decoded.candidates or ():
+        for part in (candidate.content and candidate.content.parts) or ():
+            if part.text and not part.thought:
+                return bytes(decoded.usage_metadata)
+    return None
 
 
 def _judge_response(key: str, raw: bytes) -> RowVerdict:

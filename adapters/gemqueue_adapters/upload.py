@@ -50,7 +50,10 @@ async def rechunk(chunks: AsyncIterator[bytes], *, size_bytes: int, chunk_bytes:
         for start in range(0, len(incoming), chunk_bytes):
             buffer += incoming[start : start + chunk_bytes]
             while len(buffer) > chunk_bytes:
-                yield bytes(buffer[:chunk_bytes])
+                with memoryview(buffer) as view:
+                    piece = bytes(view[:chunk_bytes])
+                yield piece
+                del piece  # before the next one is made
                 del buffer[:chunk_bytes]
     if seen_bytes != size_bytes:
         raise ValueError(f"the input holds {seen_bytes} bytes, {size_bytes} were announced")
@@ -99,6 +102,7 @@ class ResumableUpload:
                 body = await self._beating(self._send(url, chunk))
                 self._sent_bytes += len(chunk)
                 await self._progress(self._sent_bytes)
+                del chunk  # the next one is made while this name would still hold it
         return body
 
     async def _start(self, path: str) -> httpx.URL:

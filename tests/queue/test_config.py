@@ -102,8 +102,8 @@ def test_wrong_types_name_the_setting_and_not_the_value() -> None:
 
 
 VIOLATIONS: list[tuple[dict[str, object], str]] = [
-    ({"linger_s": 0}, "linger_s must be a number above 0"),
-    ({"linger_s": -1}, "linger_s must be a number above 0"),
+    ({"sweep_s": 0}, "sweep_s must be a number above 0"),
+    ({"linger_s": -1}, "linger_s must be a number, 0 or above"),
     ({"sweep_s": float("nan")}, "sweep_s must be a number above 0"),
     ({"sweep_s": float("inf")}, "sweep_s must be a number above 0"),
     ({"steps_max": 0}, "steps_max must be a number above 0"),

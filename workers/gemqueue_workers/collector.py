@@ -46,6 +46,9 @@ _QUARANTINE_ROWS = 1000
 _BURIAL_ROWS = 2000
 _BURIAL_BYTES = 8_000_000
 
+_ANSWERED, _GARBAGE = Verdict.ANSWERED, Verdict.GARBAGE  # a member of an enum is slow to look up
+_EXPECTED, _SETTLED = Arrival.EXPECTED, Arrival.SETTLED
+
 Lines = dict[str, tuple["Source", set[int]]]
 """By segment: the source and the numbers of its lines."""
 
@@ -157,15 +160,18 @@ class Collector:
 
     def _row(self, line: bytes, *, again: bool) -> None:
         found = row_verdict(line)
-        reason = ""
-        if found.key is None or found.verdict is Verdict.GARBAGE:
+        key, verdict, reason = found.key, found.verdict, ""
+        if key is None or verdict is _GARBAGE:
             # A garbled row's key may be right, but nothing else is; its prompt stays expected.
             reason = found.message or "no key"
         else:
-            arrival, origin, index = self._expected.arrive(found.key)
-            if arrival is Arrival.EXPECTED:
-                self._fate(origin, index, found)
-            elif arrival is Arrival.SETTLED:
+            arrival, origin, index = self._expected.arrive(key)
+            if arrival is _EXPECTED:
+                if verdict is _ANSWERED:
+                    self._answer(key, origin, index, found)
+                else:
+                    self._fate(origin, index, found)
+            elif arrival is _SETTLED:
                 self._late_row(origin, index, found)
             else:
                 reason = f"{arrival} key"
@@ -174,22 +180,22 @@ class Collector:
 
     def _late_row(self, origin: str, index: int, found: RowVerdict) -> None:
         """An answer to a prompt that went on by another way counts if it is the first; else it is dropped."""
-        if found.verdict is not Verdict.ANSWERED:
+        if found.verdict is not _ANSWERED:
             return
         if index in self._expected.origins[origin].gone_on:
             self._buffer.add(origin, index, answer_line(f"{origin}.{index}", found.raw, self._answer_end), "answered")
         else:
             self._late += 1
 
+    def _answer(self, key: str, origin: str, index: int, found: RowVerdict) -> None:
+        self._spent.add(found.usage)
+        self._buffer.add(origin, index, answer_line(key, found.raw, self._answer_end), "answered")
+        if self._answered % self._sample_every == 0:
+            self.token_counts.append(prompt_tokens(found.raw))
+        self._answered += 1
+
     def _fate(self, origin: str, index: int, found: RowVerdict) -> None:
         key = f"{origin}.{index}"
-        if found.verdict is Verdict.ANSWERED:
-            self._spent.add(found.usage)
-            self._buffer.add(origin, index, answer_line(key, found.raw, self._answer_end), "answered")
-            if self._answered % self._sample_every == 0:
-                self.token_counts.append(prompt_tokens(found.raw))
-            self._answered += 1
-            return
         if self._partial and found.code == _CANCELLED:
             return  # as if it had not come
         fate, kind = decisions.row_fate(found.verdict, 0, self._kit.settings.attempts_max)

@@ -32,6 +32,11 @@ class Arrival(StrEnum):
     """It is no key of this batch."""
 
 
+# A member of an enum is slow to look up.
+_EXPECTED, _REPEATED, _SETTLED, _FOREIGN = Arrival
+_INDICES = {str(index): index for index in range(1_000)}
+
+
 class Origin(msgspec.Struct):
     """One origin's prompts in this batch. ``lines`` says where those that came by a retry segment stand."""
 
@@ -103,20 +108,20 @@ class Expected:
         """Note that a row with this key has come; says what it is, and its origin and index."""
         id_, _, digits = key.rpartition(".")
         origin = self.origins.get(id_)
-        if origin is None or not digits.isdecimal() or not digits.isascii() or len(digits) > 9:
-            return Arrival.FOREIGN, "", 0
-        index = int(digits)
-        if digits[0] == "0" and index:
-            return Arrival.FOREIGN, "", 0  # 007 is not 7
+        index = _INDICES.get(digits, -1)
+        if index < 0:
+            index = _index(digits)
+        if origin is None or not 0 <= index < origin.count:
+            return _FOREIGN, "", 0
         at, mask = index >> 3, 0x80 >> (index & 7)
-        if index >= origin.count or not origin.known[at] & mask:
-            return Arrival.FOREIGN, "", 0
+        if not origin.known[at] & mask:
+            return _FOREIGN, "", 0
         if origin.seen[at] & mask:
-            return Arrival.REPEATED, id_, index
+            return _REPEATED, id_, index
         origin.seen[at] |= mask
         if not origin.expected[at] & mask:
-            return Arrival.SETTLED, id_, index
-        return Arrival.EXPECTED, id_, index
+            return _SETTLED, id_, index
+        return _EXPECTED, id_, index
 
     def missing(self) -> Iterator[tuple[str, int]]:
         """Every (origin, index) that was expected and has not come."""
@@ -125,3 +130,10 @@ class Expected:
                 for index in range(origin.count):
                     if bitmap.has_bit(origin.expected, index) and not bitmap.has_bit(origin.seen, index):
                         yield id_, index
+
+
+def _index(digits: str) -> int:
+    """The index of a key in its one spelling (007 is not 7), else -1."""
+    if not digits.isdecimal() or not digits.isascii() or len(digits) > 9 or (digits[0] == "0" and digits != "0"):
+        return -1
+    return int(digits)

@@ -8,6 +8,7 @@ nothing; where the store says that some rows are settled already, those rows are
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -123,10 +124,7 @@ class LandingBuffer:
         dead = [entry for origin in group for entry in self._dead.pop(origin, [])]
         while group:
             landings = await asyncio.to_thread(_build, group)
-            counts: dict[str, int] = {}
-            for rows in group.values():
-                for _, _, counter in rows:
-                    counts[counter] = counts.get(counter, 0) + 1
+            counts = dict(Counter(row[2] for rows in group.values() for row in rows))
             with effect(Effect.RESOLVE_SETTLE):
                 word, maps = await self._kit.store.settle(self._lease.claim, landings, counts, dead)
             if word == "ok":
@@ -171,7 +169,8 @@ def _parts(group: dict[str, list[Row]]) -> Iterator[dict[str, list[Row]]]:
 def _build(group: dict[str, list[Row]]) -> list[Landing]:
     landings: list[Landing] = []
     for origin, rows in group.items():
-        bits = bitmap.of((row[0] for row in rows), max(row[0] for row in rows) + 1)
+        indices = [row[0] for row in rows]
+        bits = bitmap.of(indices, max(indices) + 1)
         blob = codec.compress(b"\n".join([row[1] for row in rows]))
         landings.append(Landing(origin, bits, len(rows), blob))
     return landings

@@ -17,6 +17,7 @@ from arq.worker import Worker
 from redis.exceptions import RedisError
 
 from gemqueue.errors import StoreUnavailable
+from gemqueue_workers.memory import give_back_large_buffers
 from gemqueue_workers.settings import stop, worker_options
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class PromptWorker(Worker):
 
 async def work(settings: Settings, roles: tuple[Step, ...]) -> None:
     """Run the roles until SIGTERM or SIGINT. Raises ConfigError when the settings cannot work at all."""
+    give_back_large_buffers()
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     pause_s = _PAUSE_FIRST_S

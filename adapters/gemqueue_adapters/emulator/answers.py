@@ -5,15 +5,18 @@ say which answer a prompt must get. Every text begins with "[emulated]" and carr
 that a wrong answer never passes for the right one.
 
 Mode "full" decodes the request; the digest covers its JSON value. Mode "echo" is for benchmarks: nothing is decoded,
-and the digest is a checksum of the request's bytes, so `expect` must be given the very bytes that the row held.
+and the digest is a checksum of the request's bytes, so `expect` must be given the very bytes that the row held. Words
+follow it until the answer is about as long as its request.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
+import random
 import struct
 import zlib
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -33,14 +36,13 @@ Buffer = bytes | msgspec.Raw
 DIMENSIONS_DEFAULT = 3072
 DIMENSIONS_MAX = 8192
 
-ECHO_TOKENS = {"generate": 5, "embed": 0}
-"""What an answer counts in echo mode; its request counts its bytes // 4 + 1."""
-
 _ECHO_GENERATE = (
-    b'{"candidates":[{"content":{"parts":[{"text":"[emulated] %08x"}],"role":"model"},"finishReason":"STOP",'
-    b'"index":0}],"usageMetadata":{"promptTokenCount":%d,"candidatesTokenCount":5,"totalTokenCount":%d},'
+    b'{"candidates":[{"content":{"parts":[{"text":"[emulated] %08x%b"}],"role":"model"},"finishReason":"STOP",'
+    b'"index":0}],"usageMetadata":{"promptTokenCount":%d,"candidatesTokenCount":%d,"totalTokenCount":%d},'
     b'"modelVersion":"emulator/%b","responseId":"%08x"}'
 )
+_ECHO_FRAME_BYTES = 260
+_TEXT_WORDS = 300_000
 _ECHO_EMBED = b'{"embedding":{"values":[%.9f,%.9f]},"usageMetadata":{"promptTokenCount":%d,"totalTokenCount":%d}}'
 
 
@@ -100,14 +102,40 @@ def embed_answer(model: str, seed: int) -> Callable[[Buffer], bytes]:
 
 def generate_echo(model: str, _seed: int) -> Callable[[Buffer], bytes]:
     """Answers of generateContent that cost about a microsecond: the text is a checksum of the request's bytes."""
-    name = model.encode()
+    name, text = model.encode(), _words_to_say()
 
     def respond(request: Buffer) -> bytes:
         checksum = zlib.crc32(request)
-        tokens = len(request) // 4 + 1
-        return _ECHO_GENERATE % (checksum, tokens, tokens + 5, name, checksum)
+        prompt, answered = echo_tokens(len(request))
+        words = _words(text, checksum, len(request) - _ECHO_FRAME_BYTES)
+        return _ECHO_GENERATE % (checksum, words, prompt, answered, prompt + answered, name, checksum)
 
     return respond
+
+
+def echo_tokens(request_bytes: int) -> tuple[int, int]:
+    """What a request of this length counts in echo mode, and what its answer of generateContent counts."""
+    return request_bytes // 4 + 1, max(0, request_bytes - _ECHO_FRAME_BYTES) // 4 + 5
+
+
+@cache
+def _words_to_say() -> bytes:
+    """A long text of made-up words, which compresses about as well as ordinary text."""
+    dice = random.Random(0)
+    syllables = [a + b for a in "bcdfglmnprst" for b in ("a", "e", "i", "o", "u", "an", "er")]
+    words = ["".join(dice.choices(syllables, k=1 + n % 4)) for n in range(1_500)]
+    return "".join(f" {word}" for word in dice.choices(words, k=_TEXT_WORDS)).encode()
+
+
+def _words(text: bytes, checksum: int, size_bytes: int) -> bytes:
+    """Words of this length, from another place of the text for another checksum."""
+    if size_bytes <= 0:
+        return b""
+    start = checksum % len(text)
+    words = text[start : start + size_bytes]
+    while len(words) < size_bytes:
+        words += text[: size_bytes - len(words)]
+    return words
 
 
 def embed_echo(_model: str, _seed: int) -> Callable[[Buffer], bytes]:

@@ -39,11 +39,12 @@ class RowError(Exception):
 
 
 class Block(msgspec.Struct, frozen=True, array_like=True):
-    """A run of whole lines of an input file: where it starts, its length, and the index of its first row."""
+    """A run of whole lines of an input file: where it starts, its length, the index of its first row, any markers."""
 
     offset: int
     length: int
     first_row: int
+    marked: bool = True
 
 
 class Scan(msgspec.Struct, frozen=True):
@@ -97,7 +98,13 @@ def scan(path: Path, check: Callable[[Kind, bytes], None], kind: Kind) -> Scan:
     for offset, data in _read_blocks(path):
         first_row = row
         marked = MARKER in data
-        for line in data.split(b"\n"):
+        lines = data.split(b"\n")
+        if check is check_head and not marked and _are_rows(lines):
+            row += len(lines) - lines.count(b"")
+            line_number += len(lines) - data.endswith(b"\n")
+            blocks.append(Block(offset, len(data), first_row, marked))
+            continue
+        for line in lines:
             line_number += 1
             if not line or line.isspace():
                 continue
@@ -109,8 +116,13 @@ def scan(path: Path, check: Callable[[Kind, bytes], None], kind: Kind) -> Scan:
             if marked:
                 _check_markers(line, line_number)
         line_number -= data.endswith(b"\n")
-        blocks.append(Block(offset, len(data), first_row))
+        blocks.append(Block(offset, len(data), first_row, marked))
     return Scan(row, blocks)
+
+
+def _are_rows(lines: list[bytes]) -> bool:
+    """Whether every line that is not empty begins like a row: then the echo mode need not look at each."""
+    return all(line.startswith(b"{") or not line for line in lines)
 
 
 def _check_markers(line: bytes, line_number: int) -> None:

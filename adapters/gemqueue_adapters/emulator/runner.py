@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import msgspec
 
 from gemqueue_adapters.emulator import shapes
-from gemqueue_adapters.emulator.answers import ECHO_TOKENS, Buffer, Mode, answerer
+from gemqueue_adapters.emulator.answers import Buffer, Mode, answerer, echo_tokens
 from gemqueue_adapters.emulator.faults import ROW_ERRORS, Faults, Occurrence, marker
 from gemqueue_adapters.emulator.rows import HEAD, MARKER, Block, Kind
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CHUNK_ROWS = 128
+_HEAD = b'{"key":"'
+_MIDDLE = b'","request":'
 USAGE = re.compile(rb'"promptTokenCount":(\d+)(?:,"candidatesTokenCount":(\d+))?')
 NOTHING = msgspec.Raw()
 _NULL = msgspec.Raw(b"null")
@@ -117,7 +119,7 @@ class Runner:
             for block in blocks:
                 data = os.pread(file.fileno(), block.length, block.offset)
                 lines = [line for line in data.split(b"\n") if line and not line.isspace()]
-                if self._plan.half or self._faults.touch_rows or MARKER in data:
+                if self._plan.half or self._faults.touch_rows or block.marked:
                     self._careful(block, lines, out, notes)
                 else:
                     self._plain(lines, out, notes)
@@ -134,8 +136,10 @@ class Runner:
             results = b"".join([_result(tag, b'"response":' + answer(request)) for tag, _, request in rows])
             out.write(results)
             if self._quick:
-                self._tally.prompt_tokens += sum([len(request) // 4 + 1 for _, _, request in rows])
-                self._tally.answer_tokens += ECHO_TOKENS[self._plan.kind] * len(rows)
+                counts = [echo_tokens(len(request)) for _, _, request in rows]
+                self._tally.prompt_tokens += sum([prompt for prompt, _ in counts])
+                if self._plan.kind == "generate":
+                    self._tally.answer_tokens += sum([answered for _, answered in counts])
             else:
                 self._tally.count(results)
             notes.write(b"".join([b"answered\t%b\n" % key for _, key, _ in rows]))
@@ -169,6 +173,11 @@ class Runner:
 
     def _cut(self, line: bytes) -> tuple[bytes, bytes, Buffer]:
         """What the result is matched by, the key, the undecoded request; echo mode parses no further than the key."""
+        if self._quick and line.startswith(_HEAD) and line.endswith(b"}"):  # as most rows are written
+            end = line.find(_MIDDLE, len(_HEAD), 200)
+            if end > 0 and b"\\" not in line[:end]:
+                key = line[len(_HEAD) - 1 : end + 1]
+                return b'"key":' + key, key, line[end + len(_MIDDLE) : -1]
         if self._quick and (head := HEAD.match(line)):
             key = head[1]
             return b'"key":' + key, key, line[head.end() : line.rindex(b"}")].rstrip()

@@ -1,0 +1,35 @@
+"""What the producers of the peers share: payloads, the clock, the report."""
+
+import asyncio
+import inspect
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+
+ANSWER = "a" * 1000
+
+
+def payloads(count):
+    """As many texts of 1,000 characters."""
+    return (f"{n:09d} " + "p" * 990 for n in range(count))
+
+
+def main(produce):
+    """Run ``produce(count)``, check that every answer came, and write what it took."""
+    count, report = int(sys.argv[1]), Path(sys.argv[2])
+    used, started = cpu_s(), time.monotonic()
+    found = produce(count)
+    answers = asyncio.run(found) if inspect.iscoroutine(found) else found
+    seconds, cpu = time.monotonic() - started, cpu_s() - used
+    answers = list(answers)
+    if answers != [ANSWER] * count:
+        raise SystemExit(f"answers are missing or wrong: {str(answers[:1])[:500]}")
+    report.write_text(json.dumps({"seconds": seconds, "cpu_s": cpu}))
+
+
+def cpu_s():
+    """CPU seconds of this process."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime

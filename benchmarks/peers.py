@@ -1,0 +1,125 @@
+"""Job queues with one no-op job per prompt, beside gemqueue, on the same kind of server.
+
+    python benchmarks/peers.py --rounds 5 [--only arq,saq] [--envs FOLDER] [--json FILE]
+
+Each library gets a virtual environment of its own (made once, in ``--envs``), a fresh server, one worker process and
+one producer that enqueues 1 KB payloads and holds every 1 KB result. They do more for a single job than gemqueue does
+for a prompt (tries, timeouts, states), and gemqueue does more for all of them (files, HTTP, fences, checks): the factor
+says what it is worth to keep books per batch. gemqueue runs its whole pipeline, as shipped, in the same rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import venv
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from harness import Process, Report, server_command, until_exists
+from pipeline import one_round as pipeline_round
+from pipeline import plan
+
+
+class Peer(NamedTuple):
+    """A library: what to install, how many jobs make a round of a few seconds, how its worker is started."""
+
+    packages: tuple[str, ...]
+    jobs: int
+    worker: tuple[str, ...]
+
+
+HERE = Path(__file__).parent / "peer"
+PEERS = {
+    "arq": Peer(("arq==0.28.0",), 10_000, ("arq", "peer_arq.Settings")),
+    "saq": Peer(("saq[redis,hiredis]==0.26.4", "typing_extensions"), 10_000, ("saq", "peer_saq.settings", "--quiet")),
+    "taskiq": Peer(
+        ("taskiq==0.13.0", "taskiq-redis==1.2.4"), 10_000, ("taskiq", "worker", "-w", "1", "peer_taskiq:broker")
+    ),
+    "dramatiq": Peer(("dramatiq[redis]==2.2.1",), 10_000, ("dramatiq", "-p", "1", "-t", "8", "peer_dramatiq")),
+    "celery": Peer(
+        ("celery[redis]==5.7.0",), 3_000, ("celery", "-A", "peer_celery", "worker", "-P", "solo", "-l", "ERROR")
+    ),
+    "rq": Peer(("rq==3.0.0",), 2_000, ("rq", "worker", "-w", "rq.SimpleWorker", "--quiet", "--url", "{url}", "bench")),
+}  # fmt: skip
+
+
+def environment(folder: Path, name: str) -> Path:
+    """The ``bin`` of the library's environment, made when it is not there."""
+    home = folder / name
+    if not (home / "ready").exists():
+        venv.create(home, with_pip=True, clear=True)
+        subprocess.run([home / "bin" / "pip", "install", "--quiet", "hiredis", *PEERS[name].packages], check=True)
+        (home / "ready").touch()
+    return home / "bin"
+
+
+def one_round(name: str, folder: Path, scale: float) -> dict[str, Any]:
+    """One fresh server, worker and producer."""
+    peer, programs = PEERS[name], environment(folder, name)
+    jobs = int(peer.jobs * scale)
+    with ExitStack() as stack:
+        place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gqp")))
+        server = Process(server_command(place), {}, place / "server.log")
+        stack.callback(server.end)
+        until_exists(place / "s")
+        env = {"PEER_SOCKET": str(place / "s"), "PYTHONPATH": str(HERE)}
+        command = [word.format(url=f"unix://{place / 's'}") for word in peer.worker]
+        worker = Process([str(programs / command[0]), *command[1:]], env, place / "worker.log", group=True)
+        stack.callback(worker.kill_group)
+        report = place / "report.json"
+        argv = [str(programs / "python"), str(HERE / f"peer_{name}.py"), str(jobs), str(report)]
+        producer = Process(argv, env, place / "producer.log")
+        producer.end(None)
+        if producer.exit_code:
+            logs = [(place / f"{role}.log").read_text()[-3000:] for role in ("producer", "worker")]
+            raise RuntimeError("\n".join(logs))
+        found: dict[str, Any] = json.loads(report.read_text())
+        used_s = {"worker": worker.tree_cpu_s(), "server": server.cpu_s()}
+    us = {f"{role}_us": seconds * 1e6 / jobs for role, seconds in used_s.items()}
+    us["producer_us"] = found["cpu_s"] * 1e6 / jobs
+    return {"jobs": jobs, "prompts_per_s": jobs / found["seconds"], "ours_us": sum(us.values()), **us}
+
+
+def main() -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", default=",".join(PEERS))
+    parser.add_argument("--scale", type=float, default=1.0, help="of the number of jobs")
+    parser.add_argument("--prompts", type=int, default=200_000, help="gemqueue's load")
+    parser.add_argument("--envs", type=Path, default=Path.home() / ".cache" / "gemqueue-peers")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    names = options.only.split(",")
+    options.envs.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        environment(options.envs, name)
+    rounds: dict[str, list[dict[str, Any]]] = {name: [] for name in ("gemqueue", *names)}
+    for _ in range(options.rounds):
+        rounds["gemqueue"].append(pipeline_round(plan(prompts=options.prompts)))
+        for name in names:
+            rounds[name].append(one_round(name, options.envs, options.scale))
+    report = Report("peers", options)
+    ours = statistics.median(one["prompts_per_s"] for one in rounds["gemqueue"])
+    print(f"one no-op job per prompt, 1 KB in and out, {options.rounds} rounds")
+    columns = f"{'us/job':>8} {'producer':>9} {'worker':>8} {'server':>8} {'gemqueue is':>12}"
+    print(f"{'':10} {'jobs/s':>10} {'(least, most)':>20} {columns}")
+    for name, each in rounds.items():
+        median = report.add(name, each)
+        speeds = [one["prompts_per_s"] for one in each]
+        spread = f"({min(speeds):,.0f}, {max(speeds):,.0f})"
+        us = " ".join(f"{median[f'{role}_us']:>8.1f}" for role in ("producer", "worker", "server"))
+        factor = f"{ours / median['prompts_per_s']:>10.1f} x"
+        print(f"{name:10} {median['prompts_per_s']:>10,.0f} {spread:>20} {median['ours_us']:>8.1f}  {us} {factor:>12}")
+    report.write()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
