@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 PROMPTS_MIN = 10_000
 PAUSE_S = 0.1
 _HINTS_MAX = 3
-_WARM_S = 1.0
+_WARM_S = 5.0
 
 
 class _Burst:
