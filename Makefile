@@ -4,7 +4,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test soak lint clean
+.PHONY: help demo test soak lint simulate clean
 
 BIN := .venv/bin
 ARGS ?=
@@ -37,6 +37,9 @@ lint: .venv/dev.stamp ## ruff, mypy, pyright and the import contracts
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
+
+simulate: .venv/dev.stamp ## Seeds of the simulation: make simulate ARGS="--seeds 100000 --jobs 2 --json report.json"
+	$(BIN)/python -m tests.simulation $(ARGS)
 
 clean: ## Remove .venv, caches and build results
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from gemqueue.errors import Ambiguous, ProviderError, Rejected, Transient
+from gemqueue.errors import Ambiguous, ProviderError, Rejected, ShortRead, Transient
 from gemqueue.provider import JobStatus
 from gemqueue.states import BatchState, FailureKind, JobState
 
@@ -299,17 +299,31 @@ def known_output(batch: Batch) -> JobStatus | None:
     """What is known of a job that the provider denies: the result file that was seen at its end may still be there."""
     if not batch.output_file:
         return None
-    return JobStatus(job=batch.job, state=JobState(batch.job_state), output_file=batch.output_file)
+    return JobStatus(job=batch.job, state=JobState(batch.job_state), output_file=batch.output_file, rows=batch.rows)
+
+
+def counted(batch: Batch, error: Exception) -> dict[str, int]:
+    """What is counted when a step is put back for an error.
+
+    Any error is a try. Denials and short readings are counted apart: a provider that was away for hours has denied
+    nothing, and what is believed to be gone or missing is bought again.
+    """
+    counts = {"tries": batch.tries + 1}
+    if isinstance(error, ShortRead):
+        counts["short_reads"] = batch.short_reads + 1
+    elif isinstance(error, Rejected) and error.missing:
+        counts["denials"] = batch.denials + 1
+    return counts
 
 
 def believe_gone(batch: Batch) -> bool:
     """Whether results that the provider denies are gone for good: what is given back is bought again (pains.md 3)."""
-    return batch.job_state != JobState.SUCCEEDED or batch.tries >= _DENIALS_MAX
+    return batch.job_state != JobState.SUCCEEDED or batch.denials >= _DENIALS_MAX
 
 
-def believe_missing(tries: int, rows: int, told: int) -> bool:
+def believe_missing(short_reads: int, rows: int, told: int) -> bool:
     """Whether rows that two readings did not bring are missing: the provider counts no more, or keeps saying so."""
-    return rows >= told or tries >= _READS_MAX
+    return rows >= told or short_reads >= _READS_MAX
 
 
 class RowFate(StrEnum):

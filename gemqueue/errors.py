@@ -13,6 +13,7 @@ GemqueueError
     OutcomeExpired      the outcome is no longer kept, or the key was never known
   ProviderError         the whole contract between adapters and stages: what may be done next
     Transient           later, in the same state
+      ShortRead         results were read whole, and rows that the provider counts were not there
     Rejected            never as it is
     Ambiguous           we do not know: fence, look, then act
   StoreError
@@ -111,6 +112,10 @@ class Transient(ProviderError):  # noqa: N818
         super().__init__(message, call=call, code=code)
         self.retry_after_s = retry_after_s
         self.quota = quota
+
+
+class ShortRead(Transient):
+    """A job's results were read to their end, twice, and brought fewer rows than the provider counts."""
 
 
 class Rejected(ProviderError):  # noqa: N818

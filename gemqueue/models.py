@@ -116,10 +116,13 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     job_state: str = ""
     input_file: str = ""
     output_file: str = ""
+    rows: int = 0
     accepted_at: int = 0
     ended_at: int = 0
     polls: int = 0
     tries: int = 0
+    denials: int = 0
+    short_reads: int = 0
     crashes: int = 0
     crashes_held: int = 0
     refusals: int = 0

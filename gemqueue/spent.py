@@ -26,7 +26,7 @@ class Spent(msgspec.Struct):
         self.answers += 1
         try:
             found = _decode(usage)
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, ValueError, RecursionError):
             return
         self.input_tokens += found.prompt_token_count or 0
         self.output_tokens += (found.candidates_token_count or 0) + (found.thoughts_token_count or 0)

@@ -89,6 +89,7 @@ class JobEnd(msgspec.Struct, frozen=True, kw_only=True):
 
     job_state: str
     output_file: str = ""
+    rows: int = 0
     error: str = ""
     operation: str = ""
     delay_ms: int = 0

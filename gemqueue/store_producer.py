@@ -129,8 +129,8 @@ class ProducerStore(LookStore):
             pipe: Any = self.redis.pipeline(transaction=True)  # whoever dies in between would leave it for ever
             pipe.xadd(name, {"s": ""}, maxlen=10_000)
             pipe.expire(name, int(self.settings.inbox_keep_s))
-            entry, _ = await pipe.execute()
-        return str(entry.decode())
+            entry: bytes = (await pipe.execute())[0]
+        return entry.decode()
 
     async def renew_inbox(self, producer: str) -> bool:
         """Renew the inbox's TTL; False when it is gone, and notices with it."""

@@ -4,7 +4,7 @@
 -- With `sample`, the job's size class and bucket, the model's turnaround history learns how long it took.
 -- The batch's reservation goes back, after a cool-off where there was a job.
 -- ARGV[2] batch, ARGV[3] fence,
--- ARGV[4] msgpack {job_state, output_file, error, operation, delay_ms, prompts_max, sample, cool_ms, halve}
+-- ARGV[4] msgpack {job_state, output_file, rows, error, operation, delay_ms, prompts_max, sample, cool_ms, halve}
 -- ok | stale | state <state>
 local HALF_LIFE_MS, JOBS_MAX = 3 * 24 * 3600 * 1000, 200
 
@@ -30,7 +30,8 @@ if b[1] == 'ended' then return { 'ok' } end
 if b[1] ~= 'submitted' and b[1] ~= 'sealed' then return { 'state', b[1] or 'gone' } end
 pass_when_full()
 redis.call('HSET', record, 'state', 'ended', 'job_state', a.job_state, 'output_file', a.output_file, 'error', a.error,
-  'operation', a.operation, 'ended_at', now, 'lease_until', 0, 'crashes', 0, 'tries', 0, 'held_reason', '', 'held_since', 0)
+  'operation', a.operation, 'ended_at', now, 'lease_until', 0, 'crashes', 0, 'tries', 0,
+  'denials', 0, 'short_reads', 0, 'rows', a.rows, 'held_reason', '', 'held_since', 0)
 redis.call('HDEL', record, 'look_again')
 step_over(ARGV[2], b[2], b[1] == 'sealed' and 'submit' or 'track', 'resolve', a.delay_ms)
 local lane_key = key('lane', b[2])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gemqueue import decisions
 from gemqueue.config import Settings
 from gemqueue.decisions import Refusal, ResolvePlan, RowFate, SubmitStep, TrackStep
-from gemqueue.errors import Ambiguous, ProviderError, Rejected, Transient
+from gemqueue.errors import Ambiguous, ProviderError, Rejected, ShortRead, Transient
 from gemqueue.models import Batch, WebhookHealth
 from gemqueue.provider import JobStatus
 from gemqueue.rows import Verdict
@@ -51,6 +51,8 @@ def batches(draw: st.DrawFn) -> Batch:
         fence=draw(numbers),
         prompts=draw(numbers),
         tries=draw(numbers),
+        denials=draw(st.integers(0, 20)),
+        short_reads=draw(st.integers(0, 20)),
         refusals=draw(st.integers(0, 50)),
         polls=draw(numbers),
         fenced_at=draw(numbers),
@@ -190,10 +192,27 @@ def test_rows_are_not_retried_for_ever(verdict: str, attempt: int, attempts_max:
     assert 0 < decisions.retry_delay_s(attempt, SETTINGS, verdict) <= SETTINGS.retry_max_s
 
 
-@given(rows=numbers, told=numbers, tries=st.integers(0, 10))
-def test_missing_rows_are_believed_in_the_end(rows: int, told: int, tries: int) -> None:
+@given(rows=numbers, told=numbers, short_reads=st.integers(0, 10))
+def test_missing_rows_are_believed_in_the_end(rows: int, told: int, short_reads: int) -> None:
     """Rows are missing when the provider counts no more, or has said so often enough."""
-    assert decisions.believe_missing(tries, rows, told) == (rows >= told or tries >= 3)
+    assert decisions.believe_missing(short_reads, rows, told) == (rows >= told or short_reads >= 3)
+
+
+@given(batch=batches(), error=st.sampled_from(["away", "short", "denied", "refused"]))
+def test_an_outage_is_no_evidence(batch: Batch, error: str) -> None:
+    """Only a denial counts towards believing that results are gone, only a short reading towards missing rows."""
+    said: dict[str, Exception] = {
+        "away": Transient("503", call="results"),
+        "short": ShortRead("1 of 2 rows came", call="results"),
+        "denied": Rejected("404", call="poll", missing=True),
+        "refused": Rejected("403", call="poll", auth=True),
+    }
+    after = msgspec.structs.replace(batch, **decisions.counted(batch, said[error]))
+    assert after.tries == batch.tries + 1
+    assert after.denials == batch.denials + (error == "denied")
+    assert after.short_reads == batch.short_reads + (error == "short")
+    if error in {"away", "refused"}:
+        assert decisions.believe_gone(after) == decisions.believe_gone(batch)
 
 
 WORDS: list[tuple[Callable[[], ProviderError], str]] = [
@@ -248,3 +267,14 @@ def test_a_batch_that_kills_its_workers_is_held_once_for_each_death(crashes: int
     hold_s = decisions.crash_hold_s(batch, SETTINGS)
     assert (hold_s is None) == (crashes < SETTINGS.crashes_max or crashes == held)
     assert hold_s is None or 0 < hold_s <= SETTINGS.backoff_max_s
+
+
+@given(batch=batches(), rows=numbers)
+def test_a_denied_job_keeps_its_count_of_rows(batch: Batch, rows: int) -> None:
+    """What was seen of a job at its end is what is known of it when the provider denies it: how many rows, too."""
+    known = decisions.known_output(
+        msgspec.structs.replace(batch, output_file="files/out", job_state="succeeded", rows=rows)
+    )
+    assert known is not None
+    assert (known.rows, known.output_file, known.has_output) == (rows, "files/out", True)
+    assert decisions.known_output(msgspec.structs.replace(batch, output_file="")) is None

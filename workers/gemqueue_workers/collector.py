@@ -16,7 +16,7 @@ import structlog
 from gemqueue import decisions
 from gemqueue.decisions import RowFate
 from gemqueue.effects import Effect, effect
-from gemqueue.errors import Transient
+from gemqueue.errors import ShortRead
 from gemqueue.models import Lane
 from gemqueue.quota import prompt_tokens
 from gemqueue.rows import Verdict, row_verdict
@@ -99,16 +99,16 @@ class Collector:
         """Stream the results to the end and account for every expected prompt.
 
         A download can end early and look whole (protocol section 8.4), and a row that is taken for missing is bought
-        again, so that it is missing is believed only after a second reading. Raises Transient, before anything is
+        again, so that it is missing is believed only after a second reading. Raises ShortRead, before anything is
         requeued, where the provider counts more rows than came and another try may bring them. What a job that
         came short has not brought stays open, and costs no attempt.
         """
         await self._read(status)
         if any(True for _ in self._expected.missing()):
             await self._read(status, again=True)
-            if not decisions.believe_missing(self._batch.tries, self.rows, status.rows):
+            if not decisions.believe_missing(self._batch.short_reads, self.rows, status.rows):
                 await self._flush(everything=True)
-                raise Transient(f"{self.rows} of {status.rows} rows came", call="results")
+                raise ShortRead(f"{self.rows} of {status.rows} rows came", call="results")
         await (self._write_out() if self._partial else self.account_for_missing())
 
     async def _read(self, status: JobStatus, *, again: bool = False) -> None:

@@ -18,7 +18,7 @@ import msgspec
 import structlog
 from redis.exceptions import RedisError
 
-from gemqueue.decisions import backoff_s, crash_hold_s, held_reason, transient_delay_s
+from gemqueue.decisions import backoff_s, counted, crash_hold_s, held_reason, transient_delay_s
 from gemqueue.effects import Effect, effect
 from gemqueue.errors import (
     ConfigError,
@@ -192,7 +192,7 @@ async def _put_back(kit: Kit, handler: Handler, claim: Claim, record: Batch | La
                 return
             delay_s, reason = _delay_and_reason(kit, record, error)
             held = {} if record.held_reason else {"held_since": await kit.store.server_now_ms()}
-            await kit.store.release(claim, delay_s, tries=record.tries + 1, held_reason=reason, **held)
+            await kit.store.release(claim, delay_s, held_reason=reason, **counted(record, error), **held)
     except (GemqueueError, RedisError) as failure:
         log.warning("release.failed", step=claim.member, error=str(failure))
 

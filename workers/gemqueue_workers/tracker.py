@@ -91,6 +91,7 @@ class Tracker:
         end = JobEnd(
             job_state=after.job_state,
             output_file=status.output_file if status else "",
+            rows=status.rows if status else 0,
             error=status.error_message if status else after.alarm,
             operation=status.raw.decode(errors="replace") if status else "",
             delay_ms=int(after.delay_s * 1000),

@@ -1,0 +1,76 @@
+"""What goes wrong, drawn from the seed: which kinds of fault this seed has, how often, and what befalls each call.
+
+Not every seed has every kind ("swarm testing"): where nothing else happens, one kind alone is seen more clearly, and
+some promises hold only while others are kept, so a seed says what it may ask for.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import random
+
+_PROCESS = {"crash": 0.006, "crash_sent": 0.006, "pause": 0.006, "pause_sent": 0.004}
+"""A process dies before a call, or right after it was sent; it is paused before, or before it reads the reply."""
+_STORE = {"lost": 0.006, "reply_lost": 0.010, "late": 0.004, "restart_lost": 0.0007, "restart_kept": 0.0007}
+"""A call to the server never arrives; its reply does not; it arrives after its caller gave up; the server restarts and
+has forgotten, or kept, what it had not acknowledged."""
+_PROVIDER = {"lost": 0.02, "reply_lost": 0.05, "late": 0.04, "quota": 0.04, "5xx": 0.03, "5xx_after": 0.02}
+"""The same; 429; an error of the server before, or after the effect."""
+_JOBS = {"failed": 0.08, "expired": 0.08, "cancelled": 0.05}
+"""How a job ends that does not succeed."""
+_ROWS = {"error": 0.05, "invalid": 0.01, "missing": 0.04, "malformed": 0.03, "doubled": 0.04, "blocked": 0.01}
+"""What a result file does to a row."""
+_FILES = {"broken": 0.1, "short": 0.06, "foreign": 0.15, "denied": 0.05}
+"""What befalls a whole download: it breaks, it ends early and looks whole, it brings foreign rows; a look at a job that
+finds nothing."""
+
+
+class Fates:
+    """One draw per call among kinds with rates."""
+
+    def __init__(self, rates: dict[str, float], factor: float) -> None:
+        self.factor = factor
+        self._limits: list[tuple[float, str]] = []
+        self.total = 0.0
+        for name, rate in rates.items():
+            self.total += rate * factor
+            self._limits.append((self.total, name))
+
+    def of(self, r: float) -> str:
+        """The fate that a draw between 0 and 1 stands for."""
+        if r >= self.total:
+            return ""
+        return next(name for limit, name in self._limits if r < limit)
+
+
+class Faults:
+    """One seed's faults; ``on`` until the calm."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self.on = True
+        self.counts: Counter[str] = Counter()
+        self._rng = rng
+        self.process = Fates(_PROCESS, self._factor())
+        self.store = Fates(_STORE, self._factor())
+        self.provider = Fates(_PROVIDER, self._factor())
+        self.jobs = Fates(_JOBS, self._factor())
+        self.rows = Fates(_ROWS, self._factor())
+        self.files = Fates(_FILES, self._factor())
+        self.alarms = Fates({"dropped": 0.1, "doubled": 0.1, "full": 0.02}, self._factor())
+
+    def _factor(self) -> float:
+        r = self._rng.random()
+        return 0.0 if r < 0.3 else 1.0 if r < 0.8 else 3.0
+
+    def draw(self, kind: str) -> str:
+        """What befalls this call, job or row; empty for nothing. ``kind`` is a field of this class."""
+        if not self.on:
+            return ""
+        fates: Fates = getattr(self, kind)
+        fate = fates.of(self._rng.random())
+        if fate:
+            self.counts[f"{kind}.{fate}"] += 1
+        return fate

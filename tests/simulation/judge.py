@@ -1,0 +1,112 @@
+"""The invariants (reference, queues.md section 3), held against a world that has come to rest."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from gemqueue import codec
+from tests.leaks import leftovers
+from tests.simulation.client import Client, Direct
+from tests.simulation.cloud import REFUSED, answer_to
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Generator
+
+    from tests.simulation.clients import Prompt
+    from tests.simulation.world import World
+
+_PREFIX = b"{gq:sim:00}:"
+
+
+def judge(world: World) -> list[str]:
+    """Every promise that this seed broke, in words."""
+    return [*world.violations, *world.cloud.violations, *_found(world)]
+
+
+def _found(world: World) -> Generator[str]:
+    yield from (f"unhandled: {problem}" for problem in world.scheduler.unhandled)
+    prompts = [prompt for journal in world.journals for prompt in journal]
+    if not world.drained():
+        yield from _unfinished(world, prompts)
+        return
+    data = world.server.memory.data
+    outcomes: dict[str, dict[str, Any]] = {}
+    for name, blobs in data.items():
+        if name.startswith(_PREFIX + b"outcomes:"):
+            for line in (line for blob in blobs for line in codec.expand(blob).split(b"\n") if line):
+                outcome = msgspec.json.decode(line)
+                if outcome["key"] in outcomes:
+                    yield f"I3 two outcomes for {outcome['key']}"
+                outcomes[outcome["key"]] = outcome
+    yield from _of_prompts(world, prompts, outcomes)
+    yield from _of_accounts(world, outcomes)
+    yield from _of_keys(world)
+
+
+def _unfinished(world: World, prompts: list[Prompt]) -> Generator[str]:
+    open_batches = list(world.server.memory.data.get(_PREFIX + b"batches", ()))
+    waiting = [prompt.key or prompt.text for prompt in prompts if not prompt.finished]
+    yield f"I10 not done: batches {open_batches}, applications wait for {waiting}"
+
+
+def _of_prompts(world: World, prompts: list[Prompt], outcomes: dict[str, dict[str, Any]]) -> Generator[str]:
+    texts: dict[str, set[str]] = {}
+    for job in world.cloud.jobs.values():
+        for key, text in job.keys.items():
+            texts.setdefault(text, set()).add(key)
+    for prompt in prompts:
+        if prompt.key and prompt.key not in outcomes:
+            yield f"I1 lost: {prompt.key} ({prompt.text})"
+        if len(texts.get(prompt.text, ())) > 1:
+            yield f"I5 twice in the queue: {prompt.text} as {sorted(texts[prompt.text])}"
+        if len(set(prompt.outcomes)) > 1:
+            yield f"I3 told differently: {prompt.key}: {prompt.outcomes}"
+        for kind, text in prompt.outcomes:
+            yield from _of_outcome(world, prompt, kind, text)
+
+
+def _of_outcome(world: World, prompt: Prompt, kind: str, text: str) -> Generator[str]:
+    if kind == "answered":
+        if text != answer_to(prompt.text):
+            yield f"I4 wrong answer: {prompt.key} ({prompt.text}) got {text!r}"
+        if REFUSED in prompt.text:
+            yield f"I4 answered though it was refused: {prompt.key}"
+        return
+    faults = world.faults
+    harmless = not faults.rows.total and not faults.jobs.total and not faults.files.total
+    expected = kind == "cancelled" and prompt.cancel
+    if harmless and not expected and REFUSED not in prompt.text:
+        yield f"I1 failed though the provider answered every row: {prompt.key} {kind}: {text}"
+
+
+def _of_accounts(world: World, outcomes: dict[str, dict[str, Any]]) -> Generator[str]:
+    data = world.server.memory.data
+    counts = {name.decode(): int(value) for name, value in data.get(_PREFIX + b"counts", {}).items()}
+    if counts.get("accepted", 0) != len(outcomes):
+        yield f"I7 {counts.get('accepted', 0)} accepted, {len(outcomes)} outcomes"
+    answered = sum("response" in outcome for outcome in outcomes.values())
+    if counts.get("answered", 0) != answered:
+        yield f"I7 {counts.get('answered', 0)} counted as answered, {answered} are"
+    if counts.get("bought_twice", 0):
+        yield f"I2 bought twice: {counts['bought_twice']} by its own count"
+    kept = sum(int(meta.get(b"outcome_bytes", 0)) for name, meta in data.items() if b":segmeta:" in name)
+    if counts.get("live_bytes", 0) != kept:
+        yield f"I7 live_bytes is {counts.get('live_bytes', 0)}, what is kept is {kept}"
+
+
+def _of_keys(world: World) -> Generator[str]:
+    client: Any = Client(Direct(world.server.memory))
+    for key in _now(leftovers(client, "sim")):
+        yield f"I9 left over: {key}"
+
+
+def _now(work: Coroutine[Any, Any, list[str]]) -> list[str]:
+    """The result of a coroutine that waits for nothing."""
+    try:
+        work.send(None)
+    except StopIteration as stop:
+        found: list[str] = stop.value
+        return found
+    raise AssertionError("it waits")

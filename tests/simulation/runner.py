@@ -1,0 +1,165 @@
+"""Running seeds: one, many, many on several cores; and the report."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import subprocess
+import sys
+import time
+import warnings
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import structlog
+
+from tests.simulation.judge import judge
+from tests.simulation.loop import Stuck, Task
+from tests.simulation.world import World, repeatable
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, MutableMapping, Sequence
+
+_CHUNK = 50
+_KINDS = {
+    "crashes": ("process.crash", "process.crash_sent"),
+    "pauses": ("process.pause", "process.pause_sent"),
+    "lost_replies": ("store.reply_lost", "provider.reply_lost", "provider.5xx_after"),
+    "lost_calls": ("store.lost", "provider.lost"),
+    "late_effects": ("store.late", "provider.late"),
+    "server_restarts": ("store.restart_lost", "store.restart_kept"),
+    "refused_calls": ("provider.quota", "provider.5xx"),
+}
+
+
+class Run(msgspec.Struct, frozen=True):
+    """One seed's end: what broke, what was injected, and how much there was to break."""
+
+    seed: int
+    violations: list[str]
+    faults: dict[str, int]
+    prompts: int
+    jobs: int
+    seconds: float
+    history: list[str]
+
+
+def run_seed(seed: int, *, trace: bool = False) -> Run:
+    """Run one seed in this process, which must be ``quiet``."""
+    Task.made = 0
+    world = World(seed, trace=trace)
+    if trace:
+        _LISTENER[:] = [world]
+    with repeatable(world):
+        try:
+            world.run()
+            violations = judge(world)
+        except Stuck as error:
+            violations = [*world.violations, *world.cloud.violations, f"I10 {error}"]
+        prompts = sum(len(journal) for journal in world.journals)
+        run = Run(
+            seed, violations, dict(world.faults.counts), prompts, len(world.cloud.jobs), world.scheduler.now,
+            world.history or [],
+        )  # fmt: skip
+        world.scheduler.bury()
+        del world
+        gc.collect()
+    return run
+
+
+_LISTENER: list[World] = []
+
+
+def _hear(_logger: Any, method: str, event: MutableMapping[str, Any]) -> str:
+    words = " ".join(f"{name}={value}" for name, value in event.items() if name not in {"event", "exc_info"})
+    if _LISTENER:
+        _LISTENER[0].note(f"({method})", str(event.get("event")), words[:160])
+    raise structlog.DropEvent
+
+
+@contextmanager
+def quiet(*, trace: bool = False) -> Generator[None]:
+    """No log lines, no collector in the middle of a run, no complaints about what dead processes left unfinished."""
+    level = logging.INFO if trace else logging.CRITICAL
+    structlog.configure(
+        processors=[_hear],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        cache_logger_on_first_use=True,
+    )
+    logging.disable(logging.CRITICAL)
+    hook = sys.unraisablehook
+    sys.unraisablehook = lambda _: None
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        gc.enable()
+        gc.unfreeze()
+        sys.unraisablehook = hook
+        logging.disable(logging.NOTSET)
+        structlog.reset_defaults()
+
+
+def _run_chunk(seeds: Sequence[int]) -> list[Run]:
+    with quiet():
+        return [run_seed(seed) for seed in seeds]
+
+
+def run_seeds(start: int, count: int, jobs: int) -> Iterable[Run]:
+    """Run many, in chunks, on so many cores."""
+    chunks = [range(at, min(at + _CHUNK, start + count)) for at in range(start, start + count, _CHUNK)]
+    if jobs <= 1:
+        for chunk in chunks:
+            yield from _run_chunk(chunk)
+        return
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        for runs in pool.map(_run_chunk, chunks):
+            yield from runs
+
+
+def report(runs: Iterable[Run], start: int, jobs: int) -> dict[str, Any]:
+    """What is written about many seeds."""
+    began = time.monotonic()
+    faults: Counter[str] = Counter()
+    violations: list[dict[str, Any]] = []
+    totals: Counter[str] = Counter()
+    for run in runs:
+        faults.update(run.faults)
+        totals.update({"seeds": 1, "prompts": run.prompts, "jobs": run.jobs})
+        totals["simulated_s"] += int(run.seconds)
+        if run.violations:
+            violations.append({"seed": run.seed, "violations": run.violations})
+    seconds = time.monotonic() - began
+    injected = {kind: sum(faults[name] for name in names) for kind, names in _KINDS.items()}
+    return {
+        "start": start,
+        **totals,
+        "commit": commit(),
+        **injected,
+        "violations": violations,
+        "faults": dict(sorted(faults.items())),
+        "seconds": round(seconds, 1),
+        "jobs_at_once": jobs,
+    }
+
+
+def commit() -> str:
+    """The commit that was run, with ``+`` where files differ from it."""
+    root = Path(__file__).parent.parent.parent
+    try:
+        said = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=12", "--dirty=+"],
+            cwd=root, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return said.stdout.strip()

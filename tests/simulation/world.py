@@ -1,0 +1,312 @@
+"""One seed's story: workers and producers that live, die and come back, until everything is done or time is up.
+
+First the safety phase: faults as the seed has them. Then the calm: no more faults, the dead are started again, and
+everything must come to its end in bounded time. A livelock hides in the first phase and shows in the second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, cast
+
+from redis.exceptions import OutOfMemoryError
+
+from gemqueue.config import Settings
+from gemqueue.scripts import SCRIPTS
+from gemqueue.states import Step
+from gemqueue_workers import settings
+from gemqueue_workers.stage import Kit
+from tests.simulation.clients import ClientProcess, Prompt
+from tests.simulation.cloud import REFUSED, Cloud
+from tests.simulation.core import CoreStore
+from tests.simulation.faults import Faults
+from tests.simulation.loop import EPOCH_MS, Process, Scheduler
+from tests.simulation.memory import Memory
+from tests.simulation.network import Network, Server
+from tests.simulation.provider import SimulatedProvider
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Generator, Sequence
+
+CALM_S_MAX = 700.0
+"""How long the calm may last until everything is done: a few leases, settle times, polls, retries and requeues."""
+_AFTER_S = 120.0
+composition: Any = settings  # its private parts are used: a worker here is started as arq starts one
+_NAMES = {sha.encode(): name for name, (sha, _) in SCRIPTS.items()}
+SETTINGS: dict[str, Any] = {
+    "queue": "sim", "emulate": True, "redis_url": "redis://simulated",
+    "lease_s": 10.0, "create_timeout_s": 3.0, "call_timeout_s": 3.0, "settle_s": 12.0, "drain_s": 5.0,
+    "linger_s": 1.0, "backoff_first_s": 0.5, "backoff_max_s": 8.0, "quota_backoff_s": 3.0,
+    "poll_first_s": 2.0, "poll_max_s": 8.0, "cancel_settle_s": 3.0, "attempts_max": 3, "retry_first_s": 1.0,
+    "retry_max_s": 4.0, "sweep_s": 4.0, "heartbeat_s": 30.0, "watchdog_s": 10.0, "submit_timeout_s": 10.0,
+    "refusals_max": 24, "keep_delivered_s": 20_000.0,
+}  # fmt: skip
+
+
+class SimulatedClock:
+    """The clock of one process."""
+
+    virtual = False
+
+    def __init__(self, scheduler: Scheduler, process: Process) -> None:
+        self._scheduler = scheduler
+        self._process = process
+
+    def now_ms(self) -> int:
+        """The wall clock."""
+        return self._scheduler.now_ms()
+
+    def monotonic(self) -> float:
+        """Seconds."""
+        return self._scheduler.now
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep."""
+        await asyncio.sleep(seconds)
+
+
+class Alarms:
+    """What arq is to the workers: jobs that some worker of the queue runs, mostly once, soon, or not at all."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._known: set[str] = set()
+
+    async def enqueue_job(self, step: str, id_: str, *, _job_id: str, _queue_name: str) -> str | None:
+        """An alarm for a step; None when there is one. Raises OutOfMemoryError."""
+        if _job_id in self._known:
+            return None
+        fate = self._world.faults.draw("alarms")
+        if fate == "full":
+            raise OutOfMemoryError("OOM command not allowed when used memory > 'maxmemory'.")
+        self._known.add(_job_id)
+        for _ in range({"dropped": 0, "doubled": 2}.get(fate, 1)):
+            living = [worker for worker in self._world.workers if not worker.process.dead]
+            if living:
+                worker = living[int(self._world.rng.random() * len(living))]
+                at = self._world.scheduler.now + 0.1 * self._world.rng.random()
+                self._world.scheduler.at(at, worker.start_step, step, id_, process=worker.process)
+        return _job_id
+
+
+class Worker:
+    """One worker process: the real composition root, with a kit that leads into this world."""
+
+    def __init__(self, world: World, name: str) -> None:
+        self._world = world
+        self._ctx: dict[str, Any] = {"redis": world.alarms}
+        self.process = world.scheduler.process(name, self._main)
+
+    async def _main(self) -> None:
+        world, process = self._world, self.process
+        clock = world.clock_of(process)
+        store = CoreStore(Network(world, process), world.settings, clock)
+        provider = SimulatedProvider(world, process, world.account, world.settings.create_timeout_s)
+        process.kit = Kit(store=store, provider=provider, settings=world.settings, clock=clock)
+        await composition._start(self._ctx, settings=world.settings, roles=tuple(Step), queue_name="gq:sim:all")
+
+    def start_step(self, step: str, id_: str) -> None:
+        """As arq's worker does."""
+        if "sweeper" in self._ctx:
+            self.process.create_task(composition._run(self._ctx, Step(step), id_))
+
+
+class World:
+    """One seed."""
+
+    def __init__(self, seed: int, *, trace: bool = False) -> None:
+        self.seed = seed
+        self.rng = random.Random(seed)
+        self.scheduler = Scheduler(self.rng)
+        self.epoch_ms = EPOCH_MS
+        self.account = "emulated.local"
+        self.violations: list[str] = []
+        self.history: list[str] | None = [] if trace else None
+        self.faults = Faults(self.rng)
+        self.settings = self._settings()
+        self.server = Server(self, Memory(self.scheduler.now_ms))
+        self.cloud = Cloud(self)
+        self.alarms = Alarms(self)
+        self.workers: list[Worker] = []
+        self.journals: list[list[Prompt]] = []
+        self.fences: dict[bytes, int] = {}
+        self.accepted: dict[str, list[str]] = {}
+        self._starts: dict[Process, Callable[[], None]] = {}
+
+    def _settings(self) -> Settings:
+        rng = self.rng
+        changed: dict[str, Any] = {
+            "batch_prompts_max": rng.choice((2, 4, 8)),
+            "segment_prompts_max": rng.choice((1, 3, 1000)),
+            "requeues_max": rng.choice((1, 3)),
+            "delete_jobs": rng.random() < 0.3,
+            "flush_ms": rng.choice((1.0, 50.0)),
+        }
+        if not self.faults.store.total and not self.faults.process.total:
+            changed["watchdog_s"] = 1e6  # where no notice can be lost, no future may need the watchdog
+        return Settings(**(SETTINGS | changed))
+
+    def clock_of(self, process: Process) -> SimulatedClock:
+        """The clock as a process sees it."""
+        return SimulatedClock(self.scheduler, process)
+
+    def note(self, who: str, what: str, result: str) -> None:
+        """One line of the history."""
+        if self.history is not None:
+            self.history.append(f"{self.scheduler.now:10.4f} {who:10} {what:60} {result}")
+
+    def saw(self, process: Process, words: Sequence[bytes], reply: Any) -> None:
+        """A command has taken effect at the server."""
+        name = _NAMES.get(words[1]) if words[0] == b"EVALSHA" else None
+        if name == "claim" and isinstance(reply, list) and reply[0] == b"ok":
+            self._check_fence(words[5].partition(b" ")[2], reply)
+        if self.history is not None and words[0] != b"ZRANGEBYSCORE":
+            self.note(process.name, _shown(words, name), _shown_reply(reply))
+
+    def _check_fence(self, record: bytes, reply: Any) -> None:
+        flat = reply[1]
+        fence = int(dict(zip(flat[::2], flat[1::2], strict=True))[b"fence"])
+        if fence <= self.fences.get(record, 0):
+            self.violations.append(f"I6 the fence of {record.decode()} went from {self.fences[record]} to {fence}")
+        self.fences[record] = fence
+
+    # --- faults of processes ---
+
+    async def befall(self, process: Process) -> str:
+        """What happens to a process that is about to call somebody."""
+        fate = self.faults.draw("process")
+        if fate == "crash":
+            await self._die(process)
+        elif fate == "pause":
+            self._pause(process)
+            await asyncio.sleep(0)
+        return fate
+
+    async def after_sending(self, process: Process, fate: str) -> None:
+        """What happens to it while the call is under way."""
+        if fate == "crash_sent":
+            await self._die(process)
+        elif fate == "pause_sent":
+            self._pause(process)
+            await asyncio.sleep(0)
+
+    def _pause(self, process: Process) -> None:
+        seconds = self.settings.lease_s * (0.3 + 3 * self.rng.random())
+        self.note(process.name, "paused", f"{seconds:.1f} s")
+        process.pause(seconds)
+
+    async def _die(self, process: Process) -> None:
+        self.note(process.name, "killed", "")
+        process.kill()
+        again = self._starts.pop(process)
+        self.scheduler.at(self.scheduler.now + 0.1 + 12 * self.rng.random(), again)
+        await process.create_future()
+
+    # --- the story ---
+
+    def run(self) -> None:
+        """All of it; ``violations`` says what went wrong."""
+        rng = self.rng
+        self._write_journals()
+        for n in range(rng.choice((1, 2, 2, 3))):
+            self._start_worker(f"worker-{n}")
+        for n, journal in enumerate(self.journals):
+            self._start_client(f"client-{n}", journal)
+        if rng.random() < 0.5:
+            self._start_watcher([prompt for journal in self.journals for prompt in journal if rng.random() < 0.5])
+        calm_at = 30 + 60 * rng.random()
+        self.scheduler.run(calm_at)
+        self.faults.on = False
+        self.note("world", "calm", "")
+        self.scheduler.run(calm_at + CALM_S_MAX, self._drained_now())
+        for worker in self.workers:
+            worker.process.kill()
+        self.scheduler.run(self.scheduler.now + _AFTER_S)
+
+    def _write_journals(self) -> None:
+        rng = self.rng
+        for n in range(rng.choice((1, 2, 2))):
+            journal: list[Prompt] = []
+            for m in range(rng.choice((2, 3, 5, 9))):
+                text = f"prompt {n}.{m}" + f" {REFUSED}" * (rng.random() < 0.03)
+                name = f"n{n}.{m}" if rng.random() < 0.4 else "bulk" if rng.random() < 0.3 else None
+                delay_s = 30 * rng.random() if rng.random() < 0.3 else 0.0
+                journal.append(Prompt(text, name, delay_s, cancel=rng.random() < 0.06))
+            self.journals.append(journal)
+
+    def _start_worker(self, name: str) -> None:
+        worker = Worker(self, name)
+        self.workers = [each for each in self.workers if not each.process.dead]
+        self.workers.append(worker)
+        self._starts[worker.process] = lambda: self._start_worker(name)
+
+    def _start_client(self, name: str, journal: list[Prompt]) -> None:
+        async def main() -> None:
+            await ClientProcess(self, process, journal).run()
+
+        process = self._start(name, main, lambda: self._start_client(name, journal))
+
+    def _start_watcher(self, prompts: list[Prompt]) -> None:
+        async def main() -> None:
+            await ClientProcess(self, process, []).watch(prompts)
+
+        process = self._start("watcher", main, lambda: self._start_watcher(prompts))
+
+    def _start(self, name: str, main: Callable[[], Coroutine[Any, Any, None]], again: Callable[[], None]) -> Process:
+        process = self.scheduler.process(name, main)
+        self._starts[process] = again
+        return process
+
+    def _drained_now(self) -> Callable[[], bool]:
+        """Whether all is done, looked at every few seconds of the simulated time."""
+        looked_at = 0.0
+
+        def drained() -> bool:
+            nonlocal looked_at
+            if self.scheduler.now < looked_at + 2:
+                return False
+            looked_at = self.scheduler.now
+            return self.drained()
+
+        return drained
+
+    def drained(self) -> bool:
+        """Whether every application has what it wanted and nothing is open in the store."""
+        data, prefix = self.server.memory.data, b"{gq:sim:00}:"
+        if prefix + b"batches" in data or any(not prompt.finished for journal in self.journals for prompt in journal):
+            return False
+        counts = {name: int(value) for name, value in data.get(prefix + b"counts", {}).items()}
+        return counts.get(b"accepted", 0) == sum(counts.get(name, 0) for name in (b"answered", b"failed", b"cancelled"))
+
+
+def _shown(words: Sequence[bytes], name: str | None) -> str:
+    arguments = words[5:] if name else words[1:]
+    shown = " ".join(word[:40].decode(errors="replace") if word.isascii() else "..." for word in arguments)
+    return f"{name or words[0].decode()} {shown}"[:110]
+
+
+def _shown_reply(reply: Any) -> str:
+    if isinstance(reply, list):
+        return " ".join(map(_shown_item, cast("Any", reply)))[:80]
+    return reply[:60].decode(errors="replace") if isinstance(reply, bytes) else str(reply)
+
+
+def _shown_item(item: Any) -> str:
+    return "[...]" if isinstance(item, list) else _shown_reply(item)
+
+
+@contextmanager
+def repeatable(world: World) -> Generator[None]:
+    """Ids that the code draws come from the seed, and a worker's kit is the one of its process."""
+    real, make_kit = secrets.token_hex, composition.make_kit
+    dice = random.Random(world.seed + 1)
+    secrets.token_hex = lambda nbytes=None: dice.randbytes(nbytes or 32).hex()
+    composition.make_kit = lambda _: cast("Any", asyncio.get_running_loop()).kit
+    try:
+        yield
+    finally:
+        secrets.token_hex = real
+        composition.make_kit = make_kit
