@@ -23,6 +23,8 @@ Words = list[bytes]
 class Line(Protocol):
     """The way to the server and back."""
 
+    appendfsync: str
+
     async def send(self, commands: Sequence[Words], *, atomic: bool) -> list[Any]:
         """Replies in order; a command that failed has its exception in place. Raises what a connection raises."""
         ...
@@ -54,6 +56,8 @@ class Deaf:
 
 class Direct:
     """The server as if it were here: nothing is awaited."""
+
+    appendfsync = "always"
 
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
@@ -136,9 +140,10 @@ def command(name: str, *args: Any, **options: Any) -> Command:
     return Command(name, args)
 
 
-def _set(key: str, value: bytes, *, nx: bool = False, ex: int | None = None) -> Command:
+def _set(key: str, value: bytes, *, nx: bool = False, ex: int | None = None, px: int | None = None) -> Command:
     words: list[object] = [key, value]
     words += ["EX", ex] if ex is not None else []
+    words += ["PX", px] if px is not None else []
     return Command("set", [*words, "NX"] if nx else words)
 
 
@@ -297,7 +302,13 @@ class Client:
 
     async def config_get(self, *_names: str) -> dict[str, str]:
         """What a well-kept server says."""
-        return {"appendonly": "yes", "maxmemory-policy": "noeviction", "maxmemory": "0"}
+        fsync = self._line.appendfsync
+        return {"appendonly": "yes", "appendfsync": fsync, "maxmemory-policy": "noeviction", "maxmemory": "0"}
+
+    async def info(self, section: str) -> dict[str, Any]:
+        """What the server says of itself."""
+        text: bytes = await self.execute_command("INFO", section)
+        return dict(line.split(":", 1) for line in text.decode().split("\r\n") if line)
 
     async def aclose(self) -> None:
         """Nothing is open."""

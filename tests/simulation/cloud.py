@@ -15,6 +15,7 @@ import msgspec
 from gemqueue.errors import Rejected
 from gemqueue.provider import JobStatus
 from gemqueue.states import JobState
+from tests.simulation.loop import EPOCH_MS
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -56,7 +57,7 @@ class Job:
             raw_state=self.raw_state,
             display_name=self.token,
             input_file=self.file,
-            created_at_ms=int(self.created_at * 1000),
+            created_at_ms=EPOCH_MS + int(self.created_at * 1000),
             rows=len(self.rows) if self.counts_rows else 0,
             output_file=self.output,
             error_code=self.error_code,
@@ -204,13 +205,13 @@ class Cloud:
 
     def find(self, token: str, since_ms: int) -> JobStatus | None:
         """The newest that the listing shows."""
+        return next((status for status in self.listing(since_ms) if status.display_name == token), None)
+
+    def listing(self, since_ms: int) -> list[JobStatus]:
+        """Every job that the listing shows, newest first."""
         now = self.world.scheduler.now
-        found = [
-            job
-            for job in self.jobs.values()
-            if job.token == token and job.visible_at <= now and job.created_at * 1000 >= since_ms - self.world.epoch_ms
-        ]
-        return found[-1].status() if found else None
+        found = [job.status() for job in self.jobs.values() if job.visible_at <= now]
+        return [status for status in reversed(found) if status.created_at_ms >= since_ms]
 
     def poll(self, name: str) -> JobStatus:
         """A job by its name. Raises Rejected."""

@@ -152,9 +152,9 @@ class Keyspace:
         return len(self.find(key, bytes) or b"")
 
     def put(self, key: bytes, value: bytes, *options: bytes) -> Reply:
-        """Write it, with NX and EX."""
+        """Write it, with NX, EX and PX."""
         words = [word.upper() for word in options]
-        if not {word for word in words if not word.isdigit()} <= {b"NX", b"EX"}:
+        if not {word for word in words if not word.isdigit()} <= {b"NX", b"EX", b"PX"}:
             raise ResponseError(f"SET {options!r} is not modelled")
         if b"NX" in words and self.alive(key):
             return None
@@ -162,6 +162,8 @@ class Keyspace:
         self.data[key] = value
         if b"EX" in words:
             self.expire(key, options[words.index(b"EX") + 1])
+        if b"PX" in words:
+            self.pexpire(key, options[words.index(b"PX") + 1])
         return b"OK"
 
     def incrby(self, key: bytes, n: bytes) -> Reply:

@@ -162,6 +162,7 @@ class Scheduler:
         self._number = 0
         self._heap: list[tuple[float, int, Process | None, Callable[..., None], tuple[Any, ...]]] = []
         self._runnable: list[Process] = []
+        self._running: Process | None = None
 
     def now_ms(self) -> int:
         """The wall clock, and the server's."""
@@ -205,6 +206,7 @@ class Scheduler:
                 if self.steps > _STEPS_MAX:
                     raise Stuck(f"{_STEPS_MAX} steps and no end, at {self.now:.3f} s")
         finally:
+            self._running = None
             asyncio._set_running_loop(None)
 
     def _turn(self) -> None:
@@ -213,7 +215,9 @@ class Scheduler:
         n = int(self.rng.random() * len(runnable)) if len(runnable) > 1 else 0
         process = runnable[n]
         ready = process.ready
-        asyncio._set_running_loop(process.loop)
+        if process is not self._running:
+            self._running = process
+            asyncio._set_running_loop(process.loop)
         for _ in range(len(ready)):
             if process.dead or process.paused_until > self.now:
                 break
@@ -233,7 +237,6 @@ class Scheduler:
             if process.paused_until > self.now:
                 heapq.heappush(self._heap, (process.paused_until, number, process, callback, args))
                 return
-            asyncio._set_running_loop(process.loop)
         callback(*args)
 
     def bury(self) -> None:

@@ -56,6 +56,7 @@ class Memory(Keyspace):
     def __init__(self, now_ms: Callable[[], int]) -> None:
         super().__init__(now_ms)
         self.scripts: set[bytes] = set()
+        self.run_number = 1
         self.on_append: Callable[[bytes], None] = lambda _key: None
         """Called when a stream has got an entry, for those who block on it."""
         self.on_publish: Callable[[bytes], int] = lambda _channel: 0
@@ -88,9 +89,10 @@ class Memory(Keyspace):
         n = int(n_keys)
         return Interpreter.shared().run(sha, arguments[:n], arguments[n:], self.run)
 
-    def forget_scripts(self) -> None:
-        """What a restart does to the cache."""
+    def restart(self) -> None:
+        """What a restart does: no script is known any more, and the server has another run id."""
         self.scripts.clear()
+        self.run_number += 1
 
     # --- the server ---
 
@@ -98,6 +100,10 @@ class Memory(Keyspace):
         """Seconds and microseconds."""
         now_ms = self.now_ms()
         return [b"%d" % (now_ms // 1000), b"%d" % (now_ms % 1000 * 1000)]
+
+    def info(self, *_sections: bytes) -> Reply:
+        """Which server this is: a new one after every restart."""
+        return b"run_id:%040x\r\nrole:master\r\nmaster_replid2:%040d\r\nconnected_slaves:0\r\n" % (self.run_number, 0)
 
     def ping(self) -> Reply:
         """It answers."""
@@ -251,7 +257,7 @@ class Memory(Keyspace):
 
 _METHODS = {"type": "kind", "set": "put", "eval": "run_text", "del": "unlink", "hmset": "hset"}
 """Commands whose names Python has taken, and synonyms."""
-_NOT_COMMANDS = frozenset({"run", "find", "make", "tidy", "drop", "alive", "forget_scripts", "entries_after"})
+_NOT_COMMANDS = frozenset({"run", "find", "make", "tidy", "drop", "alive", "restart", "entries_after"})
 """Methods that are no commands."""
 
 

@@ -123,7 +123,7 @@ class Server:
         self.world.note("server", request.fate, "down")
         self.generation += 1
         self._down_until = self.world.scheduler.now + self.world.rng.random() * _DOWN_S_MAX
-        self.memory.forget_scripts()
+        self.memory.restart()
         for waiting in list(self._waiting):
             self._reset(waiting)
         ears, self._ears = self._ears, {}
@@ -200,6 +200,7 @@ class Network:
     def __init__(self, world: World, process: Process) -> None:
         self._world = world
         self._process = process
+        self.appendfsync: str = world.appendfsync
 
     async def send(self, commands: Sequence[Words], *, atomic: bool) -> list[Any]:
         """There and back, or what a connection raises."""

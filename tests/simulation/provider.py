@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gemqueue.errors import Ambiguous, ProviderError, Transient
-from gemqueue.provider import Limits
+from gemqueue.provider import Limits, StoredFile
 from tests.simulation.cloud import COMMIT_S_MAX
 
 if TYPE_CHECKING:
@@ -125,6 +125,17 @@ class SimulatedProvider:
             "find", lambda: self._cloud.find(token, since_ms), f"find {token}", unsure=Transient
         )
         return found
+
+    async def jobs(self, *, since_ms: int) -> AsyncIterator[list[JobStatus]]:
+        """As far as the listing shows them, in pages of two."""
+        found = await self._call("jobs", lambda: self._cloud.listing(since_ms), "jobs", unsure=Transient)
+        for at in range(0, len(found), 2):
+            yield found[at : at + 2]
+
+    async def files(self) -> AsyncIterator[list[StoredFile]]:
+        """Every file."""
+        found = await self._call("files", lambda: list(self._cloud.files), "files", unsure=Transient)
+        yield [StoredFile(file=name) for name in found]
 
     async def poll(self, job: str) -> JobStatus:
         """By name."""

@@ -57,6 +57,8 @@ def test_a_seed_replays_exactly() -> None:
 class _Dying:
     """A line of which only the first message arrives."""
 
+    appendfsync = "always"
+
     def __init__(self, memory: Memory) -> None:
         self._direct = Direct(memory)
         self._sent = 0

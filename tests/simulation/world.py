@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 from redis.exceptions import OutOfMemoryError
 
 from gemqueue.config import Settings
+from gemqueue.errors import StoreUnavailable
 from gemqueue.scripts import SCRIPTS
 from gemqueue.states import Step
 from gemqueue_workers import settings
@@ -23,7 +24,7 @@ from tests.simulation.clients import ClientProcess, Prompt
 from tests.simulation.cloud import REFUSED, Cloud
 from tests.simulation.core import CoreStore
 from tests.simulation.faults import Faults
-from tests.simulation.loop import EPOCH_MS, Process, Scheduler
+from tests.simulation.loop import Process, Scheduler
 from tests.simulation.memory import Memory
 from tests.simulation.network import Network, Server
 from tests.simulation.provider import SimulatedProvider
@@ -106,7 +107,10 @@ class Worker:
         store = CoreStore(Network(world, process), world.settings, clock)
         provider = SimulatedProvider(world, process, world.account, world.settings.create_timeout_s)
         process.kit = Kit(store=store, provider=provider, settings=world.settings, clock=clock)
-        await composition._start(self._ctx, settings=world.settings, roles=tuple(Step), queue_name="gq:sim:all")
+        try:
+            await composition._start(self._ctx, settings=world.settings, roles=tuple(Step), queue_name="gq:sim:all")
+        except StoreUnavailable:
+            await world.die(process)  # and its supervisor starts it again
 
     def start_step(self, step: str, id_: str) -> None:
         """As arq's worker does."""
@@ -121,7 +125,6 @@ class World:
         self.seed = seed
         self.rng = random.Random(seed)
         self.scheduler = Scheduler(self.rng)
-        self.epoch_ms = EPOCH_MS
         self.account = "emulated.local"
         self.violations: list[str] = []
         self.history: list[str] | None = [] if trace else None
@@ -129,6 +132,8 @@ class World:
         self.settings = self._settings()
         self.server = Server(self, Memory(self.scheduler.now_ms))
         self.cloud = Cloud(self)
+        self.appendfsync = self.rng.choice(("always", "everysec"))
+        """What the server says of itself: under the second, work is compared with the provider after every restart."""
         self.alarms = Alarms(self)
         self.workers: list[Worker] = []
         self.journals: list[list[Prompt]] = []
@@ -179,7 +184,7 @@ class World:
         """What happens to a process that is about to call somebody."""
         fate = self.faults.draw("process")
         if fate == "crash":
-            await self._die(process)
+            await self.die(process)
         elif fate == "pause":
             self._pause(process)
             await asyncio.sleep(0)
@@ -188,7 +193,7 @@ class World:
     async def after_sending(self, process: Process, fate: str) -> None:
         """What happens to it while the call is under way."""
         if fate == "crash_sent":
-            await self._die(process)
+            await self.die(process)
         elif fate == "pause_sent":
             self._pause(process)
             await asyncio.sleep(0)
@@ -198,7 +203,8 @@ class World:
         self.note(process.name, "paused", f"{seconds:.1f} s")
         process.pause(seconds)
 
-    async def _die(self, process: Process) -> None:
+    async def die(self, process: Process) -> None:
+        """It is killed, and started again some time later."""
         self.note(process.name, "killed", "")
         process.kill()
         again = self._starts.pop(process)
@@ -298,13 +304,19 @@ def _shown_item(item: Any) -> str:
     return "[...]" if isinstance(item, list) else _shown_reply(item)
 
 
+def _own_kit(_settings: Settings) -> Kit:
+    process: Any = asyncio.get_running_loop()
+    kit: Kit = process.kit
+    return kit
+
+
 @contextmanager
 def repeatable(world: World) -> Generator[None]:
     """Ids that the code draws come from the seed, and a worker's kit is the one of its process."""
     real, make_kit = secrets.token_hex, composition.make_kit
     dice = random.Random(world.seed + 1)
     secrets.token_hex = lambda nbytes=None: dice.randbytes(nbytes or 32).hex()
-    composition.make_kit = lambda _: cast("Any", asyncio.get_running_loop()).kit
+    composition.make_kit = _own_kit
     try:
         yield
     finally:

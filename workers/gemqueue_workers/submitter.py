@@ -11,7 +11,7 @@ with a new file.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
@@ -32,6 +32,12 @@ if TYPE_CHECKING:
     from gemqueue_workers.stage import Kit, Lease
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("gemqueue.submit")
+
+
+class _Intent(NamedTuple):
+    token: str
+    file: str
+    first_look_s: float
 
 
 class Submitter:
@@ -120,12 +126,18 @@ class Submitter:
         await self._kit.store.confirm()  # before an upload that would be for nothing
         file = await self._upload(lease, batch, contents)
         token = tokens.job_token(lease.claim.home, batch.id, lease.claim.fence)
+        first_look_s = await self._first_look_s(batch)  # now: nothing may come between the create and its record
         await self._begin(lease, token, file)
         if lease.left_s <= self._kit.provider.create_timeout_s:
             with effect(Effect.SUBMIT_REOPEN):  # certain: the create has not been sent
                 await self._kit.store.reopen(lease.claim, delay_s=0.0)
             return
-        await self._create(lease, batch, contents, token, file)
+        await self._create(lease, batch, contents, _Intent(token, file, first_look_s))
+
+    async def _first_look_s(self, batch: Batch) -> float:
+        lane = Lane.parse(batch.lane)
+        known = await self._kit.store.turnaround(lane.account, lane.model, batch.prompts)
+        return decisions.poll_delay_s(0, self._kit.settings, known)
 
     async def _begin(self, lease: Lease, token: str, file: str) -> None:
         try:
@@ -145,7 +157,8 @@ class Submitter:
         log.info("file.uploaded", batch=batch.id, file=file, size_bytes=size_bytes)
         return file
 
-    async def _create(self, lease: Lease, batch: Batch, contents: BatchContents, token: str, file: str) -> None:
+    async def _create(self, lease: Lease, batch: Batch, contents: BatchContents, intent: _Intent) -> None:
+        token, file, first_look_s = intent
         lane = Lane.parse(batch.lane)
         try:
             with effect(Effect.SUBMIT_CREATE):
@@ -153,8 +166,6 @@ class Submitter:
         except ProviderError as error:
             await self._not_created(lease, batch, contents, file, error)
             return
-        known = await self._kit.store.turnaround(lane.account, lane.model, batch.prompts)
-        first_look_s = decisions.poll_delay_s(0, self._kit.settings, known)
         try:
             with effect(Effect.SUBMIT_ACCEPT):
                 await self._kit.store.accept(lease.claim, job, "created", first_look_s)

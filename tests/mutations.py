@@ -1,0 +1,286 @@
+"""The mutants: what is broken in each, and how."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Patch(msgspec.Struct, frozen=True):
+    """One replacement in one file."""
+
+    file: str
+    old: str
+    new: str
+
+
+class Mutant(msgspec.Struct, frozen=True):
+    """What is broken, how, and the tests that should notice where the simulation cannot."""
+
+    says: str
+    patches: tuple[Patch, ...]
+    tests: tuple[str, ...] = ()
+
+
+_LUA = "gemqueue/lua/"
+_WORKERS = "workers/gemqueue_workers/"
+_STORE = ("tests/queue/test_store.py", "tests/queue/test_store_batches.py", "tests/queue/test_store_closing.py")
+
+_TWICE = """
+def _twice(create):
+    async def call(**given):
+        try:
+            return await create(**given)
+        except ProviderError:
+            return await create(**given)
+    return call
+"""
+_POP = """count(ARGV[5], 1)
+for _, id in ipairs(redis.call('LRANGE', key('manifest', ARGV[2]), 0, -1)) do
+  redis.call('UNLINK', key('segment', id))
+end
+"""
+MUTANTS: dict[str, Mutant] = {
+    "no-fence": Mutant(
+        "no script looks at the caller's fence",
+        (Patch(f"{_LUA}_prelude.lua", "  return redis.call('HGET', record, 'fence') ~= fence\n", "  return false\n"),),
+    ),
+    "settle-time-from-intent": Mutant(
+        "the settle time counts from the intent, not from the deleted file",
+        (
+            Patch(
+                "gemqueue/decisions.py", "now_ms < batch.fenced_at + settle_s", "now_ms < batch.intent_at + settle_s"
+            ),
+            Patch(
+                f"{_WORKERS}submitter.py",
+                "store.fence(lease.claim, self._kit.settings.settle_s)",
+                "store.fence(lease.claim, 0)",
+            ),
+        ),
+    ),
+    "no-settle-time": Mutant(
+        "the job is looked for as soon as the file is deleted",
+        (
+            Patch("gemqueue/decisions.py", "now_ms < batch.fenced_at + settle_s * 1000", "False"),
+            Patch(
+                f"{_WORKERS}submitter.py",
+                "store.fence(lease.claim, self._kit.settings.settle_s)",
+                "store.fence(lease.claim, 0)",
+            ),
+        ),
+    ),
+    "file-not-deleted": Mutant(
+        "the fence is written, but the file stays",
+        (
+            Patch(
+                f"{_WORKERS}submitter.py",
+                "            await self._kit.provider.delete_file(batch.intent_file)\n",
+                "            pass\n",
+            ),
+        ),
+    ),
+    "resend-on-timeout": Mutant(
+        "a create in doubt counts as not created",
+        (
+            Patch(
+                "gemqueue/decisions.py", "return AfterCreate(Refusal.DOUBT)", "return AfterCreate(Refusal.LATER, 1.0)"
+            ),
+        ),
+    ),
+    "retry-around-create": Mutant(
+        "a create in doubt is sent once more",
+        (
+            Patch(f"{_WORKERS}submitter.py", "\n\nclass Submitter:\n", f"\n\n{_TWICE}\n\nclass Submitter:\n"),
+            Patch(
+                f"{_WORKERS}submitter.py",
+                "await self._kit.provider.create(",
+                "await _twice(self._kit.provider.create)(",
+            ),
+        ),
+    ),
+    "never-adopt": Mutant(
+        "a job that is found by its token is not taken over",
+        (
+            Patch(
+                f"{_WORKERS}submitter.py",
+                "if found is not None and decisions.adoptable(found):",
+                "if found is None and decisions.adoptable(found):",
+            ),
+        ),
+    ),
+    "adopt-any-job": Mutant(
+        "any job of the listing is taken for ours, whatever its token",
+        (Patch("adapters/gemqueue_adapters/gemini.py", "if listed.display_name == token:", "if listed.display_name:"),),
+        ("tests/adapters/test_conformance.py",),
+    ),
+    "adopt-a-failed-job": Mutant(
+        "a job that failed for want of its file is taken over",
+        (
+            Patch(
+                "gemqueue/decisions.py",
+                "    return found is not None and not (",
+                "    return found is not None or not (",
+            ),
+        ),
+        ("tests/queue/test_decisions.py",),
+    ),
+    "begin-without-lease": Mutant(
+        "an intent may be written under a lease that has run out",
+        (Patch(f"{_LUA}begin.lua", "if num(b[2]) <= now then return { 'stale' } end\n", ""),),
+        _STORE,
+    ),
+    "settle-without-fence": Mutant(
+        "settle does not look at the fence",
+        (Patch(f"{_LUA}settle.lua", "if stale(record, ARGV[3]) then return { 'stale' } end\n", ""),),
+    ),
+    "settle-without-bits": Mutant(
+        "settle does not look at the bits: what has an outcome gets another",
+        (Patch(f"{_LUA}settle.lua", "  if overlaps(old, ARGV[i + 1]) then\n", "  if false then\n"),),
+    ),
+    "pop-a-step": Mutant(
+        "a claim takes the step out of the due index instead of leasing it",
+        (
+            Patch(
+                f"{_LUA}claim.lua",
+                "redis.call('ZADD', index, now + lease_ms, member)",
+                "redis.call('ZREM', index, member)",
+            ),
+        ),
+    ),
+    "pop-a-segment": Mutant(
+        "packing takes the body out of the store",
+        (
+            Patch(
+                f"{_LUA}accept.lua",
+                "count(ARGV[5], 1)\n",
+                _POP,
+            ),
+        ),
+    ),
+    "check-then-watch": Mutant(
+        "somebody else's segment is looked at first and registered for then",
+        (
+            Patch(
+                "gemqueue/listener.py",
+                "        await self._watch([segment for segment in asked if not segment.watched])\n",
+                "        early = await self._store.outcomes([(each.id, each.cursor) for each in asked], _BLOBS_MAX)\n"
+                "        await self._watch([segment for segment in asked if not segment.watched])\n",
+            ),
+            Patch(
+                "gemqueue/listener.py",
+                "found = await self._store.outcomes(cursors, _BLOBS_MAX)",
+                "found = early[: len(known)]",
+            ),
+        ),
+    ),
+    "watch-without-registering": Mutant(
+        "a watcher looks and is not registered",
+        (Patch(f"{_LUA}watch.lua", "  redis.call('SADD', key('watch', ARGV[2]), ARGV[3])\n", ""),),
+    ),
+    "no-notice": Mutant(
+        "settle tells nobody",
+        (Patch(f"{_LUA}settle.lua", "notify(notices)\n", ""),),
+    ),
+    "close-with-a-bit-unset": Mutant(
+        "a batch closes though a prompt of it has neither outcome nor retry",
+        (
+            Patch(
+                f"{_LUA}close.lua",
+                "  m.done = m.state ~= 'live' or f[7] ~= ARGV[2] or done(id, m)\n",
+                "  m.done = true\n",
+            ),
+        ),
+    ),
+    "ack-before-landing": Mutant(
+        "submit returns before the segment is in the store",
+        (
+            Patch(
+                "gemqueue/producer.py",
+                "                taken = await self._write(flight)\n",
+                "                self._acknowledge(flight)\n                taken = await self._write(flight)\n",
+            ),
+        ),
+    ),
+    "register-twice": Mutant(
+        "a segment that is enqueued again is registered again",
+        (Patch(f"{_LUA}enqueue.lua", "if state then\n", "if state == 'never' then\n"),),
+    ),
+    "names-not-checked": Mutant(
+        "a name that is taken is taken again",
+        (Patch(f"{_LUA}enqueue.lua", "if #taken > 0 then\n", "if #taken > 9999 then\n"),),
+    ),
+    "requeue-before-terminal": Mutant(
+        "a job that is slow is given up while it runs",
+        (
+            Patch(
+                "gemqueue/decisions.py",
+                "    if not status.state.terminal:\n",
+                "    if not status.state.terminal and batch.polls < 1:\n",
+            ),
+        ),
+    ),
+    "buy-what-is-settled": Mutant(
+        "an upload does not leave out what has its outcome",
+        (
+            Patch(
+                f"{_WORKERS}contents.py",
+                "if not bitmap.has_bit(done, n) and not bitmap.has_bit(moved, n)]",
+                "if not bitmap.has_bit(moved, n)]",
+            ),
+        ),
+    ),
+    "believe-the-first-reading": Mutant(
+        "rows that one reading did not bring are bought again",
+        (
+            Patch(
+                f"{_WORKERS}collector.py",
+                "        if any(True for _ in self._expected.missing()):\n",
+                "        if any(False for _ in self._expected.missing()):\n",
+            ),
+        ),
+    ),
+    "an-outage-is-a-denial": Mutant(
+        "what cannot be read is bought again",
+        (
+            Patch(
+                "gemqueue/decisions.py",
+                "batch.job_state != JobState.SUCCEEDED or batch.denials >= _DENIALS_MAX",
+                "True",
+            ),
+        ),
+    ),
+    "position-instead-of-key": Mutant(
+        "a row answers the first prompt that has no answer yet",
+        (
+            Patch(
+                f"{_WORKERS}collector.py",
+                "self._expected.arrive(found.key)",
+                'self._expected.arrive(next((f"{o}.{i}" for o, i in self._expected.missing()), found.key))',
+            ),
+        ),
+    ),
+    "lease-not-renewed": Mutant(
+        "a lease is not renewed while its holder works",
+        (Patch(f"{_WORKERS}stage.py", "                await self.renew()\n", "                pass\n"),),
+    ),
+    "no-ttl-at-the-end": Mutant(
+        "what is finished stays for ever",
+        (
+            Patch(
+                f"{_LUA}_prelude.lua",
+                "  set_ttl(keep_s, meta_key, key('settled', id), key('outcomes', id), key('names', id)",
+                "  set_ttl(keep_s, key('names', id)",
+            ),
+        ),
+    ),
+    "inbox-in-two-steps": Mutant(
+        "an inbox is made first and given its TTL then",
+        (
+            Patch(
+                "gemqueue/store_producer.py",
+                "self.redis.pipeline(transaction=True)  # whoever dies",
+                "self.redis.pipeline(transaction=False)  # whoever dies",
+            ),
+        ),
+        ("tests/simulation/test_simulation.py",),
+    ),
+}
