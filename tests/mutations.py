@@ -56,6 +56,7 @@ MUTANTS: dict[str, Mutant] = {
                 "store.fence(lease.claim, 0)",
             ),
         ),
+        ("tests/queue/test_decisions.py",),
     ),
     "no-settle-time": Mutant(
         "the job is looked for as soon as the file is deleted",
