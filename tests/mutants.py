@@ -93,7 +93,7 @@ def judge(name: str, seeds: int) -> Verdict:
 
 
 def _run(words: list[str], tree: Path) -> str | None:
-    """None when the check passes, else the last line that says why."""
+    """None when the check passes, else the last line that says why. Raises RuntimeError when it did not get so far."""
     path = os.pathsep.join(str(tree / each) for each in (".", "workers", "adapters"))
     env = {**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": "0"}
     try:
@@ -106,7 +106,9 @@ def _run(words: list[str], tree: Path) -> str | None:
         return None
     lines = [line for line in done.stdout.decode(errors="replace").splitlines() if line.strip()]
     telling = [line for line in lines if line.startswith(("seed ", "E  ", "FAILED"))]
-    return (telling[-1] if telling else (lines or ["it failed"])[-1]).strip()[:300]
+    if not telling:
+        raise RuntimeError(f"a check broke instead of failing: {' '.join(words)}: {done.stderr.decode()[-600:]}")
+    return telling[-1].strip()[:300]
 
 
 def _table(verdicts: list[Verdict]) -> str:

@@ -42,6 +42,7 @@ def _found(world: World) -> Generator[str]:
                 outcomes[outcome["key"]] = outcome
     yield from _of_prompts(world, prompts, outcomes)
     yield from _of_accounts(world, outcomes)
+    yield from _of_budget(world)
     yield from _of_keys(world)
 
 
@@ -94,6 +95,14 @@ def _of_accounts(world: World, outcomes: dict[str, dict[str, Any]]) -> Generator
     kept = sum(int(meta.get(b"outcome_bytes", 0)) for name, meta in data.items() if b":segmeta:" in name)
     if counts.get("live_bytes", 0) != kept:
         yield f"I7 live_bytes is {counts.get('live_bytes', 0)}, what is kept is {kept}"
+
+
+def _of_budget(world: World) -> Generator[str]:
+    for name, entries in world.server.memory.data.items():
+        if name.startswith(_PREFIX + b"reserved:"):
+            held = [batch.decode() for batch, entry in entries.items() if entry.split()[1] == b"0"]
+            if held:
+                yield f"I8 nothing is open, and quota is reserved for {held}"
 
 
 def _of_keys(world: World) -> Generator[str]:

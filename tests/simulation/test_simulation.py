@@ -34,7 +34,7 @@ def simulate(*words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1500)
 def test_seeds_break_no_promise(tmp_path: Path) -> None:
     """Under crashes, pauses, lost and late calls, restarts and a bad provider, every invariant holds in 2,000 seeds."""
     file = tmp_path / "report.json"

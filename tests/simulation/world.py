@@ -224,7 +224,7 @@ class World:
         if rng.random() < 0.5:
             self._start_watcher([prompt for journal in self.journals for prompt in journal if rng.random() < 0.5])
         calm_at = 30 + 60 * rng.random()
-        self.scheduler.run(calm_at)
+        self.scheduler.run(calm_at, self._drained_now())
         self.faults.on = False
         self.note("world", "calm", "")
         self.scheduler.run(calm_at + CALM_S_MAX, self._drained_now())
