@@ -132,6 +132,7 @@ MUTANTS: dict[str, Mutant] = {
     "settle-without-fence": Mutant(
         "settle does not look at the fence",
         (Patch(f"{_LUA}settle.lua", "if stale(record, ARGV[3]) then return { 'stale' } end\n", ""),),
+        _STORE,
     ),
     "settle-without-bits": Mutant(
         "settle does not look at the bits: what has an outcome gets another",
@@ -172,10 +173,12 @@ MUTANTS: dict[str, Mutant] = {
                 "found = early[: len(known)]",
             ),
         ),
+        ("tests/queue/test_listener.py", "tests/queue/test_queue.py"),
     ),
     "watch-without-registering": Mutant(
         "a watcher looks and is not registered",
         (Patch(f"{_LUA}watch.lua", "  redis.call('SADD', key('watch', ARGV[2]), ARGV[3])\n", ""),),
+        ("tests/queue/test_store.py", "tests/queue/test_listener.py"),
     ),
     "no-notice": Mutant(
         "settle tells nobody",
@@ -248,6 +251,7 @@ MUTANTS: dict[str, Mutant] = {
                 "True",
             ),
         ),
+        ("tests/queue/test_decisions.py",),
     ),
     "position-instead-of-key": Mutant(
         "a row answers the first prompt that has no answer yet",

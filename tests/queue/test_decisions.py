@@ -192,6 +192,13 @@ def test_rows_are_not_retried_for_ever(verdict: str, attempt: int, attempts_max:
     assert 0 < decisions.retry_delay_s(attempt, SETTINGS, verdict) <= SETTINGS.retry_max_s
 
 
+@given(batch=batches())
+def test_results_are_believed_gone_only_after_many_denials(batch: Batch) -> None:
+    """A job that succeeded has been paid for: its results are given up when they have been denied ten times."""
+    succeeded = msgspec.structs.replace(batch, job_state="succeeded")
+    assert decisions.believe_gone(succeeded) == (batch.denials >= 10)
+
+
 @given(rows=numbers, told=numbers, short_reads=st.integers(0, 10))
 def test_missing_rows_are_believed_in_the_end(rows: int, told: int, short_reads: int) -> None:
     """Rows are missing when the provider counts no more, or has said so often enough."""
