@@ -52,8 +52,8 @@ MUTANTS: dict[str, Mutant] = {
             ),
             Patch(
                 f"{_WORKERS}submitter.py",
-                "store.fence(lease.claim, self._kit.settings.settle_s)",
-                "store.fence(lease.claim, 0)",
+                "store.fence(lease.claim, self._kit.settings.settle_s, ",
+                "store.fence(lease.claim, 0, ",
             ),
         ),
         ("tests/queue/test_decisions.py",),
@@ -64,8 +64,8 @@ MUTANTS: dict[str, Mutant] = {
             Patch("gemqueue/decisions.py", "now_ms < batch.fenced_at + settle_s * 1000", "False"),
             Patch(
                 f"{_WORKERS}submitter.py",
-                "store.fence(lease.claim, self._kit.settings.settle_s)",
-                "store.fence(lease.claim, 0)",
+                "store.fence(lease.claim, self._kit.settings.settle_s, ",
+                "store.fence(lease.claim, 0, ",
             ),
         ),
     ),
@@ -74,8 +74,8 @@ MUTANTS: dict[str, Mutant] = {
         (
             Patch(
                 f"{_WORKERS}submitter.py",
-                "            await self._kit.provider.delete_file(batch.intent_file)\n",
-                "            pass\n",
+                "            was_there = await self._kit.provider.delete_file(batch.intent_file)\n",
+                "            was_there = True\n",
             ),
         ),
     ),
@@ -258,8 +258,8 @@ MUTANTS: dict[str, Mutant] = {
         (
             Patch(
                 f"{_WORKERS}collector.py",
-                "self._expected.arrive(found.key)",
-                'self._expected.arrive(next((f"{o}.{i}" for o, i in self._expected.missing()), found.key))',
+                "index = self._expected.arrive(key)",
+                'index = self._expected.arrive(next((f"{o}.{i}" for o, i in self._expected.missing()), key))',
             ),
         ),
     ),

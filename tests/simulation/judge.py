@@ -93,6 +93,7 @@ def _of_accounts(world: World, outcomes: dict[str, dict[str, Any]]) -> Generator
     if counts.get("bought_twice", 0):
         yield f"I2 bought twice: {counts['bought_twice']} by its own count"
     kept = sum(int(meta.get(b"outcome_bytes", 0)) for name, meta in data.items() if b":segmeta:" in name)
+    kept += sum(int(fields[fields.index(b"size") + 1]) for _, fields in data.get(_PREFIX + b"dead", ()))
     if counts.get("live_bytes", 0) != kept:
         yield f"I7 live_bytes is {counts.get('live_bytes', 0)}, what is kept is {kept}"
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gemqueue.errors import Ambiguous, ProviderError, Transient
+import msgspec
+
+from gemqueue.errors import Ambiguous, ProviderError, Rejected, Transient
 from gemqueue.provider import Limits, StoredFile
 from tests.simulation.cloud import COMMIT_S_MAX
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 _Call = tuple[str, "Callable[[], Any]", str, type[ProviderError]]
 """The method, its effect, how the history shows it, and what is raised where nobody knows."""
 _LATE_S_MAX = 40.0
+_PAGE = 4
 _LOST_S = 2.0
 
 
@@ -27,6 +30,7 @@ class SimulatedProvider:
     """Calls that take time, and to which things happen on the way."""
 
     limits = Limits()
+    key_print = "the key of all"
 
     def __init__(self, world: World, process: Process, account: str, create_timeout_s: float) -> None:
         self.account = account
@@ -119,6 +123,11 @@ class SimulatedProvider:
         job: str = await self._call("create", check, f"create {token} {file}", unsure=Ambiguous)
         return job
 
+    async def answer(self, line: bytes, *, model: str, kind: Kind, service: str, timeout_s: float) -> bytes:  # noqa: ARG002 - the port's
+        """No prompt here has a deadline, so nobody may ask at once, outside of a batch."""
+        self._cloud.violations.append(f"a synchronous call of service class {service}")
+        raise Rejected("no such service", call="answer")
+
     async def find(self, *, token: str, since_ms: int) -> JobStatus | None:
         """By token, as far as the listing shows it."""
         found: JobStatus | None = await self._call(
@@ -131,6 +140,11 @@ class SimulatedProvider:
         found = await self._call("jobs", lambda: self._cloud.listing(since_ms), "jobs", unsure=Transient)
         for at in range(0, len(found), 2):
             yield found[at : at + 2]
+
+    async def newest(self) -> list[JobStatus]:
+        """The first page, without results."""
+        found = await self._call("newest", lambda: self._cloud.listing(0), "newest", unsure=Transient)
+        return [msgspec.structs.replace(status, output_file="") for status in found[:_PAGE]]
 
     async def files(self) -> AsyncIterator[list[StoredFile]]:
         """Every file."""
@@ -162,9 +176,15 @@ class SimulatedProvider:
         """Ask for its end."""
         await self._call("cancel", lambda: self._cloud.cancel(job), f"cancel {job}", unsure=Transient)
 
-    async def delete_file(self, file: str) -> None:
-        """It is gone."""
-        await self._call("delete_file", lambda: self._cloud.files.pop(file, None), f"delete {file}", unsure=Transient)
+    async def delete_file(self, file: str) -> bool:
+        """It is gone; whether it was there."""
+        found: bool = await self._call(
+            "delete_file",
+            lambda: self._cloud.files.pop(file, None) is not None,
+            f"delete {file}",
+            unsure=Transient,
+        )
+        return found
 
     async def delete_job(self, job: str) -> None:
         """Its results are gone; the ledger keeps it."""
