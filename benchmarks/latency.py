@@ -26,7 +26,7 @@ from producer import MODEL, prompts
 
 from gemqueue import Queue
 
-SECONDS = {1: 15.0, 100: 8.0, 10_000: 5.0}
+SECONDS = {1: 8.0, 100: 5.0, 10_000: 3.0}
 
 
 async def at_rate(rate: int, seconds: float) -> dict[str, Any]:

@@ -87,7 +87,7 @@ class Expected:
         if source.moved:
             origin.gone_on.update(n for n in range(source.meta.count) if bitmap.has_bit(source.moved, n))
         if source.whole:
-            origin.expected[:] = b"\xff" * len(origin.expected)
+            origin.expected[:] = bitmap.of(range(origin.count), origin.count)
         else:
             for index in source.lines:
                 bitmap.set_bit(origin.expected, index)
