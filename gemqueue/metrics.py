@@ -49,6 +49,7 @@ COUNTERS: Final = {
     "late": "Answers of batches whose prompts had their outcomes already, and that were dropped.",
     "account_refused": "Steps that were put back because the key was refused, or does not see the account's own.",
     "interactive_in_doubt": "Interactive calls at most that may have been billed though their answers were lost.",
+    "lost_prompts": "Prompts that failed because Redis had lost their bodies; failed counts them, too. Must stay 0.",
     "lost_answers": "Answers that were bought and could not be had: the results of a job that succeeded were gone.",
 }
 """What each counter counts; a counter that is not listed here is exported all the same."""

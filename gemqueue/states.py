@@ -52,6 +52,7 @@ TRANSITIONS: tuple[tuple[BatchState, str, BatchState], ...] = (
     (BatchState.PACKING, "rebuild", BatchState.SUBMITTED),
     (BatchState.SEALED, "split", BatchState.SEALED),
     (BatchState.SEALED, "requeue", BatchState.SEALED),
+    (BatchState.SEALED, "settle", BatchState.SEALED),  # what has no body any more
     (BatchState.SEALED, "begin", BatchState.SUBMITTING),
     (BatchState.SEALED, "end", BatchState.ENDED),
     (BatchState.SUBMITTING, "fence", BatchState.SUBMITTING),
@@ -103,6 +104,8 @@ class FailureKind(StrEnum):
     """Its jobs expired or failed as a whole, again after every requeue."""
     CANCELLED = "cancelled"
     """Somebody cancelled it."""
+    LOST = "lost"
+    """Redis lost its body before it was bought, or before it could be bought again; what it was is gone."""
     REFUSED = "refused"
     """The queue did not take it: it was full, or its server stayed away; the error says which."""
 

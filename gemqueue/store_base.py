@@ -128,6 +128,18 @@ class StoreBase:
         with translated(self.url):
             return await self._mget([self.key("segment", id_) for id_ in ids])
 
+    async def bodiless(self, segments: Iterable[str]) -> list[str]:
+        """Those of the segments whose bodies are not there: they have ended, or their bodies are lost."""
+        ids = list(segments)
+        found: list[int] = []
+        with translated(self.url):
+            for start in range(0, len(ids), 500):
+                pipe: Any = self.redis.pipeline(transaction=False)
+                for id_ in ids[start : start + 500]:
+                    pipe.exists(self.key("segment", id_))
+                found += await pipe.execute()
+        return [id_ for id_, there in zip(ids, found, strict=True) if not there]
+
     async def _mget(self, keys: list[str]) -> list[bytes | None]:
         values: list[bytes | None] = []
         for start in range(0, len(keys), 500):

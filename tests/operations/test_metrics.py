@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -48,6 +49,13 @@ async def gauges(made: Shop) -> dict[Any, float]:
     """Every gauge by its name, and by its label where it has one."""
     found = (await metrics.read(made.store)).gauges
     return {(gauge.name, *gauge.labels.values()) if gauge.labels else gauge.name: gauge.value for gauge in found}
+
+
+async def failures(made: Shop, segment: str) -> list[str]:
+    """The kind of each failure among a segment's outcomes."""
+    (blobs,) = await made.store.outcomes([(segment, 0)], 99)
+    rows = [msgspec.json.decode(row) for blob in blobs for row in codec.expand(blob).split(b"\n")]
+    return [row["failure"]["kind"] for row in rows if "failure" in row]
 
 
 async def test_a_plain_life_is_counted(made: Shop) -> None:
@@ -115,6 +123,29 @@ async def test_lost_answers_are_counted(made: Shop) -> None:
     found = await moved(made)
     assert (found["lost_answers"], found["returned"], found["answered"]) == (3, 3, 3)
     assert made.emulator.ledger()["rows_bought"] == 6
+
+
+async def test_a_lost_body_fails_its_prompts_and_no_others(made: Shop) -> None:
+    """A segment whose body the server has lost fails as lost and is not bought; the rest of its batch is answered."""
+    lost = await made.submit("one", "two")
+    await made.submit("three")
+    await made.store.redis.unlink(made.store.key("segment", lost))
+    await made.drain()
+    found = await moved(made)
+    assert (found["lost_prompts"], found["failed"], found["answered"]) == (2, 2, 1)
+    assert made.emulator.ledger()["rows_bought"] == 1
+    assert await failures(made, lost) == ["lost", "lost"]
+
+
+async def test_a_body_that_is_lost_while_its_job_runs_costs_only_retries(made: Shop) -> None:
+    """Answers count although their body is gone; a prompt that would have to be bought again fails as lost."""
+    segment = await made.submit("one", "[[fault:internal]]", "[[fault:invalid]]")
+    await made.submitted()
+    await made.store.redis.unlink(made.store.key("segment", segment))
+    await made.drain()
+    found = await moved(made)
+    assert (found["lost_prompts"], found["failed"], found["answered"], found["created"]) == (1, 2, 1, 1)
+    assert sorted(await failures(made, segment)) == ["invalid", "lost"]
 
 
 async def test_a_create_that_outlives_its_fence_is_counted_as_bought_twice(made: Shop) -> None:

@@ -17,11 +17,13 @@ from gemqueue import decisions
 from gemqueue.decisions import RowFate
 from gemqueue.effects import Effect, effect
 from gemqueue.errors import ShortRead
-from gemqueue.models import Lane
+from gemqueue.models import Lane, split_key
 from gemqueue.quota import prompt_tokens
 from gemqueue.rows import Verdict, row_verdict
 from gemqueue.scripts import ServerFull
 from gemqueue.spent import Spent
+from gemqueue.states import FailureKind
+from gemqueue_workers.contents import lost_bodies
 from gemqueue_workers.expected import Arrival, Expected
 from gemqueue_workers.landings import LandingBuffer, answer_line, failure_line, service_end
 from gemqueue_workers.retries import RetryWriter, Why
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
     from gemqueue.models import Batch
     from gemqueue.provider import JobStatus
     from gemqueue.rows import RowVerdict
-    from gemqueue.states import FailureKind
     from gemqueue_workers.contents import BatchContents, Source
     from gemqueue_workers.stage import Kit, Lease
 
@@ -42,6 +43,7 @@ _SAMPLES = 200
 """Answers whose token counts are read, spread over the batch."""
 _CANCELLED = 1
 """The google.rpc code of a row that its job's cancellation overtook (protocol section 9.5)."""
+_LOST = "Redis has lost its body (a torn log, a failover, an eviction); submit it again"
 _QUARANTINE_ROWS = 1000
 _BURIAL_ROWS = 2000
 _BURIAL_BYTES = 8_000_000
@@ -68,6 +70,7 @@ class Collector:
         self._answer_end = service_end(Lane.parse(batch.lane).service)
         self._late = 0
         self._spent = Spent()
+        self._lost: set[str] = set()
         self._quarantined: list[tuple[str, bytes]] = []
         self._partial = decisions.came_short(batch)
         self._sample_every = max(1, batch.prompts // _SAMPLES)
@@ -128,6 +131,7 @@ class Collector:
         await self._write_out()
 
     async def _write_out(self) -> None:
+        await self._lose_retries()
         await self._bury()
         await self._flush(everything=True)
         await self._send_quarantine()
@@ -142,6 +146,13 @@ class Collector:
                 self._buffer.add(origin, index, failure_line(f"{origin}.{index}", kind, message), "failed")
             await self._ease()
         await self._bury()
+        await self._flush(everything=True)
+
+    async def fail_lost(self) -> None:
+        """Settle every prompt that is still expected as lost: there is no body of it any more."""
+        for origin, index in self._expected.missing():
+            self._lose(origin, index, bought=0)
+            await self._ease()
         await self._flush(everything=True)
 
     async def _ease(self) -> None:
@@ -220,22 +231,41 @@ class Collector:
         self._dead_bytes += meta.raw_bytes // max(1, meta.count)
 
     async def _bury(self) -> None:
-        """Settle failures that are nobody's fault here, and keep their bodies for a replay."""
+        """Settle failures that are nobody's fault here, and keep what there is of their bodies for a replay."""
         dead, self._dead, self._dead_bytes = self._dead, [], 0
         parts: Lines = {}
         for origin, index, *_ in dead:
             source, number = self._expected.origins[origin].place(index)
             parts.setdefault(source.meta.id, (source, set()))[1].add(number)
-        ordered = [(source, sorted(numbers)) for source, numbers in parts.values()]
+        lost = set(await lost_bodies(self._kit.store, parts))
+        ordered = [(source, sorted(numbers)) for id_, (source, numbers) in parts.items() if id_ not in lost]
         lines = await RetryWriter(self._kit, self._lease, self._batch).lines(ordered)
         keys = [source.meta.key_of(number) for source, numbers in ordered for number in numbers]
         bodies = dict(zip(keys, lines, strict=True))
+        if lost:
+            log.error("body.lost", batch=self._batch.id, segments=sorted(lost), but="only a replay would need it")
         for origin, index, kind, message, code in dead:
             key = f"{origin}.{index}"
             source, _ = self._expected.origins[origin].place(index)
             line = failure_line(key, kind, message, code, source.meta.attempt + 1)
             self._buffer.add(origin, index, line, "failed")
-            self._buffer.bury(origin, (key, self._batch.lane, kind, message, bodies[key].decode()))
+            if key in bodies:
+                self._buffer.bury(origin, (key, self._batch.lane, kind, message, bodies[key].decode()))
+
+    async def _lose_retries(self) -> None:
+        for id_ in await lost_bodies(self._kit.store, self._retries):
+            source, numbers = self._retries.pop(id_)
+            for number in numbers:
+                self._lose(*split_key(source.meta.key_of(number)), bought=1)
+
+    def _lose(self, origin: str, index: int, *, bought: int) -> None:
+        """This prompt's body is gone from the server, so it cannot be asked for (again)."""
+        source, _ = self._expected.origins[origin].place(index)
+        if source.meta.id not in self._lost:
+            self._lost.add(source.meta.id)
+            log.error("body.lost", batch=self._batch.id, segment=source.meta.id)
+        line = failure_line(f"{origin}.{index}", FailureKind.LOST, _LOST, 0, source.meta.attempt + bought)
+        self._buffer.add(origin, index, line, "lost_prompts")
 
     async def _send_quarantine(self) -> None:
         if self._quarantined:

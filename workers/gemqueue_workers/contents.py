@@ -98,6 +98,13 @@ class BatchContents:
         return None
 
 
+async def lost_bodies(store: Store, segments: Iterable[str]) -> list[str]:
+    """Those of the segments that are live and whose bodies are gone: the server has lost them."""
+    gone = await store.bodiless(segments)
+    metas = await store.segment_metas(gone) if gone else []  # anew: a segment that ended in between is live no more
+    return [meta.id for meta in metas if meta is not None and meta.state == "live"]
+
+
 def _source(meta: SegmentMeta, settled: dict[str, bytes], moved: bytes, gone: set[str]) -> Source:
     if not meta.keys and not settled[meta.id] and not moved:
         return Source(meta, range(meta.count), whole=True)

@@ -21,7 +21,7 @@ from gemqueue.effects import Effect, effect
 from gemqueue.errors import Ambiguous, ConfigError, ProviderError, Rejected, Transient
 from gemqueue.models import BATCH, Lane, split_key
 from gemqueue_workers.collector import Collector, chunks
-from gemqueue_workers.contents import BatchContents
+from gemqueue_workers.losses import without_lost
 from gemqueue_workers.retries import RetryWriter, Why
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class _Asking:
         self._collector: Collector
 
     async def run(self) -> None:
-        contents = await BatchContents.load(self._kit.store, self._batch.id)
+        contents = await without_lost(self._kit, self._lease, self._batch)
         await self._count_doubt(contents.open_prompts())
         self._collector = Collector(self._kit, self._lease, self._batch, contents)
         try:

@@ -32,7 +32,7 @@ _CALL_BYTES_MAX = 1_000_000
 _ROW_OVERHEAD_BYTES = 64
 
 Row = tuple[int, bytes, str]
-"""Index in the origin, outcome line, and the counter that it raises."""
+"""Index in the origin, outcome line, and the counter that it raises; lost_prompts raises failed, too."""
 Dead = tuple[str, str, str, str, str]
 """Key, lane, kind, message and body of a prompt that ended through no fault of its own."""
 
@@ -125,6 +125,8 @@ class LandingBuffer:
         while group:
             landings = await asyncio.to_thread(_build, group)
             counts = dict(Counter(row[2] for rows in group.values() for row in rows))
+            if lost := counts.get("lost_prompts"):
+                counts["failed"] = counts.get("failed", 0) + lost
             with effect(Effect.RESOLVE_SETTLE):
                 word, maps = await self._kit.store.settle(self._lease.claim, landings, counts, dead)
             if word == "ok":

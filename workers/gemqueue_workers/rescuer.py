@@ -124,6 +124,8 @@ class _Round:
         contents = await BatchContents.load(self._store, batch.id, only=[meta.id])
         if not contents.open_prompts():
             return 0 if contents.sources else now_ms + _SOON_MS
+        if await self._store.bodiless([meta.id]):
+            return 0  # nothing to ask for: its batch may bring the answers yet, or fails what is lost
         part = (contents.sources[0], contents.sources[0].lines)
         body = b"".join(await RetryWriter(self._kit, self._lease, batch).lines([part]))
         rescued = RescueSegment(

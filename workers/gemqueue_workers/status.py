@@ -34,7 +34,7 @@ SCHEMA: Final = 1
 _BATCHES_SHOWN_MAX: Final = 40
 COUNTS: Final = (
     "accepted", "answered", "failed", "cancelled", "requeued", "returned", "created", "adopted", "fenced",
-    "quarantined", "bought_twice", "lost_answers", "diverted",
+    "quarantined", "bought_twice", "lost_answers", "lost_prompts", "diverted",
     "rescued", "late", "interactive_in_doubt",
     "account_refused",
 )  # fmt: skip

@@ -24,11 +24,12 @@ from gemqueue.scripts import NotReplicated
 from gemqueue.states import BatchState, Step
 from gemqueue.store_batches import JobEnd
 from gemqueue_workers import division
-from gemqueue_workers.contents import BatchContents
 from gemqueue_workers.keys import check_key
+from gemqueue_workers.losses import without_lost
 from gemqueue_workers.reservations import refused, reserve
 
 if TYPE_CHECKING:
+    from gemqueue_workers.contents import BatchContents
     from gemqueue_workers.stage import Kit, Lease
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("gemqueue.submit")
@@ -115,7 +116,7 @@ class Submitter:
         room = await reserve(self._kit, lease, batch)
         if room == "held":
             return
-        contents = await BatchContents.load(self._kit.store, batch.id)
+        contents = await without_lost(self._kit, lease, batch)
         if not contents.open_prompts():
             with effect(Effect.SUBMIT_END):
                 await self._kit.store.end(lease.claim, JobEnd(job_state=decisions.EMPTY))
