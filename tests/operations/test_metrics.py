@@ -148,6 +148,17 @@ async def test_a_body_that_is_lost_while_its_job_runs_costs_only_retries(made: S
     assert sorted(await failures(made, segment)) == ["invalid", "lost"]
 
 
+async def test_a_row_of_a_closed_segment_is_late_and_not_foreign(made: Shop) -> None:
+    """A segment that was cancelled while its job ran is closed; its rows come all the same, and are dropped quietly."""
+    segment = await made.submit("one")
+    await made.submit("two")
+    await made.submitted()
+    await made.store.cancel(segment, 0, codec.compress(cancelled_line(f"{segment}.0")))
+    await made.drain()
+    found = await moved(made)
+    assert (found["answered"], found["cancelled"], found["late"], found.get("quarantined", 0)) == (1, 1, 1, 0)
+
+
 async def test_a_create_that_outlives_its_fence_is_counted_as_bought_twice(made: Shop) -> None:
     """A create that took effect, and that the list hides for longer than ``settle_s``, is bought anew, and counted."""
     made.emulator.faults(

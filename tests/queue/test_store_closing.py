@@ -11,6 +11,7 @@ from gemqueue.errors import WrongState
 from gemqueue.states import Step
 from gemqueue.store_batches import JobEnd
 from gemqueue_workers.contents import BatchContents
+from gemqueue_workers.expected import Expected
 from tests.queue.storing import Bench, bench, body, landing, refused, retry
 
 if TYPE_CHECKING:
@@ -37,6 +38,21 @@ async def test_settle_is_all_or_nothing(here: Bench) -> None:
     assert [i for i in range(9) if bitmap.has_bit(maps[a], i)] == [8]
     assert await here.dump() == before
     assert await here.store.settle(claim, [landing("00gone", [0])], {}, []) == ("unknown", {"00gone": b""})
+
+
+async def test_rows_of_what_is_settled_belong_to_the_batch(here: Bench) -> None:
+    """Read again, rows of a segment that is closed, or forgotten, are settled; only keys of nobody are foreign."""
+    done, gone, half = await here.enqueue(3), await here.enqueue(2), await here.enqueue(3)
+    claim = await here.ended()
+    for segment, lines in ((done, [0, 1, 2]), (gone, [0, 1]), (half, [1])):
+        await here.store.settle(claim, [landing(segment, lines)], {"answered": len(lines)}, [])
+    for what in ("segmeta", "settled", "outcomes"):
+        await here.store.redis.unlink(here.store.key(what, gone))
+    expected = Expected(await BatchContents.load(here.store, claim.id))
+    keys = [f"{done}.2", f"{gone}.1", f"{half}.1", f"{half}.0", f"{done}.3", f"{done}.02", f"{half}.3", "00other.0", ""]
+    arrivals = [str(expected.arrive(key)[0]) for key in keys]
+    assert arrivals == ["settled"] * 3 + ["expected"] + ["foreign"] * 5
+    assert sorted(expected.missing()) == [(half, 2)]
 
 
 async def test_the_last_bit_puts_the_ttls(here: Bench) -> None:

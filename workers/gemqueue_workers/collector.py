@@ -193,7 +193,7 @@ class Collector:
         """An answer to a prompt that went on by another way counts if it is the first; else it is dropped."""
         if found.verdict is not _ANSWERED:
             return
-        if index in self._expected.origins[origin].gone_on:
+        if self._expected.has_gone_on(origin, index):
             self._buffer.add(origin, index, answer_line(f"{origin}.{index}", found.raw, self._answer_end), "answered")
         else:
             self._late += 1

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _BODY_BYTES_MAX = 8_000_000
 _BODIES_MAX = 64
+_PROMPTS_MAX = 10**9
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -38,23 +39,31 @@ class Source(msgspec.Struct, frozen=True):
 class BatchContents:
     """The open lines of a batch, segment by segment in manifest order."""
 
-    def __init__(self, store: Store, sources: list[Source]) -> None:
+    def __init__(self, store: Store, sources: list[Source], closed: dict[str, int] | None = None) -> None:
         self._store = store
         self.sources = sources
+        self.closed = closed or {}
+        """Segments of the batch whose every prompt has its outcome, and how many those are (at most)."""
 
     @classmethod
     async def load(cls, store: Store, batch: str, only: Iterable[str] | None = None) -> BatchContents:
         """Take the snapshot of a batch, or of those of its segments that ``only`` names."""
         ids = list(only) if only is not None else await store.manifest(batch)
         sources: list[Source] = []
+        closed: dict[str, int] = {}
         for start in range(0, len(ids), 500):
-            metas = [m for m in await store.segment_metas(ids[start : start + 500]) if m is not None]
+            part = ids[start : start + 500]
+            found = await store.segment_metas(part)
+            closed |= {
+                id_: _closed_count(m) for id_, m in zip(part, found, strict=True) if not m or m.state == "closed"
+            }
+            metas = [m for m in found if m is not None]
             live = [m for m in metas if m.state == "live" and m.batch == batch]
             origins = {split_key(key)[0] for m in live for key in m.keys} | {m.id for m in live if not m.keys}
             settled, moved = await store.bitmaps(sorted(origins), [m.id for m in live])
             gone = await store.gone(origins - {m.id for m in live})  # after the bitmaps, which may go in between
             sources += [_source(m, settled, moved[m.id], gone) for m in live]
-        return cls(store, sources)
+        return cls(store, sources, closed)
 
     def open_prompts(self) -> int:
         """How many lines are open."""
@@ -96,6 +105,11 @@ class BatchContents:
                 return (source, source.lines[number - 1]) if number >= 1 else None
             number -= len(source.lines)
         return None
+
+
+def _closed_count(meta: SegmentMeta | None) -> int:
+    """Of one whose outcomes have expired nobody knows it any more."""
+    return meta.count if meta is not None else _PROMPTS_MAX
 
 
 async def lost_bodies(store: Store, segments: Iterable[str]) -> list[str]:

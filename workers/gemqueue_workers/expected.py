@@ -62,6 +62,7 @@ class Expected:
 
     def __init__(self, contents: BatchContents) -> None:
         self.origins: dict[str, Origin] = {}
+        self._closed = contents.closed
         for source in contents.sources:
             if source.meta.keys:
                 self._add_retry(source)
@@ -112,16 +113,25 @@ class Expected:
         if index < 0:
             index = _index(digits)
         if origin is None or not 0 <= index < origin.count:
-            return _FOREIGN, "", 0
+            return self._unexpected(id_, index)
         at, mask = index >> 3, 0x80 >> (index & 7)
         if not origin.known[at] & mask:
-            return _FOREIGN, "", 0
+            return self._unexpected(id_, index)
         if origin.seen[at] & mask:
             return _REPEATED, id_, index
         origin.seen[at] |= mask
         if not origin.expected[at] & mask:
             return _SETTLED, id_, index
         return _EXPECTED, id_, index
+
+    def _unexpected(self, id_: str, index: int) -> tuple[Arrival, str, int]:
+        """A row of a segment that an earlier pass has brought to its end, or of nobody."""
+        return (_SETTLED, id_, index) if 0 <= index < self._closed.get(id_, 0) else (_FOREIGN, "", 0)
+
+    def has_gone_on(self, origin: str, index: int) -> bool:
+        """Whether the prompt went on into another segment."""
+        known = self.origins.get(origin)
+        return known is not None and index in known.gone_on
 
     def missing(self) -> Iterator[tuple[str, int]]:
         """Every (origin, index) that was expected and has not come."""
