@@ -135,7 +135,7 @@ def after_create_error(batch: Batch, error: ProviderError, settings: Settings) -
 
 def _after_missing(batch: Batch, error: Rejected, settings: Settings) -> AfterCreate:
     """The provider says "models/x is not found"; any other 404 may be a lost file, a gateway's page, another key."""
-    if "models/" in str(error) or batch.tries >= _DENIED_CREATES_MAX:
+    if "models/" in str(error) or batch.denied_creates >= _DENIED_CREATES_MAX:
         return AfterCreate(Refusal.REFUSE)
     delay_s = backoff_s(settings.backoff_first_s, settings.backoff_max_s, batch.tries, batch.id)
     return AfterCreate(Refusal.LATER, delay_s, held_reason(error))
@@ -314,6 +314,14 @@ def counted(batch: Batch, error: Exception) -> dict[str, int]:
     elif isinstance(error, Rejected) and error.missing:
         counts["denials"] = batch.denials + 1
     return counts
+
+
+def denied_creates(batch: Batch, error: ProviderError) -> int:
+    """How many creates of the batch have been denied (404), this one included.
+
+    Counted apart from its tries: quotas and outages say nothing of what a 404 is about.
+    """
+    return batch.denied_creates + (isinstance(error, Rejected) and error.missing)
 
 
 def believe_gone(batch: Batch) -> bool:

@@ -123,6 +123,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     tries: int = 0
     denials: int = 0
     short_reads: int = 0
+    denied_creates: int = 0
     crashes: int = 0
     crashes_held: int = 0
     refusals: int = 0

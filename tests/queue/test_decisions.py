@@ -138,6 +138,17 @@ def test_a_wrong_key_fails_nobody(batch: Batch, message: str) -> None:
     assert (lost.refusal, model.refusal) == (Refusal.LATER, Refusal.REFUSE)
 
 
+@given(batch=batches(), denied=st.integers(0, 100))
+def test_a_denied_create_is_believed_after_fifty(batch: Batch, denied: int) -> None:
+    """A 404 that names no model fails a batch after fifty like it, however many quotas and outages came before."""
+    error = Rejected("not found", missing=True, call="create")
+    record = msgspec.structs.replace(batch, denied_creates=denied)
+    after = decisions.after_create_error(record, error, SETTINGS)
+    assert (after.refusal is Refusal.REFUSE) == (denied >= 50)
+    assert decisions.denied_creates(record, error) == denied + 1
+    assert decisions.denied_creates(record, Transient("429", quota=True, call="create")) == denied
+
+
 @given(status=st.none() | statuses())
 def test_only_a_job_that_had_its_file_is_adopted(status: JobStatus | None) -> None:
     """Nothing found is nothing to adopt, and neither is a job that failed because its input file was gone."""

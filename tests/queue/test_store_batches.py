@@ -175,11 +175,11 @@ async def test_a_dead_intent_leaves_its_token(here: Bench) -> None:
     claim = await here.claim(Step.SUBMIT, claim.id)
     await here.store.reopen(claim)
     await here.store.begin(claim, "token-b", "files/g")
-    await here.store.reopen(claim, delay_s=7.0, held_reason="quota")
+    await here.store.reopen(claim, delay_s=7.0, held_reason="quota", denied_creates=3)
     record = await here.store.batch(claim.id)
     assert record is not None
     assert (record.past_tokens, record.held_reason, record.lease_until) == ("token-1 token-b", "quota", 0)
-    assert record.tries == 2
+    assert (record.tries, record.denied_creates) == (2, 3)
     assert (await here.store.counts())["fenced"] == 1
 
 

@@ -192,8 +192,11 @@ class Submitter:
             delay_s, divided = await refused(self._kit, lease, batch, error)
         if divided:
             delay_s = None
+        denied = decisions.denied_creates(batch, error)
         with effect(Effect.SUBMIT_REOPEN):
-            await self._kit.store.reopen(lease.claim, delay_s=delay_s, held_reason=after.held_reason)
+            await self._kit.store.reopen(
+                lease.claim, delay_s=delay_s, held_reason=after.held_reason, denied_creates=denied
+            )
         await self._drop_file(file)
         if divided:
             await division.divide(self._kit, lease, batch, contents, None)
