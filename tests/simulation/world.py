@@ -282,7 +282,8 @@ class World:
     def drained(self) -> bool:
         """Whether every application has what it wanted and nothing is open in the store."""
         data, prefix = self.server.memory.data, b"{gq:sim:00}:"
-        if prefix + b"batches" in data or any(not prompt.finished for journal in self.journals for prompt in journal):
+        open_ = prefix + b"batches" in data or prefix + b"due:" + self.account.encode() in data
+        if open_ or any(not prompt.finished for journal in self.journals for prompt in journal):
             return False
         counts = {name: int(value) for name, value in data.get(prefix + b"counts", {}).items()}
         return counts.get(b"accepted", 0) == sum(counts.get(name, 0) for name in (b"answered", b"failed", b"cancelled"))
