@@ -154,4 +154,6 @@ class ClientProcess:
             if prompt.finished:
                 return
             await self._clock.sleep(3)
+        if self._world.rng.random() < 0.5:
+            await self._clock.sleep(30 * self._world.rng.random())
         prompt.took(await self._queue.future(prompt.key).outcome())

@@ -15,6 +15,7 @@ import msgspec
 from gemqueue.errors import Rejected
 from gemqueue.provider import JobStatus
 from gemqueue.states import JobState
+from tests.simulation.events import Events
 from tests.simulation.loop import EPOCH_MS
 
 if TYPE_CHECKING:
@@ -100,6 +101,7 @@ class Cloud:
         self.names_lines = rng.random() < 0.5
         self.slow_upload_s = rng.choice((0.3, 0.3, 5.0, 30.0))
         self.violations: list[str] = []
+        self.events = Events(world)
         self._number = 0
 
     def name(self, what: str) -> str:
@@ -133,6 +135,7 @@ class Cloud:
         job.visible_at = now + self.lag_s * world.rng.random()
         job.counts_rows = world.rng.random() < 0.8
         self.jobs[job.name] = job
+        self.events.created(job)
         if not self.reads_late:
             self._read(job, data)
         world.scheduler.at(now + 0.5 + 4 * world.rng.random(), self._start, job)
@@ -168,6 +171,7 @@ class Cloud:
         job.state = JobState(fate) if fate else JobState.SUCCEEDED
         job.raw_state = f"BATCH_STATE_{job.state.upper()}"
         self.world.note("provider", f"{job.name} ends", str(job.state))
+        self.events.ended(job, list(self.jobs))
         if fate == "failed":
             job.error_code = 13
             return

@@ -26,6 +26,10 @@ _ROWS = {"error": 0.05, "invalid": 0.01, "missing": 0.04, "malformed": 0.03, "do
 _FILES = {"broken": 0.1, "short": 0.06, "foreign": 0.15, "denied": 0.05}
 """What befalls a whole download: it breaks, it ends early and looks whole, it brings foreign rows; a look at a job that
 finds nothing."""
+_EVENTS = {"lost": 0.1, "doubled": 0.1, "late": 0.2, "nameless": 0.2, "early": 0.1, "foreign": 0.05}
+"""Word of a job's end: it does not come, comes twice, late, without the token, before the end, or of another job."""
+_SLOW = {"call": 0.05, "reply": 0.05}
+"""No fault, only time in which others get in between: a call to the server, or its reply, is long under way."""
 
 
 class Fates:
@@ -59,6 +63,8 @@ class Faults:
         self.jobs = Fates(_JOBS, self._factor())
         self.rows = Fates(_ROWS, self._factor())
         self.files = Fates(_FILES, self._factor())
+        self.events = Fates(_EVENTS, self._factor())
+        self.slow = Fates(_SLOW, self._factor())
         self.alarms = Fates({"dropped": 0.1, "doubled": 0.1, "full": 0.02}, self._factor())
 
     def _factor(self) -> float:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 TIMEOUT_S = 4.0
 LATE_S_MAX = 25.0
 _DOWN_S_MAX = 4.0
+_SLOW_S_MAX = 1.8
 _HOP_S = 0.0003
 _INTERLEAVED = 0.1
 
@@ -34,7 +35,7 @@ _INTERLEAVED = 0.1
 class Request:
     """Commands on their way, and the future that their sender awaits."""
 
-    __slots__ = ("commands", "fate", "future", "generation", "process", "replies")
+    __slots__ = ("commands", "fate", "future", "generation", "process", "replies", "reply_s")
 
     def __init__(self, process: Process, commands: Sequence[Words], generation: int) -> None:
         self.process = process
@@ -43,6 +44,7 @@ class Request:
         self.future: asyncio.Future[list[Any]] = process.create_future()
         self.replies: list[Any] = []
         self.fate = ""
+        self.reply_s = 0.0
 
     def answer(self) -> None:
         """The replies are there."""
@@ -107,7 +109,8 @@ class Server:
         if request.fate == "reply_lost":
             world.scheduler.at(world.scheduler.now + self.hop_s(), self._reset, request)
         else:
-            world.scheduler.at(world.scheduler.now + self.hop_s(), self._reply, request, process=request.process)
+            at = world.scheduler.now + self.hop_s() + request.reply_s
+            world.scheduler.at(at, self._reply, request, process=request.process)
 
     def _reply(self, request: Request) -> None:
         if self._waiting.pop(request, 0) is None:
@@ -213,6 +216,11 @@ class Network:
             return await request.future
         request.fate = world.faults.draw("store")
         arrival = now + server.hop_s()
+        slow = world.faults.draw("slow")
+        if slow == "call":
+            arrival += world.rng.random() * _SLOW_S_MAX
+        elif slow == "reply":
+            request.reply_s = world.rng.random() * _SLOW_S_MAX
         if request.fate == "late":
             arrival = now + TIMEOUT_S + world.rng.random() * LATE_S_MAX
         if request.fate in {"late", "lost"}:

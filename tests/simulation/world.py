@@ -23,6 +23,7 @@ from gemqueue_workers.stage import Kit
 from tests.simulation.clients import ClientProcess, Prompt
 from tests.simulation.cloud import REFUSED, Cloud
 from tests.simulation.core import CoreStore
+from tests.simulation.events import door
 from tests.simulation.faults import Faults
 from tests.simulation.loop import Process, Scheduler
 from tests.simulation.memory import Memory
@@ -150,8 +151,8 @@ class World:
             "delete_jobs": rng.random() < 0.3,
             "flush_ms": rng.choice((1.0, 50.0)),
         }
-        if not self.faults.store.total and not self.faults.process.total:
-            changed["watchdog_s"] = 1e6  # where no notice can be lost, no future may need the watchdog
+        if rng.random() < 0.5:
+            changed["watchdog_s"] = 1e6  # a future that only the watchdog would settle hangs, and is found
         return Settings(**(SETTINGS | changed))
 
     def clock_of(self, process: Process) -> SimulatedClock:
@@ -221,6 +222,8 @@ class World:
             self._start_worker(f"worker-{n}")
         for n, journal in enumerate(self.journals):
             self._start_client(f"client-{n}", journal)
+        if self.cloud.events.on:
+            self._start_door()
         if rng.random() < 0.5:
             self._start_watcher([prompt for journal in self.journals for prompt in journal if rng.random() < 0.5])
         calm_at = 30 + 60 * rng.random()
@@ -260,6 +263,9 @@ class World:
             await ClientProcess(self, process, []).watch(prompts)
 
         process = self._start("watcher", main, lambda: self._start_watcher(prompts))
+
+    def _start_door(self) -> None:
+        process = self._start("door", lambda: door(self, process), self._start_door)
 
     def _start(self, name: str, main: Callable[[], Coroutine[Any, Any, None]], again: Callable[[], None]) -> Process:
         process = self.scheduler.process(name, main)
