@@ -1,4 +1,5 @@
 -- split: the last segments of a refused batch, at most 500, become a sealed batch of their own. Both are whole afterwards.
+-- A segment that a rebuilt batch has taken meanwhile stays that batch's: a job has bought it.
 -- ARGV[2] batch, ARGV[3] fence, ARGV[4] new batch, ARGV[5] segments to move, ARGV[6] refusals so far
 -- ok | stale | state <state>
 local record, other = key('batch', ARGV[2]), key('batch', ARGV[4])
@@ -12,9 +13,11 @@ pass_when_full()
 local moved, sums = {}, { 0, 0, 0 }
 for i, id in ipairs(redis.call('LRANGE', key('manifest', ARGV[2]), -n, -1)) do
   moved[i] = id
-  redis.call('HSET', key('segmeta', id), 'batch', ARGV[4])
-  local m = redis.call('HMGET', key('segmeta', id), 'count', 'raw_bytes', 'tokens')
-  for j = 1, 3 do sums[j] = sums[j] + num(m[j]) end
+  local m = redis.call('HMGET', key('segmeta', id), 'count', 'raw_bytes', 'tokens', 'batch')
+  if m[4] == ARGV[2] then
+    redis.call('HSET', key('segmeta', id), 'batch', ARGV[4])
+    for j = 1, 3 do sums[j] = sums[j] + num(m[j]) end
+  end
 end
 redis.call('LTRIM', key('manifest', ARGV[2]), 0, -n - 1)
 redis.call('RPUSH', key('manifest', ARGV[4]), unpack(moved))

@@ -12,6 +12,7 @@ from gemqueue.errors import StaleFence, WrongState
 from gemqueue.models import new_batch_id
 from gemqueue.states import STEP_OF, TRANSITIONS, BatchState, Step
 from gemqueue.store_batches import Claim, JobEnd
+from gemqueue.store_operations import Rebuild
 from tests.queue.storing import ACCOUNT, LANE, Bench, bench, body, landing, refused, retry
 
 if TYPE_CHECKING:
@@ -303,6 +304,24 @@ async def test_splitting_keeps_every_segment_once(here: Bench) -> None:
     await here.store.split(claim, new_batch_id(), 99, 2)
     assert len(await here.store.manifest(claim.id)) == 1
     await refused(lambda: here.store.split(claim, new_batch_id(), 1, 3), WrongState, here)
+
+
+async def test_splitting_leaves_a_rebuilt_batch_its_segments(here: Bench) -> None:
+    """What a job has bought, and a rebuilt batch has taken, goes into no other batch and is not bought again."""
+    for _ in range(3):
+        await here.enqueue(4)
+    batch = await here.sealed()
+    segments = await here.store.manifest(batch)
+    lost = Rebuild(batch=new_batch_id(), lane=LANE, job="batches/lost", token="")
+    assert await here.store.rebuild(ACCOUNT, lost, segments[2:]) == 1
+    claim = await here.claim(Step.SUBMIT, batch)
+    other = new_batch_id()
+    await here.store.split(claim, other, 2, 1)
+    metas = await here.store.segment_metas(segments)
+    assert [meta.batch for meta in metas if meta] == [batch, other, lost.batch]
+    record = await here.store.batch(other)
+    assert record is not None
+    assert (record.prompts, record.tokens) == (4, 4)
 
 
 @pytest.mark.parametrize(("job_state", "ceilings"), [("failed", [4, 2]), ("expired", [4, 2]), ("refused", [0, 0])])
