@@ -3,13 +3,13 @@
 -- ARGV[2] the batch's lane, ARGV[3] fence of its rescue step, ARGV[4] msgpack {id, lane, tenant, priority, count, raw_bytes,
 --   tokens, attempt, deadline_at, full={...}}, ARGV[5] body, ARGV[6] msgpack keys [[origin, [index]]],
 -- ARGV[7] the segment that they leave, ARGV[8] bitmap of its lines, ARGV[9] its batch
--- ok | stale | gone (the segment is in that batch no more) | conflict (some of the lines have gone on already)
+-- ok | stale | gone (the segment is open in that batch no more) | conflict (some of the lines have gone on already)
 local lane, a, id = ARGV[2], cmsgpack.unpack(ARGV[4]), ARGV[7]
 local meta_key = key('segmeta', a.id)
 if redis.call('EXISTS', meta_key) == 1 then return { 'ok' } end
 if stale(key('rescue', lane), ARGV[3]) then return { 'stale' } end
-local m = redis.call('HMGET', key('segmeta', id), 'state', 'batch')
-if m[1] ~= 'live' or m[2] ~= ARGV[9] then return { 'gone' } end
+local m = redis.call('HMGET', key('segmeta', id), 'state', 'batch', 'bytes')
+if m[1] ~= 'live' or m[2] ~= ARGV[9] or num(m[3]) == 0 then return { 'gone' } end -- without a body the batch has closed it
 local old = redis.call('GET', key('moved', id)) or ''
 if overlaps(old, ARGV[8]) then return { 'conflict' } end
 pass_when_full()

@@ -31,7 +31,7 @@ from gemqueue.states import Kind, Step
 from gemqueue.store_batches import JobEnd
 from gemqueue.store_deadlines import RescueSegment
 from tests.queue.answering import connect
-from tests.queue.storing import ACCOUNT, LANE, Bench, body, landing
+from tests.queue.storing import ACCOUNT, LANE, Bench, body, landing, retry
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -253,6 +253,26 @@ async def test_packed_prompts_are_copied_out_of_their_batch(bench: Bench) -> Non
     assert await bench.store.doubt(resolve, 1, 5) == 5
     assert await bench.store.doubt(resolve, 1, 5) == 0
     await bench.store.settle(resolve, [landing(segment, [0, 2])], {"answered": 2}, [])
+    assert await bench.close(resolve) == ("closed", [])
+
+
+async def test_what_its_batch_has_closed_is_not_rescued(bench: Bench) -> None:
+    """A rescuer that read a segment before its line went on into a retry and the batch closed copies it no more."""
+    segment = await bench.enqueue(2, deadline_at=NOW + 10**7)
+    claim = await bench.claim(Step.RESCUE)
+    await bench.store.defer(claim, {segment: NOW + 10**6}, 0.0)
+    resolve = await bench.ended()
+    bench.advance(2000)
+    claim = await bench.claim(Step.RESCUE)
+    await bench.store.settle(resolve, [landing(segment, [1])], {"answered": 1}, [])
+    await bench.store.requeue(resolve, retry("00retry", segment, [0]), body(1))
+    assert await bench.close(resolve) == ("closed", [])
+    with pytest.raises(WrongState):
+        await bench.store.rescue(claim, rescued("00other", segment, resolve.id, b"\x80", [0]), body(1))
+    assert not await bench.store.redis.exists(bench.store.key("moved", segment))
+    await bench.store.defer(claim, {}, 0.0)
+    resolve = await bench.ended()
+    await bench.store.settle(resolve, [landing(segment, [0])], {"answered": 1}, [])
     assert await bench.close(resolve) == ("closed", [])
 
 
