@@ -84,7 +84,10 @@ class PurgeStore(StoreBase):
                     stream, after, "+", count=_READ_AT_ONCE
                 )
                 gone = [id_ for id_, fields in entries if ours(fields)]
-                if gone:
+            if gone and name == "dead":  # what they weigh is counted
+                await self.scripts.run("purge_dead", *gone)
+            elif gone:
+                with translated(self.url):
                     await self.redis.xdel(stream, *gone)
             if len(entries) < _READ_AT_ONCE:
                 return

@@ -13,6 +13,7 @@ from gemqueue.effects import CRASH_EXIT_CODE
 from gemqueue.errors import ConfigError
 from gemqueue.outcomes import Failed
 from gemqueue.states import Step
+from gemqueue.store_runs import RunStore
 from tests.cli.command import gemqueue
 from tests.operations.kit import ACCOUNT, MODEL, Shop, shop, start_emulator
 from tests.queue.storing import LANE, Bench, bench, landing
@@ -157,6 +158,21 @@ async def test_dead_letters_are_bounded_and_counted(redis_url: str, queue_name: 
         assert await here.store.purge_dead([letter.id for letter in letters]) == 7
         counts = await here.store.counts()
         assert (counts["dead_bytes"], before - counts["live_bytes"]) == (0, sum(letter.size for letter in letters))
+
+
+async def test_a_purge_of_prompts_gives_their_letters_back(redis_url: str, queue_name: str) -> None:
+    """Letters that go with their prompts stop counting against both limits; those of others stay."""
+    async with bench(redis_url, queue_name) as here:
+        await _bury(here, 3, 1_000)
+        letters = [letter async for letter in here.store.dead_letters()]
+        before, gone = await here.live_bytes(), {letter.key for letter in letters[1:]}
+        store = RunStore(redis_url, here.settings, here.clock)
+        await store.purge_streams(gone.__contains__, ())
+        await store.aclose()
+        counts = await here.store.counts()
+        assert [letter.key async for letter in here.store.dead_letters()] == [letters[0].key]
+        assert counts["dead_bytes"] == letters[0].size
+        assert before - counts["live_bytes"] == letters[1].size + letters[2].size
 
 
 async def test_letters_of_an_older_version_can_go(redis_url: str, queue_name: str) -> None:
