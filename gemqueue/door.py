@@ -136,8 +136,9 @@ class Doors:
         """The door for these defaults. Raises PromptInvalid for one that is not valid."""
         encoder = encoder_for(known_kind(kind), config)
         deadline_at = deadline_at_ms(deadline, self._producer.now_ms()) if deadline is not None else 0
-        key = (model, encoder, priority, type(priority), tenant, deadline_at)  # True is not 1 here
-        door = self._known.get(key) if type(model) is type(tenant) is str else None
+        key = (model, encoder, priority, tenant, deadline_at)
+        plain = type(model) is type(tenant) is str and type(priority) is int  # anything else may not even have a hash
+        door = self._known.get(key) if plain else None
         if door is None:
             door = Door(
                 self._producer, self._settings, self._account, encoder,
@@ -145,7 +146,8 @@ class Doors:
             )  # fmt: skip
             if len(self._known) >= _DOORS_MAX:
                 self._known.clear()
-            self._known[key] = door
+            if plain:
+                self._known[key] = door
         return door
 
 

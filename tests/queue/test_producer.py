@@ -84,6 +84,15 @@ async def test_lanes_tenants_and_priorities_do_not_mix(queue: Queue) -> None:
     assert len(segments_of([future.key for future in futures])) == 5
 
 
+@pytest.mark.parametrize("given", [{"priority": [1]}, {"priority": True}, {"tenant": {}}, {"model": [MODEL]}])
+async def test_defaults_of_any_type_are_refused_in_words(queue: Queue, given: dict[str, Any]) -> None:
+    """What cannot be looked up among the known doors is refused like any other value, also when a like one is known."""
+    await queue.submit("p", model=MODEL, priority=1)
+    arguments: dict[str, Any] = {"model": MODEL, **given}
+    with pytest.raises(PromptInvalid):
+        await queue.submit("p", **arguments)
+
+
 async def test_a_cancelled_submitter_disturbs_nobody(queue: Queue) -> None:
     """Cancelling one submit neither cancels its neighbours in the segment nor its own prompt."""
     tasks = [asyncio.create_task(queue.submit(f"p{i}", model=MODEL)) for i in range(3)]
