@@ -339,8 +339,7 @@ class BatchStore(StoreBase):
 
     async def add_count(self, name: str, n: int) -> None:
         """Raise a counter for something that no transition sees."""
-        with translated(self.url):
-            await self.redis.hincrby(self.key("counts"), name, n)
+        await self.scripts.run("tally", "counts", name, n, retry=False)
 
     async def goodbye(self, worker: str, roles: str) -> None:
         """This worker has stopped."""

@@ -105,11 +105,8 @@ class DeadlineStore(StoreBase):
 
     async def add_spent(self, lane: str, spent: Spent) -> None:
         """A lane has answered so much; a crash just before or after may leave some of it out."""
-        with translated(self.url):
-            pipe: Any = self.redis.pipeline(transaction=True)
-            for name, n in msgspec.structs.asdict(spent).items():
-                pipe.hincrby(self.key("spent", lane), name, n)
-            await pipe.execute()
+        flat = [item for pair in msgspec.structs.asdict(spent).items() for item in pair]
+        await self.scripts.run("tally", f"spent:{lane}", *flat, retry=False)
 
     async def spent(self, lane: str) -> Spent:
         """What the lane has answered since it was first used."""

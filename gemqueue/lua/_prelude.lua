@@ -17,7 +17,7 @@ local function count(name, n)
   if n ~= 0 then redis.call('HINCRBY', T .. ':counts', name, n) end
 end
 
--- A script whose first write frees memory may go on writing on a full server. All but enqueue do: what is under way must
+-- A script whose first write frees memory may go on writing on a full server. All but enqueue and replay do: what is under way must
 -- come to its end, and that is what frees memory.
 local function pass_when_full()
   redis.call('UNLINK', T .. ':nothing')

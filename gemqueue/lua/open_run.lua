@@ -5,6 +5,7 @@
 local run, list, keep_s = key('run', ARGV[2], ARGV[3]), key('runlist', ARGV[2], ARGV[3]), tonumber(ARGV[6])
 local known = redis.call('HGET', run, 'settings')
 if known and known ~= ARGV[4] then return { 'other', known } end
+pass_when_full()
 redis.call('HSETNX', run, 'v', 1)
 redis.call('HSETNX', run, 'settings', ARGV[4])
 redis.call('HSETNX', run, 'producer', ARGV[5])

@@ -4,6 +4,7 @@
 for i = 4, #ARGV do
   if redis.call('HGET', key('segmeta', ARGV[i]), 'state') == 'live' then return { 'live', ARGV[i] } end
 end
+pass_when_full()
 local n = 0
 for i = 4, #ARGV do
   local id, meta_key = ARGV[i], key('segmeta', ARGV[i])

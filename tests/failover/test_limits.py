@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,7 +14,9 @@ from gemqueue.config import Settings
 from gemqueue.errors import QueueFull, StoreUnavailable
 from gemqueue.models import new_producer_id, new_segment_id
 from gemqueue.scripts import ServerFull
+from gemqueue.spent import Spent
 from gemqueue.store import Store
+from gemqueue.store_runs import RunStore
 from tests.failover.lost import one_prompt
 from tests.failover.proxy import TcpProxy
 from tests.failover.servers import free_port
@@ -81,6 +83,28 @@ async def test_a_full_server_refuses_submits_and_drains(tmp_path: Path) -> None:
             found = await world.outcomes()
             assert sorted(found) == sorted(keys)
             assert world.emulator.ledger()["bought_twice"] == []
+
+
+async def test_a_full_server_lets_go_of_what_is_there() -> None:
+    """What takes outcomes, forgets or counts goes on at maxmemory; only what brings in new prompts is refused."""
+    with ValkeyServer() as server:
+        store = RunStore(server.url, Settings(queue="limits", redis_url=server.url, emulate=True))
+        async with aclosing(store):
+            segment = await _write(store)
+            await store.cancel(segment, 0, b"outcome")
+            await store.redis.config_set("maxmemory", "1mb")
+            with pytest.raises(ServerFull):
+                await _write(store)
+            await store.deliver([segment])
+            await store.open_run("account", "run", "settings", "", [])
+            await store.purge("account", "run", [segment])
+            await store.purge_dead(["1-1"])
+            await store.add_count("late", 2)
+            await store.add_spent("lane", Spent(answers=3))
+            await store.redis.config_set("maxmemory", "0")
+            assert await store.gone([segment]) == {segment}
+            assert (await store.counts())["late"] == 2
+            assert (await store.spent("lane")).answers == 3
 
 
 async def test_a_read_only_server_is_waited_out() -> None:
