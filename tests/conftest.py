@@ -6,6 +6,7 @@ import os
 import secrets
 from typing import TYPE_CHECKING, Any, cast
 
+import hypothesis
 import pytest
 from redis.asyncio import Redis
 
@@ -14,6 +15,10 @@ from tests.valkey_server import ValkeyServer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator
+
+# An example's wall time says how busy the machine is and nothing of the code: no deadline.
+hypothesis.settings.register_profile("gemqueue", deadline=None)
+hypothesis.settings.load_profile("gemqueue")
 
 # Nothing that a developer has exported reaches a test: no queue of theirs, and above all no key.
 for _name in [name for name in os.environ if name.startswith(("GEMQUEUE_", "GOOGLE_", "GEMINI_"))]:

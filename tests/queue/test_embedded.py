@@ -80,6 +80,14 @@ async def server_pid(user: Process) -> int:
         return int(await user.stdout.readline())
 
 
+async def companion_pid(folder: Path) -> int:
+    """The pid of the folder's companion, once it is recorded."""
+    companion = companion_of(folder, "work")
+    assert await eventually(lambda: companion.pid is not None, DEADLINE_S)
+    assert companion.pid is not None
+    return companion.pid
+
+
 async def dismiss(user: Process) -> None:
     """Let the user release and end."""
     async with asyncio.timeout(DEADLINE_S):
@@ -112,7 +120,7 @@ async def test_ten_processes_share_one_server(folder: Path) -> None:
     users = [await start_user(folder) for _ in range(10)]
     pids = {await server_pid(user) for user in users}
     assert len(pids) == 1
-    work = companion_of(folder, "work").pid
+    work = await companion_pid(folder)
     for user in users[:-1]:
         await dismiss(user)
     assert server_of(folder).alive()
@@ -127,7 +135,7 @@ async def test_takeover_after_kill(folder: Path) -> None:
     """Server and companion survive the kill -9 of their only user; the next user takes both over and ends them."""
     user = await start_user(folder)
     pid = await server_pid(user)
-    work = companion_of(folder, "work").pid
+    work = await companion_pid(folder)
     user.kill()
     await user.wait()
     assert server_of(folder).alive()
