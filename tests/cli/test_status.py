@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -12,6 +13,7 @@ from gemqueue.models import LaneState, new_batch_id
 from gemqueue.queue import Queue
 from gemqueue.states import Step
 from gemqueue.store import Store
+from gemqueue_workers.screen import since
 from gemqueue_workers.status import COUNTS, read_status, show_status
 from tests.cli.command import gemqueue
 
@@ -75,6 +77,12 @@ async def test_status_follows_a_prompt(redis_url: str, queue_name: str) -> None:
         assert (found["counts"]["accepted"], found["counts"]["cancelled"], found["counts"]["bought_twice"]) == (3, 1, 0)
         for future in futures[1:]:
             await future.cancel()
+
+
+def test_since_when_something_is_held() -> None:
+    """The time of day, with the day where it was another one."""
+    noon = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+    assert (since(725, noon), since(86_400, noon)) == ("since 11:47 UTC", "since 2026-11-21 12:00 UTC")
 
 
 async def test_status_for_a_person(redis_url: str, queue_name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Final
 
 from rich.console import Console
@@ -40,6 +41,13 @@ def duration(seconds: float) -> str:
         if seconds >= from_s:
             return f"{seconds / unit_s:.0f} {unit}"
     return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+
+
+def since(age_s: float, now: datetime | None = None) -> str:
+    """Since when, in local time, with the day where it is not today: since 14:05 CET."""
+    now = now or datetime.now().astimezone()
+    then = now - timedelta(seconds=age_s)
+    return f"since {then:%H:%M %Z}" if then.date() == now.date() else f"since {then:%Y-%m-%d %H:%M %Z}"
 
 
 def counted(n: int, one: str, many: str) -> str:

@@ -19,7 +19,7 @@ from gemqueue.states import BatchState, Step
 from gemqueue.store import Store
 from gemqueue_workers.contents import BatchContents
 from gemqueue_workers.prices import Cost, Usage, cost_of
-from gemqueue_workers.screen import duration, plain
+from gemqueue_workers.screen import duration, plain, since
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -236,7 +236,7 @@ def _progress(batch: BatchStatus) -> str:
 
 
 def _held(batch: BatchStatus) -> str:
-    return batch.held_reason + (f", for {duration(batch.held_age_s)}" if batch.held_age_s is not None else "")
+    return batch.held_reason + (f", {since(batch.held_age_s)}" if batch.held_age_s is not None else "")
 
 
 def _table(title: str, first: str, *columns: str, held: bool) -> Table:

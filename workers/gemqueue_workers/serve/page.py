@@ -8,7 +8,7 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING, Final
 
-from gemqueue_workers.screen import duration, stripped
+from gemqueue_workers.screen import duration, since, stripped
 from gemqueue_workers.status import COUNTS
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def _batches(status: Status) -> str:
 
 
 def _since(reason: str, age_s: float | None) -> str:
-    return f"{reason}, for {duration(age_s)}" if reason and age_s is not None else reason
+    return f"{reason}, {since(age_s)}" if reason and age_s is not None else reason
 
 
 def _progress(done: int, of: int) -> str:
