@@ -231,11 +231,16 @@ class BatchStore(StoreBase):
         """Record that the intent's file is deleted; look for the job in ``delay_s``."""
         _check(await self.scripts.run("fence", claim.id, claim.fence, int(delay_s * 1000), by_key), "fence")
 
-    async def reopen(self, claim: Claim, *, delay_s: float | None = None, held_reason: str = "", **fields: Arg) -> None:
-        """Clear a dead intent and set ``fields``. With ``delay_s`` the step is put back, without the holder goes on."""
+    async def reopen(
+        self, claim: Claim, token: str, *, delay_s: float | None = None, held_reason: str = "", **fields: Arg
+    ) -> None:
+        """Clear the dead intent of this token and set ``fields``.
+
+        With ``delay_s`` the step is put back, without the holder goes on.
+        """
         flat = [item for pair in fields.items() for item in pair]
         delay_ms = -1 if delay_s is None else int(delay_s * 1000)
-        _check(await self.scripts.run("reopen", claim.id, claim.fence, delay_ms, held_reason, *flat), "reopen")
+        _check(await self.scripts.run("reopen", claim.id, claim.fence, delay_ms, held_reason, token, *flat), "reopen")
 
     async def split(self, claim: Claim, new_batch: str, segments: int, refusals: int) -> None:
         """The last ``segments`` of the batch, at most 500, become a sealed batch of their own."""

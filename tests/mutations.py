@@ -129,6 +129,11 @@ MUTANTS: dict[str, Mutant] = {
         (Patch(f"{_LUA}begin.lua", "if num(b[2]) <= now then return { 'stale' } end\n", ""),),
         _STORE,
     ),
+    "reopen-any-intent": Mutant(
+        "a late copy of reopen gives up whatever intent stands by then",
+        (Patch(f"{_LUA}reopen.lua", " or b[4] ~= ARGV[6] then", " then"),),
+        _STORE,
+    ),
     "settle-without-fence": Mutant(
         "settle does not look at the fence",
         (Patch(f"{_LUA}settle.lua", "if stale(record, ARGV[3]) then return { 'stale' } end\n", ""),),

@@ -151,7 +151,7 @@ async def refuse(made: Bench, claim: Claim, limit: Limits = OPEN) -> tuple[float
     """Its create is refused for quota."""
     claim = await made.store.begin(claim, f"token-{claim.fence}", "files/f")
     found = await made.store.shrink(claim, Resource.TOKENS, limit, None)
-    await made.store.reopen(claim, delay_s=found[0], held_reason="quota")
+    await made.store.reopen(claim, f"token-{claim.fence}", delay_s=found[0], held_reason="quota")
     return found
 
 

@@ -221,7 +221,7 @@ async def test_a_full_server_takes_nothing_in_and_still_drains() -> None:
             submit = await here.submitting()
             await here.store.fence(submit, 1.0)
             submit = await here.claim(Step.SUBMIT, submit.id)
-            await here.store.reopen(submit)
+            await here.store.reopen(submit, "token-1")
             await here.store.release(await here.store.renew(submit), 0.0)
             assert await here.store.hasten(Step.SUBMIT, submit.id, ACCOUNT)
             submit = await here.claim(Step.SUBMIT, submit.id)

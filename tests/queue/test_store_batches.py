@@ -32,7 +32,7 @@ VERBS: dict[str, Callable[[Bench, Claim, str], Awaitable[object]]] = {
     "begin": lambda here, claim, _: here.store.begin(claim, "another token", "files/g"),
     "accept": lambda here, claim, _: here.store.accept(claim, "batches/another", "created", 0),
     "fence": lambda here, claim, _: here.store.fence(claim, 1),
-    "reopen": lambda here, claim, _: here.store.reopen(claim),
+    "reopen": lambda here, claim, _: here.store.reopen(claim, "token-1"),
     "end": lambda here, claim, _: here.store.end(claim, JobEnd(job_state="succeeded")),
     "settle": lambda here, claim, segment: here.store.settle(claim, [landing(segment, [0])], {}, []),
     "requeue": lambda here, claim, segment: here.store.requeue(claim, retry("00r", segment, [0]), body(1)),
@@ -161,6 +161,16 @@ async def test_begin_needs_its_lease(here: Bench) -> None:
     await here.store.begin(claim, "token", "files/f")
 
 
+async def test_a_late_copy_of_reopen_leaves_the_next_intent_alone(here: Bench) -> None:
+    """Of a call that was sent again, one copy may arrive after the holder's next begin: that create is in flight."""
+    await here.enqueue()
+    claim = await here.submitting()
+    await here.store.reopen(claim, "token-1")
+    await here.store.begin(claim, "token-b", "files/g")
+    await refused(lambda: here.store.reopen(claim, "token-1"), WrongState, here)
+    await here.store.accept(claim, "batches/b", "created", 0)
+
+
 async def test_a_dead_intent_leaves_its_token(here: Bench) -> None:
     """Fence keeps its first time, reopen clears the intent and remembers the token; a job may then be begun anew."""
     await here.enqueue()
@@ -174,9 +184,9 @@ async def test_a_dead_intent_leaves_its_token(here: Bench) -> None:
     assert again is not None
     assert first.fenced_at == again.fenced_at > 0
     claim = await here.claim(Step.SUBMIT, claim.id)
-    await here.store.reopen(claim)
+    await here.store.reopen(claim, "token-1")
     await here.store.begin(claim, "token-b", "files/g")
-    await here.store.reopen(claim, delay_s=7.0, held_reason="quota", denied_creates=3)
+    await here.store.reopen(claim, "token-b", delay_s=7.0, held_reason="quota", denied_creates=3)
     record = await here.store.batch(claim.id)
     assert record is not None
     assert (record.past_tokens, record.held_reason, record.lease_until) == ("token-1 token-b", "quota", 0)

@@ -210,9 +210,9 @@ class StoreMachine(RuleBasedStateMachine):
                 case "fence":
                     await self.store.fence(claim, 1)
                 case "reopen":
-                    await self.store.reopen(claim)
+                    await self.store.reopen(claim, await self._token(claim))
                 case "put back":
-                    await self.store.reopen(claim, delay_s=1, held_reason="quota")
+                    await self.store.reopen(claim, await self._token(claim), delay_s=1, held_reason="quota")
                 case "release":
                     await self.store.release(claim, 1, held_reason="x")
                 case "renew":
@@ -221,6 +221,10 @@ class StoreMachine(RuleBasedStateMachine):
                     await self.store.end(claim, JobEnd(job_state="refused"))
 
         self._call(Step.SUBMIT, pick, work)
+
+    async def _token(self, claim: Claim) -> str:
+        record = await self.store.batch(claim.id)
+        return record.intent_token if record is not None else ""
 
     @precondition(lambda self: self.holds(Step.SUBMIT))
     @rule(pick=picks, segments=st.integers(1, 3))

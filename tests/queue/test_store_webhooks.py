@@ -128,7 +128,7 @@ async def test_an_event_hastens_a_batch_in_doubt(made: Bench, before: bool) -> N
 async def test_an_event_of_an_intent_that_was_given_up_is_stray(made: Bench) -> None:
     """It hastens nothing and names no job: it is counted, because that job was bought beside ours."""
     claim, token = await submitting(made)
-    await made.store.reopen(claim)
+    await made.store.reopen(claim, token)
     assert await made.store.announce("msg_1", "batches/j", token) == ("stray", claim.id)
     made.advance(60)
     again = await made.store.begin(await made.claim(Step.SUBMIT, claim.id), job_token("", claim.id, 99), "files/g")
@@ -143,7 +143,7 @@ async def test_a_new_intent_forgets_the_event_of_the_old_one(made: Bench) -> Non
     """What an event said of one intent is not believed of the next."""
     claim, token = await submitting(made)
     await made.store.announce("msg_1", "batches/j", token)
-    await made.store.reopen(claim)
+    await made.store.reopen(claim, token)
     await made.store.begin(claim, job_token("", claim.id, 99), "files/g")
     record = await made.store.batch(claim.id)
     assert record is not None

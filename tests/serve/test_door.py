@@ -284,7 +284,9 @@ async def test_the_page_shows_the_queue_and_escapes_it(door: Door, valkey: Valke
     async with bench(valkey.url, QUEUE) as made:
         await made.enqueue()
         claim = await made.submitting()
-        await made.store.reopen(claim, delay_s=0, held_reason='quota <script>alert("1")</script>')
+        await made.store.reopen(
+            claim, f"token-{claim.fence}", delay_s=0, held_reason='quota <script>alert("1")</script>'
+        )
 
         async def shown() -> bool:
             return claim.id in door.http.get("/").text

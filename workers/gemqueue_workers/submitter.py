@@ -94,7 +94,7 @@ class Submitter:
             return True
         await check_key(self._kit, batch, "find")
         with effect(Effect.SUBMIT_REOPEN):
-            await self._kit.store.reopen(lease.claim)
+            await self._kit.store.reopen(lease.claim, batch.intent_token)
         log.warning("create.proven_dead", batch=batch.id, token=batch.intent_token)
         return False
 
@@ -131,7 +131,7 @@ class Submitter:
         await self._begin(lease, token, file)
         if lease.left_s <= self._kit.provider.create_timeout_s:
             with effect(Effect.SUBMIT_REOPEN):  # certain: the create has not been sent
-                await self._kit.store.reopen(lease.claim, delay_s=0.0)
+                await self._kit.store.reopen(lease.claim, token, delay_s=0.0)
             return
         await self._create(lease, batch, contents, _Intent(token, file, first_look_s))
 
@@ -146,7 +146,7 @@ class Submitter:
                 lease.claim = await self._kit.store.begin(lease.claim, token, file, self._kit.provider.key_print)
         except NotReplicated:
             with effect(Effect.SUBMIT_REOPEN):  # certain: the create has not been sent
-                await self._kit.store.reopen(lease.claim)
+                await self._kit.store.reopen(lease.claim, token)
             await self._drop_file(file)
             raise
 
@@ -165,7 +165,7 @@ class Submitter:
             with effect(Effect.SUBMIT_CREATE):
                 job = await self._kit.provider.create(model=lane.model, kind=lane.kind, file=file, token=token)
         except ProviderError as error:
-            await self._not_created(lease, batch, contents, file, error)
+            await self._not_created(lease, batch, contents, intent, error)
             return
         try:
             with effect(Effect.SUBMIT_ACCEPT):
@@ -176,7 +176,7 @@ class Submitter:
         log.info("job.created", batch=batch.id, job=job, prompts=contents.open_prompts())
 
     async def _not_created(
-        self, lease: Lease, batch: Batch, contents: BatchContents, file: str, error: ProviderError
+        self, lease: Lease, batch: Batch, contents: BatchContents, intent: _Intent, error: ProviderError
     ) -> None:
         after = decisions.after_create_error(batch, error, self._kit.settings)
         log.warning("create.failed", batch=batch.id, verdict=str(after.refusal), call=error.call, error=str(error))
@@ -195,9 +195,9 @@ class Submitter:
         denied = decisions.denied_creates(batch, error)
         with effect(Effect.SUBMIT_REOPEN):
             await self._kit.store.reopen(
-                lease.claim, delay_s=delay_s, held_reason=after.held_reason, denied_creates=denied
+                lease.claim, intent.token, delay_s=delay_s, held_reason=after.held_reason, denied_creates=denied
             )
-        await self._drop_file(file)
+        await self._drop_file(intent.file)
         if divided:
             await division.divide(self._kit, lease, batch, contents, None)
         if after.refusal is Refusal.LATER:
