@@ -85,8 +85,10 @@ def attempt(memory: Memory, words: Words) -> Any:
 
 def encoded(value: object) -> bytes:
     """An argument as redis-py encodes it."""
-    if isinstance(value, bytes):
+    if type(value) is bytes:
         return value
+    if type(value) is str:
+        return value.encode()
     if isinstance(value, float):
         return repr(value).encode()
     return str(value).encode()
@@ -119,13 +121,17 @@ _SHAPES: dict[str, Callable[[Any], Any]] = {
 }
 
 
+_WORDS: dict[str, bytes] = {}
+
+
 class Command:
     """One command on its way: its words, and how its reply is shaped."""
 
     __slots__ = ("shape", "words")
 
     def __init__(self, name: str, arguments: Sequence[object], shape: Callable[[Any], Any] | None = None) -> None:
-        self.words: Words = [name.upper().encode(), *map(encoded, arguments)]
+        word = _WORDS.get(name) or _WORDS.setdefault(name, name.upper().encode())
+        self.words: Words = [word, *map(encoded, arguments)]
         self.shape = shape or _SHAPES.get(name, _as_is)
 
 

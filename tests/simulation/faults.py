@@ -44,7 +44,7 @@ class Fates:
             self._limits.append((self.total, name))
 
     def of(self, r: float) -> str:
-        """The fate that a draw between 0 and 1 stands for."""
+        """The fate that a draw between 0 and 1 stands for; empty for none."""
         if r >= self.total:
             return ""
         return next(name for limit, name in self._limits if r < limit)
@@ -76,7 +76,8 @@ class Faults:
         if not self.on:
             return ""
         fates: Fates = getattr(self, kind)
-        fate = fates.of(self._rng.random())
+        r = self._rng.random()
+        fate = fates.of(r) if r < fates.total else ""
         if fate:
             self.counts[f"{kind}.{fate}"] += 1
         return fate

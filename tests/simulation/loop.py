@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 EPOCH_MS = 1_800_000_000_000
 _STEPS_MAX = 3_000_000
 _THREAD_S_MAX = 0.01
+DONE_S = 2.0
 
 
 class Stuck(AssertionError):  # noqa: N818 - what is found, no mistake of the caller
@@ -192,12 +193,20 @@ class Scheduler:
         heapq.heappush(self._heap, (when, self._number, process, callback, args))
 
     def run(self, until: float, done: Callable[[], bool] | None = None) -> None:
-        """Go on until that time, or until nothing is left to do, or ``done`` says so. Raises Stuck."""
+        """Go on until that time, or until nothing is left to do, or ``done`` says so. Raises Stuck.
+
+        ``done`` is asked every ``DONE_S``, when everybody waits.
+        """
+        heap, ask_at = self._heap, self.now + DONE_S
         try:
-            while done is None or not done():
+            while True:
                 if self._runnable:
                     self._turn()
-                elif self._heap and self._heap[0][0] <= until:
+                elif done is not None and self.now >= ask_at:
+                    ask_at = self.now + DONE_S
+                    if done():
+                        return
+                elif heap and heap[0][0] <= until:
                     self._event()
                 else:
                     self.now = max(self.now, until)

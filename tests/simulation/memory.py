@@ -8,7 +8,7 @@ here is only the commands under them.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from redis.exceptions import NoScriptError, ResponseError
 
@@ -55,6 +55,7 @@ class Memory(Keyspace):
 
     def __init__(self, now_ms: Callable[[], int]) -> None:
         super().__init__(now_ms)
+        self._commands: dict[bytes, Callable[..., Reply]] = {}
         self.scripts: set[bytes] = set()
         self.run_number = 1
         self.on_append: Callable[[bytes], None] = lambda _key: None
@@ -64,12 +65,18 @@ class Memory(Keyspace):
 
     def run(self, words: Sequence[bytes]) -> Reply:
         """One command. Raises ResponseError as the server answers with one."""
-        name = words[0].decode().lower()
+        command = self._commands.get(words[0])
+        if command is None:
+            command = self._commands[words[0]] = self._command(words[0])
+        return command(*words[1:])
+
+    def _command(self, word: bytes) -> Callable[..., Reply]:
+        name = word.decode().lower()
         name = _METHODS.get(name, name)
         command = None if name.startswith("_") or name in _NOT_COMMANDS else getattr(self, name, None)
         if command is None:
             raise ResponseError(f"ERR unknown command '{name}': it is not modelled")
-        return command(*words[1:])
+        return cast("Callable[..., Reply]", command)
 
     # --- scripts ---
 

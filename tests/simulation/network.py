@@ -208,7 +208,9 @@ class Network:
     async def send(self, commands: Sequence[Words], *, atomic: bool) -> list[Any]:
         """There and back, or what a connection raises."""
         world, process, server = self._world, self._process, self._world.server
-        fate = await world.befall(process)
+        fate = world.faults.draw("process")
+        if fate:
+            await world.befall(process, fate)
         request = Request(process, commands, server.generation)
         now = world.scheduler.now
         if server.down:
@@ -228,7 +230,8 @@ class Network:
             world.scheduler.at(now + TIMEOUT_S, request.fail, late, process=process)
         if request.fate != "lost":
             server.send(request, arrival, atomic=atomic)
-        await world.after_sending(process, fate)
+        if fate:
+            await world.after_sending(process, fate)
         return await request.future
 
     async def block(self, key: bytes, after: bytes, count: int, block_ms: int) -> list[Any]:

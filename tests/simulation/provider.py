@@ -42,7 +42,8 @@ class SimulatedProvider:
     async def _call(self, name: str, work: Callable[[], Any], what: str, *, unsure: type[ProviderError]) -> Any:
         """There and back. ``unsure`` is raised where nobody knows whether it took effect."""
         world, process = self._world, self._process
-        process_fate = await world.befall(process)
+        process_fate = world.faults.draw("process")
+        await world.befall(process, process_fate)
         fate = world.faults.draw("provider")
         scheduler = world.scheduler
         future = process.create_future()

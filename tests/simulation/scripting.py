@@ -57,6 +57,7 @@ class Interpreter:
         self._lua: Any = cast("Any", lupa.lua51).LuaRuntime(encoding=None, unpack_returned_tuples=True)
         self._table: Any = self._lua.table_from
         self._compile: Any = self._lua.eval(b"loadstring")
+        self._items: Any = self._lua.eval(b"unpack")
         self._command: Callable[[Sequence[bytes]], Any] = _nothing
         self._scripts: dict[bytes, Any] = {}
         self._enter: Any = self._compile(_SETUP)(self._call, self._pack, self._unpack)
@@ -84,18 +85,33 @@ class Interpreter:
         """Run a known script; ``command`` does what it asks of the server."""
         self._command = command
         try:
-            return _reply(self._enter(self._scripts[sha], self._table(keys), self._table(args)))
+            return self._reply(self._enter(self._scripts[sha], self._table(keys), self._table(args)))
         finally:
             self._command = _nothing
 
     def _call(self, *words: Any) -> Any:
         reply = self._command([word if type(word) is bytes else _word(word) for word in words])
         if type(reply) is _LIST:
-            return self._table([_or_false(item) if type(item) is not _LIST else self._nested(item) for item in reply])
-        return _or_false(reply)
+            return self._nested(reply)
+        return False if reply is None else reply
 
     def _nested(self, items: list[Any]) -> Any:
-        return self._table([self._nested(item) if type(item) is _LIST else _or_false(item) for item in items])
+        return self._table(
+            [False if item is None else self._nested(item) if type(item) is _LIST else item for item in items]
+        )
+
+    def _reply(self, value: Any) -> Any:
+        """A Lua value as the server answers with it."""
+        if type(value) is bytes or value is None:
+            return value
+        if isinstance(value, bool):
+            return 1 if value else None
+        if isinstance(value, int | float):
+            return int(value)
+        n = len(value)
+        if n > 1:
+            return [item if type(item) is bytes else self._reply(item) for item in self._items(value, 1, n)]
+        return [self._reply(value[1])] if n else []
 
     def _pack(self, table: Any) -> bytes:
         return msgspec.msgpack.encode(_plain(table))
@@ -122,21 +138,6 @@ def _word(value: Any) -> bytes:
     if isinstance(value, float):
         return b"%.17g" % value
     raise ResponseError("Lua redis lib command arguments must be strings or integers")
-
-
-def _or_false(value: Any) -> Any:
-    return False if value is None else value
-
-
-def _reply(value: Any) -> Any:
-    """A Lua value as the server answers with it."""
-    if isinstance(value, bytes) or value is None:
-        return value
-    if isinstance(value, bool):
-        return 1 if value else None
-    if isinstance(value, int | float):
-        return int(value)
-    return [_reply(value[i]) for i in range(1, len(value) + 1)]
 
 
 def _plain(value: Any) -> Any:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from redis.exceptions import OutOfMemoryError
 
+from gemqueue import store_base
 from gemqueue.config import Settings
 from gemqueue.errors import StoreUnavailable
 from gemqueue.scripts import SCRIPTS
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 CALM_S_MAX = 700.0
 """How long the calm may last until everything is done: a few leases, settle times, polls, retries and requeues."""
 _AFTER_S = 120.0
+connecting: Any = store_base
 composition: Any = settings  # its private parts are used: a worker here is started as arq starts one
 _NAMES = {sha.encode(): name for name, (sha, _) in SCRIPTS.items()}
 SETTINGS: dict[str, Any] = {
@@ -181,15 +183,13 @@ class World:
 
     # --- faults of processes ---
 
-    async def befall(self, process: Process) -> str:
+    async def befall(self, process: Process, fate: str) -> None:
         """What happens to a process that is about to call somebody."""
-        fate = self.faults.draw("process")
         if fate == "crash":
             await self.die(process)
         elif fate == "pause":
             self._pause(process)
             await asyncio.sleep(0)
-        return fate
 
     async def after_sending(self, process: Process, fate: str) -> None:
         """What happens to it while the call is under way."""
@@ -227,10 +227,10 @@ class World:
         if rng.random() < 0.5:
             self._start_watcher([prompt for journal in self.journals for prompt in journal if rng.random() < 0.5])
         calm_at = 30 + 60 * rng.random()
-        self.scheduler.run(calm_at, self._drained_now())
+        self.scheduler.run(calm_at, self.drained)
         self.faults.on = False
         self.note("world", "calm", "")
-        self.scheduler.run(calm_at + CALM_S_MAX, self._drained_now())
+        self.scheduler.run(calm_at + CALM_S_MAX, self.drained)
         for worker in self.workers:
             worker.process.kill()
         self.scheduler.run(self.scheduler.now + _AFTER_S)
@@ -272,19 +272,6 @@ class World:
         self._starts[process] = again
         return process
 
-    def _drained_now(self) -> Callable[[], bool]:
-        """Whether all is done, looked at every few seconds of the simulated time."""
-        looked_at = 0.0
-
-        def drained() -> bool:
-            nonlocal looked_at
-            if self.scheduler.now < looked_at + 2:
-                return False
-            looked_at = self.scheduler.now
-            return self.drained()
-
-        return drained
-
     def drained(self) -> bool:
         """Whether every application has what it wanted and nothing is open in the store."""
         data, prefix = self.server.memory.data, b"{gq:sim:00}:"
@@ -320,12 +307,14 @@ def _own_kit(_settings: Settings) -> Kit:
 @contextmanager
 def repeatable(world: World) -> Generator[None]:
     """Ids that the code draws come from the seed, and a worker's kit is the one of its process."""
-    real, make_kit = secrets.token_hex, composition.make_kit
+    real, make_kit, connect = secrets.token_hex, composition.make_kit, connecting.connect
     dice = random.Random(world.seed + 1)
     secrets.token_hex = lambda nbytes=None: dice.randbytes(nbytes or 32).hex()
     composition.make_kit = _own_kit
+    connecting.connect = lambda _url: None  # a store has its line instead
     try:
         yield
     finally:
         secrets.token_hex = real
         composition.make_kit = make_kit
+        connecting.connect = connect
