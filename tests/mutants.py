@@ -5,8 +5,8 @@
     python -m tests.mutants resend-on-timeout settle-without-bits
 
 Each mutant is a textual patch on a copy of the tree; one whose text is not there any more is an error, not a survivor.
-The checks run on the copy, cheapest first, until one fails: the simulation, the store's state machine, and the tests
-that the mutant names.
+The checks run on the copy, cheapest first, until one fails: the simulation (the seed must then pass on the code as it
+is), the store's state machine, and the tests that the mutant names.
 """
 
 from __future__ import annotations
@@ -88,8 +88,18 @@ def judge(name: str, seeds: int) -> Verdict:
         for check, words in _checks(mutant, seeds):
             said = _run(words, tree)
             if said is not None:
+                _check_unbroken(check, said)
                 return Verdict(name, mutant.says, check, said, round(time.monotonic() - began, 1))
     return Verdict(name, mutant.says, "", "", round(time.monotonic() - began, 1))
+
+
+def _check_unbroken(check: str, said: str) -> None:
+    """A seed that breaks the code as it is says nothing about a mutant. Raises RuntimeError."""
+    seed = said.removeprefix("seed ").partition(":")[0]
+    if check == "simulation" and seed.isdigit():
+        found = _run(["-m", "tests.simulation", "--replay", seed], ROOT)
+        if found is not None:
+            raise RuntimeError(f"the code itself fails, unbroken: {found}")
 
 
 def _run(words: list[str], tree: Path) -> str | None:
