@@ -2,8 +2,10 @@
 
     python benchmarks/idle.py --seconds 20 --open 100 [--json FILE]
 
-The batches are two hours old, by a clock that all processes share, so that looks at them have become rare. CPU
-milliseconds per second (10 are 1 % of a core) of the worker and of the server, and Redis commands per second.
+The batches are two hours old, by a clock that all processes share, so that looks at them are ``poll_max_s`` apart. As
+they were made together they are looked at together: what a round of looks takes is counted over a window into which
+the clock puts exactly one, and spread over ``poll_max_s``. CPU milliseconds per second (10 are 1 % of a core) of the
+worker and of the server, and Redis commands per second.
 """
 
 from __future__ import annotations
@@ -14,10 +16,12 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from harness import Pipeline, Report
 
 from gemqueue import Queue
+from gemqueue.config import Settings
 
 
 def measure(pipeline: Pipeline, seconds: float) -> dict[str, float]:
@@ -30,6 +34,25 @@ def measure(pipeline: Pipeline, seconds: float) -> dict[str, float]:
     used = {role: getattr(pipeline, role).cpu_s() - before for role, before in cpu.items()}
     figures = {f"{role}_cpu_ms_per_s": 1000 * value / passed for role, value in used.items()}
     return figures | {"commands_per_s": (sum(pipeline.commands().values()) - commands) / passed}
+
+
+def looked_at(pipeline: Pipeline, now_s: float, count: int, seconds: float) -> dict[str, float]:
+    """Costs per second of ``count`` open batches: one round of looks, spread over the pause between two."""
+    resting = measure(pipeline, seconds)
+    polls = _polls(pipeline)
+    pipeline.advance(now_s + Settings().poll_max_s + 1)
+    round_ = measure(pipeline, seconds)
+    looks = (_polls(pipeline) - polls) / count
+    share = seconds / Settings().poll_max_s
+    mean = {name: value + max(0.0, round_[name] - value) * share for name, value in resting.items()}
+    extra = (round_["commands_per_s"] - resting["commands_per_s"]) * seconds / count
+    return mean | {"looks_each": looks, "commands_per_look": extra / max(looks, 1.0)}
+
+
+def _polls(pipeline: Pipeline) -> int:
+    keys: list[bytes] = pipeline.redis.keys("{*}:batch:*")  # type: ignore[assignment]
+    polls: list[Any] = [pipeline.redis.hget(key.decode(), "polls") for key in keys]
+    return sum(int(count or 0) for count in polls)
 
 
 async def _open_batches(pipeline: Pipeline, count: int) -> None:
@@ -50,7 +73,7 @@ def main() -> int:
     options = parser.parse_args()
     report = Report("idle", options)
     found: dict[str, dict[str, float]] = {}
-    one_each = {"segment_prompts_max": 1, "batch_prompts_max": 1, "linger_s": 0.01}
+    one_each: dict[str, Any] = {"segment_prompts_max": 1, "batch_prompts_max": 1, "linger_s": 0.01}
     with Pipeline(job_s=86_400.0, clock=True, **one_each) as pipeline:
         time.sleep(5)
         found["idle"] = measure(pipeline, options.seconds)
@@ -58,7 +81,7 @@ def main() -> int:
         for age_s in (10, 30, 60, 120, 240, 480, 960, 1920, 3600, 7200):  # each look is further from the last
             pipeline.advance(age_s)
             time.sleep(6)
-        found[f"{options.open} open batches"] = measure(pipeline, options.seconds)
+        found[f"{options.open} open batches"] = looked_at(pipeline, age_s, options.open, options.seconds)
     for what, figures in found.items():
         report.add(what, [figures])
         print(f"{what:18}", {name: round(value, 1) for name, value in figures.items()})

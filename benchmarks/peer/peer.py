@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 
 ANSWER = "a" * 1000
+CONCURRENT = 50
+"""Calls of an asyncio producer at once, each on a pooled connection: an unbounded gather opens one for every job."""
 
 
 def payloads(count):
@@ -27,6 +29,19 @@ def main(produce):
     if answers != [ANSWER] * count:
         raise SystemExit(f"answers are missing or wrong: {str(answers[:1])[:500]}")
     report.write_text(json.dumps({"seconds": seconds, "cpu_s": cpu}))
+
+
+async def bounded(call, items):
+    """``await call(item)`` for every item, ``CONCURRENT`` at a time; the results in the items' order."""
+    items = list(items)
+    left, results = iter(range(len(items))), [None] * len(items)
+
+    async def lane():
+        for n in left:
+            results[n] = await call(items[n])
+
+    await asyncio.gather(*(lane() for _ in range(CONCURRENT)))
+    return results
 
 
 def cpu_s():

@@ -1,12 +1,11 @@
 """arq: one no-op job per prompt."""
 
-import asyncio
 import os
 from typing import ClassVar
 
 from arq import create_pool
 from arq.connections import RedisSettings
-from peer import ANSWER, main, payloads
+from peer import ANSWER, bounded, main, payloads
 
 REDIS = RedisSettings(unix_socket_path=os.environ["PEER_SOCKET"])
 
@@ -28,8 +27,8 @@ class Settings:
 async def produce(count):
     """Enqueue all, hold every result."""
     pool = await create_pool(REDIS)
-    jobs = await asyncio.gather(*(pool.enqueue_job("answer", payload) for payload in payloads(count)))
-    return await asyncio.gather(*(job.result(poll_delay=0.02) for job in jobs))
+    jobs = await bounded(lambda payload: pool.enqueue_job("answer", payload), payloads(count))
+    return await bounded(lambda job: job.result(poll_delay=0.1), jobs)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import asyncio
 import os
 
-from peer import ANSWER, main, payloads
+from peer import ANSWER, bounded, main, payloads
 from redis.asyncio import Redis
 from saq.queue.redis import RedisQueue
 
@@ -21,7 +21,7 @@ settings = {"queue": queue, "functions": [answer], "concurrency": 50}
 async def produce(count):
     """Enqueue all, hold every result."""
     await queue.connect()
-    jobs = await asyncio.gather(*(queue.enqueue("answer", payload=p, timeout=600) for p in payloads(count)))
+    jobs = await bounded(lambda payload: queue.enqueue("answer", payload=payload, timeout=600), payloads(count))
     keys = [job.key for job in jobs]
     answers = {}
     while len(answers) < count:
@@ -30,7 +30,7 @@ async def produce(count):
             for job in await queue.jobs(left[start : start + 500]):
                 if job is not None and job.completed:
                     answers[job.key] = job.result
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.1)
     return [answers[key] for key in keys]
 
 

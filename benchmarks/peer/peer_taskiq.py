@@ -1,9 +1,8 @@
 """taskiq over Redis streams: one no-op job per prompt."""
 
-import asyncio
 import os
 
-from peer import ANSWER, main, payloads
+from peer import ANSWER, bounded, main, payloads
 from taskiq_redis import RedisAsyncResultBackend, RedisStreamBroker
 
 URL = f"unix://{os.environ['PEER_SOCKET']}"
@@ -19,8 +18,8 @@ async def answer(payload):
 async def produce(count):
     """Enqueue all, hold every result."""
     await broker.startup()
-    tasks = await asyncio.gather(*(answer.kiq(payload) for payload in payloads(count)))
-    results = await asyncio.gather(*(task.wait_result(check_interval=0.02, timeout=600) for task in tasks))
+    tasks = await bounded(answer.kiq, payloads(count))
+    results = await bounded(lambda task: task.wait_result(check_interval=0.1, timeout=600), tasks)
     await broker.shutdown()
     return [result.return_value for result in results]
 
