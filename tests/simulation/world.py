@@ -304,6 +304,10 @@ def _own_kit(_settings: Settings) -> Kit:
     return kit
 
 
+def _no_client(_url: str) -> None:
+    """A store has its line instead."""
+
+
 @contextmanager
 def repeatable(world: World) -> Generator[None]:
     """Ids that the code draws come from the seed, and a worker's kit is the one of its process."""
@@ -311,7 +315,7 @@ def repeatable(world: World) -> Generator[None]:
     dice = random.Random(world.seed + 1)
     secrets.token_hex = lambda nbytes=None: dice.randbytes(nbytes or 32).hex()
     composition.make_kit = _own_kit
-    connecting.connect = lambda _url: None  # a store has its line instead
+    connecting.connect = _no_client
     try:
         yield
     finally:
