@@ -1,8 +1,7 @@
 """A worker's heap: large buffers go back to the system when they are freed.
 
 A worker moves files of gigabytes in pieces of a megabyte. Left to itself glibc learns from the first such piece to keep
-the next ones in its heap, one heap per thread, and small objects between them keep it from shrinking: measured, 155 MB
-at the peak instead of 125.
+the next ones in its heap, one heap per thread, and small objects between them keep it from shrinking.
 """
 
 from __future__ import annotations
