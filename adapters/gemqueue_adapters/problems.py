@@ -94,7 +94,9 @@ def refusal(problem: Problem, *, call: str, risky: bool) -> ProviderError:
     if named := [clean(field, 100) for field in problem.fields[:3] if field and field not in problem.message]:
         text += f" ({', '.join(named)})"
     code = problem.code
-    match verdict(problem, risky=risky):
+    # A synchronous call buys, as a create does: billing or region is the account's fault there too.
+    blames_account = call == "answer" and _failed_precondition(problem)
+    match Verdict.AUTH if blames_account else verdict(problem, risky=risky):
         case Verdict.LATER:
             return Transient(text, call=call, code=code, retry_after_s=problem.retry_after_s)
         case Verdict.QUOTA:

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from gemqueue.errors import Ambiguous, ProviderError, Rejected, Transient
-from gemqueue_adapters.problems import failure, read_problem, refusal
+from gemqueue_adapters.problems import Problem, failure, read_problem, refusal
 
 NOW_S = 1_784_937_600.0  # Sat, 25 Jul 2026 00:00:00 GMT
 MISSING_FILE = "You do not have permission to access the File abc or it may not exist."
@@ -153,3 +153,11 @@ def test_messages_are_printable_and_bounded() -> None:
     text = str(raised(400, envelope(400, "INVALID_ARGUMENT", "\x1b[2J\n\u202e" + "x" * 9000)))
     assert text.isprintable()
     assert len(text) < 600
+
+
+def test_an_account_that_may_not_buy_fails_no_prompt() -> None:
+    """Billing or region refuses a synchronous call for the account's fault, so that its prompts wait."""
+    problem = Problem(code=400, status="FAILED_PRECONDITION", message="Billing is not active.")
+    error = refusal(problem, call="answer", risky=False)
+    assert isinstance(error, Rejected)
+    assert error.auth
