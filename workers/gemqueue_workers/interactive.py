@@ -91,6 +91,10 @@ class _Asking:
         self._collector: Collector
 
     async def run(self) -> None:
+        """Ask for what is open, many prompts at once; returns when each is settled or has moved on.
+
+        Raises StaleFence when overtaken, and what a refused account raised, once the calls under way have landed.
+        """
         contents = await without_lost(self._kit, self._lease, self._batch)
         await self._count_doubt(contents.open_prompts())
         self._collector = Collector(self._kit, self._lease, self._batch, contents)
