@@ -52,6 +52,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     replicate_s: float = 1.0
 
     account: str = ""
+    pool: str = ""
     base_url: str = ""
     api_version: str = "v1beta"
     emulate: bool = False
@@ -267,6 +268,12 @@ def _relations(s: Settings) -> tuple[tuple[bool, str], ...]:
             "queue must be 1 to 64 of a-z 0-9 - _, beginning with a letter or digit",
         ),
         (not s.account or _is_name(s.account, 64), "account must be 1 to 64 of a-z 0-9 - _ ."),
+        (not s.pool or (_is_name(s.pool, 64) and "." not in s.pool), "pool must be 1 to 64 of a-z 0-9 - _"),
+        (not s.account.startswith("pool."), 'account must not begin with "pool.": pools are called so'),
+        (
+            not s.pool or s.deadline_policy == "batch",
+            'deadline_policy must be "batch" with a pool: submit what may leave its batch lane without pool',
+        ),
     )
 
 
@@ -331,6 +338,18 @@ def account_id(settings: Settings, api_key: str) -> str:
             "or ask for the emulator with --emulate, GEMQUEUE_EMULATE=1 or Queue.connect(emulate=True)"
         )
     return f"{host}.{hashlib.sha256(api_key.encode()).hexdigest()[:12]}"
+
+
+def pool_id(settings: Settings) -> str:
+    """What the pool's lanes carry in an account's place; empty without a pool. An emulated pool is another one."""
+    if not settings.pool:
+        return ""
+    return f"{'emulated.' if settings.emulate else ''}pool.{settings.pool}"
+
+
+def lane_account(settings: Settings, api_key: str) -> str:
+    """Whose lanes prompts go to: the pool's, which needs no key, else the account's. Raises as ``account_id`` does."""
+    return pool_id(settings) or account_id(settings, api_key)
 
 
 def data_dir(settings: Settings) -> Path:

@@ -135,6 +135,8 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     held_reason: str = ""
     held_since: int = 0
     held_for: str = ""
+    pool: str = ""
+    """The account (a pool's) of the lane that it was packed from, where that is not its own."""
     reserved: int = 0
     error: str = ""
     operation: str = ""
@@ -162,6 +164,7 @@ class LaneState(msgspec.Struct, frozen=True, kw_only=True):
     oldest: int = 0
     batch: str = ""
     token_ratio: float = 1.0
+    held_reason: str = ""
 
 
 def new_segment_id() -> str:

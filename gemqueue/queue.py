@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast, overload
 import msgspec
 
 from gemqueue.bulk import Flow, Gather, Rows
-from gemqueue.config import Settings, account_id, api_key_from_env, load_settings
+from gemqueue.config import Settings, api_key_from_env, lane_account, load_settings
 from gemqueue.connections import safe_url
 from gemqueue.door import Doors, Row
 from gemqueue.errors import PromptInvalid, StoreUnavailable
@@ -349,7 +349,7 @@ class Connecting:
     async def _open(self) -> Queue:
         settings = self._load()
         check_queue_name(settings.queue)
-        account = account_id(settings, api_key_from_env())
+        account = lane_account(settings, api_key_from_env())
         async with AsyncExitStack() as stack:
             local = None
             if not settings.redis_url:

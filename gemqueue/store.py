@@ -10,6 +10,7 @@ from __future__ import annotations
 from gemqueue.store_dead import DeadStore
 from gemqueue.store_deadlines import DeadlineStore
 from gemqueue.store_operations import OperationsStore
+from gemqueue.store_pools import PoolStore
 from gemqueue.store_producer import ProducerStore
 from gemqueue.store_quota import QuotaStore
 from gemqueue.store_turnaround import TurnaroundStore
@@ -24,5 +25,6 @@ class Store(
     TurnaroundStore,
     WebhookStore,
     DeadlineStore,
+    PoolStore,
 ):
     """One queue in one Redis or Valkey: every transition that there is."""

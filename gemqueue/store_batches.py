@@ -198,13 +198,15 @@ class BatchStore(StoreBase):
         _check(await self.scripts.run("rest", claim.id, claim.fence, full, int(delay_s * 1000)), "rest")
 
     async def pack(
-        self, claim: Claim, batch: str, weights: dict[str, float], **limits_max: int
+        self, claim: Claim, batch: str, weights: dict[str, float], own: str = "", **limits_max: int
     ) -> tuple[str, int, int]:
         """Move a slice of the lane into ``batch``; ``limits_max`` (prompts, tokens) take the settings' place.
 
+        ``own`` is the batch's lane where the packed lane is a pool's.
+
         Returns packing, sealed or empty; the prompts in the batch; the prompts left in the lane.
         """
-        limits = full_limits(self.settings, claim.id) | limits_max | {"weights": weights}
+        limits = full_limits(self.settings, claim.id) | limits_max | {"weights": weights, "own": own or claim.id}
         reply = _check(await self.scripts.run("pack", claim.id, claim.fence, batch, _pack(limits)), "pack")
         return reply[1].decode(), int(reply[2]), int(reply[3])
 
@@ -326,6 +328,11 @@ class BatchStore(StoreBase):
         with translated(self.url):
             return int(await self.redis.zcard(self.key("batches")))
 
+    async def lane(self, lane: str) -> LaneState:
+        """One lane, with what waits in it."""
+        with translated(self.url):
+            return _lane(lane, await self.redis.hgetall(self.key("lane", lane)))
+
     async def lanes(self) -> list[LaneState]:
         """Every lane that was ever used, with what waits in it."""
         with translated(self.url):
@@ -383,4 +390,5 @@ def _lane(id_: str, raw: dict[bytes, bytes]) -> LaneState:
         oldest=number("oldest"),
         batch=raw.get(b"batch", b"").decode(),
         token_ratio=float(raw.get(b"token_ratio", b"1")),
+        held_reason=raw.get(b"held_reason", b"").decode(),
     )

@@ -59,12 +59,12 @@ class LookStore(TurnaroundStore):
     async def _in_batch(self, lane: str, batch: str, *, settled: bool) -> Place:
         if not batch:
             return Place(lane=lane, settled=settled, held_reason=await self._lane_held(lane))
-        names = ("state", "held_reason", "accepted_at", "prompts")
+        names = ("state", "held_reason", "accepted_at", "prompts", "lane")
         with translated(self.url):
             values: list[bytes | None] = await self.redis.hmget(self.key("batch", batch), names)
-        state, held_reason, accepted_at, prompts = [(value or b"").decode() for value in values]
+        state, held_reason, accepted_at, prompts, own = [(value or b"").decode() for value in values]
         return Place(
-            lane=lane,
+            lane=own or lane,
             settled=settled,
             batch=batch,
             batch_state=state,

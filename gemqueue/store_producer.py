@@ -197,15 +197,22 @@ class ProducerStore(LookStore):
         """Why an account's prompts wait: after a change of the server, or as its oldest held batch says; else empty."""
         with translated(self.url):
             ids: list[bytes] = await self.redis.zrange(self.key("batches"), 0, batches_max - 1)
+            members: list[bytes] = await self.redis.zrange(self.key("pool", account), 0, -1)
+            lanes: set[bytes] = await self.redis.smembers(self.key("lanes")) if members else set()
             pipe: Any = self.redis.pipeline(transaction=False)
-            pipe.hget(self.key("server", account), "held_reason")
+            accounts = [account, *(member.decode() for member in members)]
+            for one in accounts:
+                pipe.hget(self.key("server", one), "held_reason")
             for id_ in ids:
-                pipe.hmget(self.key("batch", id_.decode()), "lane", "held_reason")
-            held: bytes | None
-            rows: list[list[bytes | None]]
-            held, *rows = await pipe.execute()
-        reasons = ((row[1] or b"").decode() for row in rows if (row[0] or b"").startswith(f"{account}/".encode()))
-        return held.decode() if held else next((reason for reason in reasons if reason), "")
+                pipe.hmget(self.key("batch", id_.decode()), "lane", "held_reason", "pool")
+            ours = [lane.decode() for lane in sorted(lanes) if lane.decode().startswith(f"{account}/")]
+            for lane in ours:
+                pipe.hmget(self.key("lane", lane), "prompts", "held_reason")
+            found: list[Any] = await pipe.execute()
+        servers, rows = found[: len(accounts)], found[len(accounts) :]
+        batches = [row[1] for row in rows[: len(ids)] if _is_of(account, row[0], row[2])]
+        waiting = [row[1] for row in rows[len(ids) :] if int(row[0] or 0) > 0]
+        return next((reason.decode() for reason in (*servers, *batches, *waiting) if reason), "")
 
     async def workers(self) -> dict[str, str]:
         """The workers whose heartbeat is fresh: id and roles."""
@@ -216,6 +223,11 @@ class ProducerStore(LookStore):
             )
         pairs = (member.decode().partition(" ") for member, _ in found)
         return {id_: roles for id_, _, roles in pairs}
+
+
+def _is_of(account: str, lane: bytes | None, pool: bytes | None) -> bool:
+    """Whether a batch has prompts of the account, which may be a pool."""
+    return (lane or b"").startswith(f"{account}/".encode()) or (pool or b"").decode() == account
 
 
 def _enqueued(reply: list[Any]) -> Enqueued:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 KEPT = frozenset(
     {
         "counts", "kept", "workers", "lanes", "lane", "rescue", "spent", "dead", "quarantine", "meta", "turnaround",
-        "quota", "server",
+        "quota", "server", "pool",
     }
 )  # fmt: skip
 """What a queue that has nothing to do keeps."""

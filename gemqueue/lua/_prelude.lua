@@ -302,6 +302,19 @@ local function changed(account)
   return true
 end
 
+-- Whether packing and submitting wait, and what fences must be above. A pool waits for each of its accounts, because a job
+-- that only the records of one have lost may hold what waits in the pool. After so long nothing is left of a job (protocol
+-- sections 8.5 and 10), so an account that had no worker since is not waited for.
+local POOL_KEEP_MS = 360000000
+local function paused(account)
+  local held, floor = changed(account), num(redis.call('HGET', key('server', account), 'fence_floor'))
+  for _, one in ipairs(redis.call('ZRANGEBYSCORE', key('pool', account), now - POOL_KEEP_MS, '+inf')) do
+    held = changed(one) or held
+    floor = math.max(floor, num(redis.call('HGET', key('server', one), 'fence_floor')))
+  end
+  return held, floor
+end
+
 -- Dead letters count against the memory limit, and are bounded by bytes and by number: the oldest go. One of 0.1.0 carries no
 -- size, and was never counted.
 local DEAD_MAX = 100000

@@ -17,10 +17,12 @@ if redis.call('EXISTS', record) == 0 then
 end
 if num(redis.call('HGET', record, 'v')) > VERSION then return { 'newer' } end
 pass_when_full()
-if changed(account) and (step == 'pack' or step == 'submit') and ARGV[5] ~= 'held' then return { 'held' } end
+local held, floor = paused(account)
+local pool = step == 'submit' and redis.call('HGET', record, 'pool')
+if pool then held = paused(pool) or held end
+if held and (step == 'pack' or step == 'submit') and ARGV[5] ~= 'held' then return { 'held' } end
 if num(redis.call('HGET', record, 'lease_until')) > 0 then redis.call('HINCRBY', record, 'crashes', 1) end
-local server = redis.call('HMGET', key('server', account), 'fence_floor', 'home')
-if redis.call('HINCRBY', record, 'fence', 1) < num(server[1]) then redis.call('HSET', record, 'fence', server[1]) end
+if redis.call('HINCRBY', record, 'fence', 1) < floor then redis.call('HSET', record, 'fence', string.format('%d', floor)) end
 redis.call('HSET', record, 'lease_until', now + lease_ms)
 redis.call('ZADD', index, now + lease_ms, member)
-return { 'ok', redis.call('HGETALL', record), server[2] or '' }
+return { 'ok', redis.call('HGETALL', record), redis.call('HGET', key('server', account), 'home') or '' }

@@ -44,8 +44,8 @@ end
 
 local slice, open, returned = {}, {}, 0
 for _, id in ipairs(redis.call('LRANGE', manifest, start, start + 249)) do
-  local f = redis.call('HMGET', key('segmeta', id), 'state', 'count', 'settled', 'keys', 'requeues', 'bytes', 'batch')
-  local m = { id = id, state = f[1], count = num(f[2]), settled = num(f[3]), keys = f[4], requeues = num(f[5]), bytes = num(f[6]) }
+  local f = redis.call('HMGET', key('segmeta', id), 'state', 'count', 'settled', 'keys', 'requeues', 'bytes', 'batch', 'lane')
+  local m = { id = id, state = f[1], count = num(f[2]), settled = num(f[3]), keys = f[4], requeues = num(f[5]), bytes = num(f[6]), lane = f[8] }
   m.done = m.state ~= 'live' or f[7] ~= ARGV[2] or done(id, m)
   m.ours = f[7] == ARGV[2]
   if not m.done and (a.mode ~= 'requeue' or m.requeues >= a.requeues_max) then open[#open + 1] = id end
@@ -64,14 +64,14 @@ for _, m in ipairs(slice) do
     local f = redis.call('HMGET', meta_key, 'tenant', 'priority', 'raw_bytes', 'tokens')
     count('returned', m.count)
     if b[5] == 'succeeded' then count('lost_answers', m.count - (m.keys and 0 or m.settled)) end -- bought, and gone
-    wait(b[2], m.id, { tenant = f[1], priority = num(f[2]), count = m.count, raw_bytes = num(f[3]), tokens = num(f[4]) },
+    wait(m.lane, m.id, { tenant = f[1], priority = num(f[2]), count = m.count, raw_bytes = num(f[3]), tokens = num(f[4]) },
       now + math.min(a.delay_max_ms or a.delay_ms, a.delay_ms * 8 ^ m.requeues), a.full)
   elseif not m.state then
     redis.call('UNLINK', key('segment', m.id), key('moved', m.id))
   elseif m.ours then
     redis.call('UNLINK', key('segment', m.id), key('moved', m.id))
     count('live_bytes', -m.bytes)
-    unpromise(b[2], m.id)
+    unpromise(m.lane, m.id)
     redis.call('HSET', meta_key, 'bytes', 0)
     if m.keys then
       redis.call('HSET', meta_key, 'state', 'closed')

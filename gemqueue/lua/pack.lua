@@ -1,6 +1,8 @@
 -- pack: move up to 500 segments of a lane into a batch; seal it when it is full or nothing is left. By priority, then by
 -- weighted fair share between tenants (who has had least goes first), first come first served within one.
--- ARGV[2] lane, ARGV[3] fence, ARGV[4] batch id, ARGV[5] msgpack {prompts, raw_bytes, tokens, look_ms, weights={tenant=w}}
+-- The segments of a pool's lane go into a batch of the account that packs: from then on it is that account's alone.
+-- ARGV[2] lane, ARGV[3] fence, ARGV[4] batch id, ARGV[5] msgpack {prompts, raw_bytes, tokens, look_ms, weights={tenant=w},
+--   own = the batch's lane, where the packed lane is a pool's}
 -- ok <'packing'|'sealed'|'empty'> <prompts in the batch> <prompts left in the lane> | stale
 local lane, batch, limit = ARGV[2], ARGV[4], cmsgpack.unpack(ARGV[5])
 local lane_key, batch_key = key('lane', lane), key('batch', batch)
@@ -26,13 +28,22 @@ for _, id in ipairs(ready) do
   end
 end
 
+local own = limit.own or lane
 if not state then
-  redis.call('HSET', batch_key, 'v', VERSION, 'state', 'packing', 'lane', lane, 'fence', 0, 'created_at', now)
+  redis.call('HSET', batch_key, 'v', VERSION, 'state', 'packing', 'fence', 0, 'created_at', now)
   redis.call('HSET', lane_key, 'batch', batch)
+end
+redis.call('HSET', batch_key, 'lane', own) -- whoever goes on with a batch that another account began has it
+if own ~= lane then
+  redis.call('HSET', batch_key, 'pool', account_of(lane))
+  redis.call('ZADD', key('pool', account_of(lane)), now, account_of(own))
+  redis.call('SADD', T .. ':lanes', own)
+  redis.call('HSETNX', key('lane', own), 'v', VERSION)
+  redis.call('HDEL', lane_key, 'held_reason')
 end
 local has = redis.call('HMGET', batch_key, 'prompts', 'raw_bytes', 'tokens', 'segments')
 local prompts, raw_bytes, tokens, segments = num(has[1]), num(has[2]), num(has[3]), num(has[4])
-local ceiling = num(redis.call('HGET', lane_key, 'ceiling'))
+local ceiling = num(redis.call('HGET', key('lane', own), 'ceiling'))
 if ceiling > 0 then limit.prompts = math.min(limit.prompts, ceiling) end
 
 -- The tenant that is served, up to the score of the one behind it, and the segments that it has first.
@@ -108,5 +119,5 @@ if segments == 0 then
   redis.call('UNLINK', batch_key)
   return { 'ok', 'empty', 0, left }
 end
-seal(batch, lane, {})
+seal(batch, own, {})
 return { 'ok', 'sealed', prompts, left }

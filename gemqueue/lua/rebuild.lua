@@ -1,16 +1,17 @@
 -- rebuild: a job at the provider belongs to a batch whose record is lost. The segments that the job holds are taken from
 -- wherever they wait, at most 500 a call, and the last call makes the record that the tracker goes on with. A segment that
--- is in a batch with a job, or in one that somebody holds, is left there. Asking again changes nothing.
+-- is in a batch with a job, or in one that somebody holds, is left there. It may wait in another lane than the batch's: a
+-- pool's. Asking again changes nothing.
 -- ARGV[2] batch, ARGV[3] account, ARGV[4] msgpack {lane, job, input_file, token, last}, ARGV[5...] segments
 -- ok <how many were taken> | known <state> (there is a record) | busy <batch> (somebody holds a batch that has one of them)
 local id, account, a = ARGV[2], ARGV[3], cmsgpack.unpack(ARGV[4])
-local record, lane_key = key('batch', id), key('lane', a.lane)
+local record = key('batch', id)
 local state = redis.call('HGET', record, 'state')
 if state and state ~= 'packing' then return { 'known', state } end
 
 local takes = {}
 for i = 5, #ARGV do
-  local m = redis.call('HMGET', key('segmeta', ARGV[i]), 'state', 'batch', 'count', 'raw_bytes', 'tokens', 'tenant')
+  local m = redis.call('HMGET', key('segmeta', ARGV[i]), 'state', 'batch', 'count', 'raw_bytes', 'tokens', 'tenant', 'lane')
   if m[1] == 'live' and m[2] ~= id then
     local other = m[2] and redis.call('HMGET', key('batch', m[2]), 'state', 'lease_until') or {}
     if other[1] == 'sealed' and num(other[2]) > now then return { 'busy', m[2] } end
@@ -22,21 +23,27 @@ pass_when_full()
 redis.call('HSETNX', record, 'created_at', now)
 redis.call('HSET', record, 'v', VERSION, 'state', 'packing', 'lane', a.lane)
 redis.call('HSETNX', record, 'fence', 0)
-if redis.call('HGET', lane_key, 'batch') == id then redis.call('HDEL', lane_key, 'batch') end
+local function let_go(lane)
+  if redis.call('HGET', key('lane', lane), 'batch') == id then redis.call('HDEL', key('lane', lane), 'batch') end
+end
+let_go(a.lane)
 for _, take in ipairs(takes) do
   local segment, m = take[1], take[2]
-  local tenant = m[6] or 'default'
-  if redis.call('ZREM', key('pending', a.lane, tenant), segment) == 1 then
+  local tenant, lane = m[6] or 'default', m[7]
+  local lane_key = key('lane', lane)
+  let_go(lane)
+  if account_of(lane) ~= account then redis.call('HSET', record, 'pool', account_of(lane)) end
+  if redis.call('ZREM', key('pending', lane, tenant), segment) == 1 then
     for j, field in ipairs({ 'prompts', 'raw_bytes', 'tokens' }) do redis.call('HINCRBY', lane_key, field, -num(m[j + 2])) end
     redis.call('HINCRBY', lane_key, 'segments', -1)
-    place(a.lane, tenant)
+    place(lane, tenant)
+    if redis.call('EXISTS', key('tenants', lane)) == 0 then redis.call('HDEL', lane_key, 'oldest') end
   end
-  redis.call('ZREM', key('later', a.lane), segment)
+  redis.call('ZREM', key('later', lane), segment)
   redis.call('HSET', key('segmeta', segment), 'batch', id)
   redis.call('RPUSH', key('manifest', id), segment)
   for j, field in ipairs({ 'prompts', 'raw_bytes', 'tokens' }) do redis.call('HINCRBY', record, field, num(m[j + 2])) end
 end
-if redis.call('EXISTS', key('tenants', a.lane)) == 0 then redis.call('HDEL', lane_key, 'oldest') end
 if not a.last then return { 'ok', #takes } end
 redis.call('HSET', record, 'state', 'submitted', 'job', a.job, 'input_file', a.input_file, 'intent_token', a.token,
   'accepted_at', now, 'lease_until', 0, 'segments', redis.call('LLEN', key('manifest', id)))

@@ -5,7 +5,7 @@
 local record, other = key('batch', ARGV[2]), key('batch', ARGV[4])
 if redis.call('EXISTS', other) == 1 then return { 'ok' } end
 if stale(record, ARGV[3]) then return { 'stale' } end
-local b = redis.call('HMGET', record, 'state', 'lane', 'segments')
+local b = redis.call('HMGET', record, 'state', 'lane', 'segments', 'pool')
 if b[1] ~= 'sealed' then return { 'state', b[1] or 'gone' } end
 local n = math.min(tonumber(ARGV[5]), 500, num(b[3]) - 1)
 if n < 1 then return { 'state', 'one segment' } end
@@ -25,5 +25,6 @@ for j, field in ipairs({ 'prompts', 'raw_bytes', 'tokens' }) do redis.call('HINC
 redis.call('HINCRBY', record, 'segments', -n)
 seal(ARGV[4], b[2], { 'fence', 0, 'created_at', now, 'prompts', sums[1], 'raw_bytes', sums[2], 'tokens', sums[3],
   'segments', n, 'refusals', ARGV[6] })
+if b[4] then redis.call('HSET', other, 'pool', b[4]) end
 redis.call('HSET', record, 'refusals', ARGV[6])
 return { 'ok' }

@@ -79,29 +79,35 @@ class Shop:
             emulate=True,
             create_timeout_s=self.settings.create_timeout_s,
         )
-        self.kit = Kit(store=self.store, provider=self.provider, settings=self.settings, clock=self.clock)
+        self.keys: list[str] = []
+        self.lane = LANE
+        self.join("")
+
+    def join(self, pool: str) -> None:
+        """Take from this pool, and submit to it; empty for none."""
+        self.kit = Kit(store=self.store, provider=self.provider, settings=self.settings, clock=self.clock, pool=pool)
         self.handlers: dict[Step, Handler] = {
             Step.PACK: Packer(self.kit),
             Step.SUBMIT: Submitter(self.kit),
             Step.TRACK: Tracker(self.kit),
             Step.RESOLVE: Resolver(self.kit),
         }
-        self.keys: list[str] = []
+        self.lane = str(Lane(pool or ACCOUNT, MODEL, Kind.GENERATE))
 
     async def submit(self, *texts: str) -> str:
         """One segment of these prompts; its id."""
         id_ = new_segment_id()
         body = b"".join(line(f"{id_}.{n}", generate_request(text)) for n, text in enumerate(texts))
         segment = SegmentWrite(
-            id=id_, lane=LANE, producer=new_producer_id(), count=len(texts), raw_bytes=len(body), tokens=len(texts)
+            id=id_, lane=self.lane, producer=new_producer_id(), count=len(texts), raw_bytes=len(body), tokens=len(texts)
         )
         assert (await self.store.enqueue(segment, codec.compress(body))).word == "ok"
         self.keys += [f"{id_}.{n}" for n in range(len(texts))]
         return id_
 
-    async def step(self, step: Step, id_: str = LANE) -> bool:
-        """Claim and handle one step, if it is due."""
-        return await run_step(self.kit, self.handlers[step], id_)
+    async def step(self, step: Step, id_: str = "") -> bool:
+        """Claim and handle one step, if it is due; without an id the lane's."""
+        return await run_step(self.kit, self.handlers[step], id_ or self.lane)
 
     async def compare(self, *, apply: bool = True) -> Survey:
         """Every job of the account against the records."""
@@ -135,7 +141,8 @@ class Shop:
     async def drain(self, rounds_max: int = 60) -> None:
         """Do whatever falls due, moving the time on, until no batch is open and nothing is pending."""
         for _ in range(rounds_max):
-            for member, _ in await self.store.overdue(ACCOUNT, tuple(Step)):
+            pooled = await self.store.overdue(self.kit.pool, (Step.PACK,)) if self.kit.pool else []
+            for member, _ in await self.store.overdue(ACCOUNT, tuple(Step)) + pooled:
                 step, _, id_ = member.partition(" ")
                 await self.step(Step(step), id_)
             if not await self.store.open_batches() and not await self._due():

@@ -18,7 +18,7 @@ from gemqueue.states import Kind, Step
 from gemqueue_workers.aftermath import HELD, Aftermath, resume
 from gemqueue_workers.reconciler import Reconciler
 from tests.cli.command import gemqueue
-from tests.operations.kit import ACCOUNT, MODEL, Shop, shop, start_emulator
+from tests.operations.kit import ACCOUNT, LANE, MODEL, Shop, shop, start_emulator
 from tests.valkey_server import ValkeyServer
 from tests.world import World, until
 
@@ -136,6 +136,29 @@ async def test_a_lost_record_is_rebuilt_from_the_results(made: Shop, lossy: Past
     assert await made.count("rebuilt") == 1
     await all_answered_once(made)
     assert made.emulator.ledger()["rows_bought"] == 8
+
+
+async def test_a_lost_batch_of_a_pool_is_rebuilt(made: Shop, lossy: Past) -> None:
+    """The server forgets a batch that was packed from a pool: its segments are taken from the pool's lane."""
+    made.join("emulated.pool.shared")
+    await made.store.join_pool(made.kit.pool, ACCOUNT)
+    await made.submit("one", "two")
+    lossy.save()
+    batch = await made.submitted()
+    await lose(made, lossy)
+    await made.submit("later")
+    made.clock.advance(1)
+    assert not await made.step(Step.PACK)
+    made.clock.advance(made.settings.settle_s + 1)
+    assert "server" in await made.store.held_reason(made.kit.pool)
+    job_ends(made)
+    assert not await Aftermath(made.kit).look()
+    record = await made.store.batch(batch)
+    assert record is not None
+    assert (record.state, record.prompts, record.lane, record.pool) == ("submitted", 2, LANE, made.kit.pool)
+    assert (await made.store.lane(made.lane)).prompts == 1
+    await all_answered_once(made)
+    assert made.emulator.ledger()["rows_bought"] == 3
 
 
 async def test_a_lost_batch_of_retries_is_rebuilt(made: Shop, lossy: Past) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self
 
+import msgspec
+
 from gemqueue import codec
 from gemqueue.models import Lane, new_producer_id, new_segment_id
 from gemqueue.requests import generate_request, line
@@ -32,13 +34,17 @@ HANDLERS: dict[Step, Any] = {
 
 
 class Hand:
-    """A worker of one account and key, in this process: it takes a step when it is told to."""
+    """A worker of one account and key, in this process: it takes a step when it is told to.
 
-    def __init__(self, world: World, account: str, key: str) -> None:
+    With ``pool`` it takes from that pool, too; ``settings`` are its own beside the world's.
+    """
+
+    def __init__(self, world: World, account: str, key: str, pool: str = "", **settings: Any) -> None:
         provider = GeminiProvider(
             api_key=key, account=account, base_url=world.emulator.url, emulate=True, create_timeout_s=1.0
         )
-        self.kit = Kit(store=world.store, provider=provider, settings=world.settings, clock=world.store.clock)
+        chosen = msgspec.structs.replace(world.settings, **settings)
+        self.kit = Kit(store=world.store, provider=provider, settings=chosen, clock=world.store.clock, pool=pool)
         self.account = account
 
     async def __aenter__(self) -> Self:
@@ -49,7 +55,10 @@ class Hand:
 
     async def work(self) -> None:
         """Take every step that is due."""
-        for member, _ in await self.kit.store.overdue(self.account, tuple(HANDLERS)):
+        due = await self.kit.store.overdue(self.account, tuple(HANDLERS))
+        if self.kit.pool:
+            due += await self.kit.store.overdue(self.kit.pool, (Step.PACK,))
+        for member, _ in due:
             step, _, id_ = member.partition(" ")
             await run_step(self.kit, HANDLERS[Step(step)](self.kit), id_)
 

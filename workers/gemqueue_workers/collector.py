@@ -250,7 +250,7 @@ class Collector:
             line = failure_line(key, kind, message, code, source.meta.attempt + 1)
             self._buffer.add(origin, index, line, "failed")
             if key in bodies:
-                self._buffer.bury(origin, (key, self._batch.lane, kind, message, bodies[key].decode()))
+                self._buffer.bury(origin, (key, source.meta.lane, kind, message, bodies[key].decode()))
 
     async def _lose_retries(self) -> None:
         for id_ in await lost_bodies(self._kit.store, self._retries):

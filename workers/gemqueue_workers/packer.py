@@ -17,6 +17,7 @@ from gemqueue.effects import Effect, effect
 from gemqueue.models import Batch, Lane, LaneState, new_batch_id
 from gemqueue.states import Step
 from gemqueue.store_producer import full_limits
+from gemqueue_workers.pooling import look_at_room, own_lane, why_left
 from gemqueue_workers.reservations import limits_of
 
 if TYPE_CHECKING:
@@ -39,34 +40,39 @@ class Packer:
         """Pack one batch, and another as long as what is left fills one."""
         assert isinstance(record, LaneState)  # noqa: S101 - a pack step's record is a lane
         full = full_limits(self._kit.settings, record.lane)["prompts"]
-        ceiling = min(record.ceiling or full, full)
+        own = await own_lane(self._kit, record)
+        ceiling = min(own.ceiling or full, full)
         batch = record.batch or new_batch_id()
         while True:
-            left = await self._pack_one(lease, batch, record)
+            if own is not record and await why_left(self._kit, record.lane, await look_at_room(self._kit)):
+                with effect(Effect.PACK_RELEASE):  # shortly: another account may have room
+                    await self._kit.store.rest(lease.claim, self._kit.settings.sweep_s)
+                return
+            left = await self._pack_one(lease, batch, record, own)
             if left < ceiling:
                 break
             batch = new_batch_id()
         with effect(Effect.PACK_RELEASE):
             await self._kit.store.rest(lease.claim)
 
-    async def _pack_one(self, lease: Lease, batch: str, lane: LaneState) -> int:
-        limits = {} if Lane.parse(lane.lane).interactive else await self._limits(lane)
+    async def _pack_one(self, lease: Lease, batch: str, lane: LaneState, own: LaneState) -> int:
+        limits = {} if Lane.parse(lane.lane).interactive else await self._limits(lane, own)
         word = "packing"
         left = prompts = 0
         while word == "packing":
             with effect(Effect.PACK_PACK):
-                word, prompts, left = await self._kit.store.pack(lease.claim, batch, {}, **limits)
+                word, prompts, left = await self._kit.store.pack(lease.claim, batch, {}, own.lane, **limits)
         if word == "sealed":
-            log.info("batch.sealed", batch=batch, lane=lease.claim.id, prompts=prompts, left=left)
+            log.info("batch.sealed", batch=batch, lane=own.lane, prompts=prompts, left=left)
         return left
 
-    async def _limits(self, lane: LaneState) -> dict[str, int]:
+    async def _limits(self, lane: LaneState, own: LaneState) -> dict[str, int]:
         """What a job of this lane may hold."""
-        limit = limits_of(self._kit.settings, lane.lane)
-        tokens = quota.batch_tokens_max(self._kit.settings, limit, lane.token_ratio)
-        return {"tokens": tokens, "prompts": await self._prompts_max(lane)}
+        limit = limits_of(self._kit.settings, own.lane)
+        tokens = quota.batch_tokens_max(self._kit.settings, limit, own.token_ratio)
+        return {"tokens": tokens, "prompts": await self._prompts_max(own.lane, lane.prompts)}
 
-    async def _prompts_max(self, lane: LaneState) -> int:
-        store, where = self._kit.store, Lane.parse(lane.lane)
-        known = await store.turnaround(where.account, where.model, lane.prompts)
+    async def _prompts_max(self, own: str, prompts: int) -> int:
+        store, where = self._kit.store, Lane.parse(own)
+        known = await store.turnaround(where.account, where.model, prompts)
         return slow.first_batch_prompts(known, await store.open_count(), self._kit.settings)

@@ -18,6 +18,7 @@ from gemqueue import tokens
 from gemqueue.effects import Effect, effect
 from gemqueue.errors import ConfigError, Rejected, StoreError
 from gemqueue.models import Lane, LaneState, split_key
+from gemqueue.pools import lane_of
 from gemqueue.reconciling import OPEN_QUESTIONS, Standing, is_stray, standing
 from gemqueue.rows import row_verdict
 from gemqueue.states import BatchState, JobState, Step
@@ -160,19 +161,22 @@ class Reconciler:
         return keys
 
     async def _holders(self, keys: Keys) -> tuple[str, list[str]]:
-        """The lane and those of its segments that hold some of the prompts and are in no batch with a job."""
+        """The batch's lane, and the segments there or in the pool that hold some of the prompts and have no job."""
         by_lane: dict[str, list[str]] = {}
+        account, pool = self._kit.provider.account, self._kit.pool
         for lane in await self._kit.store.lanes() if keys else ():
-            if Lane.parse(lane.lane).account != self._kit.provider.account:
+            if Lane.parse(lane.lane).account not in {account, pool}:
                 continue
+            own = lane_of(lane.lane, account)
             ids = await self._kit.store.waiting_segments(lane.lane)
             for batch in await self._records():
-                if batch.lane == lane.lane and batch.state in {BatchState.PACKING, BatchState.SEALED}:
+                here = batch.lane == lane.lane or (batch.pool == pool != "" and lane_of(batch.lane, pool) == lane.lane)
+                if here and batch.state in {BatchState.PACKING, BatchState.SEALED}:
                     ids += await self._kit.store.manifest(batch.id)
             for start in range(0, len(ids), 500):
                 metas = await self._kit.store.segment_metas(ids[start : start + 500])
                 chosen = [meta.id for meta in metas if meta is not None and _holds(meta, keys)]
-                by_lane.setdefault(lane.lane, []).extend(chosen)
+                by_lane.setdefault(own, []).extend(chosen)
         best = max(by_lane, key=lambda lane: len(by_lane[lane]), default="")
         return best, list(dict.fromkeys(by_lane.get(best, [])))
 

@@ -22,7 +22,7 @@ Part = tuple[Source, "Sequence[int]"]
 
 
 class Why(msgspec.Struct, frozen=True, kw_only=True):
-    """What a retry segment carries besides its lines; ``lane`` where that is not its batch's.
+    """What a retry segment carries besides its lines; ``lane`` where that is not its segments'.
 
     Its deadline is that of its lines unless ``forgets_deadline``.
     """
@@ -61,7 +61,7 @@ class RetryWriter:
         meta = parts[0][0].meta
         retry = RetrySegment(
             id=id_,
-            lane=why.lane or self._batch.lane,
+            lane=why.lane or meta.lane,
             tenant=meta.tenant,
             priority=meta.priority,
             count=len(lines),

@@ -15,7 +15,7 @@ import structlog
 from arq.worker import Function, func
 
 from gemqueue.clock import clock_from_env
-from gemqueue.config import DEFAULT_BASE_URL, Settings, account_id, api_key_from_env, load_settings
+from gemqueue.config import DEFAULT_BASE_URL, Settings, account_id, api_key_from_env, load_settings, pool_id
 from gemqueue.errors import ConfigError
 from gemqueue.states import Step
 from gemqueue.store import Store
@@ -88,13 +88,20 @@ def make_kit(settings: Settings) -> Kit:
     """Store, provider and clock for the stages."""
     clock = clock_from_env()
     store = Store(settings.redis_url, settings, clock)
-    return Kit(store=store, provider=make_provider(settings, api_key_from_env()), settings=settings, clock=clock)
+    return Kit(
+        store=store,
+        provider=make_provider(settings, api_key_from_env()),
+        settings=settings,
+        clock=clock,
+        pool=pool_id(settings),
+    )
 
 
 def worker_queue(settings: Settings, roles: tuple[Step, ...]) -> str:
-    """The arq queue of a combination of roles."""
+    """The arq queue of a combination of roles; in a pool each account has its own, lest one takes another's steps."""
     name = "all" if set(roles) == set(ROLES) else "+".join(sorted(roles))
-    return f"gq:{settings.queue}:{name}"
+    account = f":{account_id(settings, api_key_from_env())}" if settings.pool else ""
+    return f"gq:{settings.queue}:{name}{account}"
 
 
 def worker_options(settings: Settings, roles: tuple[Step, ...]) -> dict[str, Any]:
@@ -144,6 +151,8 @@ async def _start(ctx: dict[str, Any], *, settings: Settings, roles: tuple[Step, 
     ctx["handlers"] = {step: _HANDLERS[step](kit) for step in roles}
     ctx["sweeper"] = Sweeper(kit, ctx["redis"], queue_name, roles, partial(_run, ctx), on_jobs=ctx.get("on_jobs"))
     await kit.store.greet(kit.provider.account)
+    if kit.pool:
+        await kit.store.join_pool(kit.pool, kit.provider.account)
     for warning in await kit.store.durability_warnings():
         log.warning("server.durability", warning=warning)
     ctx["sweeper"].start()

@@ -31,6 +31,7 @@ from gemqueue.errors import (
     WrongState,
 )
 from gemqueue.models import Batch, LaneState, retry_segment_id
+from gemqueue.pools import belongs
 from gemqueue.scripts import NotReplicated
 from gemqueue.states import Step
 from gemqueue.tasks import end_tasks, ending
@@ -54,6 +55,12 @@ class Kit(msgspec.Struct, frozen=True, kw_only=True):
     provider: Provider
     settings: Settings
     clock: Clock
+    pool: str = ""
+    """The pool that the worker takes part in, as lanes carry it."""
+
+    def account_of(self, step: Step, id_: str) -> str:
+        """In whose due index a step of this worker's stands: a pool's lanes are packed for the pool."""
+        return self.pool if step is Step.PACK and belongs(id_, self.pool) else self.provider.account
 
 
 class Lease:
@@ -131,7 +138,7 @@ async def run_step(kit: Kit, handler: Handler, id_: str) -> bool:
     """
     try:
         with effect(handler.claim_effect):
-            taken = await kit.store.claim(handler.step, id_, kit.provider.account)
+            taken = await kit.store.claim(handler.step, id_, kit.account_of(handler.step, id_))
     except (GemqueueError, RedisError) as error:
         log.warning("claim.failed", step=handler.step, id=id_, error=str(error))
         return False

@@ -136,7 +136,7 @@ def _lane(
     named = Lane.parse(lane.lane)
     usage = Usage(spent.input_tokens, spent.output_tokens)
     held = [batch for batch in batches if batch.lane == lane.lane and batch.held_reason]
-    reason = held_reason or (held[0].held_reason if held else "")
+    reason = held_reason or (held[0].held_reason if held else lane.held_reason if lane.prompts else "")
     return LaneStatus(
         lane=lane.lane,
         pending=lane.prompts,

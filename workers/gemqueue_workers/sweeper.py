@@ -23,6 +23,7 @@ from gemqueue.errors import GemqueueError, StoreUnavailable
 from gemqueue.states import Step
 from gemqueue.tasks import end_tasks, ending
 from gemqueue_workers.aftermath import Aftermath
+from gemqueue_workers.pooling import look_at_room, why_left
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -62,7 +63,8 @@ class Sweeper:
 
     def start(self) -> None:
         """Begin to sweep, to listen and to beat."""
-        runs = (self._sweep_forever(), self._listen_forever(), self._beat_forever())
+        bells = [self._listen_forever(of) for of in (self._kit.provider.account, self._kit.pool) if of]
+        runs = (self._sweep_forever(), *bells, self._beat_forever())
         self._tasks = [asyncio.create_task(run) for run in runs]
 
     def wake(self) -> None:
@@ -88,7 +90,7 @@ class Sweeper:
     async def sweep(self) -> float:
         """Give every overdue step of this worker's roles an arq job; returns for how long nothing more is due."""
         due = await self._kit.store.look_at_due(self._kit.provider.account, self._roles)
-        for member, due_ms in due.overdue:
+        for member, due_ms in due.overdue + await self._of_pool():
             step, _, id_ = member.partition(" ")
             job_id = f"{self._queue_name}:{member}:{due_ms}:{self._late(due.now_ms - due_ms)}"
             if not await self._enqueued(step, id_, job_id):
@@ -97,6 +99,21 @@ class Sweeper:
             self._on_jobs()
         sweep_s = self._kit.settings.sweep_s
         return sweep_s if due.next_ms is None else min(sweep_s, due.next_ms / 1000)
+
+    async def _of_pool(self) -> list[tuple[str, int]]:
+        """The pool's lanes that are due and that this account has room to pack; the others are left to other accounts.
+
+        Those stay due, and are looked at again at the next sweep.
+        """
+        if not self._kit.pool or Step.PACK not in self._roles:
+            return []
+        due = await self._kit.store.look_at_due(self._kit.pool, (Step.PACK,))
+        room = await look_at_room(self._kit) if due.overdue else None
+        return [
+            (member, due_ms)
+            for member, due_ms in due.overdue
+            if room is not None and not await why_left(self._kit, member.partition(" ")[2], room)
+        ]
 
     async def _enqueued(self, step: str, id_: str, job_id: str) -> bool:
         """Whether arq has the job; one that it had before is believed only while the server takes arq's writes."""
@@ -136,11 +153,11 @@ class Sweeper:
             except TimeoutError:
                 continue
 
-    async def _listen_forever(self) -> None:
+    async def _listen_forever(self, account: str) -> None:
         """Sweep when the bell rings; without it (an ACL may refuse it) steps wait for the next sweep."""
         while not ending():
             try:
-                async with self._kit.store.bell(self._kit.provider.account) as rang:
+                async with self._kit.store.bell(account) as rang:
                     while not ending():
                         if await rang():
                             self.wake()
@@ -151,6 +168,8 @@ class Sweeper:
     async def _beat_forever(self) -> None:
         while not ending():
             try:
+                if self._kit.pool:
+                    await self._kit.store.join_pool(self._kit.pool, self._kit.provider.account)
                 if await self._kit.store.beat(self._worker, self._role_names, self._kit.provider.account):
                     self._aftermath.begin()
             except (GemqueueError, RedisError, OSError) as error:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from rich.text import Text
 
-from gemqueue.config import account_id, api_key_from_env, load_settings, unknown_env
+from gemqueue.config import api_key_from_env, lane_account, load_settings, unknown_env
 from gemqueue.errors import GemqueueError
 from gemqueue.scripts import NotReplicated
 from gemqueue_workers.prices import DATED
@@ -51,8 +51,8 @@ async def examine(*, emulate: bool | None) -> list[Finding]:
     try:
         settings = load_settings(emulate=emulate)
         findings.append(Finding("settings", "ok", "they fit together"))
-        account = account_id(settings, api_key_from_env())
-        findings.append(Finding("account", "ok", account + ("" if settings.account or settings.emulate else _UNNAMED)))
+        account, named = lane_account(settings, api_key_from_env()), settings.account or settings.pool
+        findings.append(Finding("account", "ok", account + ("" if named or settings.emulate else _UNNAMED)))
         async with connected(settings, with_worker=False, look=True) as link:
             findings += [finding async for finding in _server(link.store, settings)]
     except GemqueueError as error:

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gemqueue.clock import clock_from_env
-from gemqueue.config import api_key_from_env
+from gemqueue.config import api_key_from_env, pool_id
 from gemqueue.reconciling import Standing
 from gemqueue_workers.aftermath import LOOK_BACK_S, resume, since_ms
 from gemqueue_workers.reconciler import Finding, Reconciler
@@ -55,9 +55,11 @@ async def reconcile(link: Link, *, apply: bool, orphans: bool, go_on: bool, sinc
     """Compare, and do what is allowed. Raises GemqueueError."""
     store = link.store
     provider = make_provider(store.settings, api_key_from_env())
-    kit = Kit(store=store, provider=provider, settings=store.settings, clock=clock_from_env())
+    kit = Kit(
+        store=store, provider=provider, settings=store.settings, clock=clock_from_env(), pool=pool_id(store.settings)
+    )
     try:
-        server = await store.server(link.account)
+        server = await store.server(provider.account)
         reconciler = Reconciler(kit, server.home, apply=apply)
         now_ms = await store.server_now_ms()
         look_from_ms = now_ms - int(since_s * 1000)
@@ -71,13 +73,13 @@ async def reconcile(link: Link, *, apply: bool, orphans: bool, go_on: bool, sinc
             await resume(kit, server, survey_now)
         counts = await store.counts()
         return Report(
-            account=link.account,
+            account=provider.account,
             applied=apply,
             jobs=survey.findings,
             foreign_jobs=survey.foreign,
             batches_without_job=survey.missing,
             stray_files=survey.stray_files,
-            held_reason=(await store.server(link.account)).held_reason,
+            held_reason=(await store.server(provider.account)).held_reason,
             counts={name: counts.get(name, 0) for name in COUNTS},
         )
     finally:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from gemqueue.config import account_id, api_key_from_env, load_settings
+from gemqueue.config import api_key_from_env, lane_account, load_settings
 from gemqueue.errors import ConfigError
 from gemqueue_workers.run import command
 from gemqueue_workers.run.connection import connected
@@ -48,7 +48,7 @@ async def retry(name: str, *, emulate: bool | None, console: Console, quiet: boo
 async def _take_back(settings: Settings, options: RunOptions) -> None:
     """First the store learns that these rows are open again, then OUT loses them; a crash between changes nothing."""
     with ExitStack() as stack:
-        place = Place(options, account_id(settings, api_key_from_env()), stack)
+        place = Place(options, lane_account(settings, api_key_from_env()), stack)
         keys: list[str] = []
         for _ in without_failures(place.failures, keys.append):
             pass

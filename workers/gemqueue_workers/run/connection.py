@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from gemqueue.config import account_id, api_key_from_env
+from gemqueue.config import api_key_from_env, lane_account
 from gemqueue.connections import safe_url
 from gemqueue.errors import StoreUnavailable
 from gemqueue.local import Local
@@ -55,7 +55,7 @@ async def connected(settings: Settings, *, with_worker: bool, look: bool = False
 
     With ``look``, an embedded server is left as it was found.
     """
-    account = account_id(settings, api_key_from_env())
+    account = lane_account(settings, api_key_from_env())
     local = None if settings.redis_url else await Local.acquire(settings, look=look)
     store = RunStore(local.url if local else settings.redis_url, settings)
     try:

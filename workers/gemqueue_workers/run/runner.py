@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 import msgspec
 
-from gemqueue.config import account_id, api_key_from_env
+from gemqueue.config import api_key_from_env, lane_account
 from gemqueue.errors import ConfigError
 from gemqueue.store_runs import RunEntry, RunRecord, pack_entry
 from gemqueue_workers.prices import Cost  # noqa: TC001 - msgspec reads the annotation
@@ -165,7 +165,7 @@ class Runner:
         self.options = options
         self.settings = settings
         self._on_bad = on_bad
-        self.account = account_id(settings, api_key_from_env())
+        self.account = lane_account(settings, api_key_from_env())
         self.encoder = RowEncoder(options, settings.prompt_bytes_max)
         self.report = Outcome(run=options.name, emulated=settings.emulate, out=options.out)
 

@@ -1,0 +1,91 @@
+"""A pool of accounts: lanes that belong to none of them, and are packed by the one that has room. Pure.
+
+The life of a pool's prompt: its producer names the pool, so its lane carries the pool's id in an account's place. The
+workers of each account look at the pool's due lanes beside their own. One whose account has room for one more job packs
+the lane into a batch of its own account, and from then on the batch is like any other of that account: nobody else
+submits, tracks or resolves it. What comes to nothing, or must be asked again, goes back to the pool's lane.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from gemqueue import quota
+from gemqueue.models import Lane
+from gemqueue.quota import Held, Ledger, Limits, Resource
+from gemqueue.states import BatchState
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+REFUSED = "account ("
+"""How the held reason of a batch begins whose account refused the key (``decisions.held_reason``)."""
+
+
+class OpenBatch(msgspec.Struct, frozen=True, kw_only=True):
+    """What the pool's rule needs of a batch that is not closed."""
+
+    id: str
+    lane: str
+    state: BatchState
+    held_reason: str = ""
+    tokens: int = 0
+
+
+class Room(msgspec.Struct, frozen=True, kw_only=True):
+    """An account as one look saw it: its open batches, its ledger, when (ms)."""
+
+    account: str
+    batches: Sequence[OpenBatch]
+    ledger: Ledger
+    now_ms: int
+
+
+def lane_of(lane: str, account: str) -> str:
+    """The lane of this account that batches of a pool's lane go to."""
+    return str(msgspec.structs.replace(Lane.parse(lane), account=account))
+
+
+def belongs(lane: str, pool: str) -> bool:
+    """Whether a lane is one of the pool's."""
+    return bool(pool) and lane.startswith(f"{pool}/")
+
+
+def why_left(room: Room, model: str, tokens: int, limits: Limits) -> str:
+    """Why the account leaves a pool's lane to others; empty when it may pack a batch of about so many tokens.
+
+    Something of its own that is held comes first, above all a refused key: it must not swallow what others can do.
+    Until the provider has taken a job of the account's open batches, one at a time is enough.
+    """
+    before_job = [one for one in room.batches if one.state in {BatchState.SEALED, BatchState.SUBMITTING}]
+    with_job = [one for one in room.batches if one.state is BatchState.SUBMITTED]
+    for one in room.batches:
+        if one.held_reason.startswith(REFUSED) or (one.held_reason and one in before_job):
+            return f"{room.account}: {one.held_reason}"
+    if before_job and not with_job:
+        return f"{room.account}: its first job is on its way"
+    held = _no_room(room, before_job, model, tokens, limits)
+    return f"{room.account}: {quota.held_reason(held)}" if held is not None else ""
+
+
+def _no_room(room: Room, before_job: Sequence[OpenBatch], model: str, tokens: int, limits: Limits) -> Held | None:
+    """As ``reserve`` judges (lua/reserve.lua), with what is sealed and has not reserved yet counted too."""
+    counted = [one for one in room.ledger.reservations if not one.until or one.until > room.now_ms]
+    ids = {one.batch for one in counted}
+    waiting = [one for one in before_job if one.id not in ids]
+    used = {
+        Resource.JOBS: len(counted) + len(waiting),
+        Resource.TOKENS: sum(one.tokens for one in counted if one.model == model)
+        + sum(one.tokens for one in waiting if Lane.parse(one.lane).model == model),
+    }
+    wanted = {Resource.JOBS: (1, limits.jobs_max), Resource.TOKENS: (tokens, limits.tokens_max)}
+    for resource, (amount, limit) in wanted.items():
+        key = str(resource) if resource is Resource.JOBS else f"{resource}/{model}"
+        lesson = room.ledger.corrections.get(key)
+        most = limit if lesson is None else min(limit, int(lesson.ceiling))
+        refused = lesson is not None and lesson.held_until > room.now_ms
+        if refused or (used[resource] and used[resource] + amount > most):
+            return Held(resource, used[resource], most, 0.0, refused)
+    return None
