@@ -254,6 +254,11 @@ def test_a_pool_is_no_account() -> None:
     real, emulated = Settings(pool="shared"), Settings(pool="shared", emulate=True)
     assert (lane_account(real, ""), lane_account(emulated, "")) == ("pool.shared", POOL)
     assert account_id(emulated, "") == "emulated.local"
-    for given in ({"account": "pool.shared"}, {"pool": "a.b"}, {"pool": "shared", "deadline_policy": "flex"}):
+    refused: list[dict[str, Any]] = [
+        {"account": "pool.shared"},
+        {"pool": "a.b"},
+        {"pool": "shared", "deadline_policy": "flex"},
+    ]
+    for given in refused:
         with pytest.raises(ConfigError, match="pool"):
             load_settings(env={}, **given)
