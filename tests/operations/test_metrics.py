@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 import pytest
@@ -15,29 +15,10 @@ from gemqueue.outcomes import cancelled_line
 from gemqueue.states import Step
 from gemqueue_workers.metrics import exposition
 from tests.cli.command import gemqueue
-from tests.operations.kit import LANE, Shop, shop, start_emulator
+from tests.operations.kit import LANE, Shop
 from tests.world import until
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Generator
-
-    from tests.emulator_process import EmulatorProcess
-    from tests.valkey_server import ValkeyServer
-
 pytestmark = pytest.mark.usefixtures("no_leaks")
-
-
-@pytest.fixture(scope="module")
-def emulator(tmp_path_factory: pytest.TempPathFactory) -> Generator[EmulatorProcess]:
-    made = start_emulator(tmp_path_factory.mktemp("emulator"))
-    yield made
-    made.kill()
-
-
-@pytest.fixture
-async def made(valkey: ValkeyServer, queue_name: str, emulator: EmulatorProcess) -> AsyncGenerator[Shop]:
-    async with shop(valkey.url, queue_name, emulator) as made:
-        yield made
 
 
 async def moved(made: Shop) -> dict[str, int]:

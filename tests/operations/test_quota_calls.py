@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gemqueue.states import Step
-from tests.operations.kit import ACCOUNT, shop, start_emulator
+from tests.operations.kit import ACCOUNT
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from tests.operations.kit import Shop
 
 
 @pytest.mark.parametrize(
@@ -22,22 +22,17 @@ if TYPE_CHECKING:
     ],
 )
 async def test_only_a_create_refused_for_quota_shrinks_a_ceiling(
-    fault: dict[str, str], reason: str, redis_url: str, queue_name: str, tmp_path: Path
+    fault: dict[str, str], reason: str, made: Shop
 ) -> None:
     """A full storage or a wrong key holds the batch with its reason, and leaves nothing reserved; nothing fails."""
-    emulator = start_emulator(tmp_path / "e")
-    try:
-        async with shop(redis_url, queue_name, emulator) as made:
-            emulator.faults([fault | {"nth": [1]}])
-            await made.submit("one", "two")
-            batch = await made.sealed()
-            await made.step(Step.SUBMIT, batch)
-            record, ledger = await made.store.batch(batch), await made.store.ledger(ACCOUNT)
-            assert record is not None
-            assert record.held_reason.startswith(reason)
-            assert (bool(ledger.corrections), ledger.reservations) == (reason == "quota (create)", ())
-            await made.drain()
-            counts = await made.store.counts()
-            assert (counts["answered"], counts.get("failed", 0), counts.get("requeued", 0)) == (2, 0, 0)
-    finally:
-        emulator.kill()
+    made.emulator.faults([fault | {"nth": [1]}])
+    await made.submit("one", "two")
+    batch = await made.sealed()
+    await made.step(Step.SUBMIT, batch)
+    record, ledger = await made.store.batch(batch), await made.store.ledger(ACCOUNT)
+    assert record is not None
+    assert record.held_reason.startswith(reason)
+    assert (bool(ledger.corrections), ledger.reservations) == (reason == "quota (create)", ())
+    await made.drain()
+    counts = await made.store.counts()
+    assert (counts["answered"], counts.get("failed", 0), counts.get("requeued", 0)) == (2, 0, 0)

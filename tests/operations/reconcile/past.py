@@ -1,0 +1,85 @@
+"""A server that can be thrown back to an earlier moment, and what the tests of such losses do."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from typing import TYPE_CHECKING
+
+from gemqueue_workers.aftermath import resume
+from gemqueue_workers.reconciler import Reconciler
+from tests.operations.kit import ACCOUNT
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+    from pathlib import Path
+
+    from gemqueue_workers.reconciler import Survey
+    from tests.operations.kit import Shop
+    from tests.valkey_server import ValkeyServer
+
+
+class Past:
+    """A server that can be thrown back: it is killed, and started again on what it had written earlier."""
+
+    def __init__(self, server: ValkeyServer, folder: Path) -> None:
+        self.server = server
+        self._saved = folder / "saved"
+
+    def save(self) -> None:
+        """Remember this moment."""
+        shutil.rmtree(self._saved, ignore_errors=True)
+        shutil.copytree(self.server.folder / "appendonlydir", self._saved)
+
+    def come_back(self) -> None:
+        """Whatever was written since is lost."""
+        self.server.kill()
+        shutil.rmtree(self.server.folder / "appendonlydir")
+        shutil.copytree(self._saved, self.server.folder / "appendonlydir")
+        self.server.start()
+
+
+async def lose(made: Shop, lossy: Past) -> None:
+    """Everything since ``lossy.save()`` is lost."""
+    await asyncio.to_thread(lossy.come_back)
+    await made.reconnect()
+
+
+def job_ends(made: Shop) -> None:
+    made.clock.advance(60)
+    made.emulator.advance(60)
+
+
+async def all_answered_once(made: Shop) -> None:
+    """Every prompt has its answer, and none was bought twice."""
+    await made.drain()
+    assert made.emulator.ledger()["bought_twice"] == []
+    for blobs in [await made.store.outcomes([(key.partition(".")[0], 0)], 1000) for key in made.keys]:
+        assert blobs[0] != []
+    assert await made.count("answered") == len(made.keys)
+
+
+async def noticed(made: Shop) -> str:
+    """A worker has met the server as it is now; when that was first noticed."""
+    assert await made.store.beat("w", "pack", ACCOUNT)
+    return (await made.store.server(ACCOUNT)).noticed
+
+
+async def uploaded(made: Shop, name: str, content: bytes) -> str:
+    """A file of this name at the provider."""
+
+    async def pieces() -> AsyncGenerator[bytes]:
+        yield content
+
+    return await made.provider.upload(pieces(), size_bytes=len(content), name=name)
+
+
+async def go_on(made: Shop) -> Survey:
+    """What the command does with ``--apply --orphans``."""
+    server = await made.store.server(ACCOUNT)
+    reconciler = Reconciler(made.kit, server.home, apply=True)
+    survey = await reconciler.survey(0)
+    survey.stray_files = await reconciler.stray_files()
+    await reconciler.clean_up(survey)
+    await resume(made.kit, server, survey)
+    return survey

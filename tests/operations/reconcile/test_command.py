@@ -1,0 +1,114 @@
+"""Comparing again, by hand or after a death: a look writes nothing, and what is done is not done twice."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+
+from gemqueue import tokens
+from gemqueue.effects import CRASH_EXIT_CODE, Effect
+from gemqueue.reconciling import Standing
+from gemqueue.states import Step
+from gemqueue_workers.aftermath import HELD
+from tests.cli.command import gemqueue
+from tests.operations.kit import ACCOUNT
+from tests.operations.reconcile.past import all_answered_once, go_on, job_ends, lose, noticed, uploaded
+
+if TYPE_CHECKING:
+    from tests.operations.kit import Shop
+    from tests.operations.reconcile.past import Past
+
+RECONCILE_EFFECTS = [effect for effect in Effect if effect.startswith("reconcile.")]
+
+
+def command(made: Shop, *arguments: str, **env: str) -> tuple[int, dict[str, Any]]:
+    """``gemqueue reconcile`` on this shop: its exit code, and what it printed."""
+    clock = made.emulator.data.parent / "clock"
+    clock.write_text(repr((made.clock.now_ms() - time.time() * 1000) / 1000))
+    named = {name: getattr(made.settings, name) for name in ("redis_url", "queue", "settle_s", "lease_s")}
+    given = {f"GEMQUEUE_{name.upper()}": str(value) for name, value in named.items()}
+    given |= {"GEMQUEUE_EMULATE": "1", "GOOGLE_GEMINI_BASE_URL": made.emulator.url}
+    ended = gemqueue("reconcile", "--json", *arguments, GEMQUEUE_TEST_CLOCK=f"file://{clock}", **given, **env)
+    return ended.returncode, msgspec.json.decode(ended.stdout) if ended.returncode == 0 else {"error": ended.stderr}
+
+
+async def _dump(made: Shop) -> dict[str, bytes]:
+    names = sorted(await made.store.redis.keys("*"))
+    return {name.decode(): await made.store.redis.dump(name) for name in names}
+
+
+async def test_a_dry_run_changes_nothing_and_twice_is_as_once(made: Shop, lossy: Past) -> None:
+    """A look writes nothing; a second comparison finds everything known and writes nothing either."""
+    await made.submit("one", "two")
+    batch = await made.sealed()
+    lossy.save()
+    await made.step(Step.SUBMIT, batch)
+    await lose(made, lossy)
+    made.clock.advance(made.settings.lease_s + 1)
+    before = await _dump(made)
+    assert [f.standing for f in (await made.compare(apply=False)).findings] == [Standing.WAITING]
+    assert await _dump(made) == before
+    await made.compare()
+    after = await _dump(made)
+    assert [f.standing for f in (await made.compare()).findings] == [Standing.KNOWN]
+    assert await _dump(made) == after
+    await made.store.resume(ACCOUNT, (await made.store.server(ACCOUNT)).noticed)
+    await all_answered_once(made)
+
+
+async def test_the_command_is_a_look_unless_it_may_apply(made: Shop, lossy: Past) -> None:
+    """What it prints says what every job is; --go-on ends the pause whatever is open."""
+    await made.submit("one")
+    lossy.save()
+    batch = await made.submitted()
+    await lose(made, lossy)
+    await noticed(made)
+    made.clock.advance(made.settings.settle_s + 1)
+    code, said = command(made)
+    assert (code, said["applied"], [job["standing"] for job in said["jobs"]]) == (0, False, ["running"])
+    assert (said["jobs"][0]["batch"], said["held_reason"]) == (batch, HELD)
+    _, said = command(made, "--apply")
+    assert "still runs" in said["held_reason"]
+    _, said = command(made, "--go-on")
+    assert said["held_reason"] == ""
+    assert not await made.store.beat("w", "pack", ACCOUNT)
+    job_ends(made)
+    _, said = command(made, "--apply")
+    assert said["counts"]["rebuilt"] == 1
+    await all_answered_once(made)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("effect", RECONCILE_EFFECTS)
+async def test_a_reconcile_that_dies_anywhere_is_done_by_the_next(
+    made: Shop, lossy: Past, effect: str, when: str
+) -> None:
+    """Two batches lost, one thrown back, an orphan and a stray: the command dies at each effect, and runs again."""
+    await uploaded(made, tokens.file_name((await made.store.server(ACCOUNT)).home, "00b" + "c" * 20), b"\n")
+    made.clock.advance(2 * 3600)
+    made.emulator.advance(2 * 3600)
+    await made.submit("waits", "for its job")
+    thrown_back = await made.sealed()
+    await made.submit("its record", "is lost")
+    lossy.save()
+    await made.submitted()
+    job_ends(made)
+    await made.step(Step.SUBMIT, thrown_back)
+    await made.submit("the server forgets this")
+    await made.submitted()
+    made.keys.pop()
+    await lose(made, lossy)
+    await noticed(made)
+    made.clock.advance(made.settings.settle_s + made.settings.lease_s)
+    code, said = command(made, "--apply", "--orphans", GEMQUEUE_CRASH_AT=f"{effect}:{when}:1")
+    assert code == CRASH_EXIT_CODE, said
+    made.clock.advance(made.settings.lease_s + 1)
+    await go_on(made)
+    job_ends(made)
+    survey = await go_on(made)
+    assert await made.store.held_reason(ACCOUNT) == ""
+    assert {finding.standing for finding in survey.findings} <= {Standing.KNOWN, Standing.OVER, Standing.ORPHANED}
+    await all_answered_once(made)

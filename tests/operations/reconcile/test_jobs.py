@@ -1,0 +1,221 @@
+"""The provider's jobs against the records: each is adopted, rebuilt, counted, cleaned up or left alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gemqueue import tokens
+from gemqueue.reconciling import Standing
+from gemqueue.states import Kind, Step
+from gemqueue_workers.aftermath import HELD, Aftermath
+from gemqueue_workers.reconciler import Reconciler
+from tests.operations.kit import ACCOUNT, LANE, MODEL
+from tests.operations.reconcile.past import all_answered_once, job_ends, lose, noticed, uploaded
+
+if TYPE_CHECKING:
+    from tests.operations.kit import Shop
+    from tests.operations.reconcile.past import Past
+
+
+async def test_a_batch_thrown_back_to_before_its_create_adopts_the_job(made: Shop, lossy: Past) -> None:
+    """The server forgets begin and accept. Nothing is submitted until the listed job has been adopted."""
+    await made.submit("one", "two")
+    batch = await made.sealed()
+    lossy.save()
+    await made.step(Step.SUBMIT, batch)
+    assert await made.count("created") == 1
+    await lose(made, lossy)
+    made.clock.advance(made.settings.lease_s + 1)
+    assert not await made.step(Step.SUBMIT, batch)
+    assert await made.store.held_reason(ACCOUNT) == HELD
+    made.clock.advance(made.settings.settle_s)
+    assert not await Aftermath(made.kit).look()
+    record = await made.store.batch(batch)
+    assert record is not None
+    assert (record.state, record.job) == ("submitted", made.emulator.ledger()["jobs"][0]["name"])
+    assert await made.store.held_reason(ACCOUNT) == ""
+    assert (await made.count("adopted"), await made.count("reconciled")) == (1, 1)
+    await all_answered_once(made)
+
+
+async def test_a_lost_record_is_rebuilt_from_the_results(made: Shop, lossy: Past) -> None:
+    """The server forgets the whole batch. Packing waits while its job runs, and then it has its record again."""
+    await made.submit(*(f"prompt {n}" for n in range(5)))
+    await made.submit("another", "segment")
+    lossy.save()
+    batch = await made.submitted()
+    await lose(made, lossy)
+    made.clock.advance(made.settings.settle_s + 1)
+    assert not await made.step(Step.PACK)
+    made.clock.advance(made.settings.settle_s + 1)
+    aftermath = Aftermath(made.kit)
+    assert await aftermath.look()
+    assert "its record is lost and it still runs" in await made.store.held_reason(ACCOUNT)
+    assert not await made.step(Step.PACK)
+    await made.submit("new")
+    job_ends(made)
+    assert not await aftermath.look()
+    record = await made.store.batch(batch)
+    assert record is not None
+    assert (record.state, record.prompts, record.segments) == ("submitted", 7, 2)
+    assert await made.count("rebuilt") == 1
+    await all_answered_once(made)
+    assert made.emulator.ledger()["rows_bought"] == 8
+
+
+async def test_a_lost_batch_of_a_pool_is_rebuilt(made: Shop, lossy: Past) -> None:
+    """The server forgets a batch that was packed from a pool: its segments are taken from the pool's lane."""
+    made.join("emulated.pool.shared")
+    await made.store.join_pool(made.kit.pool, ACCOUNT)
+    await made.submit("one", "two")
+    lossy.save()
+    batch = await made.submitted()
+    await lose(made, lossy)
+    await made.submit("later")
+    made.clock.advance(1)
+    assert not await made.step(Step.PACK)
+    made.clock.advance(made.settings.settle_s + 1)
+    assert "server" in await made.store.held_reason(made.kit.pool)
+    job_ends(made)
+    assert not await Aftermath(made.kit).look()
+    record = await made.store.batch(batch)
+    assert record is not None
+    assert (record.state, record.prompts, record.lane, record.pool) == ("submitted", 2, LANE, made.kit.pool)
+    assert (await made.store.lane(made.lane)).prompts == 1
+    await all_answered_once(made)
+    assert made.emulator.ledger()["rows_bought"] == 3
+
+
+async def test_a_lost_batch_of_retries_is_rebuilt(made: Shop, lossy: Past) -> None:
+    """Prompts that had moved on into a retry segment are found there, by the keys that it carries."""
+    await made.submit("[[fault:internal:1]] one", "two")
+    first = await made.submitted()
+    job_ends(made)
+    for step in (Step.TRACK, Step.RESOLVE):
+        await made.step(step, first)
+    assert await made.count("requeued") == 1
+    lossy.save()
+    made.clock.advance(3600)
+    await made.submitted()
+    await lose(made, lossy)
+    job_ends(made)
+    made.clock.advance(3600)
+    assert not await made.step(Step.PACK)
+    made.clock.advance(made.settings.settle_s + 1)
+    assert not await Aftermath(made.kit).look()
+    assert await made.count("rebuilt") == 1
+    await all_answered_once(made)
+
+
+async def test_segments_that_were_packed_anew_are_taken_back(made: Shop, lossy: Past) -> None:
+    """After a backup was restored by hand the prompts stand in a new sealed batch; the ended job's batch gets them."""
+    await made.submit("one", "two")
+    lossy.save()
+    batch = await made.submitted()
+    await lose(made, lossy)
+    job_ends(made)
+    await made.store.scripts.run("greet", ACCOUNT, "", 1)
+    await made.store.resume(ACCOUNT, (await made.store.server(ACCOUNT)).noticed)  # as if nobody had noticed
+    other = await made.sealed()
+    survey = await made.compare()
+    assert [(f.batch, f.standing, f.done) for f in survey.findings] == [
+        (batch, Standing.KNOWN, "rebuilt with 1 segments")
+    ]
+    await all_answered_once(made)
+    record = await made.store.batch(other)
+    assert record is not None
+    assert record.job == ""
+
+
+async def test_what_others_have_in_the_account_is_left_alone(made: Shop) -> None:
+    """Jobs without a name of ours, or with that of another installation, are counted and never touched."""
+    foreign_home = "0" * 8
+    names = ["somebody's job", "gq-", tokens.job_token(foreign_home, "00b" + "a" * 20, 7), "gq-00bzz-1"]
+    file = await uploaded(made, "not ours", b'{"key":"k","request":{"contents":[{"parts":[{"text":"x"}]}]}}\n')
+    stray = await uploaded(made, tokens.file_name(foreign_home, "00b" + "b" * 20), b"\n")
+    jobs = [await made.provider.create(model=MODEL, kind=Kind.GENERATE, file=file, token=name) for name in names]
+    before = [(await made.provider.poll(job)).state for job in jobs]
+    reconciler = Reconciler(made.kit, (await made.store.server(ACCOUNT)).home, apply=True)
+    survey = await reconciler.survey(0)
+    survey.stray_files = await reconciler.stray_files()
+    await reconciler.clean_up(survey)
+    assert (survey.findings, survey.foreign, survey.stray_files) == ([], len(names), [])
+    assert [(await made.provider.poll(job)).state for job in jobs] == before
+    assert stray in [stored.file async for page in made.provider.files() for stored in page]
+
+
+async def test_orphans_and_strays_go_only_when_asked(made: Shop, lossy: Past) -> None:
+    """A running job whose prompts nobody here has, and files of batches that are over: shown, and then cleaned up."""
+    lossy.save()
+    await made.submit("one")
+    lost = await made.submitted()
+    await lose(made, lossy)
+    made.keys.clear()
+    await made.submit("two")
+    made.clock.advance(made.settings.settle_s + 1)
+    await made.store.resume(ACCOUNT, await noticed(made))
+    done = await made.submitted()
+    await made.drain()
+    reconciler = Reconciler(made.kit, (await made.store.server(ACCOUNT)).home, apply=True)
+    survey = await reconciler.survey(0)
+    found = {finding.batch: finding for finding in survey.findings}
+    assert found[done].standing is Standing.KNOWN
+    assert found[lost].standing is Standing.ORPHANED  # it ended as time went by
+    survey.stray_files = await reconciler.stray_files()
+    assert len(survey.stray_files) >= 1
+    await reconciler.clean_up(survey)
+    assert await reconciler.stray_files() == []
+
+
+async def test_a_job_that_nobody_can_place_is_cancelled_only_when_asked(made: Shop, lossy: Past) -> None:
+    """While it runs it keeps the pause; a person may cancel it, or lift the pause and leave it."""
+    lossy.save()
+    await made.submit("one")
+    await made.submitted()
+    await lose(made, lossy)
+    made.keys.clear()
+    reconciler = Reconciler(made.kit, (await made.store.server(ACCOUNT)).home, apply=True)
+    survey = await reconciler.survey(0)
+    (finding,) = survey.findings
+    assert (finding.standing, len(survey.open_questions())) == (Standing.RUNNING, 1)
+    await reconciler.clean_up(survey)
+    assert finding.done == "cancelled"
+    job_ends(made)
+    assert (await made.compare()).open_questions() == []
+
+
+async def test_a_second_job_of_a_batch_is_counted_once(made: Shop) -> None:
+    """A job whose intent was proven dead and that is there all the same is counted once, however often it is seen."""
+    made.emulator.faults(
+        [{"on": "create", "do": "lost_after", "nth": [1]}, {"on": "list", "do": "lag", "seconds": 9_000}]
+    )
+    await made.submit("one", "two")
+    batch = await made.submitted()
+    made.clock.advance(made.settings.settle_s + 1)
+    await made.step(Step.SUBMIT, batch)
+    assert len(made.emulator.ledger()["jobs"]) == 2
+    made.emulator.faults([])
+    for _ in range(3):
+        survey = await made.compare()
+        assert sorted(str(finding.standing) for finding in survey.findings) == ["known", "twice"]
+    assert await made.count("bought_twice") == 2
+    await made.drain()
+
+
+async def test_a_late_job_of_a_batch_that_has_none_is_adopted(made: Shop) -> None:
+    """Its intent was proven dead and nothing has been created since: adopting it is better than buying again."""
+    made.emulator.faults(
+        [
+            {"on": "create", "do": "lost_after", "nth": [1]},
+            {"on": "create", "do": "429", "nth": [1]},
+            {"on": "list", "do": "lag", "seconds": 9_000},
+        ]
+    )
+    await made.submit("one", "two")
+    batch = await made.submitted()
+    made.clock.advance(made.settings.settle_s + 1)
+    await made.step(Step.SUBMIT, batch)
+    made.emulator.faults([])
+    (finding,) = (await made.compare()).findings
+    assert (finding.standing, finding.done) == (Standing.KNOWN, "adopted")
+    await all_answered_once(made)
