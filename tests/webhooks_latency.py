@@ -22,9 +22,8 @@ import tempfile
 import threading
 import time
 from contextlib import ExitStack
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import msgspec
@@ -32,6 +31,7 @@ import msgspec
 from gemqueue import Queue
 from gemqueue.config import Settings
 from tests.adapters.subjects import connect
+from tests.emulator.receiver import HookServer
 from tests.serve.door import Door, event, signed
 from tests.valkey_server import ValkeyServer
 from tests.world import MODEL, World
@@ -74,31 +74,24 @@ MODES = {
 }
 
 
-class Proxy:
+class Proxy(HookServer):
     """Passes deliveries on, and, where asked to, sends each of them twice again, a second and three later."""
 
     def __init__(self, target: str, *, replays: bool) -> None:
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
-                headers = {name: text for name, text in self.headers.items() if name.lower().startswith("webhook-")}
-                status = outer.post(body, headers)
-                for later_s in (1.0, 3.0) if replays else ():
-                    timer = threading.Timer(later_s, outer.post, (body, headers))
-                    timer.daemon = True
-                    timer.start()
-                self.send_response(status)
-                self.end_headers()
-
-            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - its name in the base class
-                """Say nothing."""
-
         self._http = httpx.Client(trust_env=False, timeout=10)
         self._target = target
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/webhook"
+        self._later_s = (1.0, 3.0) if replays else ()
+        super().__init__()
+
+    def answer(self, body: bytes, headers: dict[str, str]) -> int:
+        """What the target says to it; 502 when the run is over."""
+        signed = {name: text for name, text in headers.items() if name.startswith("webhook-")}
+        status = self.post(body, signed)
+        for later_s in self._later_s:
+            timer = threading.Timer(later_s, self.post, (body, signed))
+            timer.daemon = True
+            timer.start()
+        return status
 
     def post(self, body: bytes, headers: dict[str, str]) -> int:
         """Pass one on; 502 when the run is over."""
@@ -107,15 +100,10 @@ class Proxy:
         except (httpx.HTTPError, RuntimeError):
             return 502
 
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
-        return self
-
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        super().__exit__(kind, error, trace)
         self._http.close()
 
 

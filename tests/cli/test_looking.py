@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from gemqueue import Future, Queue
-from gemqueue.config import Settings
 from gemqueue.errors import PromptCancelled
 from tests.cli.command import gemqueue, start
 from tests.cli.run_world import MODEL, RunWorld, rows_of
@@ -19,9 +17,10 @@ from tests.cli.test_run import prompts
 from tests.world import until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Generator
+    from collections.abc import Generator
     from pathlib import Path
 
+    from gemqueue import Future, Queue
     from tests.valkey_server import ValkeyServer
 
 JOB_S = 36_000.0
@@ -33,14 +32,6 @@ def world(valkey: ValkeyServer, tmp_path_factory: pytest.TempPathFactory) -> Gen
     """One for the module; its jobs end when ``finish`` says so."""
     with RunWorld(tmp_path_factory.mktemp("look"), valkey.url, f"t{secrets.token_hex(6)}", JOB_S) as world:
         yield world
-
-
-@pytest.fixture
-async def queue(world: RunWorld) -> AsyncGenerator[Queue]:
-    """A client of the world's queue."""
-    settings = Settings(redis_url=world.env["GEMQUEUE_REDIS_URL"], queue=world.env["GEMQUEUE_QUEUE"], emulate=True)
-    async with Queue.connect(settings=settings) as queue:
-        yield queue
 
 
 def asked(world: RunWorld, *arguments: str) -> Any:

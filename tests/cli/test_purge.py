@@ -27,7 +27,7 @@ from tests.emulator_process import EmulatorProcess
 from tests.world import until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Generator
+    from collections.abc import Generator
 
     from tests.valkey_server import ValkeyServer
 
@@ -39,14 +39,6 @@ def world(valkey: ValkeyServer, tmp_path_factory: pytest.TempPathFactory) -> Gen
     """One for the module."""
     with RunWorld(tmp_path_factory.mktemp("purge"), valkey.url, f"t{secrets.token_hex(6)}") as world:
         yield world
-
-
-@pytest.fixture
-async def queue(world: RunWorld) -> AsyncGenerator[Queue]:
-    """A client of the world's queue."""
-    settings = Settings(redis_url=world.env["GEMQUEUE_REDIS_URL"], queue=world.env["GEMQUEUE_QUEUE"], emulate=True)
-    async with Queue.connect(settings=settings) as queue:
-        yield queue
 
 
 def at_provider(url: str, job: str) -> int:
