@@ -14,6 +14,8 @@ from tests.simulation.core import CoreStore
 from tests.simulation.network import Network
 
 if TYPE_CHECKING:
+    import asyncio
+
     from tests.simulation.cloud import Job
     from tests.simulation.loop import Process
     from tests.simulation.world import World
@@ -29,6 +31,7 @@ class Events:
         self.arrived: list[tuple[str, str, str]] = []
         self._world = world
         self._number = 0
+        self._waiter: asyncio.Future[None] | None = None
 
     def created(self, job: Job) -> None:
         """It has not ended, and now and then somebody says so."""
@@ -48,7 +51,18 @@ class Events:
         scheduler, rng = self._world.scheduler, self._world.rng
         for _ in range(times):
             at = scheduler.now + (_LATE_S_MAX if late else 0.5) * rng.random()
-            scheduler.at(at, self.arrived.append, (f"msg_{self._number}", job, token))
+            scheduler.at(at, self._arrive, (f"msg_{self._number}", job, token))
+
+    def _arrive(self, event: tuple[str, str, str]) -> None:
+        self.arrived.append(event)
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            waiter.set_result(None)
+
+    async def next(self, process: Process) -> None:
+        """Until something has arrived; one door waits at a time."""
+        self._waiter = process.create_future()
+        await self._waiter
 
 
 async def door(world: World, process: Process) -> None:
@@ -58,7 +72,7 @@ async def door(world: World, process: Process) -> None:
     arrived = world.cloud.events.arrived
     while True:
         if not arrived:
-            await clock.sleep(0.2)
+            await world.cloud.events.next(process)
             continue
         event = arrived[0]
         try:
