@@ -1,11 +1,12 @@
-"""Die before and after every effect of the workers, restart, and hold what is left against the promises.
+"""Die before and after every effect of every role, restart, and hold what is left against the promises.
 
     python -m tests.crashpoints --list
     python -m tests.crashpoints --all --json FILE
 
-A point is ``effect:before`` or ``effect:after``. For each, a worker process dies exactly there, as ``kill -9`` would;
-another is started and drains the queue; ``World.judge`` decides. The list of effects is the code's own, so a new
-effect without a scenario is an error here.
+A point is ``effect:before`` or ``effect:after``. For each, a process dies exactly there, as ``kill -9`` would; another
+is started and drains the queue; ``World.judge`` decides. Workers die in a scenario of the table below, the caller's
+process in ``tests.crash_client``, the HTTP server and the commands in the test that ``TESTS`` names. The list of
+effects is the code's own, so a new effect without a scenario is an error here.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import argparse
 import asyncio
 import json
 import secrets
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -23,8 +25,9 @@ import msgspec
 
 from gemqueue import codec
 from gemqueue.effects import CRASH_EXIT_CODE, Effect
+from tests import crash_client
 from tests.valkey_server import ValkeyServer
-from tests.world import World, until
+from tests.world import ROOT, World, until
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,22 +90,56 @@ SCENARIOS: dict[Effect, Scenario] = {
     Effect.RESCUE_RESCUE: _OUTRUN,
     Effect.RESCUE_RELEASE: _LATE,
 }
-OTHERS = frozenset(effect for effect in Effect if effect.startswith(("produce.", "serve.", "reconcile.")))
-"""These happen in the caller's process, in the HTTP server, after a change of Redis: tests of their own cover them."""
+_DIES = "tests/operations/test_reconcile.py::test_a_reconcile_that_dies_anywhere_is_done_by_the_next"
+TESTS: dict[Effect, str] = {
+    Effect.PRODUCE_REPLAY: "tests/operations/test_dead.py::test_a_replay_that_dies_is_done_or_not[{when}]",
+    Effect.SERVE_ANNOUNCE: "tests/serve/test_door.py::test_a_server_may_die_around_an_event[{when}]",
+    Effect.RECONCILE_CLAIM: _DIES + "[{effect}-{when}]",
+    Effect.RECONCILE_ADOPT: _DIES + "[{effect}-{when}]",
+    Effect.RECONCILE_REBUILD: _DIES + "[{effect}-{when}]",
+    Effect.RECONCILE_RESUME: _DIES + "[{effect}-{when}]",
+    Effect.RECONCILE_CANCEL: _DIES + "[{effect}-{when}]",
+    Effect.RECONCILE_DELETE: _DIES + "[{effect}-{when}]",
+}
+"""These happen in commands and in the HTTP server; the test runs in a process of its own."""
 
 
 def points(role: str = "") -> list[str]:
-    """Every crash point of the workers, or of one role. Raises when an effect has no scenario."""
-    bare = set(Effect) - set(SCENARIOS) - OTHERS
+    """Every crash point, or those of one role. Raises when an effect has no scenario."""
+    bare = set(Effect) - set(SCENARIOS) - crash_client.EFFECTS - set(TESTS)
     if bare:
         raise AssertionError(f"effects without a scenario: {sorted(bare)}")
-    effects = [effect for effect in SCENARIOS if effect.startswith(f"{role}.") or not role]
+    effects = [effect for effect in Effect if effect.startswith(f"{role}.") or not role]
     return [f"{effect}:{when}" for effect in effects for when in ("before", "after")]
 
 
 async def die_at(point: str, valkey: ValkeyServer, folder: Path) -> None:
-    """Run one point's scenario; raises AssertionError where a promise is broken or the worker does not die there."""
-    scenario = SCENARIOS[Effect(point.partition(":")[0])]
+    """Run one point; raises AssertionError where a promise is broken or nobody dies there."""
+    effect = Effect(point.partition(":")[0])
+    if effect in crash_client.EFFECTS:
+        await crash_client.die_at(point, valkey, folder)
+    elif effect in TESTS:
+        await _test(named_test(point))
+    else:
+        await _worker_dies_at(point, SCENARIOS[effect], valkey, folder)
+
+
+def named_test(point: str) -> str:
+    """The test that covers a point of ``TESTS``."""
+    effect, _, when = point.partition(":")
+    return TESTS[Effect(effect)].format(effect=effect, when=when)
+
+
+async def _test(name: str) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", name,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=ROOT,
+    )  # fmt: skip
+    said, _ = await process.communicate()
+    assert process.returncode == 0, said.decode(errors="replace")[-500:]
+
+
+async def _worker_dies_at(point: str, scenario: Scenario, valkey: ValkeyServer, folder: Path) -> None:
     queue = f"c{secrets.token_hex(6)}"
     async with World(folder, valkey, queue, scenario.settings, job_s=scenario.job_s) as world:
         world.emulator.faults(list(scenario.faults))
@@ -145,8 +182,8 @@ async def run(chosen: Sequence[str], valkey: ValkeyServer) -> dict[str, str]:
             with tempfile.TemporaryDirectory() as folder:
                 try:
                     await die_at(point, valkey, Path(folder))
-                except AssertionError as error:
-                    return point, str(error) or "a promise is broken"
+                except Exception as error:  # noqa: BLE001 - whatever breaks is the verdict, and the others go on
+                    return point, f"{type(error).__name__}: {error}"
                 return point, "ok"
 
     return dict(await asyncio.gather(*(one(point) for point in chosen)))

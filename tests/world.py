@@ -224,7 +224,7 @@ class World:
         segments = sorted({key.rpartition(".")[0] for key in self.requests})
         for blobs in await self.store.outcomes([(segment, 0) for segment in segments], 1_000_000):
             for blob in blobs:
-                for row in codec.expand(blob).split(b"\n"):
+                for row in codec.expand(blob).strip(b"\n").split(b"\n"):
                     outcome = msgspec.json.decode(row)
                     assert outcome["key"] not in found, f"two outcomes for {outcome['key']}"
                     found[outcome["key"]] = outcome

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import random
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests import crashpoints
+from gemqueue.effects import Effect
+from tests import crash_client, crashpoints
 from tests.valkey_server import ValkeyServer
-from tests.world import World, until
+from tests.world import ROOT, World, until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,6 +24,26 @@ async def test_a_worker_may_die_before_and_after_each_effect(role: str, valkey: 
     """A worker dies exactly there; the next one finishes: every prompt answered, bought once, nothing left behind."""
     verdicts = await crashpoints.run(crashpoints.points(role), valkey)
     assert {point: verdict for point, verdict in verdicts.items() if verdict != "ok"} == {}
+
+
+async def test_a_client_may_die_before_and_after_each_effect(valkey: ValkeyServer) -> None:
+    """The caller's process dies exactly there, and lives again: each prompt is taken and bought once."""
+    points = [point for point in crashpoints.points("produce") if point.partition(":")[0] in crash_client.EFFECTS]
+    verdicts = await crashpoints.run(points, valkey)
+    assert len(points) == 6
+    assert {point: verdict for point, verdict in verdicts.items() if verdict != "ok"} == {}
+
+
+def test_what_covers_the_other_points_is_there() -> None:
+    """Each point of a command or of the HTTP server has the test that the table names, and each effect has a way."""
+    named = {crashpoints.named_test(f"{effect}:{when}") for effect in crashpoints.TESTS for when in ("before", "after")}
+    files = sorted({name.partition("::")[0] for name in named})
+    said = subprocess.run(
+        [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", *files],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert named <= set(said.stdout.splitlines())
+    assert len(crashpoints.points()) == 2 * len(Effect)
 
 
 async def test_kill_9_of_workers_and_server_loses_nothing_and_buys_nothing_twice(tmp_path: Path) -> None:
