@@ -90,7 +90,7 @@ SCENARIOS: dict[Effect, Scenario] = {
     Effect.RESCUE_RESCUE: _OUTRUN,
     Effect.RESCUE_RELEASE: _LATE,
 }
-_DIES = "tests/operations/test_reconcile.py::test_a_reconcile_that_dies_anywhere_is_done_by_the_next"
+_DIES = "tests/operations/reconcile/test_command.py::test_a_reconcile_that_dies_anywhere_is_done_by_the_next"
 TESTS: dict[Effect, str] = {
     Effect.PRODUCE_REPLAY: "tests/operations/test_dead.py::test_a_replay_that_dies_is_done_or_not[{when}]",
     Effect.SERVE_ANNOUNCE: "tests/serve/test_door.py::test_a_server_may_die_around_an_event[{when}]",
