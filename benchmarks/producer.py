@@ -116,8 +116,11 @@ async def main(options: argparse.Namespace) -> dict[str, Any]:
     async with Queue.connect() as queue:
         if options.mode == "wait":
             return await run_wait(queue, prompts(options.prompts, options.bytes))
+        rows = prompts(options.prompts, options.bytes)
+        if options.ready:
+            rows = iter(list(rows))
         cpu, started = cpu_s(), time.monotonic()
-        outcomes = await MODES[options.mode](queue, prompts(options.prompts, options.bytes))
+        outcomes = await MODES[options.mode](queue, rows)
         seconds, used = time.monotonic() - started, cpu_s() - cpu
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     expect = answerer("generate", options.answers, MODEL)
@@ -135,6 +138,7 @@ if __name__ == "__main__":
     parser.add_argument("--bytes", type=int, default=1000)
     parser.add_argument("--mode", choices=[*MODES, "wait"], default="map")
     parser.add_argument("--answers", choices=["echo", "full"], default="echo")
+    parser.add_argument("--ready", action="store_true", help="have the prompts in memory before the clock starts")
     parser.add_argument("--json", type=Path, required=True)
     chosen = parser.parse_args()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
