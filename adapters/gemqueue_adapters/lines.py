@@ -21,9 +21,12 @@ class LineSplitter:
         self._parts: list[bytes] = []  # of the line that has not ended yet
         self._parts_bytes = 0
         self._lines_seen = 0
+        self._returns = False
+        """Whether a carriage return has come; JSON needs none, so most files are spared the look at each line."""
 
     def feed(self, data: bytes) -> list[bytes]:
         """The lines that ``data`` completes. Raises ``LineTooLong``."""
+        self._returns = self._returns or b"\r" in data
         lines = data.split(b"\n")
         tail = lines.pop()
         if lines:
@@ -31,7 +34,9 @@ class LineSplitter:
             self._parts, self._parts_bytes = [], 0
         self._check(lines)
         self._keep(tail)
-        return [line for raw in lines if (line := raw.removesuffix(b"\r"))]
+        if self._returns:
+            lines = [line.removesuffix(b"\r") for line in lines]
+        return list(filter(None, lines))
 
     def end(self) -> list[bytes]:
         """The last line, when the stream did not end with a line end."""
@@ -40,9 +45,10 @@ class LineSplitter:
         return [last] if last else []
 
     def _check(self, lines: list[bytes]) -> None:
-        for number, line in enumerate(lines, self._lines_seen + 1):
-            if len(line) > self._line_bytes_max:
-                raise LineTooLong(number)
+        if max(map(len, lines), default=0) > self._line_bytes_max:
+            raise LineTooLong(
+                next(n for n, line in enumerate(lines, self._lines_seen + 1) if len(line) > self._line_bytes_max)
+            )
         self._lines_seen += len(lines)
 
     def _keep(self, tail: bytes) -> None:

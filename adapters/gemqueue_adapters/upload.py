@@ -15,14 +15,14 @@ import msgspec
 from gemqueue.errors import Rejected, Transient
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 
     import httpx
 
     from gemqueue_adapters.http import Http, Reply
 
 CHUNK_BYTES: Final = 8 * 1024 * 1024
-PIECE_BYTES: Final = 256 * 1024  # the write timeout holds for each piece, so a slow line is no failure
+PIECE_BYTES: Final = 1024 * 1024  # the write timeout holds for each piece, so a slow line is no failure
 HEARTBEAT_S: Final = 5.0
 RESUMES_MAX: Final = 5
 BACKOFF_S: Final = 0.5
@@ -35,29 +35,33 @@ async def no_progress(_sent_bytes: int) -> None:
     """For callers that do not ask."""
 
 
-async def rechunk(chunks: AsyncIterator[bytes], *, size_bytes: int, chunk_bytes: int) -> AsyncGenerator[bytes, None]:
-    """Cut ``chunks`` anew into pieces of ``chunk_bytes``, the last one shorter; an empty input gives one empty piece.
+async def rechunk(
+    chunks: AsyncIterator[bytes], *, size_bytes: int, chunk_bytes: int
+) -> AsyncGenerator[list[bytes], None]:
+    """Gather ``chunks`` into lots of ``chunk_bytes``, the last one smaller; an empty input gives one empty lot.
 
-    The last piece comes only when ``chunks`` is over, so an input of a wrong size is never finished. Raises
-    ``ValueError`` when there are more or fewer than ``size_bytes``.
+    A lot's parts are the incoming bytes themselves, cut only at its ends. The last lot comes only when ``chunks`` is
+    over, so an input of a wrong size is never finished. Raises ``ValueError`` when there are more or fewer than
+    ``size_bytes``.
     """
-    buffer = bytearray()
+    lot: list[bytes] = []
+    room_bytes = chunk_bytes
     seen_bytes = 0
     async for incoming in chunks:
         seen_bytes += len(incoming)
         if seen_bytes > size_bytes:
             raise ValueError(f"the input holds more than the {size_bytes} bytes announced")
-        for start in range(0, len(incoming), chunk_bytes):
-            buffer += incoming[start : start + chunk_bytes]
-            while len(buffer) > chunk_bytes:
-                with memoryview(buffer) as view:
-                    piece = bytes(view[:chunk_bytes])
-                yield piece
-                del piece  # before the next one is made
-                del buffer[:chunk_bytes]
+        start = 0
+        while start < len(incoming):
+            if not room_bytes:
+                yield lot
+                lot, room_bytes = [], chunk_bytes
+            lot.append(incoming[start : start + room_bytes])
+            start += len(lot[-1])
+            room_bytes -= len(lot[-1])
     if seen_bytes != size_bytes:
         raise ValueError(f"the input holds {seen_bytes} bytes, {size_bytes} were announced")
-    yield bytes(buffer)
+    yield lot
 
 
 class _Position(msgspec.Struct, frozen=True):
@@ -98,11 +102,11 @@ class ResumableUpload:
         url = await self._beating(self._start(path))
         body = b""
         async with aclosing(rechunk(chunks, size_bytes=self._size_bytes, chunk_bytes=CHUNK_BYTES)) as whole:
-            async for chunk in whole:
-                body = await self._beating(self._send(url, chunk))
-                self._sent_bytes += len(chunk)
+            async for lot in whole:
+                body = await self._beating(self._send(url, lot))
+                self._sent_bytes += sum(map(len, lot))
                 await self._progress(self._sent_bytes)
-                del chunk  # the next one is made while this name would still hold it
+                lot.clear()  # the next one is gathered while it would still be held
         return body
 
     async def _start(self, path: str) -> httpx.URL:
@@ -122,9 +126,9 @@ class ResumableUpload:
             raise Transient("upload: the reply names no upload URL", call="upload")
         return self._http.upload_url(url)
 
-    async def _send(self, url: httpx.URL, chunk: bytes) -> bytes:
+    async def _send(self, url: httpx.URL, lot: Sequence[bytes]) -> bytes:
         """Send one chunk, resuming up to ``RESUMES_MAX`` times; returns the final reply's body, b"" before."""
-        start, end = self._sent_bytes, self._sent_bytes + len(chunk)
+        start, end = self._sent_bytes, self._sent_bytes + sum(map(len, lot))
         last, skip = end == self._size_bytes, 0
         error = Transient("upload: the server does not take a chunk as a whole", call="upload")
         for attempt in range(RESUMES_MAX + 1):
@@ -134,7 +138,7 @@ class ResumableUpload:
                     if position.complete(end=end, last=last):
                         return position.body
                     skip = position.received_bytes - start
-                position = await self._post(url, chunk, start=start, skip=skip, last=last)
+                position = await self._post(url, lot, start=start, skip=skip, last=last)
                 if position.complete(end=end, last=last):
                     return position.body
             except (Transient, Rejected) as exc:
@@ -142,18 +146,19 @@ class ResumableUpload:
             await self._sleep(min(BACKOFF_S * 2**attempt, HEARTBEAT_S))
         raise error
 
-    async def _post(self, url: httpx.URL, chunk: bytes, *, start: int, skip: int, last: bool) -> _Position:
-        if not 0 <= skip <= len(chunk):
+    async def _post(self, url: httpx.URL, lot: Sequence[bytes], *, start: int, skip: int, last: bool) -> _Position:
+        lot_bytes = sum(map(len, lot))
+        if not 0 <= skip <= lot_bytes:
             raise Transient("upload: the server is at an offset that is not in this chunk", call="upload")
         headers = {
             "x-goog-upload-command": "upload, finalize" if last else "upload",
             "x-goog-upload-offset": str(start + skip),
-            "content-length": str(len(chunk) - skip),
+            "content-length": str(lot_bytes - skip),
             "content-type": "application/octet-stream",
         }
-        content = _pieces(chunk, skip) if skip < len(chunk) else b""
+        content = pieces_of(lot, skip) if skip < lot_bytes else b""
         reply = await self._http.request("upload", "POST", url, content=content, headers=headers, with_key=False)
-        return _position(reply, unsaid=start + len(chunk))
+        return _position(reply, unsaid=start + lot_bytes)
 
     async def _query(self, url: httpx.URL) -> _Position:
         headers = {"x-goog-upload-command": "query"}
@@ -172,9 +177,21 @@ class ResumableUpload:
             await asyncio.gather(task, return_exceptions=True)
 
 
-async def _pieces(chunk: bytes, skip: int) -> AsyncIterator[bytes]:
-    for start in range(skip, len(chunk), PIECE_BYTES):
-        yield chunk[start : start + PIECE_BYTES]
+async def pieces_of(lot: Sequence[bytes], skip: int) -> AsyncIterator[bytes]:
+    """What follows the first ``skip`` bytes, in pieces of at most ``PIECE_BYTES``; small parts go together."""
+    group: list[bytes] = []
+    room_bytes = PIECE_BYTES
+    for part in lot:
+        for start in range(skip, len(part), PIECE_BYTES):
+            piece = part[start : start + PIECE_BYTES]
+            if len(piece) > room_bytes:
+                yield b"".join(group)
+                group, room_bytes = [], PIECE_BYTES
+            group.append(piece)
+            room_bytes -= len(piece)
+        skip = max(0, skip - len(part))
+    if group:
+        yield b"".join(group)
 
 
 def _position(reply: Reply, *, unsaid: int) -> _Position:

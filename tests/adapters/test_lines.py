@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gemqueue_adapters import upload
 from gemqueue_adapters.lines import LineSplitter, LineTooLong
 from gemqueue_adapters.upload import rechunk
 
@@ -23,7 +24,7 @@ def split(pieces: list[bytes], line_bytes_max: int = 1000) -> list[bytes]:
     return [line for piece in pieces for line in splitter.feed(piece)] + splitter.end()
 
 
-async def rechunked(pieces: list[bytes], size_bytes: int, chunk_bytes: int) -> list[bytes]:
+async def rechunked(pieces: list[bytes], size_bytes: int, chunk_bytes: int) -> list[list[bytes]]:
     async def source() -> AsyncIterator[bytes]:
         for piece in pieces:
             yield piece
@@ -60,7 +61,9 @@ def test_other_line_separators_stay_in_the_line() -> None:
 def test_rechunking_keeps_the_bytes_and_the_sizes(pieces: list[bytes], chunk_bytes: int) -> None:
     """Every chunk but the last is full, the last is not empty (unless all is), and the bytes are the same."""
     whole = b"".join(pieces)
-    chunks = asyncio.run(rechunked(pieces, len(whole), chunk_bytes))
+    lots = asyncio.run(rechunked(pieces, len(whole), chunk_bytes))
+    assert all(all(lot) for lot in lots)
+    chunks = list(map(b"".join, lots))
     assert b"".join(chunks) == whole
     assert all(len(chunk) == chunk_bytes for chunk in chunks[:-1])
     assert 0 < len(chunks[-1]) <= chunk_bytes or not whole
@@ -71,3 +74,17 @@ async def test_a_wrong_size_never_gets_its_last_chunk(announced: int) -> None:
     """An input longer or shorter than announced raises before the chunk that would finish the file."""
     with pytest.raises(ValueError, match="announced"):
         await rechunked([b"ab", b"cd"], announced, 8)
+
+
+@given(st.lists(st.binary(max_size=9)), st.integers(1, 7), st.integers(0, 60))
+def test_pieces_are_what_follows_the_skipped_bytes(parts: list[bytes], piece_bytes: int, skip: int) -> None:
+    """However a lot is cut and wherever a resumed upload goes on, its pieces are the rest, none empty or too large."""
+
+    async def gathered() -> list[bytes]:
+        return [piece async for piece in upload.pieces_of(parts, skip)]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(upload, "PIECE_BYTES", piece_bytes)
+        pieces = asyncio.run(gathered())
+    assert b"".join(pieces) == b"".join(parts)[skip:]
+    assert all(0 < len(piece) <= piece_bytes for piece in pieces)
