@@ -5,13 +5,15 @@ from __future__ import annotations
 import msgspec
 
 
-class _Usage(msgspec.Struct, rename="camel"):
+class Usage(msgspec.Struct, gc=False, rename="camel"):
+    """An answer's usageMetadata: what it says of tokens."""
+
     prompt_token_count: int | None = None
     candidates_token_count: int | None = None
     thoughts_token_count: int | None = None
 
 
-_decode = msgspec.json.Decoder(_Usage).decode
+_decode = msgspec.json.Decoder(Usage).decode
 
 
 class Spent(msgspec.Struct):
@@ -23,10 +25,16 @@ class Spent(msgspec.Struct):
 
     def add(self, usage: bytes) -> None:
         """One more answer, with its undecoded usageMetadata; what is missing or odd there is nothing."""
-        self.answers += 1
         try:
             found = _decode(usage)
         except (msgspec.MsgspecError, ValueError, RecursionError):
+            found = None
+        self.count(found)
+
+    def count(self, found: Usage | None) -> None:
+        """One more answer, with its usageMetadata."""
+        self.answers += 1
+        if found is None:
             return
         self.input_tokens += found.prompt_token_count or 0
         self.output_tokens += (found.candidates_token_count or 0) + (found.thoughts_token_count or 0)

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gemqueue.rows import Verdict, row_verdict
+from gemqueue.rows import Verdict, row_verdict, text_row
+from gemqueue.spent import Spent
 
 
 def candidate(finish: str | None = "STOP", *parts: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -209,3 +210,67 @@ def test_a_damaged_row_never_names_another_key(position: int, damage: bytes) -> 
     damaged = row[:position] + damage + row[position + 1 :]
     assert row_verdict(damaged).key != "s.2"
     assert row_verdict(row[:position]).key != "s.2"
+
+
+USAGE = st.none() | rows | st.fixed_dictionaries({"promptTokenCount": st.integers(0, 9) | st.text(max_size=2)})
+PARTS = st.lists(st.sampled_from([TEXT, THOUGHT, {"text": ""}, {"inlineData": {"data": "AA=="}}]), max_size=3)
+
+
+@st.composite
+def responses(draw: st.DrawFn) -> dict[str, Any]:
+    """Responses that nearly all have a candidate with parts."""
+    more = draw(st.dictionaries(st.sampled_from([*FIELDS, "promptFeedback", "embedding"]), rows, max_size=2))
+    return {"candidates": [{"content": {"parts": draw(PARTS)}}], "usageMetadata": draw(USAGE)} | more
+
+
+@given(
+    st.sampled_from(["s.1", "s.\u00e4", 's"1', ""]),
+    responses() | rows,
+    st.dictionaries(st.sampled_from(FIELDS), rows, max_size=1),
+)
+def test_the_short_look_says_what_the_long_one_says(key: str, response: Any, more: dict[str, Any]) -> None:
+    """What the short look takes for an answer is one to the long look too: the same key, bytes and usage."""
+    line = json.dumps({"key": key, "response": response} | more, ensure_ascii=False).encode()
+    row = text_row(line)
+    if row is None:
+        return
+    verdict = row_verdict(line)
+    assert (verdict.verdict, verdict.key, verdict.raw) == (Verdict.ANSWERED, row[0], bytes(row[1]))
+    long_look, short_look = Spent(), Spent()
+    long_look.add(verdict.usage)
+    short_look.count(row[2])
+    assert long_look == short_look
+
+
+TEXT_RESPONSE = b'{"candidates":[{"content":{"parts":[{"text":"a"}]}}]}'
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"key":"s.1","response":%b}',
+        b'{"response": %b , "key" : "s.1"}',
+        b'{"key":"s.2","response":{},"key":"s.1","response":%b}',
+    ],
+)
+def test_the_order_of_a_row_does_not_matter(line: bytes) -> None:
+    """Either order is an answer to the short look; of what is there twice the last counts, as in the long one."""
+    row, verdict = text_row(line % TEXT_RESPONSE), row_verdict(line % TEXT_RESPONSE)
+    assert row is not None
+    assert (row[0], bytes(row[1])) == (verdict.key, verdict.raw) == ("s.1", TEXT_RESPONSE)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"key":"s.1","response":%b,"error":{"code":3}}' % TEXT_RESPONSE,
+        b'{"key":"s.1","response":%b,"metadata":{"key":"s.2"}}' % TEXT_RESPONSE,
+        b'{"key":"s.1","response":%b}' % TEXT_RESPONSE.replace(b'"a"', b'"\xff"'),
+        b'{"key":"s.1","response":{"note":"\xff",%b}' % TEXT_RESPONSE[1:],
+        b'{"response":%b}' % TEXT_RESPONSE,
+        b'{"key":"s.1","response":%b' % TEXT_RESPONSE,
+    ],
+)
+def test_what_is_not_plain_takes_the_long_look(line: bytes) -> None:
+    """More fields, no key, broken JSON, bytes that are not UTF-8."""
+    assert text_row(line) is None

@@ -19,7 +19,7 @@ from gemqueue.effects import Effect, effect
 from gemqueue.errors import ShortRead
 from gemqueue.models import Lane, split_key
 from gemqueue.quota import prompt_tokens
-from gemqueue.rows import Verdict, row_verdict
+from gemqueue.rows import Verdict, row_verdict, text_row
 from gemqueue.scripts import ServerFull
 from gemqueue.spent import Spent
 from gemqueue.states import FailureKind
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from gemqueue.models import Batch
     from gemqueue.provider import JobStatus
-    from gemqueue.rows import RowVerdict
+    from gemqueue.rows import RowVerdict, TextRow
     from gemqueue_workers.contents import BatchContents, Source
     from gemqueue_workers.stage import Kit, Lease
 
@@ -170,24 +170,36 @@ class Collector:
             await self._kit.store.add_spent(self._batch.lane, spent)
 
     def _row(self, line: bytes, *, again: bool) -> None:
-        found = row_verdict(line)
-        key, verdict, reason = found.key, found.verdict, ""
-        if key is None or verdict is _GARBAGE:
-            # A garbled row's key may be right, but nothing else is; its prompt stays expected.
-            reason = found.message or "no key"
-        else:
-            arrival, origin, index = self._expected.arrive(key)
+        row = text_row(line)
+        if row is not None:
+            arrival, origin, index = self._expected.arrive(row[0])
             if arrival is _EXPECTED:
-                if verdict is _ANSWERED:
-                    self._answer(key, origin, index, found)
-                else:
-                    self._fate(origin, index, found)
-            elif arrival is _SETTLED:
-                self._late_row(origin, index, found)
+                self._text(row, origin, index)
+                return
+            found = row_verdict(line)
+            reason = self._arrived(arrival, origin, index, found)
+        else:
+            found = row_verdict(line)
+            if found.key is None or found.verdict is _GARBAGE:
+                # A garbled row's key may be right, but nothing else is; its prompt stays expected.
+                reason = found.message or "no key"
             else:
-                reason = f"{arrival} key"
+                reason = self._arrived(*self._expected.arrive(found.key), found)
         if reason and not again:
             self._quarantined.append((reason, line))
+
+    def _arrived(self, arrival: Arrival, origin: str, index: int, found: RowVerdict) -> str:
+        """Act on a row that has a key; says why it belongs to nobody, if so."""
+        if arrival is _EXPECTED:
+            if found.verdict is _ANSWERED:
+                self._answer(origin, index, found)
+            else:
+                self._fate(origin, index, found)
+        elif arrival is _SETTLED:
+            self._late_row(origin, index, found)
+        else:
+            return f"{arrival} key"
+        return ""
 
     def _late_row(self, origin: str, index: int, found: RowVerdict) -> None:
         """An answer to a prompt that went on by another way counts if it is the first; else it is dropped."""
@@ -198,9 +210,17 @@ class Collector:
         else:
             self._late += 1
 
-    def _answer(self, key: str, origin: str, index: int, found: RowVerdict) -> None:
+    def _text(self, row: TextRow, origin: str, index: int) -> None:
+        key, response, usage = row
+        self._spent.count(usage)
+        self._buffer.add(origin, index, answer_line(key, response, self._answer_end), "answered")
+        if self._answered % self._sample_every == 0:
+            self.token_counts.append(prompt_tokens(bytes(response)))
+        self._answered += 1
+
+    def _answer(self, origin: str, index: int, found: RowVerdict) -> None:
         self._spent.add(found.usage)
-        self._buffer.add(origin, index, answer_line(key, found.raw, self._answer_end), "answered")
+        self._buffer.add(origin, index, answer_line(f"{origin}.{index}", found.raw, self._answer_end), "answered")
         if self._answered % self._sample_every == 0:
             self.token_counts.append(prompt_tokens(found.raw))
         self._answered += 1

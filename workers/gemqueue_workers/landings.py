@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from itertools import chain
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 log: structlog.stdlib.BoundLogger = structlog.get_logger("gemqueue.resolve")
 
 _ORIGINS_MAX = 32
-_CALL_BYTES_MAX = 1_000_000
+_CALL_BYTES_MAX = 1_250_000  # answers a fifth longer than their prompts still go by the segment
 _ROW_OVERHEAD_BYTES = 64
 
 Row = tuple[int, bytes, str]
@@ -37,7 +39,10 @@ Dead = tuple[str, str, str, str, str]
 """Key, lane, kind, message and body of a prompt that ended through no fault of its own."""
 
 
-def answer_line(key: str, response: bytes, end: bytes = b"}") -> bytes:
+_counter = itemgetter(2)
+
+
+def answer_line(key: str, response: bytes | msgspec.Raw, end: bytes = b"}") -> bytes:
     """An answer as it lies in the outcomes; ``end`` may add fields."""
     return b'{"key":"%b","response":%b%b' % (key.encode(), response, end)
 
@@ -124,7 +129,7 @@ class LandingBuffer:
         dead = [entry for origin in group for entry in self._dead.pop(origin, [])]
         while group:
             landings = await asyncio.to_thread(_build, group)
-            counts = dict(Counter(row[2] for rows in group.values() for row in rows))
+            counts = dict(Counter(chain.from_iterable(map(_counter, rows) for rows in group.values())))
             if lost := counts.get("lost_prompts"):
                 counts["failed"] = counts.get("failed", 0) + lost
             with effect(Effect.RESOLVE_SETTLE):
@@ -153,7 +158,7 @@ class LandingBuffer:
 
 def _parts(group: dict[str, list[Row]]) -> Iterator[dict[str, list[Row]]]:
     """The group as it is, or one origin's rows in calls of about a megabyte."""
-    if len(group) > 1:
+    if len(group) > 1 or sum([len(row[1]) for rows in group.values() for row in rows]) <= _CALL_BYTES_MAX:
         yield group
         return
     for origin, rows in group.items():
