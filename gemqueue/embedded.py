@@ -191,6 +191,7 @@ def _command(folder: Path, socket: Path) -> list[str]:
         "appendonly": "yes",
         "appendfsync": "always",
         "save": "",
+        "rdbcompression": "no",  # for rewrites of the log: nearly all of it is zstd already
         "maxmemory-policy": "noeviction",
         "daemonize": "no",
     }
