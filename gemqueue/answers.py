@@ -17,30 +17,36 @@ _decode: Final = msgspec.json.Decoder().decode
 _REPR_CHARS_MAX: Final = 60
 
 
-class Answer:
+class _Answered(msgspec.Struct, eq=False):
+    key: str
+    raw: bytes
+    name: str | None = None
+    tag: object = None
+
+
+class Answer(_Answered, eq=False, kw_only=True):
     """One prompt's answer.
 
     ``key`` is the prompt's address, ``name`` the caller's idempotency key if there was one, ``tag`` whatever the caller
     hung on the row. ``service`` is how it was bought: batch, flex or standard. ``raw`` is the response's JSON exactly
     as the provider sent it. Views raise ``ValueError`` if ``raw`` is not JSON, which the resolver has ruled out for
-    answers that come from a queue.
+    answers that come from a queue. ``emulated`` says whether an emulator made this up: what the queue knows of its
+    account, else what the response says.
     """
 
-    __slots__ = ("_decoded", "_emulated", "key", "name", "raw", "service", "tag")
+    # A struct, because the garbage collector looks at none that holds only strings; a map's million would cost it 2 us
+    # each.
+
+    emulated: bool = cast("bool", None)  # None until it has looked
+    service: str = BATCH
+    _decoded: dict[str, object] | None = None
 
     ok: ClassVar[Literal[True]] = True
     failure: ClassVar[None] = None
 
-    def __init__(
-        self, key: str, raw: bytes, name: str | None = None, tag: object = None, *, emulated: bool | None = None
-    ) -> None:
-        self.key = key
-        self.raw = raw
-        self.name = name
-        self.tag = tag
-        self._emulated = emulated
-        self._decoded: dict[str, object] | None = None
-        self.service = BATCH
+    def __post_init__(self) -> None:
+        if self.emulated is None:  # pyright: ignore[reportUnnecessaryComparison] - see the default
+            self.emulated = self._says_emulated()
 
     @property
     def decoded(self) -> dict[str, object]:
@@ -125,15 +131,14 @@ class Answer:
             hint = "; it was cut off at maxOutputTokens" if self.truncated else ""
             raise ValueError(f"the text of {self.key} is not JSON{hint}") from error
 
-    @property
-    def emulated(self) -> bool:
-        """Whether an emulator made this up: what the queue knows of its account, else what the response says."""
-        if self._emulated is not None:
-            return self._emulated
+    def _says_emulated(self) -> bool:
         if b'"emulator/' not in self.raw:
             return False
         # Text may quote those bytes; a response that names its model decides by that name.
-        return self.model_version.startswith("emulator/") if self.model_version else True
+        try:
+            return self.model_version.startswith("emulator/") if self.model_version else True
+        except ValueError:
+            return True
 
     @property
     def _candidate(self) -> dict[str, object]:
@@ -161,13 +166,6 @@ class Answer:
 
     def __hash__(self) -> int:
         return hash((self.key, self.raw))
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild, (self.key, self.raw, self.name, self.tag, self._emulated)
-
-
-def _rebuild(key: str, raw: bytes, name: str | None, tag: object, emulated: bool | None) -> Answer:
-    return Answer(key, raw, name, tag, emulated=emulated)
 
 
 def _dict(value: object) -> dict[str, object]:

@@ -9,6 +9,8 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+
 if TYPE_CHECKING:
     from gemqueue.tickets import Ticket
 
@@ -25,7 +27,7 @@ class Route(NamedTuple):
     deadline_at: int = 0
 
 
-class Prompt(NamedTuple):
+class Prompt(msgspec.Struct, frozen=True):
     """A prompt at the door: its ticket, its request, and the digest of what it asks where it has a name."""
 
     ticket: Ticket

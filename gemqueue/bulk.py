@@ -79,9 +79,16 @@ class Gather(_Bell):
 
     async def _submit(self, door: Door, rows: Rows) -> list[Ticket]:
         tickets: list[Ticket] = []
-        async for row in _each(rows):
+        if isinstance(rows, AsyncIterable):
+            async for row in _each(rows):
+                ticket = door.admit(row, self)
+                tickets.append(ticket if isinstance(ticket, Ticket) else await ticket.wait())
+            return tickets
+        for row in rows:
             ticket = door.admit(row, self)
             tickets.append(ticket if isinstance(ticket, Ticket) else await ticket.wait())
+            if len(tickets) % _BREATH_PROMPTS == 0:
+                await asyncio.sleep(0)
         return tickets
 
 

@@ -92,8 +92,13 @@ class Door:
         Where there is no room for it, returns something that waits for room and then does the rest.
         """
         try:
-            row = Row(given) if type(given) is str else row_of(given)
-            route, prompt = self.prompt(row, sink)
+            if type(given) is str:
+                request = self._encoder.encode(given)
+                if len(request) > self._bytes_max:
+                    check_size(request, self._bytes_max)
+                route, prompt = self._route, Prompt(Ticket(None, None, sink), request)
+            else:
+                route, prompt = self.prompt(row_of(given), sink)
             if not self._producer.space.try_take(len(prompt.request)):
                 return Room(self._producer, route, prompt)
             self._producer.put(route, prompt)

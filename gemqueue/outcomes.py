@@ -9,7 +9,7 @@ import msgspec
 
 from gemqueue.answers import Answer
 from gemqueue.errors import GemqueueError, OutcomeExpired, PromptCancelled, PromptFailed
-from gemqueue.models import Failure
+from gemqueue.models import BATCH, Failure
 from gemqueue.states import FailureKind
 
 
@@ -80,10 +80,7 @@ def outcome_of(line: OutcomeLine, name: str | None, tag: object, *, emulated: bo
     """The outcome that a line holds, for the prompt with this name and tag."""
     response = bytes(line.response)
     if response:
-        answer = Answer(line.key, response, name, tag, emulated=emulated)
-        if line.service:
-            answer.service = line.service
-        return answer
+        return Answer(line.key, response, name, tag, emulated=emulated, service=line.service or BATCH)
     return _failed(line, name, tag)
 
 

@@ -206,10 +206,7 @@ class Producer:
         segment = Segment(new_segment_id(), own=True, count=len(flight.prompts), plain=not named)
         segment.lane = flight.route.lane
         flight.segment = segment
-        for index, prompt in enumerate(flight.prompts):
-            segment.place(prompt.ticket, index)
-            if prompt.ticket.wanted:
-                segment.tickets[index] = prompt.ticket
+        segment.place_all([prompt.ticket for prompt in flight.prompts])
         self._listener.expect(segment)
 
     async def _write(self, flight: _Flight) -> dict[int, tuple[str, str]]:

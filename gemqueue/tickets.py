@@ -1,7 +1,7 @@
 """What this process remembers of prompts on their way: a ``Ticket`` each, a ``Segment`` for those that travel together.
 
-A bulk call makes one ticket per prompt and nothing else, no task and no asyncio future, so a ticket is a few slots. It
-is settled once. Until its prompt has a place in the store its segment is None.
+A bulk call makes one ticket per prompt and nothing else, no task and no asyncio future, so a ticket is a struct of
+a few fields. It is settled once. Until its prompt has a place in the store its segment is None.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ import copy
 from typing import TYPE_CHECKING, Protocol
 from weakref import WeakValueDictionary
 
+import msgspec
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from gemqueue.errors import GemqueueError
     from gemqueue.outcomes import Outcome, OutcomeLine
@@ -30,28 +32,23 @@ class Sink(Protocol):
         ...
 
 
-class Ticket:
+class Ticket(msgspec.Struct, eq=False, weakref=True):
     """One prompt that this process has submitted or asks for.
 
     ``twin`` chains tickets that wait for the same prompt; ``acked`` is the submitter's own waiter, so that a cancelled
     submitter disturbs nobody else.
     """
 
-    __slots__ = (
-        "__weakref__", "acked", "index", "name", "outcome", "segment", "sink", "tag", "taken", "twin", "waiters",
-    )  # fmt: skip
-
-    def __init__(self, name: str | None = None, tag: object = None, sink: Sink | None = None) -> None:
-        self.name = name
-        self.tag = tag
-        self.sink = sink
-        self.segment: Segment | None = None
-        self.index = 0
-        self.taken = False
-        self.outcome: Outcome | None = None
-        self.twin: Ticket | None = None
-        self.acked: asyncio.Future[None] | None = None
-        self.waiters: list[asyncio.Future[None]] | None = None
+    name: str | None = None
+    tag: object = None
+    sink: Sink | None = None
+    segment: Segment | None = None
+    index: int = 0
+    taken: bool = False
+    outcome: Outcome | None = None
+    twin: Ticket | None = None
+    acked: asyncio.Future[None] | None = None
+    waiters: list[asyncio.Future[None]] | None = None
 
     @property
     def key(self) -> str:
@@ -146,6 +143,17 @@ class Segment:
         ticket.index = index
         if not ticket.wanted:  # who waits is found among the tickets
             self.handles.setdefault(index, ticket)
+
+    def place_all(self, tickets: Iterable[Ticket]) -> None:
+        """These are all of the segment's prompts, in order; who waits is found among the tickets from now on."""
+        for index, ticket in enumerate(tickets):
+            if ticket.sink is None:
+                self.place(ticket, index)
+                if not ticket.waiters:
+                    continue
+            ticket.segment = self
+            ticket.index = index
+            self.tickets[index] = ticket
 
     def wait_for(self, ticket: Ticket) -> None:
         """Somebody waits for this ticket of the segment."""
