@@ -94,12 +94,18 @@ class Shop:
         }
         self.lane = str(Lane(pool or ACCOUNT, MODEL, Kind.GENERATE))
 
-    async def submit(self, *texts: str) -> str:
+    async def submit(self, *texts: str, deadline_at: int = 0) -> str:
         """One segment of these prompts; its id."""
         id_ = new_segment_id()
         body = b"".join(line(f"{id_}.{n}", generate_request(text)) for n, text in enumerate(texts))
         segment = SegmentWrite(
-            id=id_, lane=self.lane, producer=new_producer_id(), count=len(texts), raw_bytes=len(body), tokens=len(texts)
+            id=id_,
+            lane=self.lane,
+            producer=new_producer_id(),
+            count=len(texts),
+            raw_bytes=len(body),
+            tokens=len(texts),
+            deadline_at=deadline_at,
         )
         assert (await self.store.enqueue(segment, codec.compress(body))).word == "ok"
         self.keys += [f"{id_}.{n}" for n in range(len(texts))]

@@ -152,8 +152,11 @@ async def run_step(kit: Kit, handler: Handler, id_: str) -> bool:
     try:
         async with _kept(lease):
             await handler.handle(lease, record)
-    except (StaleFence, WrongState) as error:
+    except StaleFence as error:
         log.warning("step.overtaken", step=claim.member, error=str(error))
+    except WrongState as error:  # what was read before is old, but the step may still be ours: looked at anew
+        log.warning("step.overtaken", step=claim.member, error=str(error))
+        await _put_back(kit, handler, lease.claim, record, error)
     except (ProviderError, ConfigError, NotReplicated) as error:
         if isinstance(error, Rejected) and error.auth:
             log.error("account.refused", step=claim.member, account=kit.provider.account, error=str(error))  # noqa: TRY400 - no defect of ours
@@ -198,7 +201,7 @@ async def _put_back(kit: Kit, handler: Handler, claim: Claim, record: Batch | La
                 await kit.store.rest(claim, kit.settings.quota_backoff_s)  # at once would be a busy loop
                 return
             delay_s, reason = _delay_and_reason(kit, record, error)
-            held = {} if record.held_reason else {"held_since": await kit.store.server_now_ms()}
+            held = {} if record.held_reason or not reason else {"held_since": await kit.store.server_now_ms()}
             await kit.store.release(claim, delay_s, held_reason=reason, **counted(record, error), **held)
     except (GemqueueError, RedisError) as failure:
         log.warning("release.failed", step=claim.member, error=str(failure))
@@ -206,6 +209,8 @@ async def _put_back(kit: Kit, handler: Handler, claim: Claim, record: Batch | La
 
 def _delay_and_reason(kit: Kit, batch: Batch, error: Exception) -> tuple[float, str]:
     settings = kit.settings
+    if isinstance(error, WrongState) and not batch.tries:
+        return 0.0, batch.held_reason
     if isinstance(error, Transient):
         return transient_delay_s(batch, error, settings), held_reason(error)
     first_s = settings.backoff_first_s if not isinstance(error, ConfigError) else settings.quota_backoff_s
