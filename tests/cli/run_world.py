@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any, Self
+import time
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import msgspec
+from redis import Redis
 
+from gemqueue.models import SHARD
 from tests.cli.command import environment, gemqueue
 from tests.emulator_process import EmulatorProcess
-from tests.world import QUICK
+from tests.world import DEADLINE_S, QUICK
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,7 +34,16 @@ class RunWorld:
         self.emulator.start()
         self.env["GOOGLE_GEMINI_BASE_URL"] = self.emulator.url
         self._worker = self.worker(self.env)
+        self._await_worker()
         return self
+
+    def _await_worker(self) -> None:
+        """Until its heartbeat is there: commands look at who works."""
+        end = time.monotonic() + DEADLINE_S
+        with cast("Any", Redis).from_url(self.env["GEMQUEUE_REDIS_URL"]) as client:
+            while not client.exists(f"{{gq:{self.env['GEMQUEUE_QUEUE']}:{SHARD}}}:workers"):
+                assert time.monotonic() < end, "no heartbeat"
+                time.sleep(0.02)
 
     def __exit__(self, *_: object) -> None:
         assert self._worker is not None
