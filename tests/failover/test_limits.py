@@ -100,10 +100,12 @@ async def test_a_full_server_lets_go_of_what_is_there() -> None:
             await store.purge("account", "run", [segment])
             await store.purge_dead(["1-1"])
             await store.add_count("late", 2)
+            await store.add_counts({"events_refused_time": 3, "events_refused": 4})
             await store.add_spent("lane", Spent(answers=3))
             await store.redis.config_set("maxmemory", "0")
             assert await store.gone([segment]) == {segment}
-            assert (await store.counts())["late"] == 2
+            counts = await store.counts()
+            assert (counts["late"], counts["events_refused_time"], counts["events_refused"]) == (2, 3, 4)
             assert (await store.spent("lane")).answers == 3
 
 
