@@ -4,6 +4,9 @@ While an account has only a few open batches, each job is looked at by name. Wit
 page where that is fresh enough for a job of its age, else from a new page. Only "still running" is believed of a list:
 its entries lack results, their counters may be stale (protocol section 6), and a job that is not in it is not gone.
 Any other job is looked at by name at once, and so is one whose end was announced.
+
+One step asks for the page, and whoever comes meanwhile waits for it, so long as a page may take. A page that cannot be
+had serves nobody: all of them look by name, and no page is asked for until a growing pause is over.
 """
 
 from __future__ import annotations
@@ -11,15 +14,24 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import structlog
+
+from gemqueue.decisions import backoff_s
+from gemqueue.errors import ProviderError
+
 if TYPE_CHECKING:
     from gemqueue.models import Batch
     from gemqueue.provider import JobStatus
     from gemqueue_workers.stage import Kit
 
+log: structlog.stdlib.BoundLogger = structlog.get_logger("gemqueue.track")
+
 SHARED_FROM = 8
 """Open batches from which on a page is worth more than a look by name."""
 _FRESH_SHARE = 0.05
 """Of a job's age: how old a page may be to stand for a look at it."""
+PAGE_S_MAX = 10.0
+"""How long a page may take before a look by name is sooner."""
 
 
 class Sightings:
@@ -27,9 +39,11 @@ class Sightings:
 
     def __init__(self, kit: Kit) -> None:
         self._kit = kit
-        self._lock = asyncio.Lock()
         self._page: dict[str, JobStatus] = {}
         self._listed_ms = 0
+        self._listing: asyncio.Event | None = None
+        self._failures = 0
+        self._rests_until_s = 0.0
 
     async def look(self, batch: Batch) -> JobStatus:
         """A look at the batch's job. Raises what ``Provider.poll`` raises."""
@@ -42,9 +56,28 @@ class Sightings:
     async def _on_a_page(self, batch: Batch) -> JobStatus | None:
         now_ms = self._kit.clock.now_ms()
         fresh_ms = min((now_ms - batch.accepted_at) * _FRESH_SHARE, self._kit.settings.poll_max_s * 250)
-        async with self._lock:
-            if self._listed_ms < now_ms - fresh_ms:
-                listed_ms = self._kit.clock.now_ms()
+        oldest_ms = now_ms - fresh_ms
+        if self._listed_ms < oldest_ms:
+            if self._listing is not None:
+                await self._listing.wait()
+            elif self._kit.clock.monotonic() >= self._rests_until_s:
+                await self._list()
+        return self._page.get(batch.job) if self._listed_ms >= oldest_ms else None
+
+    async def _list(self) -> None:
+        """Ask for the page, which ends within ``PAGE_S_MAX`` one way or the other."""
+        listed_ms = self._kit.clock.now_ms()
+        listing = self._listing = asyncio.Event()
+        try:
+            async with asyncio.timeout(PAGE_S_MAX):
                 self._page = {job.job: job for job in await self._kit.provider.newest()}
-                self._listed_ms = listed_ms
-        return self._page.get(batch.job)
+            self._listed_ms, self._failures = listed_ms, 0
+        except (ProviderError, TimeoutError) as error:
+            settings = self._kit.settings
+            rest_s = backoff_s(settings.backoff_first_s, settings.backoff_max_s, self._failures)
+            self._failures += 1
+            self._rests_until_s = self._kit.clock.monotonic() + rest_s
+            log.warning("page.failed", error=str(error) or "it takes too long", rest_s=round(rest_s, 1))
+        finally:
+            self._listing = None
+            listing.set()
