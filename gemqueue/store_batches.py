@@ -163,8 +163,9 @@ class BatchStore(StoreBase):
     ) -> tuple[Claim, Batch | LaneState] | None:
         """Take a due step under a lease of ``lease_s``; None when it is not due or not there.
 
-        Pack and submit steps are not to be had while they are held after a change of the server, but with ``held``. Not
-        retried on a lost reply: the lease that may have been taken runs out by itself.
+        Pack and submit steps are not to be had while they are held after a change of the server, but with ``held``,
+        which takes a step before it is due, too. Not retried on a lost reply: the lease that may have been taken runs
+        out by itself.
         """
         since = self.clock.monotonic()
         lease_ms = int(self.settings.lease_s * 1000)

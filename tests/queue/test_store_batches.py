@@ -238,6 +238,34 @@ async def test_overdue_steps_of_other_roles_hide_nothing(here: Bench) -> None:
     assert len(await here.store.overdue(ACCOUNT, [Step.SUBMIT], limit=10)) == 10
 
 
+async def test_held_steps_hide_nothing(here: Bench) -> None:
+    """However many submit steps are held, the look that is due next is found after each of them was tried once."""
+    batches: list[str] = []
+    for _ in range(12):
+        await here.enqueue()
+        here.advance(0.01)
+        batches.append(await here.sealed())
+    await here.store.redis.hset(here.store.key("server", ACCOUNT), mapping={"run_id": "another", "home": "h"})
+    here.advance(1)
+    await here.store.redis.zadd(here.store.key("due", ACCOUNT), {"track 00bx": here.clock.now_ms()})
+    here.advance(30)
+    seen: list[str] = []
+    for _ in range(13 // 5 + 1):
+        for member, _ in await here.store.overdue(ACCOUNT, list(Step), limit=5):
+            step, _, id_ = member.partition(" ")
+            seen.append(member)
+            if step == Step.SUBMIT:
+                assert await here.store.claim(Step.SUBMIT, id_, ACCOUNT) is None
+    assert "track 00bx" in seen
+    assert sorted(seen[:12]) == sorted(f"submit {batch}" for batch in batches)
+    taken = await here.store.claim(Step.SUBMIT, batches[0], ACCOUNT, held=True)  # reconcile needs no due step
+    assert taken is not None
+    assert await here.store.claim(Step.SUBMIT, batches[0], ACCOUNT, held=True) is None
+    here.advance(here.settings.lease_s)
+    assert await here.store.claim(Step.SUBMIT, batches[0], ACCOUNT) is None
+    assert await here.store.claim(Step.SUBMIT, batches[0], ACCOUNT, held=True) is not None  # its holder has died
+
+
 async def test_a_look_says_when_the_next_step_is_due(here: Bench) -> None:
     """A look at the due index tells how long until the next step of these roles, whatever else stands before it."""
     index = here.store.key("due", ACCOUNT)

@@ -220,7 +220,11 @@ async def test_a_pool_waits_for_each_of_its_accounts_after_a_change_of_the_serve
         assert "reconciling" in await store.held_reason(POOL)
         await store.redis.hset(server, "run_id", known)
         await store.redis.hdel(server, "held_reason")
-        assert await store.claim(Step.SUBMIT, sealed.id, "emulated.b") is not None
+
+        async def claimed() -> bool:
+            return await store.claim(Step.SUBMIT, sealed.id, "emulated.b") is not None
+
+        await until(claimed, what="no longer held")
 
 
 @pytest.mark.parametrize(

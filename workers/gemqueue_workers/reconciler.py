@@ -105,7 +105,6 @@ class Reconciler:
     async def _adopt(self, job: JobStatus, token: Token, finding: Finding) -> None:
         """Under a claim of the batch's submit step, and only if it still waits for the job then."""
         store, account = self._kit.store, self._kit.provider.account
-        await store.hasten(Step.SUBMIT, token.batch, account)
         with effect(Effect.RECONCILE_CLAIM):
             taken = await store.claim(Step.SUBMIT, token.batch, account, held=True)
         if taken is None:
