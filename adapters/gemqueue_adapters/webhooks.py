@@ -29,7 +29,7 @@ EVENTS: Final = ("batch.succeeded", "batch.failed", "batch.expired")
 _ITEMS_MAX: Final = 4  # a rotation has two; each is tried with each key, and that is CPU for whoever asks
 _KEYS_MAX: Final = 16
 _HEADER_CHARS_MAX: Final = 8192
-_SECRETS_MAX: Final = 16
+SECRETS_MAX: Final = 16
 _RSA_BITS: Final = range(2048, 8193)
 _JWT_LEEWAY_S: Final = 60
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")  # no dot: the signed text must have one reading
@@ -138,7 +138,7 @@ def signed_by_secret(delivery: Delivery, secrets: Sequence[str]) -> bool:
     given = [item.encode("latin-1") for item in delivery.items("v1")]
     signed = delivery.signed
     genuine = False
-    for secret in secrets[:_SECRETS_MAX]:
+    for secret in secrets[:SECRETS_MAX]:
         key = _decoded(secret.removeprefix("whsec_")) or b""
         digest = base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest())
         for item in given:  # all of them, always: how long it takes says nothing

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from rich.text import Text
 
-from gemqueue.config import api_key_from_env, lane_account, load_settings, unknown_env
+from gemqueue.config import api_key_from_env, lane_account, load_settings, unknown_env, webhook_secrets_from_env
 from gemqueue.errors import GemqueueError
 from gemqueue.scripts import NotReplicated
+from gemqueue_workers.manage.listening import listening
 from gemqueue_workers.prices import DATED
 from gemqueue_workers.run.connection import connected
 from gemqueue_workers.screen import plain
@@ -42,7 +43,7 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 async def examine(*, emulate: bool | None) -> list[Finding]:
-    """Look at settings, account, server, workers and prices; never raises for what it finds."""
+    """Look at settings, account, webhooks, server, workers and prices; never raises for what it finds."""
     findings: list[Finding] = []
     unknown = unknown_env(dict(os.environ))
     if unknown:
@@ -53,6 +54,7 @@ async def examine(*, emulate: bool | None) -> list[Finding]:
         findings.append(Finding("settings", "ok", "they fit together"))
         account, named = lane_account(settings, api_key_from_env()), settings.account or settings.pool
         findings.append(Finding("account", "ok", account + ("" if named or settings.emulate else _UNNAMED)))
+        findings += [Finding("webhooks", *heard) async for heard in listening(settings, webhook_secrets_from_env())]
         async with connected(settings, with_worker=False, look=True) as link:
             findings += [finding async for finding in _server(link.store, settings)]
     except GemqueueError as error:
@@ -90,6 +92,9 @@ async def _server(store: RunStore, settings: Settings) -> AsyncGenerator[Finding
     yield Finding("workers", "ok" if n or not settings.redis_url else "warning", f"{n} run{'' if n else own}")
     counts = await store.counts()
     twice = counts.get("bought_twice", 0)
+    if (refused := counts.get("events_refused", 0)) and not counts.get("events", 0):
+        said = f"{refused} deliveries were refused, and none was taken: the log of gemqueue serve says why"
+        yield Finding("webhooks", "warning", f"{said} (events.refused)")
     yield Finding("bought twice", "failed" if twice else "ok", f"{twice} prompts")
 
 
