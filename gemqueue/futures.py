@@ -91,6 +91,12 @@ class Future:
         return seen.held_reason if seen is not None and seen.batch else self._watchdog.held_reason or None
 
     @property
+    def held_since(self) -> datetime | None:
+        """Since when the prompt's batch waits for that reason, as the last look saw it; None where it is not known."""
+        seen = self._watchdog.looks.last(self._ticket) if self.held_reason else None
+        return seen.held_since if seen is not None else None
+
+    @property
     def state(self) -> PromptState:
         """Where the prompt is, as the last look saw it; asking has the watchdog look every ``watchdog_s``."""
         ticket = self._ticket
@@ -120,9 +126,10 @@ class Future:
     def eta(self) -> datetime | None:
         """When the answer is to be expected, as the last look saw it: half of all jobs like its own were back by then.
 
-        None once it is there, and where nothing is known yet of how long such jobs take.
+        None once it is there, where nothing is known yet of how long such jobs take, and while something holds up the
+        creation of its job or no worker runs: see ``held_reason``.
         """
-        if self._ticket.outcome is not None:
+        if self._ticket.outcome is not None or self._watchdog.no_worker:
             return None
         seen = self._watchdog.looks.last(self._ticket)
         return seen.eta if seen is not None else None

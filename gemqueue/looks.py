@@ -55,14 +55,16 @@ class PromptState(StrEnum):
 class Look(msgspec.Struct, frozen=True, kw_only=True):
     """What one look saw. ``batch`` is None while the prompt is not packed, ``held_reason`` while nothing is wrong.
 
-    ``eta`` is when the answer is to be expected, in one case of two: from how long jobs of the model and size have
-    taken. It is None where there is no history, and no promise where there is.
+    ``held_since`` is since when the batch has waited for that reason, where it is known. ``eta`` is when the answer is
+    to be expected, in one case of two: from how long jobs of the model and size have taken. It is None where there is
+    no history, and while there is no job and something holds its creation up; it is no promise where it is there.
     """
 
     state: PromptState
     lane: str | None = None
     batch: str | None = None
     held_reason: str | None = None
+    held_since: datetime | None = None
     eta: datetime | None = None
 
 
@@ -83,11 +85,13 @@ def look_of(place: Place, history: Turnaround | None, now_ms: int) -> Look:
         state = PromptState.MOVED
     else:
         state = _STATES[place.batch_state]
+    held = place.held_reason and place.held_since
     return Look(
         state=state,
         lane=place.lane,
         batch=place.batch or None,
         held_reason=place.held_reason or None,
+        held_since=datetime.fromtimestamp(place.held_since / 1000, UTC) if held else None,
         eta=_eta(state, place, history, now_ms),
     )
 
@@ -99,6 +103,8 @@ def _eta(state: PromptState, place: Place, history: Turnaround | None, now_ms: i
     if state is PromptState.SUBMITTED:
         left_s = history.remaining_s(max(0, now_ms - place.accepted_at) / 1000)
     elif state is not PromptState.ENDED:
+        if place.held_reason:
+            return None
         left_s = history.p50_s
     return datetime.fromtimestamp(now_ms / 1000 + left_s, UTC)
 

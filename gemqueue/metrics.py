@@ -44,6 +44,13 @@ COUNTERS: Final = {
     "events_early": "Webhook events of jobs that no batch has, or has not yet.",
     "events_stray": "Webhook events of jobs whose intent was given up: they may have been bought twice.",
     "events_refused": "Webhook deliveries that were not believed; events_refused_<reason> says why.",
+    "events_refused_headers": "Webhook deliveries with a header missing, doubled or malformed.",
+    "events_refused_time": "Webhook deliveries signed too long ago or in the future: is the clock right?",
+    "events_refused_signature": "Webhook deliveries of which no signature verifies: is the secret the new one?",
+    "events_refused_keys": "Webhook deliveries that nothing could verify: no secret, or no published key.",
+    "events_refused_body": "Genuine webhook deliveries that cannot be read.",
+    "events_refused_size": "Webhook deliveries larger than webhook_bytes_max.",
+    "events_refused_slow": "Webhook deliveries whose body did not come within webhook_read_s.",
     "diverted": "Prompts that went from the batch lane to an interactive one before they were bought.",
     "rescued": "Prompts that were taken out of an open batch for an interactive lane, and may be bought twice for it.",
     "late": "Answers of batches whose prompts had their outcomes already, and that were dropped.",
@@ -85,7 +92,12 @@ async def read(store: Store, account: str = "") -> Reading:
     lanes = await store.lanes()
     accounts = {account} if account else {Lane.parse(lane.lane).account for lane in lanes}
     among = [Gauge(name, text, counts.pop(name, 0)) for name, text in _GAUGES_AMONG_COUNTS.items()]
-    gauges = [*among, *_lanes(lanes, await store.server_now_ms()), *await _batches(store)]
+    gauges = [
+        *among,
+        *_lanes(lanes, await store.server_now_ms()),
+        *await _batches(store),
+        *await _turnarounds(store, lanes),
+    ]
     return Reading(dict.fromkeys(COUNTERS, 0) | counts, [*gauges, *await _places(store, accounts)])
 
 
@@ -115,6 +127,19 @@ async def _batches(store: Store) -> list[Gauge]:
         Gauge("batched_prompts", "Prompts in batches that are not closed, with and without an outcome.", prompts),
         Gauge("held_batches", "Batches that wait for a quota, an account or the provider.", held),
     ]
+
+
+async def _turnarounds(store: Store, lanes: list[LaneState]) -> list[Gauge]:
+    named = [Lane.parse(lane.lane) for lane in lanes]
+    found: list[Gauge] = []
+    for account, model in sorted({(lane.account, lane.model) for lane in named if not lane.interactive}):
+        for prompts, known in (await store.turnarounds(account, model)).items():
+            labels = {"account": account, "model": model, "prompts": prompts}
+            text = "How long jobs took from their creation to their end, by their number of prompts."
+            for share, seconds in ((0.5, known.p50_s), (0.9, known.p90_s), (0.99, known.p99_s)):
+                found.append(Gauge("turnaround_seconds", text, round(seconds, 3), labels | {"quantile": str(share)}))
+            found.append(Gauge("turnaround_jobs", "How many jobs that stands for.", known.jobs, labels))
+    return found
 
 
 async def _places(store: Store, accounts: set[str]) -> list[Gauge]:

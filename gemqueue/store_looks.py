@@ -24,6 +24,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     batch: str = ""
     batch_state: str = ""
     held_reason: str = ""
+    held_since: int = 0
     accepted_at: int = 0
     prompts: int = 0
 
@@ -59,16 +60,17 @@ class LookStore(TurnaroundStore):
     async def _in_batch(self, lane: str, batch: str, *, settled: bool) -> Place:
         if not batch:
             return Place(lane=lane, settled=settled, held_reason=await self._lane_held(lane))
-        names = ("state", "held_reason", "accepted_at", "prompts", "lane")
+        names = ("state", "held_reason", "held_since", "accepted_at", "prompts", "lane")
         with translated(self.url):
             values: list[bytes | None] = await self.redis.hmget(self.key("batch", batch), names)
-        state, held_reason, accepted_at, prompts, own = [(value or b"").decode() for value in values]
+        state, held_reason, held_since, accepted_at, prompts, own = [(value or b"").decode() for value in values]
         return Place(
             lane=own or lane,
             settled=settled,
             batch=batch,
             batch_state=state,
             held_reason=held_reason,
+            held_since=int(held_since or 0),
             accepted_at=int(accepted_at or 0),
             prompts=int(prompts or 0),
         )

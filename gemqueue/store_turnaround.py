@@ -15,9 +15,13 @@ class TurnaroundStore(StoreBase):
 
     async def turnaround(self, account: str, model: str, prompts: int) -> Turnaround | None:
         """What is known of jobs of about ``prompts`` prompts; None as long as none has ended."""
+        return turnaround.known(await self._histograms(account, model), prompts, self.clock.now_ms())
+
+    async def turnarounds(self, account: str, model: str) -> dict[str, Turnaround]:
+        """What is known of each size of job, by its number of prompts (``10-99``); empty as long as none has ended."""
+        return turnaround.by_size(await self._histograms(account, model), self.clock.now_ms())
+
+    async def _histograms(self, account: str, model: str) -> dict[int, Histogram]:
         with translated(self.url):
             raw: dict[bytes, bytes] = await self.redis.hgetall(self.key("turnaround", account, model))
-        histograms = {
-            int(size): msgspec.msgpack.decode(packed, type=Histogram, strict=False) for size, packed in raw.items()
-        }
-        return turnaround.known(histograms, prompts, self.clock.now_ms())
+        return {int(size): msgspec.msgpack.decode(packed, type=Histogram, strict=False) for size, packed in raw.items()}

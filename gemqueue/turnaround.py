@@ -128,6 +128,16 @@ def known(histograms: dict[int, Histogram], prompts: int, now_ms: int) -> Turnar
     return _merged(histograms.values(), now_ms)
 
 
+def by_size(histograms: dict[int, Histogram], now_ms: int) -> dict[str, Turnaround]:
+    """What each size class says by itself, by the prompts of its jobs: ``1-9``, ``10-99`` and so on."""
+    found = {_prompts_of(size): _merged([one], now_ms) for size, one in sorted(histograms.items())}
+    return {name: one for name, one in found.items() if one is not None}
+
+
+def _prompts_of(class_: int) -> str:
+    return f"{10**class_}-{10 ** (class_ + 1) - 1}" if class_ < _SIZES - 1 else f"{10**class_}-"
+
+
 def _merged(histograms: Iterable[Histogram], now_ms: int) -> Turnaround | None:
     weights = [0.0] * BUCKETS
     for one in histograms:

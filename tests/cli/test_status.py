@@ -14,7 +14,7 @@ from gemqueue.queue import Queue
 from gemqueue.states import Step
 from gemqueue.store import Store
 from gemqueue_workers.screen import since
-from gemqueue_workers.status import COUNTS, read_status, show_status
+from gemqueue_workers.status import COUNTS, BatchStatus, LaneStatus, Status, Turnaround, read_status, show_status
 from tests.cli.command import gemqueue
 
 if TYPE_CHECKING:
@@ -68,7 +68,14 @@ async def test_status_follows_a_prompt(redis_url: str, queue_name: str) -> None:
         await futures[0].cancel()
         found = asked(**env)
         cost = {"answers": 0, "tokens": 0, "usd": 0.0, "saved_usd": 0.0}
-        empty = {"lane": LANE, "pending": 0, "oldest_age_s": None, "held_reason": "", "cost": cost}
+        empty: dict[str, Any] = {
+            "lane": LANE,
+            "pending": 0,
+            "oldest_age_s": None,
+            "held_reason": "",
+            "cost": cost,
+            "turnaround": [],
+        }
         assert found["lanes"] == [empty]
         (row,) = found["batches"]
         assert (row["id"], row["state"], row["job"]) == (batch, "sealed", "")
@@ -103,3 +110,21 @@ async def test_status_for_a_person(redis_url: str, queue_name: str) -> None:
         assert "quota [red] [2J" in text
         assert "\x1b" not in text
         await future.cancel()
+
+
+def test_how_long_jobs_take_and_what_is_held_is_said_once() -> None:
+    """Percentiles by size stand below the open batches; a reason that a batch shows is not repeated for its lane."""
+    known = Turnaround(prompts="10-99", jobs=1_200, p50_s=310.0, p90_s=1_500.0, p99_s=30_000.0)
+    reason = "enqueued tokens: 9 of 9 in use"
+    batch = BatchStatus(
+        id="00b1", lane=LANE, state="sealed", job="", prompts=3, settled=0, age_s=9, held_reason=reason, held_age_s=9
+    )
+    lane = LaneStatus(lane=LANE, pending=0, oldest_age_s=None, held_reason=reason, turnaround=[known])
+    console = Console(record=True, width=160, force_terminal=False)
+    with console.capture() as shown:
+        counts: dict[str, int] = dict.fromkeys(COUNTS, 0)
+        show_status(console, Status(queue="q", lanes=[lane], batches=[batch], workers=1, counts=counts))
+    words = shown.get().split()
+    assert " ".join(words).count(reason) == 1
+    assert "packed" not in words
+    assert "10-99 1,200 5 min 25 min 8 h" in " ".join(words)

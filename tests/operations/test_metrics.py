@@ -55,6 +55,16 @@ async def test_a_plain_life_is_counted(made: Shop) -> None:
     assert (await gauges(made))["open_batches", "submitted"] == 0
 
 
+async def test_how_long_jobs_take_is_a_gauge(made: Shop) -> None:
+    """Percentiles by account, model and size, once a job has ended; nothing before."""
+    assert not [name for name in await gauges(made) if "turnaround" in str(name)]
+    await made.submit("one", "two")
+    await made.drain()
+    found = {name[4:]: n for name, n in (await gauges(made)).items() if name[0] == "turnaround_seconds"}
+    assert list(found) == [("0.5",), ("0.9",), ("0.99",)]
+    assert 0 < found[("0.5",)] <= found[("0.99",)]
+
+
 async def test_a_lost_reply_is_counted_as_fenced_and_adopted(made: Shop) -> None:
     """A create whose reply is lost after its effect: fenced, then adopted, never created."""
     made.emulator.faults([{"on": "create", "do": "lost_after", "nth": [1]}])

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from rich.console import Console
 
 from gemqueue.reconciling import Standing
 from gemqueue_workers.manage.dead import Letter, show_letters
+from gemqueue_workers.manage.looking import show_fields
 from gemqueue_workers.manage.reconcile import Report, show_report
 from gemqueue_workers.reconciler import Finding
 
@@ -52,3 +55,13 @@ def test_dead_letters_are_listed() -> None:
     assert "why [red]" in text
     assert "\x1b[2J" not in text
     assert "1 dead letters, 12 bytes" in text
+
+
+def test_times_are_shown_as_times() -> None:
+    """Whoever reads a record sees when something was, and not how many milliseconds ago 1970 is."""
+    console = Console(width=120)
+    with console.capture() as shown:
+        show_fields(console, {"held_since": 1_795_391_665_440, "slow_at": 0, "prompts": 1_795_391_665_440})
+    held_since, slow_at, prompts = shown.get().splitlines()
+    assert held_since.split()[1:2] == [f"{datetime.fromtimestamp(1_795_391_665).astimezone():%Y-%m-%d}"]
+    assert (slow_at.split(), prompts.split()) == (["slow_at", "0"], ["prompts", "1795391665440"])

@@ -140,3 +140,31 @@ async def test_the_eta_comes_from_the_history(queue: Queue, bench: Bench) -> Non
     assert halfway is not None
     assert abs(halfway.timestamp() - now_ms / 1000 - 300) < 60
     assert look_of(Place(lane=bench_lane(), settled=True), history, now_ms).eta is None
+
+
+async def test_nothing_is_expected_of_what_is_held(queue: Queue, bench: Bench) -> None:
+    """A batch that waits for a quota has a reason and a time since when, and no ETA; a job that runs has one again."""
+    await bench.enqueue(3)
+    batch = await bench.sealed()
+    claim = await bench.claim(Step.SUBMIT, batch)
+    since_ms = await bench.store.server_now_ms()
+    await bench.store.release(claim, 5.0, held_reason="enqueued tokens: 9 of 9 in use", held_since=since_ms)
+    segment = (await bench.store.manifest(batch))[0]
+    future = queue.future(f"{segment}.0")
+    seen = await future.look()
+    assert seen.held_reason == "enqueued tokens: 9 of 9 in use"
+    assert seen.held_since is not None
+    assert round(seen.held_since.timestamp() * 1000) == since_ms
+    history = turnaround.known({0: Histogram(0, {turnaround.sample(3, 600.0)[1]: 1.0})}, 3, 0)
+    held = Place(lane=bench_lane(), batch="b", batch_state="sealed", held_reason="enqueued tokens", held_since=since_ms)
+    assert look_of(held, history, since_ms).eta is None
+    running = Place(lane=bench_lane(), batch="b", batch_state="submitted", held_reason="the key", accepted_at=since_ms)
+    assert look_of(running, history, since_ms).eta is not None
+
+
+async def test_without_a_worker_nothing_is_expected(queue: Queue) -> None:
+    """Whatever such jobs used to take: while nobody works there is a reason and no ETA."""
+    future = await queue.submit("Why?", model=MODEL)
+    assert future.eta is None
+    await until(lambda: future.held_reason == "no worker")
+    assert (future.eta, future.held_since) == (None, None)

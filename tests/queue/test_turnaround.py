@@ -79,6 +79,14 @@ def test_sizes_are_apart_where_they_are_known() -> None:
     assert turnaround.known({}, 5, 0) is None
 
 
+def test_each_size_is_shown_by_its_prompts() -> None:
+    """From one prompt to ten thousand and more, each class by the numbers of prompts that it stands for."""
+    jobs = {turnaround.sample(prompts, 600.0) for prompts in (1, 99, 100, 10_000, 200_000)}
+    shown = turnaround.by_size({size: Histogram(0, {bucket: 2.0}) for size, bucket in jobs}, 0)
+    assert list(shown) == ["1-9", "10-99", "100-999", "10000-"]
+    assert {one.jobs for one in shown.values()} == {2}
+
+
 def test_what_is_old_weighs_less() -> None:
     """Half after three days."""
     both = history([60] * 4, prompts=5) | history([6_000] * 4, prompts=20_000, at=HALF_LIFE_MS)
@@ -139,6 +147,7 @@ async def test_the_store_learns_each_job_once(redis_url: str, queue_name: str) -
         assert found is not None
         assert found.jobs == 3
         assert found.p50_s == pytest.approx(70, rel=0.2)
+        assert list(await made.store.turnarounds(ACCOUNT, "m")) == ["1-9"]
         assert await made.store.turnaround(ACCOUNT, "other", 3) is None
         assert await made.store.turnaround("emulated.b", "m", 3) is None
 

@@ -32,6 +32,7 @@ SCHEMA: Final = 1
 """Raised when a field of the JSON goes or changes its meaning; new fields do not raise it."""
 
 _BATCHES_SHOWN_MAX: Final = 40
+_PERCENTILES: Final = ("p50", "p90", "p99")
 COUNTS: Final = (
     "accepted", "answered", "failed", "cancelled", "requeued", "returned", "created", "adopted", "fenced",
     "quarantined", "bought_twice", "lost_answers", "lost_prompts", "diverted",
@@ -41,10 +42,21 @@ COUNTS: Final = (
 """These are in every status, 0 where nothing was counted."""
 
 
+class Turnaround(msgspec.Struct, frozen=True, kw_only=True):
+    """How long jobs of so many prompts (``10-99``) took, from creation to end; ``jobs`` of them say so."""
+
+    prompts: str
+    jobs: int
+    p50_s: float
+    p90_s: float
+    p99_s: float
+
+
 class LaneStatus(msgspec.Struct, frozen=True, kw_only=True):
     """What waits in a lane to be packed; ``held_reason`` says why its prompts do not move on, or is empty.
 
-    ``cost`` is what the lane's answers have cost since its first, by the price list, and saved against the full price.
+    ``cost`` is what the lane's answers have cost since its first, by the price list, and saved against the full price;
+    ``turnaround`` how long jobs of the account and model take, by size.
     """
 
     lane: str
@@ -52,6 +64,7 @@ class LaneStatus(msgspec.Struct, frozen=True, kw_only=True):
     oldest_age_s: float | None
     held_reason: str
     cost: Cost = Cost()
+    turnaround: list[Turnaround] = []
 
 
 class BatchStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,7 +132,10 @@ async def _look(settings: Settings) -> Status:
         return Status(
             queue=settings.queue,
             lanes=[
-                _lane(lane, batches, now_ms, server.held_reason, await store.spent(lane.lane), packs=packs)
+                msgspec.structs.replace(
+                    _lane(lane, batches, now_ms, server.held_reason, await store.spent(lane.lane), packs=packs),
+                    turnaround=await _turnaround(store, Lane.parse(lane.lane)),
+                )
                 for lane, server in lanes
             ],
             batches=[await _batch(store, batch, now_ms) for batch in batches],
@@ -144,6 +160,14 @@ def _lane(
         held_reason=reason if packs or not lane.prompts else "no worker",
         cost=cost_of(named.model, spent.answers, usage, named.service),
     )
+
+
+async def _turnaround(store: Store, lane: Lane) -> list[Turnaround]:
+    known = {} if lane.interactive else await store.turnarounds(lane.account, lane.model)
+    return [
+        Turnaround(prompts=prompts, jobs=one.jobs, **{f"{p}_s": round(getattr(one, f"{p}_s"), 1) for p in _PERCENTILES})
+        for prompts, one in known.items()
+    ]
 
 
 async def _batch(store: Store, batch: Batch, now_ms: int) -> BatchStatus:
@@ -183,7 +207,7 @@ def show_status(console: Console, status: Status) -> None:
         f"Queue [bold]{status.queue}[/]: {counts['accepted']:,} prompts accepted, {counts['answered']:,} answered, "
         f"{counts['failed']:,} failed, {max(0, counts['accepted'] - ended):,} under way; {_workers(status.workers)}"
     )
-    lanes = [lane for lane in status.lanes if lane.pending or lane.held_reason]
+    lanes = waiting(status)
     if lanes:
         console.print(_lanes_table(lanes))
     dear = [lane for lane in status.lanes if lane.cost.answers and Lane.parse(lane.lane).interactive]
@@ -191,11 +215,22 @@ def show_status(console: Console, status: Status) -> None:
         console.print(_costs_table([lane for lane in status.lanes if lane.cost.answers]))
     if status.batches:
         console.print(_batches_table(status.batches))
+        known = [lane for lane in status.lanes if lane.turnaround]
+        if known:
+            console.print(_turnaround_table(known))
     rest = ", ".join(f"{name} {n:,}" for name in COUNTS[3:] if (n := counts[name]))
     if rest:
         console.print(Text(f"Counted: {rest}"))
     if counts["bought_twice"]:
         console.print("[bold red]Prompts were bought twice: this is a defect, please report it.[/]")
+
+
+def waiting(status: Status) -> list[LaneStatus]:
+    """The lanes in which prompts wait, and those that are held up for a reason that no open batch shows."""
+    shown = {(batch.lane, batch.held_reason) for batch in status.batches}
+    return [
+        one for one in status.lanes if one.pending or (one.held_reason and (one.lane, one.held_reason) not in shown)
+    ]
 
 
 def _workers(n: int) -> str:
@@ -208,6 +243,15 @@ def _lanes_table(lanes: list[LaneStatus]) -> Table:
         oldest = duration(lane.oldest_age_s) if lane.oldest_age_s is not None else ""
         cells = [plain(lane.lane), Text(f"{lane.pending:,}"), Text(oldest), plain(lane.held_reason)]
         table.add_row(*cells[: len(table.columns)])
+    return table
+
+
+def _turnaround_table(lanes: list[LaneStatus]) -> Table:
+    table = _table("How long jobs take", "lane", "prompts", "jobs", "half", "9 of 10", "99 of 100", held=False)
+    for lane in lanes:
+        for one in lane.turnaround:
+            times = [duration(seconds) for seconds in (one.p50_s, one.p90_s, one.p99_s)]
+            table.add_row(plain(lane.lane), one.prompts, f"{one.jobs:,}", *times)
     return table
 
 

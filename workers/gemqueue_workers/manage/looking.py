@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 _TEXT_CHARS_MAX = 2000
 _BLOBS_MAX = 10_000
+_FIRST_TIME_MS = 1_000_000_000_000
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
@@ -151,6 +153,13 @@ def show_fields(console: Console, fields: dict[str, Any]) -> None:
     table.add_column(style="dim")
     table.add_column(overflow="fold")
     for name, value in fields.items():
-        text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+        text = value if isinstance(value, str) else _said(name, value)
         table.add_row(name, plain(shortened(text, _TEXT_CHARS_MAX)))
     console.print(table)
+
+
+def _said(name: str, value: Any) -> str:
+    """A value as JSON; a time (ms) as one that a person can read."""
+    if isinstance(value, int) and value > _FIRST_TIME_MS and name.endswith(("_at", "_since")):
+        return f"{datetime.fromtimestamp(value / 1000).astimezone():%Y-%m-%d %H:%M:%S %Z}"
+    return msgspec.json.encode(value).decode()

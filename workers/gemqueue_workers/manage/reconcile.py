@@ -14,7 +14,7 @@ from gemqueue.config import api_key_from_env, pool_id
 from gemqueue.reconciling import Standing
 from gemqueue_workers.aftermath import LOOK_BACK_S, resume, since_ms
 from gemqueue_workers.reconciler import Finding, Reconciler
-from gemqueue_workers.screen import plain
+from gemqueue_workers.screen import counted, plain
 from gemqueue_workers.settings import make_provider
 from gemqueue_workers.stage import Kit
 
@@ -97,7 +97,8 @@ def show_report(console: Console, report: Report) -> None:
             table.add_row(*map(plain, cells))
         console.print(table)
     over = len(report.jobs) - len(jobs)
-    console.print(f"{len(report.jobs):,} jobs are ours, {over:,} of them over; {report.foreign_jobs:,} are not ours")
+    ours = counted(len(report.jobs), "job is", "jobs are")
+    console.print(f"{ours} ours, {over:,} of them over; {report.foreign_jobs:,} are not ours")
     for batch in report.batches_without_job:
         console.print(Text(f"The provider does not know the job of batch {batch}", "yellow"))
     if report.stray_files:

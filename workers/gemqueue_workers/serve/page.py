@@ -9,7 +9,7 @@ from html import escape
 from typing import TYPE_CHECKING, Final
 
 from gemqueue_workers.screen import duration, since, stripped
-from gemqueue_workers.status import COUNTS
+from gemqueue_workers.status import COUNTS, waiting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -103,7 +103,7 @@ def _alarm(bought_twice: int) -> str:
 
 
 def _lanes(status: Status) -> str:
-    lanes = [lane for lane in status.lanes if lane.pending or lane.held_reason]
+    lanes = waiting(status)
     rows = [
         (
             f'<td class="id">{_text(lane.lane)}</td>',
