@@ -28,11 +28,14 @@ MODEL = "gemini-3.5-flash"
 class Prompt:
     """One prompt as its application knows it; ``unknown`` means that nobody will ever know whether it was taken."""
 
-    def __init__(self, text: str, name: str | None, delay_s: float, *, cancel: bool) -> None:
+    def __init__(
+        self, text: str, name: str | None, delay_s: float, *, cancel: bool, deadline_s: float | None = None
+    ) -> None:
         self.text = text
         self.name = name
         self.delay_s = delay_s
         self.cancel = cancel
+        self.deadline_s = deadline_s
         self.tried = False
         self.unknown = False
         self.key = ""
@@ -109,7 +112,9 @@ class ClientProcess:
         prompt.tried = True
         while True:
             try:
-                future = await self._queue.submit(prompt.text, model=MODEL, name=prompt.name)
+                future = await self._queue.submit(
+                    prompt.text, model=MODEL, name=prompt.name, deadline=prompt.deadline_s
+                )
             except (StoreUnavailable, QueueFull) as error:
                 self._world.note(self._process.name, f"submit {prompt.text}", type(error).__name__)
                 if prompt.name is None:
@@ -140,9 +145,8 @@ class ClientProcess:
             return
         for prompt in prompts:
             prompt.tried, prompt.name = True, None
-        for prompt, outcome in zip(
-            prompts, await self._queue.map([prompt.text for prompt in prompts], model=MODEL), strict=True
-        ):
+        rows = [{"contents": prompt.text, "deadline": prompt.deadline_s} for prompt in prompts]
+        for prompt, outcome in zip(prompts, await self._queue.map(rows, model=MODEL), strict=True):
             prompt.key = outcome.key
             if isinstance(outcome, Failed) and not outcome.key:
                 prompt.unknown = True

@@ -15,7 +15,9 @@ import msgspec
 from gemqueue.errors import Rejected
 from gemqueue.provider import JobStatus
 from gemqueue.states import JobState
+from tests.simulation.calls import Calls
 from tests.simulation.events import Events
+from tests.simulation.lines import REFUSED, Line, answer_to, blocked, response_of, text_of
 from tests.simulation.loop import EPOCH_MS
 
 if TYPE_CHECKING:
@@ -23,8 +25,6 @@ if TYPE_CHECKING:
 
 COMMIT_S_MAX = 2.0
 LAG_S_MAX = 6.0
-REFUSED = "refuse me"
-"""A prompt with this in it is refused by the provider."""
 _NOT_FOUND = 5
 
 
@@ -67,24 +67,6 @@ class Job:
         )
 
 
-class Line(msgspec.Struct):
-    """An input line, as far as it matters."""
-
-    key: str
-    request: Any
-
-
-def text_of(request: Any) -> str:
-    """The prompt's text."""
-    text: str = request["contents"][0]["parts"][0]["text"]
-    return text
-
-
-def answer_to(text: str) -> str:
-    """The one right answer."""
-    return f"answer to {text}"
-
-
 _decode = msgspec.json.Decoder(Line).decode
 
 
@@ -100,8 +82,10 @@ class Cloud:
         self.reads_late = rng.random() < 0.5
         self.names_lines = rng.random() < 0.5
         self.slow_upload_s = rng.choice((0.3, 0.3, 5.0, 30.0))
+        self.job_s_max = rng.choice((20.0, 60.0)) if world.has_deadlines else 20.0
         self.violations: list[str] = []
         self.events = Events(world)
+        self.calls = Calls(world)
         self._number = 0
 
     def name(self, what: str) -> str:
@@ -142,12 +126,16 @@ class Cloud:
         return job
 
     def _read(self, job: Job, data: bytes) -> None:
-        """The job takes its prompts in; none of them may be in another job that can still answer it, or has."""
+        """The job takes its prompts in.
+
+        None of them may be in another job that can still answer it, or has, but those that were to outrun such a job.
+        """
         lines = map(_decode, data.splitlines())
         job.keys = {line.key: text_of(line.request) for line in lines}
         for other in self.jobs.values():
             if other is not job:
                 twice = set(job.keys) & (other.bought if other.state.terminal else set(other.keys))
+                twice -= self.world.rescued.keys()
                 if twice:
                     self.violations.append(f"I2 bought twice: {min(twice)} in {other.name} and {job.name}")
 
@@ -162,7 +150,7 @@ class Cloud:
             self._read(job, self.files[job.file])
         job.raw_state = "BATCH_STATE_RUNNING"
         fate = world.faults.draw("jobs")
-        runs_s = 1 + world.rng.random() * 20
+        runs_s = 1 + world.rng.random() * self.job_s_max
         world.scheduler.at(world.scheduler.now + runs_s, self._end, job, fate)
 
     def _end(self, job: Job, fate: str) -> None:
@@ -188,12 +176,12 @@ class Cloud:
             if rng.random() < share:
                 self._write_row(job, key, text, self.world.faults.draw("rows"))
         if self.world.faults.draw("files") == "foreign":
-            job.rows.append(_row("00" + "f" * 20 + ".0", answer_to("nobody")))
+            job.rows.append(_row("00" + "f" * 20 + ".0", response_of(answer_to("nobody"))))
             job.rows.append(b'{"key":"007.7"')
         rng.shuffle(job.rows)
 
     def _write_row(self, job: Job, key: str, text: str, fate: str) -> None:
-        good = _row(key, answer_to(text))
+        good = _row(key, response_of(answer_to(text)))
         if fate == "missing":
             return
         if fate == "malformed":
@@ -202,7 +190,7 @@ class Cloud:
             code = 13 if fate == "error" else 3
             job.rows.append(b'{"key":"%b","error":{"code":%d,"message":"no"}}' % (key.encode(), code))
         else:
-            job.rows.append(_blocked(key) if fate == "blocked" else good)
+            job.rows.append(_row(key, blocked()) if fate == "blocked" else good)
             job.bought.add(key)
             if fate == "doubled":
                 job.rows.append(job.rows[-1])
@@ -240,10 +228,5 @@ class Cloud:
             self.world.scheduler.at(self.world.scheduler.now + self.world.rng.random(), self._end, job, "cancelled")
 
 
-def _row(key: str, text: str) -> bytes:
-    response = {"candidates": [{"content": {"parts": [{"text": text}]}, "finishReason": "STOP"}]}
+def _row(key: str, response: dict[str, Any]) -> bytes:
     return msgspec.json.encode({"key": key, "response": response})
-
-
-def _blocked(key: str) -> bytes:
-    return msgspec.json.encode({"key": key, "response": {"promptFeedback": {"blockReason": "SAFETY"}}})

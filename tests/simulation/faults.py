@@ -26,6 +26,10 @@ _ROWS = {"error": 0.05, "invalid": 0.01, "missing": 0.04, "malformed": 0.03, "do
 _FILES = {"broken": 0.1, "short": 0.06, "foreign": 0.15, "denied": 0.05}
 """What befalls a whole download: it breaks, it ends early and looks whole, it brings foreign rows; a look at a job that
 finds nothing."""
+_CALLS = {"lost": 0.02, "reply_lost": 0.04, "late": 0.03, "quota": 0.08, "5xx": 0.04, "5xx_after": 0.03}
+"""What befalls a synchronous call: as any call to the provider, with its own rates."""
+_SERVICES = {"unknown": 0.05}
+"""Flex refuses a prompt for good."""
 _EVENTS = {"lost": 0.1, "doubled": 0.1, "late": 0.2, "nameless": 0.2, "early": 0.1, "foreign": 0.05}
 """Word of a job's end: it does not come, comes twice, late, without the token, before the end, or of another job."""
 _SLOW = {"call": 0.05, "reply": 0.05}
@@ -65,6 +69,8 @@ class Faults:
         self.files = Fates(_FILES, self._factor())
         self.events = Fates(_EVENTS, self._factor())
         self.slow = Fates(_SLOW, self._factor())
+        self.calls = Fates(_CALLS, self._factor())
+        self.services = Fates(_SERVICES, self._factor())
         self.alarms = Fates({"dropped": 0.1, "doubled": 0.1, "full": 0.02}, self._factor())
 
     def _factor(self) -> float:

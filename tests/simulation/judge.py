@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -9,7 +10,7 @@ import msgspec
 from gemqueue import codec
 from tests.leaks import leftovers
 from tests.simulation.client import Client, Direct
-from tests.simulation.cloud import REFUSED, answer_to
+from tests.simulation.lines import REFUSED, answer_to
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Generator
@@ -42,6 +43,7 @@ def _found(world: World) -> Generator[str]:
                 outcomes[outcome["key"]] = outcome
     yield from _of_prompts(world, prompts, outcomes)
     yield from _of_accounts(world, outcomes)
+    yield from _of_purchases(world, counts_of(world))
     yield from _of_budget(world)
     yield from _of_keys(world)
 
@@ -57,6 +59,8 @@ def _of_prompts(world: World, prompts: list[Prompt], outcomes: dict[str, dict[st
     for job in world.cloud.jobs.values():
         for key, text in job.keys.items():
             texts.setdefault(text, set()).add(key)
+    for key, text in world.cloud.calls.texts.items():
+        texts.setdefault(text, set()).add(key)
     for prompt in prompts:
         if prompt.key and prompt.key not in outcomes:
             yield f"I1 lost: {prompt.key} ({prompt.text})"
@@ -83,8 +87,7 @@ def _of_outcome(world: World, prompt: Prompt, kind: str, text: str) -> Generator
 
 
 def _of_accounts(world: World, outcomes: dict[str, dict[str, Any]]) -> Generator[str]:
-    data = world.server.memory.data
-    counts = {name.decode(): int(value) for name, value in data.get(_PREFIX + b"counts", {}).items()}
+    data, counts = world.server.memory.data, counts_of(world)
     if counts.get("accepted", 0) != len(outcomes):
         yield f"I7 {counts.get('accepted', 0)} accepted, {len(outcomes)} outcomes"
     answered = sum("response" in outcome for outcome in outcomes.values())
@@ -96,6 +99,26 @@ def _of_accounts(world: World, outcomes: dict[str, dict[str, Any]]) -> Generator
     kept += sum(int(fields[fields.index(b"size") + 1]) for _, fields in data.get(_PREFIX + b"dead", ()))
     if counts.get("live_bytes", 0) != kept:
         yield f"I7 live_bytes is {counts.get('live_bytes', 0)}, what is kept is {kept}"
+
+
+def counts_of(world: World) -> dict[str, int]:
+    """The queue's own counters."""
+    fields = world.server.memory.data.get(_PREFIX + b"counts", {})
+    return {name.decode(): int(value) for name, value in fields.items()}
+
+
+def _of_purchases(world: World, counts: dict[str, int]) -> Generator[str]:
+    """What was paid for more than once is what outran a batch, and calls in doubt, which are counted."""
+    calls = world.cloud.calls.paid
+    jobs = Counter(key for job in world.cloud.jobs.values() for key in job.bought)
+    for key, times in jobs.items():
+        if times > 1 + len(world.rescued.get(key, ())):
+            yield f"I2 bought {times} times by jobs: {key}"
+    again = sum(len(paid) - 1 for paid in calls.values())
+    if again > counts.get("interactive_in_doubt", 0):
+        yield f"I2 {again} calls bought again, {counts.get('interactive_in_doubt', 0)} counted as in doubt"
+    for key in calls.keys() & jobs.keys() - world.rescued.keys():
+        yield f"I2 bought by a job and by a call, and nobody had it outrun: {key}"
 
 
 def _of_budget(world: World) -> Generator[str]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from gemqueue.errors import Ambiguous, ProviderError, Rejected, Transient
+from gemqueue.errors import Ambiguous, ProviderError, Transient
 from gemqueue.provider import Limits, StoredFile
 from tests.simulation.cloud import COMMIT_S_MAX
 
@@ -39,15 +39,16 @@ class SimulatedProvider:
         self._process = process
         self._cloud: Cloud = world.cloud
 
-    async def _call(self, name: str, work: Callable[[], Any], what: str, *, unsure: type[ProviderError]) -> Any:
+    async def _call(
+        self, name: str, work: Callable[[], Any], what: str, *, unsure: type[ProviderError], timeout_s: float = _LOST_S
+    ) -> Any:
         """There and back. ``unsure`` is raised where nobody knows whether it took effect."""
         world, process = self._world, self._process
         process_fate = world.faults.draw("process")
         await world.befall(process, process_fate)
-        fate = world.faults.draw("provider")
+        fate = world.faults.draw("calls" if name == "answer" else "provider")
         scheduler = world.scheduler
         future = process.create_future()
-        timeout_s = self.create_timeout_s if name == "create" else _LOST_S
         arrival = scheduler.now + 0.02 + 0.2 * world.rng.random()
         if fate in {"quota", "5xx"}:
             error = Transient("429", call=name, quota=True) if fate == "quota" else unsure("503", call=name)
@@ -79,7 +80,8 @@ class SimulatedProvider:
         elif fate == "5xx_after":
             scheduler.at(scheduler.now + 0.05, _fail, future, unsure("500", call=name), process=self._process)
         else:
-            scheduler.at(scheduler.now + 0.05, _give, future, result, process=self._process)
+            thinks_s = 2 * world.rng.random() if name == "answer" else 0.05
+            scheduler.at(scheduler.now + thinks_s, _give, future, result, process=self._process)
 
     def _commit(self, future: Any, created: tuple[str, str, bytes], fate: str) -> None:
         job = self._cloud.commit(*created)
@@ -121,13 +123,22 @@ class SimulatedProvider:
         def check() -> tuple[str, str, bytes]:
             return token, file, self._cloud.check(file)
 
-        job: str = await self._call("create", check, f"create {token} {file}", unsure=Ambiguous)
+        job: str = await self._call(
+            "create", check, f"create {token} {file}", unsure=Ambiguous, timeout_s=self.create_timeout_s
+        )
         return job
 
     async def answer(self, line: bytes, *, model: str, kind: Kind, service: str, timeout_s: float) -> bytes:  # noqa: ARG002 - the port's
-        """No prompt here has a deadline, so nobody may ask at once, outside of a batch."""
-        self._cloud.violations.append(f"a synchronous call of service class {service}")
-        raise Rejected("no such service", call="answer")
+        """It bills when it arrives, whatever becomes of its reply."""
+        key = line[:40].decode(errors="replace")
+        response: bytes = await self._call(
+            "answer",
+            lambda: self._cloud.calls.ask(line, service),
+            f"answer {service} {key}",
+            unsure=Ambiguous,
+            timeout_s=timeout_s,
+        )
+        return response
 
     async def find(self, *, token: str, since_ms: int) -> JobStatus | None:
         """By token, as far as the listing shows it."""

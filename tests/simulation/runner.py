@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import structlog
 
-from tests.simulation.judge import judge
+from tests.simulation.judge import counts_of, judge
 from tests.simulation.loop import Stuck, Task
 from tests.simulation.world import World, repeatable
 
@@ -39,8 +39,12 @@ _KINDS = {
 }
 
 
+_COUNTERS = ("answered", "failed", "cancelled", "diverted", "rescued", "late", "interactive_in_doubt", "adopted")
+"""What the report tells of the queue's own counters."""
+
+
 class Run(msgspec.Struct, frozen=True):
-    """One seed's end: what broke, what was injected, and how much there was to break."""
+    """One seed's end: what broke, what was injected, how much there was to break, and what the queue counted."""
 
     seed: int
     violations: list[str]
@@ -49,6 +53,8 @@ class Run(msgspec.Struct, frozen=True):
     jobs: int
     seconds: float
     history: list[str]
+    scenes: list[str]
+    counts: dict[str, int]
 
 
 def run_seed(seed: int, *, trace: bool = False) -> Run:
@@ -66,7 +72,7 @@ def run_seed(seed: int, *, trace: bool = False) -> Run:
         prompts = sum(len(journal) for journal in world.journals)
         run = Run(
             seed, violations, dict(world.faults.counts), prompts, len(world.cloud.jobs), world.scheduler.now,
-            world.history or [],
+            world.history or [], world.scenes, counts_of(world),
         )  # fmt: skip
         world.scheduler.bury()
         del world
@@ -135,10 +141,14 @@ def report(runs: Iterable[Run], start: int, jobs: int) -> dict[str, Any]:
     faults: Counter[str] = Counter()
     violations: list[dict[str, Any]] = []
     totals: Counter[str] = Counter()
+    scenes: Counter[str] = Counter()
+    counted: Counter[str] = Counter()
     for run in runs:
         faults.update(run.faults)
         totals.update({"seeds": 1, "prompts": run.prompts, "jobs": run.jobs})
         totals["simulated_s"] += int(run.seconds)
+        scenes.update(run.scenes)
+        counted.update(run.counts)
         if run.violations:
             violations.append({"seed": run.seed, "violations": run.violations})
     seconds = time.monotonic() - began
@@ -148,6 +158,8 @@ def report(runs: Iterable[Run], start: int, jobs: int) -> dict[str, Any]:
         **totals,
         "commit": commit(),
         **injected,
+        "scenes": dict(sorted(scenes.items())),
+        "counted": {name: counted[name] for name in _COUNTERS},
         "violations": violations,
         "faults": dict(sorted(faults.items())),
         "seconds": round(seconds, 1),

@@ -12,6 +12,7 @@ import secrets
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
+import msgspec
 from redis.exceptions import OutOfMemoryError
 
 from gemqueue import store_base
@@ -21,11 +22,13 @@ from gemqueue.scripts import SCRIPTS
 from gemqueue.states import Step
 from gemqueue_workers import settings
 from gemqueue_workers.stage import Kit
-from tests.simulation.clients import ClientProcess, Prompt
-from tests.simulation.cloud import REFUSED, Cloud
+from tests.simulation.clients import MODEL, ClientProcess, Prompt
+from tests.simulation.calls import DEADLINES_S, deadline_settings, history
+from tests.simulation.cloud import Cloud
 from tests.simulation.core import CoreStore
 from tests.simulation.events import door
 from tests.simulation.faults import Faults
+from tests.simulation.lines import REFUSED
 from tests.simulation.loop import Process, Scheduler
 from tests.simulation.memory import Memory
 from tests.simulation.network import Network, Server
@@ -39,7 +42,9 @@ CALM_S_MAX = 700.0
 _AFTER_S = 120.0
 connecting: Any = store_base
 composition: Any = settings  # its private parts are used: a worker here is started as arq starts one
-_NAMES = {sha.encode(): name for name, (sha, _) in SCRIPTS.items()}
+_NAMES = {word.encode(): name for name, of_script in SCRIPTS.items() for word in of_script}
+"""By hash and by text."""
+_EVALS = frozenset({b"EVALSHA", b"EVAL"})
 SETTINGS: dict[str, Any] = {
     "queue": "sim", "emulate": True, "redis_url": "redis://simulated",
     "lease_s": 10.0, "create_timeout_s": 3.0, "call_timeout_s": 3.0, "settle_s": 12.0, "drain_s": 5.0,
@@ -132,6 +137,9 @@ class World:
         self.violations: list[str] = []
         self.history: list[str] | None = [] if trace else None
         self.faults = Faults(self.rng)
+        self.has_deadlines = self.rng.random() < 0.4
+        self.scenes = ["deadlines"] * self.has_deadlines
+        """What this seed has beyond every seed's."""
         self.settings = self._settings()
         self.server = Server(self, Memory(self.scheduler.now_ms))
         self.cloud = Cloud(self)
@@ -141,6 +149,8 @@ class World:
         self.workers: list[Worker] = []
         self.journals: list[list[Prompt]] = []
         self.fences: dict[bytes, int] = {}
+        self.rescued: dict[str, set[bytes]] = {}
+        """By key: the segments in which it left a batch that may answer it yet."""
         self.accepted: dict[str, list[str]] = {}
         self._starts: dict[Process, Callable[[], None]] = {}
 
@@ -155,6 +165,8 @@ class World:
         }
         if rng.random() < 0.5:
             changed["watchdog_s"] = 1e6  # a future that only the watchdog would settle hangs, and is found
+        if self.has_deadlines:
+            changed |= deadline_settings(rng)
         return Settings(**(SETTINGS | changed))
 
     def clock_of(self, process: Process) -> SimulatedClock:
@@ -168,9 +180,12 @@ class World:
 
     def saw(self, process: Process, words: Sequence[bytes], reply: Any) -> None:
         """A command has taken effect at the server."""
-        name = _NAMES.get(words[1]) if words[0] == b"EVALSHA" else None
+        name = _NAMES.get(words[1]) if words[0] in _EVALS else None
         if name == "claim" and isinstance(reply, list) and reply[0] == b"ok":
-            self._check_fence(words[5].partition(b" ")[2], reply)
+            step, _, id_ = words[5].partition(b" ")
+            self._check_fence(words[5] if step == b"rescue" else id_, reply)
+        elif name == "rescue" and isinstance(reply, list) and reply[0] == b"ok":
+            self._note_rescue(words)
         if self.history is not None and words[0] != b"ZRANGEBYSCORE":
             self.note(process.name, _shown(words, name), _shown_reply(reply))
 
@@ -180,6 +195,12 @@ class World:
         if fence <= self.fences.get(record, 0):
             self.violations.append(f"I6 the fence of {record.decode()} went from {self.fences[record]} to {fence}")
         self.fences[record] = fence
+
+    def _note_rescue(self, words: Sequence[bytes]) -> None:
+        segment: str = msgspec.msgpack.decode(words[7])["id"]
+        for origin, indices in msgspec.msgpack.decode(words[9]):
+            for index in indices:
+                self.rescued.setdefault(f"{origin}.{index}", set()).add(segment.encode())
 
     # --- faults of processes ---
 
@@ -218,6 +239,9 @@ class World:
         """All of it; ``violations`` says what went wrong."""
         rng = self.rng
         self._write_journals()
+        if self.has_deadlines and rng.random() < 0.6:
+            name = f"{{gq:sim:00}}:turnaround:{self.account}:{MODEL}"
+            self.server.memory.data[name.encode()] = history(self.scheduler.now_ms())
         for n in range(rng.choice((1, 2, 2, 3))):
             self._start_worker(f"worker-{n}")
         for n, journal in enumerate(self.journals):
@@ -243,7 +267,8 @@ class World:
                 text = f"prompt {n}.{m}" + f" {REFUSED}" * (rng.random() < 0.03)
                 name = f"n{n}.{m}" if rng.random() < 0.4 else "bulk" if rng.random() < 0.3 else None
                 delay_s = 30 * rng.random() if rng.random() < 0.3 else 0.0
-                journal.append(Prompt(text, name, delay_s, cancel=rng.random() < 0.06))
+                wish_s = rng.choice(DEADLINES_S) if self.has_deadlines and rng.random() < 0.6 else None
+                journal.append(Prompt(text, name, delay_s, cancel=rng.random() < 0.06, deadline_s=wish_s))
             self.journals.append(journal)
 
     def _start_worker(self, name: str) -> None:
@@ -284,14 +309,16 @@ class World:
 
 def _shown(words: Sequence[bytes], name: str | None) -> str:
     arguments = words[5:] if name else words[1:]
-    shown = " ".join(word[:40].decode(errors="replace") if word.isascii() else "..." for word in arguments)
+    texts = (word[:40].decode(errors="replace") for word in arguments)
+    shown = " ".join(text if text.isprintable() else "..." for text in texts)
     return f"{name or words[0].decode()} {shown}"[:110]
 
 
 def _shown_reply(reply: Any) -> str:
     if isinstance(reply, list):
         return " ".join(map(_shown_item, cast("Any", reply)))[:80]
-    return reply[:60].decode(errors="replace") if isinstance(reply, bytes) else str(reply)
+    text = reply[:60].decode(errors="replace") if isinstance(reply, bytes) else str(reply)
+    return text if text.isprintable() else "..."
 
 
 def _shown_item(item: Any) -> str:
