@@ -108,17 +108,18 @@ def counts_of(world: World) -> dict[str, int]:
 
 
 def _of_purchases(world: World, counts: dict[str, int]) -> Generator[str]:
-    """What was paid for more than once is what outran a batch, and calls in doubt, which are counted."""
+    """What was paid for more than once is what outran a batch, and calls in doubt, which are counted.
+
+    After a call in doubt a prompt may be asked for once more, or go into a batch where the service refuses it for good.
+    """
     calls = world.cloud.calls.paid
     jobs = Counter(key for job in world.cloud.jobs.values() for key in job.bought)
     for key, times in jobs.items():
         if times > 1 + len(world.rescued.get(key, ())):
             yield f"I2 bought {times} times by jobs: {key}"
-    again = sum(len(paid) - 1 for paid in calls.values())
+    again = sum(len(paid) - 1 for paid in calls.values()) + len(calls.keys() & jobs.keys() - world.rescued.keys())
     if again > counts.get("interactive_in_doubt", 0):
         yield f"I2 {again} calls bought again, {counts.get('interactive_in_doubt', 0)} counted as in doubt"
-    for key in calls.keys() & jobs.keys() - world.rescued.keys():
-        yield f"I2 bought by a job and by a call, and nobody had it outrun: {key}"
 
 
 def _of_budget(world: World) -> Generator[str]:
