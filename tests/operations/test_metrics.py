@@ -150,6 +150,16 @@ async def test_a_row_of_a_closed_segment_is_late_and_not_foreign(made: Shop) -> 
     assert (found["answered"], found["cancelled"], found["late"], found.get("quarantined", 0)) == (1, 1, 1, 0)
 
 
+async def test_an_answer_that_comes_before_a_rescued_prompts_own_is_paid_for(made: Shop) -> None:
+    """What a batch answers of prompts that went on by another way counts in its lane's costs, as what else it answers."""
+    segment = await made.submit("one", "two")
+    await made.submitted()
+    await made.store.redis.setbit(made.store.key("moved", segment), 0, 1)
+    await made.drain()
+    assert (await moved(made))["answered"] == 2
+    assert (await made.store.spent(LANE)).answers == 2
+
+
 async def test_a_create_that_outlives_its_fence_is_counted_as_bought_twice(made: Shop) -> None:
     """A create that took effect, and that the list hides for longer than ``settle_s``, is bought anew, and counted."""
     made.emulator.faults(

@@ -44,6 +44,7 @@ def _found(world: World) -> Generator[str]:
     yield from _of_prompts(world, prompts, outcomes)
     yield from _of_accounts(world, outcomes)
     yield from _of_purchases(world, counts_of(world))
+    yield from _of_costs(world, counts_of(world))
     yield from _of_budget(world)
     yield from _of_keys(world)
 
@@ -120,6 +121,20 @@ def _of_purchases(world: World, counts: dict[str, int]) -> Generator[str]:
     again = sum(len(paid) - 1 for paid in calls.values()) + len(calls.keys() & jobs.keys() - world.rescued.keys())
     if again > counts.get("interactive_in_doubt", 0):
         yield f"I2 {again} calls bought again, {counts.get('interactive_in_doubt', 0)} counted as in doubt"
+
+
+def _of_costs(world: World, counts: dict[str, int]) -> Generator[str]:
+    """The lanes' costs tell of what was answered, and of answers that came second and were paid for all the same.
+
+    A crash or a lost reply may leave some of it out, or count it twice.
+    """
+    if world.faults.process.total or world.faults.store.total:
+        return
+    lanes = [fields for name, fields in world.server.memory.data.items() if name.startswith(_PREFIX + b"spent:")]
+    spent = sum(int(fields.get(b"answers", 0)) for fields in lanes)
+    paid = sum(len(job.bought) for job in world.cloud.jobs.values()) + sum(map(len, world.cloud.calls.paid.values()))
+    if not counts.get("answered", 0) <= spent <= paid:
+        yield f"I7 {counts.get('answered', 0)} answered, {paid} paid for, the lanes' costs tell of {spent}"
 
 
 def _of_budget(world: World) -> Generator[str]:

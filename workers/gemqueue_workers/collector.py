@@ -206,6 +206,7 @@ class Collector:
         if found.verdict is not _ANSWERED:
             return
         if self._expected.has_gone_on(origin, index):
+            self._spent.add(found.usage)
             self._buffer.add(origin, index, answer_line(f"{origin}.{index}", found.raw, self._answer_end), "answered")
         else:
             self._late += 1
