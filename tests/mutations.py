@@ -293,4 +293,76 @@ MUTANTS: dict[str, Mutant] = {
         ),
         ("tests/simulation/test_simulation.py",),
     ),
+    "rescue-what-has-gone": Mutant(
+        "lines that have gone on are rescued once more",
+        (Patch(f"{_LUA}rescue.lua", "if overlaps(old, ARGV[8]) then return { 'conflict' } end\n", ""),),
+        ("tests/queue/test_deadlines.py",),
+    ),
+    "rescue-without-fence": Mutant(
+        "a rescuer that was overtaken goes on",
+        (
+            Patch(f"{_LUA}divert.lua", "if stale(key('rescue', lane), ARGV[3]) then return { 'stale' } end\n", ""),
+            Patch(f"{_LUA}rescue.lua", "if stale(key('rescue', lane), ARGV[3]) then return { 'stale' } end\n", ""),
+            Patch(f"{_LUA}defer.lua", "if stale(record, ARGV[3]) then return { 'stale' } end\n", ""),
+        ),
+        ("tests/queue/test_deadlines.py",),
+    ),
+    "divert-and-stay": Mutant(
+        "a segment that goes over to another lane still waits in its own",
+        (
+            Patch(
+                f"{_LUA}divert.lua",
+                "if redis.call('ZREM', key('pending', lane, meta.tenant), id) == 1 then\n",
+                "if redis.call('ZSCORE', key('pending', lane, meta.tenant), id) then\n",
+            ),
+            Patch(
+                f"{_LUA}divert.lua",
+                "elseif redis.call('ZREM', key('later', lane), id) == 0 then\n",
+                "elseif not redis.call('ZSCORE', key('later', lane), id) then\n",
+            ),
+        ),
+    ),
+    "calls-in-doubt-not-counted": Mutant(
+        "calls that a dead worker left behind are not counted",
+        (Patch(f"{_WORKERS}interactive.py", "        if self._batch.crashes and calls:\n", "        if False:\n"),),
+    ),
+    "late-answer-lands": Mutant(
+        "the answer of a prompt that went on lands whether or not it is the first",
+        (
+            Patch(f"{_LUA}settle.lua", "  if overlaps(old, ARGV[i + 1]) then\n", "  if ARGV[i] == '' then\n"),
+            Patch(
+                f"{_WORKERS}collector.py",
+                "            if arrival is _EXPECTED:\n",
+                "            if arrival is _EXPECTED or arrival is _SETTLED:\n",
+            ),
+        ),
+    ),
+    "late-answer-costs-nothing": Mutant(
+        "what a batch answers of rescued prompts is left out of its lane's cost",
+        (
+            Patch(
+                f"{_WORKERS}collector.py",
+                "            self._spent.add(found.usage)\n            self._buffer",
+                "            self._buffer",
+            ),
+        ),
+        ("tests/operations/test_metrics.py",),
+    ),
+    "pool-without-room": Mutant(
+        "an account packs a pool's lane whether or not it has room",
+        (Patch("gemqueue/pools.py", 'if held is not None else ""\n', 'if held is False else ""\n'),),
+        ("tests/workers/test_pool.py",),
+    ),
+    "pool-with-a-refused-key": Mutant(
+        "an account whose key is refused goes on packing a pool's lanes",
+        (
+            Patch(
+                "gemqueue/pools.py",
+                "        if one.held_reason.startswith(REFUSED) or (one.held_reason and one in before_job):\n",
+                "        if one.held_reason == REFUSED:\n",
+            ),
+            Patch("gemqueue/pools.py", "    if before_job and not with_job:\n", "    if False:\n"),
+        ),
+        ("tests/workers/test_pool.py",),
+    ),
 }

@@ -151,7 +151,7 @@ async def test_a_row_of_a_closed_segment_is_late_and_not_foreign(made: Shop) -> 
 
 
 async def test_an_answer_that_comes_before_a_rescued_prompts_own_is_paid_for(made: Shop) -> None:
-    """What a batch answers of prompts that went on by another way counts in its lane's costs, as what else it answers."""
+    """What a batch answers of prompts that went another way counts as its lane's cost, as all else."""
     segment = await made.submit("one", "two")
     await made.submitted()
     await made.store.redis.setbit(made.store.key("moved", segment), 0, 1)

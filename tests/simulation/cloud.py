@@ -88,18 +88,22 @@ class Cloud:
         self.calls = Calls(world)
         self._number = 0
 
-    def name(self, what: str) -> str:
-        """A new resource name."""
+    def name(self, what: str, owner: str) -> str:
+        """A new resource name; ``owner`` begins those of one of several accounts."""
         self._number += 1
-        return f"{what}/{self._number}"
+        return f"{what}/{owner}{self._number}"
 
     # --- what calls do when they arrive ---
 
-    def store_file(self, data: bytes) -> str:
+    def store_file(self, data: bytes, owner: str) -> str:
         """An uploaded file is there."""
-        name = self.name("files")
+        name = self.name("files", owner)
         self.files[name] = data
         return name
+
+    def files_of(self, owner: str) -> list[str]:
+        """Every file of the account."""
+        return [name for name in self.files if owner_of(name) == owner]
 
     def check(self, file: str) -> bytes:
         """What a create looks at first: its file. Raises Rejected."""
@@ -115,7 +119,7 @@ class Cloud:
         """The job is there."""
         world = self.world
         now = world.scheduler.now
-        job = Job(self.name("batches"), token, file, now)
+        job = Job(self.name("batches", owner_of(file)), token, file, now)
         job.visible_at = now + self.lag_s * world.rng.random()
         job.counts_rows = world.rng.random() < 0.8
         self.jobs[job.name] = job
@@ -167,7 +171,7 @@ class Cloud:
         if fate and self.world.rng.random() < 0.5:
             return
         self._write_rows(job, partial)
-        job.output = self.name("files")
+        job.output = self.name("files", owner_of(job.name))
         self.files[job.output] = b""
 
     def _write_rows(self, job: Job, share: float) -> None:
@@ -195,14 +199,14 @@ class Cloud:
             if fate == "doubled":
                 job.rows.append(job.rows[-1])
 
-    def find(self, token: str, since_ms: int) -> JobStatus | None:
+    def find(self, token: str, since_ms: int, owner: str) -> JobStatus | None:
         """The newest that the listing shows."""
-        return next((status for status in self.listing(since_ms) if status.display_name == token), None)
+        return next((status for status in self.listing(since_ms, owner) if status.display_name == token), None)
 
-    def listing(self, since_ms: int) -> list[JobStatus]:
-        """Every job that the listing shows, newest first."""
-        now = self.world.scheduler.now
-        found = [job.status() for job in self.jobs.values() if job.visible_at <= now]
+    def listing(self, since_ms: int, owner: str) -> list[JobStatus]:
+        """Every job of the account that the listing shows, newest first."""
+        now, theirs = self.world.scheduler.now, f"batches/{owner}"
+        found = [job.status() for job in self.jobs.values() if job.visible_at <= now and job.name.startswith(theirs)]
         return [status for status in reversed(found) if status.created_at_ms >= since_ms]
 
     def poll(self, name: str) -> JobStatus:
@@ -226,6 +230,11 @@ class Cloud:
         job = self.jobs.get(name)
         if job is not None and not job.state.terminal:
             self.world.scheduler.at(self.world.scheduler.now + self.world.rng.random(), self._end, job, "cancelled")
+
+
+def owner_of(name: str) -> str:
+    """What ``Cloud.name`` was given."""
+    return name.partition("/")[2].rstrip("0123456789")
 
 
 def _row(key: str, response: dict[str, Any]) -> bytes:

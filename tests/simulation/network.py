@@ -80,6 +80,11 @@ class Server:
         """Whether nobody answers."""
         return self._down_until > self.world.scheduler.now
 
+    @property
+    def expects_late(self) -> bool:
+        """Whether commands are still under way whose sender has given up."""
+        return any(request.fate == "late" and len(request.replies) < len(request.commands) for request in self._waiting)
+
     def send(self, request: Request, at: float, *, atomic: bool) -> None:
         """It arrives at that time."""
         self._waiting[request] = None

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from gemqueue.errors import Ambiguous, ProviderError, Transient
+from gemqueue.errors import Ambiguous, ProviderError, Rejected, Transient
 from gemqueue.provider import Limits, StoredFile
-from tests.simulation.cloud import COMMIT_S_MAX
+from tests.simulation.cloud import COMMIT_S_MAX, owner_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -38,6 +38,7 @@ class SimulatedProvider:
         self._world = world
         self._process = process
         self._cloud: Cloud = world.cloud
+        self._owner = world.owners[account]
 
     async def _call(
         self, name: str, work: Callable[[], Any], what: str, *, unsure: type[ProviderError], timeout_s: float = _LOST_S
@@ -67,6 +68,8 @@ class SimulatedProvider:
         name, work, what, unsure = call
         world, scheduler = self._world, self._world.scheduler
         try:
+            if world.refuses(self.account):
+                raise Rejected("API key not valid", call=name, code=400, auth=True)
             result = work()
         except ProviderError as error:
             world.note(self._process.name, what, f"{type(error).__name__}: {error}{' late' * (fate == 'late')}")
@@ -113,7 +116,7 @@ class SimulatedProvider:
         if len(data) != size_bytes:
             self._cloud.violations.append(f"an upload of {name} has {len(data)} bytes, not {size_bytes}")
         found: str = await self._call(
-            "upload", lambda: self._cloud.store_file(data), f"upload {name}", unsure=Transient
+            "upload", lambda: self._cloud.store_file(data, self._owner), f"upload {name}", unsure=Transient
         )
         return found
 
@@ -121,7 +124,7 @@ class SimulatedProvider:
         """The call that must not be doubled."""
 
         def check() -> tuple[str, str, bytes]:
-            return token, file, self._cloud.check(file)
+            return token, file, self._cloud.check(self._own(file, "create"))
 
         job: str = await self._call(
             "create", check, f"create {token} {file}", unsure=Ambiguous, timeout_s=self.create_timeout_s
@@ -143,29 +146,31 @@ class SimulatedProvider:
     async def find(self, *, token: str, since_ms: int) -> JobStatus | None:
         """By token, as far as the listing shows it."""
         found: JobStatus | None = await self._call(
-            "find", lambda: self._cloud.find(token, since_ms), f"find {token}", unsure=Transient
+            "find", lambda: self._cloud.find(token, since_ms, self._owner), f"find {token}", unsure=Transient
         )
         return found
 
     async def jobs(self, *, since_ms: int) -> AsyncIterator[list[JobStatus]]:
         """As far as the listing shows them, in pages of two."""
-        found = await self._call("jobs", lambda: self._cloud.listing(since_ms), "jobs", unsure=Transient)
+        found = await self._call("jobs", lambda: self._cloud.listing(since_ms, self._owner), "jobs", unsure=Transient)
         for at in range(0, len(found), 2):
             yield found[at : at + 2]
 
     async def newest(self) -> list[JobStatus]:
         """The first page, without results."""
-        found = await self._call("newest", lambda: self._cloud.listing(0), "newest", unsure=Transient)
+        found = await self._call("newest", lambda: self._cloud.listing(0, self._owner), "newest", unsure=Transient)
         return [msgspec.structs.replace(status, output_file="") for status in found[:_PAGE]]
 
     async def files(self) -> AsyncIterator[list[StoredFile]]:
         """Every file."""
-        found = await self._call("files", lambda: list(self._cloud.files), "files", unsure=Transient)
+        found = await self._call("files", lambda: self._cloud.files_of(self._owner), "files", unsure=Transient)
         yield [StoredFile(file=name) for name in found]
 
     async def poll(self, job: str) -> JobStatus:
         """By name."""
-        found: JobStatus = await self._call("poll", lambda: self._cloud.poll(job), f"poll {job}", unsure=Transient)
+        found: JobStatus = await self._call(
+            "poll", lambda: self._cloud.poll(self._own(job, "poll")), f"poll {job}", unsure=Transient
+        )
         return found
 
     async def results(self, status: JobStatus) -> AsyncIterator[list[bytes]]:
@@ -186,13 +191,15 @@ class SimulatedProvider:
 
     async def cancel(self, job: str) -> None:
         """Ask for its end."""
-        await self._call("cancel", lambda: self._cloud.cancel(job), f"cancel {job}", unsure=Transient)
+        await self._call(
+            "cancel", lambda: self._cloud.cancel(self._own(job, "cancel")), f"cancel {job}", unsure=Transient
+        )
 
     async def delete_file(self, file: str) -> bool:
         """It is gone; whether it was there."""
         found: bool = await self._call(
             "delete_file",
-            lambda: self._cloud.files.pop(file, None) is not None,
+            lambda: owner_of(file) == self._owner and self._cloud.files.pop(file, None) is not None,
             f"delete {file}",
             unsure=Transient,
         )
@@ -204,6 +211,12 @@ class SimulatedProvider:
 
     async def aclose(self) -> None:
         """Nothing is open."""
+
+    def _own(self, name: str, call: str) -> str:
+        """A name that this key may know. Raises Rejected."""
+        if owner_of(name) != self._owner:
+            raise Rejected("not found", call=call, code=404, missing=True)
+        return name
 
     async def _process_sleep(self, seconds: float) -> None:
         waiter = self._process.create_future()

@@ -16,14 +16,14 @@ import msgspec
 from redis.exceptions import OutOfMemoryError
 
 from gemqueue import store_base
-from gemqueue.config import Settings
+from gemqueue.config import Settings, pool_id
 from gemqueue.errors import StoreUnavailable
 from gemqueue.scripts import SCRIPTS
 from gemqueue.states import Step
 from gemqueue_workers import settings
 from gemqueue_workers.stage import Kit
-from tests.simulation.clients import MODEL, ClientProcess, Prompt
 from tests.simulation.calls import DEADLINES_S, deadline_settings, history
+from tests.simulation.clients import MODEL, ClientProcess, Prompt
 from tests.simulation.cloud import Cloud
 from tests.simulation.core import CoreStore
 from tests.simulation.events import door
@@ -93,7 +93,8 @@ class Alarms:
             raise OutOfMemoryError("OOM command not allowed when used memory > 'maxmemory'.")
         self._known.add(_job_id)
         for _ in range({"dropped": 0, "doubled": 2}.get(fate, 1)):
-            living = [worker for worker in self._world.workers if not worker.process.dead]
+            workers = [worker for worker in self._world.workers if worker.queue_name == _queue_name]
+            living = [worker for worker in workers if not worker.process.dead]
             if living:
                 worker = living[int(self._world.rng.random() * len(living))]
                 at = self._world.scheduler.now + 0.1 * self._world.rng.random()
@@ -104,8 +105,10 @@ class Alarms:
 class Worker:
     """One worker process: the real composition root, with a kit that leads into this world."""
 
-    def __init__(self, world: World, name: str) -> None:
+    def __init__(self, world: World, name: str, account: str) -> None:
         self._world = world
+        self._account = account
+        self.queue_name = f"gq:sim:all:{account}"
         self._ctx: dict[str, Any] = {"redis": world.alarms}
         self.process = world.scheduler.process(name, self._main)
 
@@ -113,10 +116,11 @@ class Worker:
         world, process = self._world, self.process
         clock = world.clock_of(process)
         store = CoreStore(Network(world, process), world.settings, clock)
-        provider = SimulatedProvider(world, process, world.account, world.settings.create_timeout_s)
-        process.kit = Kit(store=store, provider=provider, settings=world.settings, clock=clock)
+        provider = SimulatedProvider(world, process, self._account, world.settings.create_timeout_s)
+        pool = pool_id(world.settings)
+        process.kit = Kit(store=store, provider=provider, settings=world.settings, clock=clock, pool=pool)
         try:
-            await composition._start(self._ctx, settings=world.settings, roles=tuple(Step), queue_name="gq:sim:all")
+            await composition._start(self._ctx, settings=world.settings, roles=tuple(Step), queue_name=self.queue_name)
         except StoreUnavailable:
             await world.die(process)  # and its supervisor starts it again
 
@@ -133,14 +137,18 @@ class World:
         self.seed = seed
         self.rng = random.Random(seed)
         self.scheduler = Scheduler(self.rng)
-        self.account = "emulated.local"
         self.violations: list[str] = []
         self.history: list[str] | None = [] if trace else None
         self.faults = Faults(self.rng)
-        self.has_deadlines = self.rng.random() < 0.4
-        self.scenes = ["deadlines"] * self.has_deadlines
+        self.scenes = self._scenes()
         """What this seed has beyond every seed's."""
         self.settings = self._settings()
+        self.owners = {"emulated.a": "a", "emulated.b": "b"} if "pool" in self.scenes else {"emulated.local": ""}
+        """The accounts, and how the names of what is theirs begin at the provider."""
+        self.account = pool_id(self.settings) or "emulated.local"
+        """Whose lanes prompts go to."""
+        self._refused = self.rng.choice(("", "", *self.owners)) if "pool" in self.scenes else ""
+        self._refused_from = 40 * self.rng.random()
         self.server = Server(self, Memory(self.scheduler.now_ms))
         self.cloud = Cloud(self)
         self.appendfsync = self.rng.choice(("always", "everysec"))
@@ -153,6 +161,19 @@ class World:
         """By key: the segments in which it left a batch that may answer it yet."""
         self.accepted: dict[str, list[str]] = {}
         self._starts: dict[Process, Callable[[], None]] = {}
+
+    def _scenes(self) -> list[str]:
+        r = self.rng.random()
+        return ["deadlines"] if r < 0.35 else ["pool"] if r < 0.6 else []
+
+    @property
+    def has_deadlines(self) -> bool:
+        """Whether prompts are wanted by a time, and a policy looks after that."""
+        return "deadlines" in self.scenes
+
+    def refuses(self, account: str) -> bool:
+        """Whether the provider refuses the account's key: from some time on, until the calm."""
+        return self.faults.on and account == self._refused and self.scheduler.now >= self._refused_from
 
     def _settings(self) -> Settings:
         rng = self.rng
@@ -167,6 +188,8 @@ class World:
             changed["watchdog_s"] = 1e6  # a future that only the watchdog would settle hangs, and is found
         if self.has_deadlines:
             changed |= deadline_settings(rng)
+        if "pool" in self.scenes:
+            changed |= {"pool": "shared", "open_jobs_max": rng.choice((1, 2, 100))}
         return Settings(**(SETTINGS | changed))
 
     def clock_of(self, process: Process) -> SimulatedClock:
@@ -242,8 +265,9 @@ class World:
         if self.has_deadlines and rng.random() < 0.6:
             name = f"{{gq:sim:00}}:turnaround:{self.account}:{MODEL}"
             self.server.memory.data[name.encode()] = history(self.scheduler.now_ms())
-        for n in range(rng.choice((1, 2, 2, 3))):
-            self._start_worker(f"worker-{n}")
+        accounts = list(self.owners)
+        for n in range(max(len(accounts), rng.choice((1, 2, 2, 3)))):
+            self._start_worker(f"worker-{n}", accounts[n % len(accounts)])
         for n, journal in enumerate(self.journals):
             self._start_client(f"client-{n}", journal)
         if self.cloud.events.on:
@@ -271,11 +295,11 @@ class World:
                 journal.append(Prompt(text, name, delay_s, cancel=rng.random() < 0.06, deadline_s=wish_s))
             self.journals.append(journal)
 
-    def _start_worker(self, name: str) -> None:
-        worker = Worker(self, name)
+    def _start_worker(self, name: str, account: str) -> None:
+        worker = Worker(self, name, account)
         self.workers = [each for each in self.workers if not each.process.dead]
         self.workers.append(worker)
-        self._starts[worker.process] = lambda: self._start_worker(name)
+        self._starts[worker.process] = lambda: self._start_worker(name, account)
 
     def _start_client(self, name: str, journal: list[Prompt]) -> None:
         async def main() -> None:
@@ -297,11 +321,15 @@ class World:
         self._starts[process] = again
         return process
 
+    def _due_of(self) -> set[str]:
+        return {self.account, *self.owners}
+
     def drained(self) -> bool:
         """Whether every application has what it wanted and nothing is open in the store."""
         data, prefix = self.server.memory.data, b"{gq:sim:00}:"
-        open_ = prefix + b"batches" in data or prefix + b"due:" + self.account.encode() in data
-        if open_ or any(not prompt.finished for journal in self.journals for prompt in journal):
+        open_ = prefix + b"batches" in data or any(prefix + b"due:" + of.encode() in data for of in self._due_of())
+        waits = any(not prompt.finished for journal in self.journals for prompt in journal)
+        if open_ or waits or self.server.expects_late:
             return False
         counts = {name: int(value) for name, value in data.get(prefix + b"counts", {}).items()}
         return counts.get(b"accepted", 0) == sum(counts.get(name, 0) for name in (b"answered", b"failed", b"cancelled"))
