@@ -23,9 +23,10 @@ from typing import Any
 
 import httpx
 import msgspec
+import redis
 import redis.asyncio as aioredis
 import uvloop
-from harness import Process, Report, server_command, until_exists
+from harness import Process, Report, commands, server_command, traffic_bytes, until_exists
 from producer import MODEL, prompts
 
 from gemqueue_adapters.emulator.answers import answerer
@@ -176,12 +177,16 @@ def one_round(count: int, size_bytes: int, batch: int, *, tasks: bool) -> dict[s
         if makes.exit_code != 0:
             raise RuntimeError((folder / "producer.log").read_text()[-4000:])
         report: dict[str, Any] = json.loads((folder / "report.json").read_text())
-        costs = {"worker": packs.end(), "emulator": echoes.end(), "server": server.end()}
+        client = redis.Redis(unix_socket_path=str(folder / "s"))
+        calls, traffic = sum(commands(client).values()) / count, traffic_bytes(client) / count
+        costs = {"producer": makes.end(), "worker": packs.end(), "emulator": echoes.end(), "server": server.end()}
     per_prompt = 1e6 / count
     cpu = {f"{role}_us": cost.cpu_s * per_prompt for role, cost in costs.items()}
     cpu["producer_us"] = report["cpu_s"] * per_prompt
     ours = cpu["producer_us"] + cpu["worker_us"] + cpu["server_us"]
-    return {"seconds": report["seconds"], "prompts_per_s": count / report["seconds"], **cpu, "ours_us": ours}
+    cpu |= {f"{role}_peak_mb": cost.peak_mb for role, cost in costs.items()}
+    speed = {"seconds": report["seconds"], "prompts_per_s": count / report["seconds"]}
+    return speed | cpu | {"ours_us": ours, "commands_per_prompt": calls, "redis_bytes_per_prompt": traffic}
 
 
 def main() -> int:
@@ -203,8 +208,10 @@ def main() -> int:
     median = report.add("floor", [one_round(*load, tasks=options.tasks) for _ in range(options.rounds)])
     print("the floor: {} prompts of {} B, batches of {}, {} rounds".format(*load, options.rounds))
     print(f"  prompts/s    {median['prompts_per_s']:>10,.0f}")
-    for role in ("producer", "worker", "server", "emulator", "ours"):
-        print(f"  {role + ' us':12} {median[role + '_us']:>10.1f}")
+    for role in ("producer", "worker", "server", "emulator"):
+        print(f"  {role + ' us':12} {median[role + '_us']:>10.1f}   peak {median[role + '_peak_mb']:,.0f} MB")
+    print(f"  ours us      {median['ours_us']:>10.1f}   (producer + worker + server)")
+    print(f"  Redis        {median['commands_per_prompt']:>10.4f} commands, {median['redis_bytes_per_prompt']:,.0f} B")
     report.write()
     return 0
 

@@ -184,8 +184,7 @@ class Pipeline:
 
     def traffic_bytes(self) -> int:
         """Bytes that the server has read and written over its connections."""
-        stats: dict[str, int] = self.redis.info("stats")  # type: ignore[assignment]
-        return stats["total_net_input_bytes"] + stats["total_net_output_bytes"]
+        return traffic_bytes(self.redis)
 
     def used_memory(self) -> int:
         """Bytes that the server's data takes."""
@@ -194,8 +193,7 @@ class Pipeline:
 
     def commands(self) -> dict[str, int]:
         """How often each Redis command has run."""
-        stats: dict[str, dict[str, int]] = self.redis.info("commandstats")  # type: ignore[assignment]
-        return {name.removeprefix("cmdstat_"): stat["calls"] for name, stat in stats.items()}
+        return commands(self.redis)
 
     def slowest_scripts_ms(self) -> dict[str, float]:
         """The longest time that each script has blocked the server, of those over 1 ms, slowest first."""
@@ -208,6 +206,18 @@ class Pipeline:
                 name = names[words[1].decode()]
                 slowest[name] = max(slowest.get(name, 0.0), entry["duration"] / 1000)
         return dict(sorted(slowest.items(), key=lambda item: -item[1]))
+
+
+def traffic_bytes(client: redis.Redis) -> int:
+    """Bytes that a server has read and written over its connections."""
+    stats: dict[str, int] = client.info("stats")  # type: ignore[assignment]
+    return stats["total_net_input_bytes"] + stats["total_net_output_bytes"]
+
+
+def commands(client: redis.Redis) -> dict[str, int]:
+    """How often each command has run on a server."""
+    stats: dict[str, dict[str, int]] = client.info("commandstats")  # type: ignore[assignment]
+    return {name.removeprefix("cmdstat_"): stat["calls"] for name, stat in stats.items()}
 
 
 def server_command(folder: Path) -> list[str]:
@@ -256,6 +266,7 @@ class Report:
         given = {key: value for key, value in vars(options).items() if not isinstance(value, Path | None)}
         self._file: Path | None = options.json
         self._found: dict[str, Any] = {"benchmark": name, "machine": machine(), "options": given, "found": {}}
+        print(heading(self._found["machine"]))
 
     def add(self, label: str, rounds: list[dict[str, Any]]) -> dict[str, float]:
         """Rounds of one kind; their medians."""
@@ -267,6 +278,14 @@ class Report:
         """Write the file, if one is wanted."""
         if self._file is not None:
             self._file.write_text(json.dumps(self._found, indent=1, default=str) + "\n")
+
+
+def heading(found: dict[str, Any]) -> str:
+    """The machine and the versions, in a line each."""
+    versions = ", ".join(f"{name} {number}" for name, number in found["versions"].items())
+    load = " ".join(map(str, found["load"]))
+    where = f"{found['cpus']} x {found['cpu']}, {found['memory_gb']} GB, load {load}, Python {found['python']}"
+    return f"{where}\n{versions}"
 
 
 def machine() -> dict[str, Any]:

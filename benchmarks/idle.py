@@ -69,9 +69,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--open", type=int, default=100, help="open batches in the second part")
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     report = Report("idle", options)
+    rounds = [one_round(options) for _ in range(options.rounds)]
+    for what in rounds[0]:
+        figures = report.add(what, [found[what] for found in rounds])
+        print(f"{what:18}", {name: round(value, 1) for name, value in figures.items()})
+    report.write()
+    return 0
+
+
+def one_round(options: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """A fresh pipeline, first idle, then with open batches."""
     found: dict[str, dict[str, float]] = {}
     one_each: dict[str, Any] = {"segment_prompts_max": 1, "batch_prompts_max": 1, "linger_s": 0.01}
     with Pipeline(job_s=86_400.0, clock=True, **one_each) as pipeline:
@@ -82,11 +93,7 @@ def main() -> int:
             pipeline.advance(age_s)
             time.sleep(6)
         found[f"{options.open} open batches"] = looked_at(pipeline, age_s, options.open, options.seconds)
-    for what, figures in found.items():
-        report.add(what, [figures])
-        print(f"{what:18}", {name: round(value, 1) for name, value in figures.items()})
-    report.write()
-    return 0
+    return found
 
 
 if __name__ == "__main__":

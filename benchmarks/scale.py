@@ -59,9 +59,11 @@ def one_round(size: int, size_bytes: int) -> dict[str, Any]:
     with Pipeline(batch_prompts_max=size, linger_s=600.0, **WHOLE) as pipeline:
         sampler = Sampler(pipeline)
         start_s = {role: pipeline.processes[role].cpu_s() for role in ROLES}
+        before, traffic = sum(pipeline.commands().values()), pipeline.traffic_bytes()
         report, _ = pipeline.produce("--prompts", str(size), "--bytes", str(size_bytes))
         used = {role: pipeline.processes[role].cpu_s() - start_s[role] for role in ROLES}
         samples = sampler.stop()
+        calls, traffic = sum(pipeline.commands().values()) - before, pipeline.traffic_bytes() - traffic
         slow = pipeline.slowest_scripts_ms()
         peaks = {f"{role}_peak_mb": process.end().peak_mb for role, process in pipeline.processes.items()}
     figures = {f"{role}_us": seconds * 1e6 / size for role, seconds in used.items()}
@@ -74,6 +76,8 @@ def one_round(size: int, size_bytes: int) -> dict[str, Any]:
         "worker_start_s": start_s["worker"],
         "slowest_script_ms": max(slow.values(), default=0.0),
         "slow_scripts_ms": slow,
+        "commands_per_prompt": calls / size,
+        "redis_bytes_per_prompt": traffic / size,
         **figures,
         **peaks,
         "samples": samples,
@@ -92,6 +96,8 @@ def expiry(size: int) -> dict[str, Any]:
     """Used memory before and after a load whose outcomes may go within seconds; a small load before makes the lane."""
     short = {"submit_timeout_s": 10.0, "keep_delivered_s": 10.0, "keep_outcome_s": 10.0, "inbox_keep_s": 10.0}
     with Pipeline(**short) as pipeline:
+        pipeline.redis.config_set("latency-tracking", "no")  # 20 KB for each command, from its first call on
+        pipeline.redis.config_resetstat()
 
         def rest() -> int:
             keys = pipeline.redis.keys
@@ -164,8 +170,9 @@ def level(options: argparse.Namespace, report: Report) -> int:
         for size in sizes:
             rounds[size].append(one_round(size, options.bytes))
     names = ("ours_us", "producer_us", "worker_us", "server_us", "worker_peak_mb", "server_peak_mb", "producer_peak_mb")
-    names += ("slowest_script_ms", "worker_start_s", "seconds")
-    print(f"{'prompts':>10} " + " ".join(f"{name:>17}" for name in names))
+    names += ("slowest_script_ms", "worker_start_s", "seconds", "emulator_us")
+    names += ("commands_per_prompt", "redis_bytes_per_prompt")
+    print(f"{options.bytes} B, one batch, {options.rounds} rounds")
     found: dict[int, dict[str, float]] = {}
     samples = rounds[sizes[-1]][0]["samples"]
     wrong = 0
@@ -174,7 +181,9 @@ def level(options: argparse.Namespace, report: Report) -> int:
             del one["samples"]
             wrong += one["wrong"]
         found[size] = report.add(str(size), rounds[size])
-        print(f"{size:>10,} " + " ".join(f"{found[size][name]:>17.1f}" for name in names))
+    print(f"{'prompts':24}" + "".join(f"{size:>12,}" for size in sizes))
+    for name in names:
+        print(f"{name:24}" + "".join(f"{found[size][name]:>12,.{4 if 'commands' in name else 1}f}" for size in sizes))
     print(f"slowest scripts of the largest, ms: {json.dumps(rounds[sizes[-1]][-1]['slow_scripts_ms'])}")
     print(f"CPU per prompt, largest against smallest: {found[sizes[-1]]['ours_us'] / found[sizes[0]]['ours_us']:.2f} x")
     if options.plot:

@@ -63,7 +63,7 @@ class Collector:
         self._lease = lease
         self._batch = batch
         self._expected = Expected(contents)
-        self._buffer = LandingBuffer(kit, lease)
+        self._buffer = LandingBuffer(kit, lease, self._expected.wanted)
         self._retries: Lines = {}
         self._dead: list[tuple[str, int, FailureKind, str, int]] = []
         self._dead_bytes = 0

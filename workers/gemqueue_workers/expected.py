@@ -128,6 +128,11 @@ class Expected:
         """A row of a segment that an earlier pass has brought to its end, or of nobody."""
         return (_SETTLED, id_, index) if 0 <= index < self._closed.get(id_, 0) else (_FOREIGN, "", 0)
 
+    def wanted(self, origin: str) -> int:
+        """How many prompts of an origin were expected at the beginning."""
+        known = self.origins.get(origin)
+        return int.from_bytes(known.expected, "big").bit_count() if known is not None else 0
+
     def has_gone_on(self, origin: str, index: int) -> bool:
         """Whether the prompt went on into another segment."""
         known = self.origins.get(origin)

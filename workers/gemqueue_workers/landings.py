@@ -1,7 +1,8 @@
 """Outcomes on their way into the store: buffered by origin, flushed fullest first, in calls of bounded size.
 
-Rows arrive shuffled. Buffering them by origin makes few and large writes of them; the buffer's bytes are bounded, and
-when the bound is reached the fullest origins go. One call settles at most 32 origins and about a megabyte, all or
+Rows may arrive shuffled. Buffering them by origin makes few and large writes of them. An origin that is complete goes
+at once; the bytes of the others are bounded, over all batches that this process resolves, and when a batch's share of
+the bound is reached its fullest origins go. One call settles at most 32 origins and about a megabyte, all or
 nothing; where the store says that some rows are settled already, those rows are dropped and the rest is sent again.
 """
 
@@ -12,6 +13,7 @@ from collections import Counter
 from itertools import chain
 from operator import itemgetter
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 import msgspec
 import structlog
@@ -22,7 +24,7 @@ from gemqueue.models import BATCH
 from gemqueue.store_batches import Landing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from gemqueue.states import FailureKind
     from gemqueue_workers.stage import Kit, Lease
@@ -69,34 +71,52 @@ def failure_line(key: str, kind: FailureKind, message: str, code: int = 0, attem
     return msgspec.json.encode(_FailureLine(key, _FailureBody(kind, message, code, attempts)))
 
 
-class LandingBuffer:
-    """Gathers outcomes of one batch and settles them."""
+_buffers: WeakSet[LandingBuffer] = WeakSet()
+"""All buffers of this process: they share one bound."""
 
-    def __init__(self, kit: Kit, lease: Lease) -> None:
+
+class LandingBuffer:
+    """Gathers outcomes of one batch and settles them; ``wanted`` says how many an origin is to have here."""
+
+    def __init__(self, kit: Kit, lease: Lease, wanted: Callable[[str], int]) -> None:
         self._kit = kit
         self._lease = lease
+        self._wanted = wanted
+        self._left: dict[str, int] = {}
         self._rows: dict[str, list[Row]] = {}
         self._sizes: dict[str, int] = {}
         self._dead: dict[str, list[Dead]] = {}
         self._bytes = 0
+        self._complete: list[str] = []
+        self._complete_bytes = 0
         self.counts: dict[str, int] = {}
+        _buffers.add(self)
 
     @property
     def full(self) -> bool:
-        """Whether the buffer's bound is reached."""
-        return self._bytes > self._kit.settings.resolve_buffer_bytes_max
+        """Whether there is something to settle: enough that is complete, or this buffer's share of the bound."""
+        return self._complete_bytes >= _CALL_BYTES_MAX // 2 or self._bytes > self._share_bytes
+
+    @property
+    def _share_bytes(self) -> int:
+        users = sum(bool(buffer._bytes) for buffer in _buffers)  # noqa: SLF001 - of the same class
+        return self._kit.settings.resolve_buffer_bytes_max // max(1, users)
 
     def add(self, origin: str, index: int, line: bytes, counter: str) -> None:
         """One outcome."""
         size = len(line) + _ROW_OVERHEAD_BYTES
         rows = self._rows.get(origin)
         if rows is None:
-            self._rows[origin] = [(index, line, counter)]
-            self._sizes[origin] = size
-        else:
-            rows.append((index, line, counter))
-            self._sizes[origin] += size
+            if origin not in self._left:
+                self._left[origin] = self._wanted(origin)
+            rows = self._rows[origin] = []
+            self._sizes[origin] = 0
+        rows.append((index, line, counter))
+        self._sizes[origin] += size
         self._bytes += size
+        if len(rows) == self._left[origin]:
+            self._complete.append(origin)
+            self._complete_bytes += self._sizes[origin]
 
     def bury(self, origin: str, dead: Dead) -> None:
         """The outcome just added for ``origin`` also goes to the dead letters."""
@@ -106,10 +126,16 @@ class LandingBuffer:
         self._bytes += size
 
     async def flush(self, *, everything: bool) -> None:
-        """Settle the fullest origins until half of the bound is free, or all of them."""
-        floor = 0 if everything else self._kit.settings.resolve_buffer_bytes_max // 2
-        order = sorted(self._sizes, key=self._sizes.__getitem__)
-        while order and self._bytes > floor:
+        """Settle what is complete, then the fullest origins until half of the share is free, or all of them."""
+        complete, self._complete, self._complete_bytes = self._complete, [], 0
+        await self._drain([origin for origin in complete if origin in self._rows], -1)
+        share_bytes = 0 if everything else self._share_bytes
+        if self._bytes > share_bytes:
+            await self._drain(sorted(self._sizes, key=self._sizes.__getitem__), share_bytes // 2)
+
+    async def _drain(self, order: list[str], floor_bytes: int) -> None:
+        """Settle origins from the end of ``order`` until only ``floor_bytes`` are left."""
+        while order and self._bytes > floor_bytes:
             group: list[str] = []
             size = 0
             while (
@@ -122,8 +148,10 @@ class LandingBuffer:
                 await self._settle(part)
 
     def _take(self, origin: str) -> list[Row]:
+        rows = self._rows.pop(origin)
         self._bytes -= self._sizes.pop(origin)
-        return self._rows.pop(origin)
+        self._left[origin] -= len(rows)
+        return rows
 
     async def _settle(self, group: dict[str, list[Row]]) -> None:
         dead = [entry for origin in group for entry in self._dead.pop(origin, [])]
