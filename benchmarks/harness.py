@@ -128,12 +128,21 @@ class Pipeline:
         self.emulator = self.start(argv, self.env(), "emulator")
         until(ready.exists, "the emulator is ready")
         self.emulator_url = json.loads(ready.read_text())["url"]
-        if self.work:
-            self.worker = self.start([sys.executable, "-m", "gemqueue", "work"], self.env(), "worker")
-            until(self._has_worker, "the worker beats")
-            self.processes["worker"] = self.worker
         self.processes |= {"server": self.server, "emulator": self.emulator}
+        if self.work:
+            self.start_worker()
         return self
+
+    def start_worker(self) -> None:
+        """Start the worker, and wait for its first heartbeat."""
+        self.work = True
+        self.worker = self.start([sys.executable, "-m", "gemqueue", "work"], self.env(), "worker")
+        until(self._has_worker, "the worker beats")
+        self.processes["worker"] = self.worker
+
+    def accepted(self) -> int:
+        """Prompts that the queue has taken."""
+        return int(self.redis.hget("{gq:bench:00}:counts", "accepted") or 0)  # type: ignore[arg-type]
 
     def _has_worker(self) -> bool:
         return bool(self.redis.exists("{gq:bench:00}:workers"))
@@ -239,12 +248,12 @@ def server_command(folder: Path) -> list[str]:
     ]
 
 
-def until(condition: Any, what: str) -> None:
+def until(condition: Any, what: str, seconds_max: float = START_S) -> None:
     """Wait for a condition."""
-    end = time.monotonic() + START_S
+    end = time.monotonic() + seconds_max
     while not condition():
         if time.monotonic() > end:
-            raise TimeoutError(f"not within {START_S} s: {what}")
+            raise TimeoutError(f"not within {seconds_max} s: {what}")
         time.sleep(0.01)
 
 

@@ -2,8 +2,9 @@
 
     python benchmarks/scale.py [--sizes 10000,100000,1000000] [--rounds 5] [--bytes 1000] [--plot FILE] [--json FILE]
 
-Each size is one batch. A Python worker costs the same 0.6 s of CPU to start whatever the load, so the comparison of
-sizes counts from the worker's first heartbeat; the table has the start apart. Then, once: what a prompt takes while it
+Each size is one batch: the worker starts when all of it waits, and a first batch may be as large as any. A Python
+worker costs the same 0.6 s of CPU to start whatever the load, so the comparison of sizes counts from the worker's first
+heartbeat; the table has the start apart. Then, once: what a prompt takes while it
 waits, in Redis and in its producer, with no worker running; and whether Redis is back where it was when everything has
 been delivered and has expired, with retention set to seconds.
 """
@@ -15,9 +16,11 @@ import json
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx
 from harness import Pipeline, Report, until
 
 COLOURS = {"producer": "#2ca02c", "worker": "#1f77b4", "server": "#d62728", "redis": "#ff9896", "emulator": "#7f7f7f"}
@@ -39,7 +42,7 @@ class Sampler:
         started = time.monotonic()
         while not self._stop.wait(0.25):
             sample = {"t": time.monotonic() - started, "redis": self._pipeline.used_memory() / 1e6}
-            for role, process in self._pipeline.processes.items():
+            for role, process in list(self._pipeline.processes.items()):
                 try:
                     pages = int(Path(f"/proc/{process.pid}/statm").read_text().split()[1])
                 except FileNotFoundError:
@@ -55,15 +58,21 @@ class Sampler:
 
 
 def one_round(size: int, size_bytes: int) -> dict[str, Any]:
-    """One size, one fresh pipeline, one batch: what is full at ``size`` prompts is due at once."""
-    with Pipeline(batch_prompts_max=size, linger_s=600.0, **WHOLE) as pipeline:
+    """One size, one fresh pipeline, one batch."""
+    one_batch = {"batch_prompts_max": size, "first_prompts_max": size}
+    with Pipeline(work=False, linger_s=0.0, **one_batch, **WHOLE) as pipeline, ThreadPoolExecutor(1) as beside:
         sampler = Sampler(pipeline)
-        start_s = {role: pipeline.processes[role].cpu_s() for role in ROLES}
+        start_s = {role: pipeline.processes[role].cpu_s() for role in ("server", "emulator")}
         before, traffic = sum(pipeline.commands().values()), pipeline.traffic_bytes()
-        report, _ = pipeline.produce("--prompts", str(size), "--bytes", str(size_bytes))
+        producing = beside.submit(pipeline.produce, "--prompts", str(size), "--bytes", str(size_bytes))
+        until(lambda: producing.done() or pipeline.accepted() >= size, "all prompts wait", 600.0)
+        pipeline.start_worker()
+        start_s["worker"] = pipeline.worker.cpu_s()
+        report, _ = producing.result()
         used = {role: pipeline.processes[role].cpu_s() - start_s[role] for role in ROLES}
         samples = sampler.stop()
         calls, traffic = sum(pipeline.commands().values()) - before, pipeline.traffic_bytes() - traffic
+        jobs = len(httpx.get(f"{pipeline.emulator_url}/_emulator/ledger", timeout=120).json()["jobs"])
         slow = pipeline.slowest_scripts_ms()
         peaks = {f"{role}_peak_mb": process.end().peak_mb for role, process in pipeline.processes.items()}
     figures = {f"{role}_us": seconds * 1e6 / size for role, seconds in used.items()}
@@ -71,6 +80,7 @@ def one_round(size: int, size_bytes: int) -> dict[str, Any]:
     return {
         "seconds": report["seconds"],
         "wrong": report["wrong"] + report["failed"],
+        "jobs": jobs,
         "producer_us": producer_us,
         "ours_us": figures["worker_us"] + figures["server_us"] + producer_us,
         "worker_start_s": start_s["worker"],
@@ -103,7 +113,8 @@ def expiry(size: int) -> dict[str, Any]:
             keys = pipeline.redis.keys
             until(lambda: not keys("{*}:segmeta:*") and not keys("{*}:batch:*"), "all has expired")
             time.sleep(3)
-            pipeline.redis.slowlog_reset()  # it holds commands with their arguments
+            for log in ("slow", "large-request", "large-reply"):  # they hold commands with their arguments
+                pipeline.redis.execute_command("COMMANDLOG", "RESET", log)
             pipeline.redis.execute_command("MEMORY", "PURGE")
             return pipeline.used_memory()
 
@@ -171,7 +182,7 @@ def level(options: argparse.Namespace, report: Report) -> int:
             rounds[size].append(one_round(size, options.bytes))
     names = ("ours_us", "producer_us", "worker_us", "server_us", "worker_peak_mb", "server_peak_mb", "producer_peak_mb")
     names += ("slowest_script_ms", "worker_start_s", "seconds", "emulator_us")
-    names += ("commands_per_prompt", "redis_bytes_per_prompt")
+    names += ("jobs", "commands_per_prompt", "redis_bytes_per_prompt")
     print(f"{options.bytes} B, one batch, {options.rounds} rounds")
     found: dict[int, dict[str, float]] = {}
     samples = rounds[sizes[-1]][0]["samples"]
