@@ -222,12 +222,12 @@ class BatchStore(StoreBase):
         _check(await self.scripts.run("begin", *args, confirm=True), "begin")
         return msgspec.structs.replace(claim, since=since)
 
-    async def accept(self, claim: Claim, job: str, how: str, delay_s: float, input_file: str = "") -> None:
+    async def accept(self, claim: Claim, job: str, how: str, delay_s: float, *found: Arg) -> None:
         """Record the job, ``how`` it came (created or adopted), and track it from ``delay_s`` on.
 
-        ``input_file`` is said where it need not be the intent's.
+        ``found`` is what ``adopt`` says of a job that the record may know nothing of.
         """
-        args = (claim.id, claim.fence, job, how, int(delay_s * 1000), input_file)
+        args = (claim.id, claim.fence, job, how, int(delay_s * 1000), *found)
         _check(await self.scripts.run("accept", *args, confirm=True), "accept")
 
     async def fence(self, claim: Claim, delay_s: float, by_key: str = "") -> None:

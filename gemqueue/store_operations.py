@@ -20,6 +20,9 @@ from gemqueue.store_batches import BatchStore
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from gemqueue.provider import JobStatus
+    from gemqueue.store_batches import Claim
+
 _READ_AT_ONCE = 500
 _SEGMENTS_A_CALL = 500
 
@@ -56,6 +59,10 @@ class Rebuild(msgspec.Struct, frozen=True, kw_only=True):
     job: str
     token: str
     input_file: str = ""
+    created_at_ms: int = 0
+    """By the provider's clock; 0 where it does not say."""
+    by_key: str = ""
+    """Fingerprint of a key that sees the job."""
 
 
 class OperationsStore(BatchStore):
@@ -116,6 +123,10 @@ class OperationsStore(BatchStore):
         lossless = int(await self.lossless())
         reply = await self.scripts.run("resume", account, noticed, reason, lossless)
         return bool(reply[0] == b"ok")
+
+    async def adopt(self, claim: Claim, job: JobStatus, by_key: str) -> None:
+        """Record the job that a batch waits for, whose intent may be lost, and look at it now; the key sees the job."""
+        await self.accept(claim, job.job, "adopted", 0.0, job.input_file, job.created_at_ms, by_key)
 
     async def rebuild(self, account: str, rebuild: Rebuild, segments: Sequence[str]) -> int:
         """Make a lost batch's record anew, with those of the segments that nobody else has; how many those are.

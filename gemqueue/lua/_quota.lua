@@ -110,3 +110,15 @@ local function grow(batch, lane)
     end
   end
 end
+
+-- A job that is there counts, whether there was room for it or not: it was adopted, or its record is made anew.
+local function book(batch, lane)
+  local record, account = key('batch', batch), account_of(lane)
+  local reserved = key('reserved', account)
+  if string.match(redis.call('HGET', reserved, batch) or '', '^%d+ 0 ') then return end
+  local ratio = tonumber(redis.call('HGET', key('lane', lane), 'token_ratio') or 1)
+  local amount = math.max(1, math.ceil(num(redis.call('HGET', record, 'tokens')) * ratio))
+  redis.call('HSET', reserved, batch, string.format('%d 0 ', amount) .. model_of(lane))
+  redis.call('HSET', record, 'reserved', amount, 'reserved_at', 0, 'held_for', '')
+  redis.call('ZREM', key('waiting', account), batch)
+end

@@ -1,8 +1,9 @@
 -- rebuild: a job at the provider belongs to a batch whose record is lost. The segments that the job holds are taken from
 -- wherever they wait, at most 500 a call, and the last call makes the record that the tracker goes on with. A segment that
 -- is in a batch with a job, or in one that somebody holds, is left there. It may wait in another lane than the batch's: a
--- pool's. Asking again changes nothing.
--- ARGV[2] batch, ARGV[3] account, ARGV[4] msgpack {lane, job, input_file, token, last}, ARGV[5...] segments
+-- pool's. A batch that it is taken from counts it no more, though its manifest still names it. Asking again changes nothing.
+-- ARGV[2] batch, ARGV[3] account, ARGV[4] msgpack {lane, job, input_file, token, created_at_ms, by_key, last},
+-- ARGV[5...] segments
 -- ok <how many were taken> | known <state> (there is a record) | busy <batch> (somebody holds a batch that has one of them)
 local id, account, a = ARGV[2], ARGV[3], cmsgpack.unpack(ARGV[4])
 local record = key('batch', id)
@@ -23,6 +24,7 @@ pass_when_full()
 redis.call('HSETNX', record, 'created_at', now)
 redis.call('HSET', record, 'v', VERSION, 'state', 'packing', 'lane', a.lane)
 redis.call('HSETNX', record, 'fence', 0)
+local SIZES = { 'prompts', 'raw_bytes', 'tokens' }
 local function let_go(lane)
   if redis.call('HGET', key('lane', lane), 'batch') == id then redis.call('HDEL', key('lane', lane), 'batch') end
 end
@@ -34,7 +36,7 @@ for _, take in ipairs(takes) do
   let_go(lane)
   if account_of(lane) ~= account then redis.call('HSET', record, 'pool', account_of(lane)) end
   if redis.call('ZREM', key('pending', lane, tenant), segment) == 1 then
-    for j, field in ipairs({ 'prompts', 'raw_bytes', 'tokens' }) do redis.call('HINCRBY', lane_key, field, -num(m[j + 2])) end
+    for j, field in ipairs(SIZES) do redis.call('HINCRBY', lane_key, field, -num(m[j + 2])) end
     redis.call('HINCRBY', lane_key, 'segments', -1)
     place(lane, tenant)
     if redis.call('EXISTS', key('tenants', lane)) == 0 then redis.call('HDEL', lane_key, 'oldest') end
@@ -42,11 +44,18 @@ for _, take in ipairs(takes) do
   redis.call('ZREM', key('later', lane), segment)
   redis.call('HSET', key('segmeta', segment), 'batch', id)
   redis.call('RPUSH', key('manifest', id), segment)
-  for j, field in ipairs({ 'prompts', 'raw_bytes', 'tokens' }) do redis.call('HINCRBY', record, field, num(m[j + 2])) end
+  local other = m[2] and key('batch', m[2])
+  if other and redis.call('EXISTS', other) == 0 then other = nil end
+  for j, field in ipairs(SIZES) do
+    redis.call('HINCRBY', record, field, num(m[j + 2]))
+    if other then redis.call('HINCRBY', other, field, -num(m[j + 2])) end
+  end
 end
 if not a.last then return { 'ok', #takes } end
 redis.call('HSET', record, 'state', 'submitted', 'job', a.job, 'input_file', a.input_file, 'intent_token', a.token,
-  'accepted_at', now, 'lease_until', 0, 'segments', redis.call('LLEN', key('manifest', id)))
+  'intent_at', a.created_at_ms > 0 and a.created_at_ms or now, 'by_key', a.by_key, 'accepted_at', now, 'lease_until', 0,
+  'segments', redis.call('LLEN', key('manifest', id)))
+book(id, a.lane)
 redis.call('SET', key('job', a.job), id)
 redis.call('ZADD', T .. ':batches', now, id)
 redis.call('ZADD', due_key(account), now, 'track ' .. id)

@@ -104,16 +104,16 @@ class Reconciler:
 
     async def _adopt(self, job: JobStatus, token: Token, finding: Finding) -> None:
         """Under a claim of the batch's submit step, and only if it still waits for the job then."""
-        store, account = self._kit.store, self._kit.provider.account
+        store, provider = self._kit.store, self._kit.provider
         with effect(Effect.RECONCILE_CLAIM):
-            taken = await store.claim(Step.SUBMIT, token.batch, account, held=True)
+            taken = await store.claim(Step.SUBMIT, token.batch, provider.account, held=True)
         if taken is None:
             finding.done = "a worker holds its batch: look again later"
             return
         claim, record = taken
         if not isinstance(record, LaneState) and standing(job, token, record) is Standing.WAITING:
             with effect(Effect.RECONCILE_ADOPT):
-                await store.accept(claim, job.job, "adopted", 0.0, job.input_file)
+                await store.adopt(claim, job, provider.key_print)
             finding.standing, finding.done = Standing.KNOWN, "adopted"
             log.warning("job.adopted", batch=token.batch, job=job.job, token=job.display_name)
         else:
@@ -136,7 +136,13 @@ class Reconciler:
         if not self._apply:
             return
         rebuild = Rebuild(
-            batch=finding.batch, lane=lane, job=job.job, token=job.display_name, input_file=job.input_file
+            batch=finding.batch,
+            lane=lane,
+            job=job.job,
+            token=job.display_name,
+            input_file=job.input_file,
+            created_at_ms=job.created_at_ms,
+            by_key=self._kit.provider.key_print,
         )
         try:
             with effect(Effect.RECONCILE_REBUILD):

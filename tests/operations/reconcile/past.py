@@ -6,6 +6,7 @@ import asyncio
 import shutil
 from typing import TYPE_CHECKING
 
+from gemqueue.states import BatchState
 from gemqueue_workers.aftermath import resume
 from gemqueue_workers.reconciler import Reconciler
 from tests.operations.kit import ACCOUNT
@@ -51,12 +52,23 @@ def job_ends(made: Shop) -> None:
 
 
 async def all_answered_once(made: Shop) -> None:
-    """Every prompt has its answer, and none was bought twice."""
+    """Every prompt has its answer, and none was bought twice; the quota ledger adds up before and after."""
+    await ledger_adds_up(made)
     await made.drain()
+    await ledger_adds_up(made)
     assert made.emulator.ledger()["bought_twice"] == []
     for blobs in [await made.store.outcomes([(key.partition(".")[0], 0)], 1000) for key in made.keys]:
         assert blobs[0] != []
     assert await made.count("answered") == len(made.keys)
+
+
+async def ledger_adds_up(made: Shop) -> None:
+    """The ledger is the sum of the open batches, and each that has a job is in it."""
+    found = [await made.store.batch(id_) for id_ in await made.store.open_batches()]
+    batches = [batch for batch in found if batch is not None]
+    held = {one.batch: one.tokens for one in (await made.store.ledger(ACCOUNT)).reservations if not one.until}
+    assert held == {batch.id: batch.reserved for batch in batches if batch.reserved}
+    assert {batch.id for batch in batches if batch.state is BatchState.SUBMITTED} <= set(held)
 
 
 async def noticed(made: Shop) -> str:

@@ -33,7 +33,12 @@ async def test_a_batch_thrown_back_to_before_its_create_adopts_the_job(made: Sho
     record = await made.store.batch(batch)
     assert record is not None
     assert (record.state, record.job) == ("submitted", made.emulator.ledger()["jobs"][0]["name"])
+    assert (record.by_key, record.reserved) == (made.provider.key_print, 2)
     assert await made.store.held_reason(ACCOUNT) == ""
+    await made.step(Step.TRACK, batch)
+    record = await made.store.batch(batch)
+    assert record is not None
+    assert (record.polls, record.slow_at) == (1, 0)  # it is as old as the job, and no older
     assert (await made.count("adopted"), await made.count("reconciled")) == (1, 1)
     await all_answered_once(made)
 
@@ -58,6 +63,8 @@ async def test_a_lost_record_is_rebuilt_from_the_results(made: Shop, lossy: Past
     record = await made.store.batch(batch)
     assert record is not None
     assert (record.state, record.prompts, record.segments) == ("submitted", 7, 2)
+    assert (record.by_key, record.reserved) == (made.provider.key_print, 7)
+    assert 0 <= made.clock.now_ms() - record.intent_at < 600_000
     assert await made.count("rebuilt") == 1
     await all_answered_once(made)
     assert made.emulator.ledger()["rows_bought"] == 8
@@ -116,15 +123,17 @@ async def test_segments_that_were_packed_anew_are_taken_back(made: Shop, lossy: 
     job_ends(made)
     await made.store.scripts.run("greet", ACCOUNT, "", 1)
     await made.store.resume(ACCOUNT, (await made.store.server(ACCOUNT)).noticed)  # as if nobody had noticed
+    await made.submit("three", "four", "five")
     other = await made.sealed()
     survey = await made.compare()
     assert [(f.batch, f.standing, f.done) for f in survey.findings] == [
         (batch, Standing.KNOWN, "rebuilt with 1 segments")
     ]
-    await all_answered_once(made)
     record = await made.store.batch(other)
     assert record is not None
-    assert record.job == ""
+    assert (record.prompts, record.tokens, record.segments) == (3, 3, 2)
+    await all_answered_once(made)
+    assert made.emulator.ledger()["rows_bought"] == 5
 
 
 async def test_what_others_have_in_the_account_is_left_alone(made: Shop) -> None:
