@@ -92,8 +92,8 @@ class Future:
 
     @property
     def held_since(self) -> datetime | None:
-        """Since when the prompt's batch waits for that reason, as the last look saw it; None where it is not known."""
-        seen = self._watchdog.looks.last(self._ticket) if self.held_reason else None
+        """Since when the prompt's own batch is held, as the last look saw it; None when it is not, or not known."""
+        seen = self._watchdog.looks.last(self._ticket) if self._ticket.outcome is None else None
         return seen.held_since if seen is not None else None
 
     @property

@@ -92,6 +92,15 @@ class SegmentMeta(msgspec.Struct, frozen=True, kw_only=True):
         return self.keys[index] if self.keys else f"{self.id}.{index}"
 
 
+Held = tuple[str, int]
+"""Why something does not move on, empty where nothing holds it, and since when in ms, 0 where that is not known."""
+
+
+def why_held(state: str, own: Held, paused: Held) -> Held:
+    """A batch's own reason; else, before its create, that of the pause of its account after a change of the server."""
+    return paused if not own[0] and state in {BatchState.PACKING, BatchState.SEALED} else own
+
+
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
     """One batch's record, as a claim returns it. Times are milliseconds of the store's clock, 0 for never."""
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from gemqueue.models import Held, Lane, why_held
 from gemqueue.scripts import translated
 from gemqueue.store_base import keys_of
 from gemqueue.store_turnaround import TurnaroundStore
@@ -59,25 +60,39 @@ class LookStore(TurnaroundStore):
 
     async def _in_batch(self, lane: str, batch: str, *, settled: bool) -> Place:
         if not batch:
-            return Place(lane=lane, settled=settled, held_reason=await self._lane_held(lane))
+            reason, since = await self._lane_held(lane)
+            return Place(lane=lane, settled=settled, held_reason=reason, held_since=since)
         names = ("state", "held_reason", "held_since", "accepted_at", "prompts", "lane")
         with translated(self.url):
             values: list[bytes | None] = await self.redis.hmget(self.key("batch", batch), names)
-        state, held_reason, held_since, accepted_at, prompts, own = [(value or b"").decode() for value in values]
+        state, reason, since_ms, accepted_at, prompts, own = [(value or b"").decode() for value in values]
+        held = (reason, int(since_ms or 0))
+        if not reason and not settled:
+            held = why_held(state, held, await self._pause(own or lane))
         return Place(
             lane=own or lane,
             settled=settled,
             batch=batch,
             batch_state=state,
-            held_reason=held_reason,
-            held_since=int(held_since or 0),
+            held_reason=held[0],
+            held_since=held[1],
             accepted_at=int(accepted_at or 0),
             prompts=int(prompts or 0),
         )
 
-    async def _lane_held(self, lane: str) -> str:
+    async def _lane_held(self, lane: str) -> Held:
+        paused = await self._pause(lane)
+        if paused[0]:
+            return paused
         with translated(self.url):
-            return (await self.redis.hget(self.key("lane", lane), "held_reason") or b"").decode()
+            return (await self.redis.hget(self.key("lane", lane), "held_reason") or b"").decode(), 0
+
+    async def _pause(self, lane: str) -> Held:
+        """The pause of the lane's account after a change of the server."""
+        server = self.key("server", Lane.parse(lane).account)
+        with translated(self.url):
+            reason, since = await self.redis.hmget(server, "held_reason", "noticed_at")
+        return (reason or b"").decode(), int(since or 0)
 
     async def _following(self, went: list[str], segment: str, index: int) -> tuple[str, int] | None:
         """The retry segment that holds the prompt now, and its line there."""

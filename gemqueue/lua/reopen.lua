@@ -14,7 +14,8 @@ pass_when_full()
 local past = b[3] and b[3] ~= '' and (b[3] .. ' ') or ''
 redis.call('HSET', record, 'state', 'sealed', 'past_tokens', past .. b[4], 'intent_token', '', 'intent_file', '',
   'intent_at', 0, 'fenced_at', 0, unpack(ARGV, 7))
-if ARGV[5] ~= (b[5] or '') then redis.call('HSET', record, 'held_reason', ARGV[5], 'held_since', ARGV[5] == '' and 0 or now) end
+if ARGV[5] == '' or (b[5] or '') == '' then redis.call('HSET', record, 'held_since', ARGV[5] == '' and 0 or now) end
+redis.call('HSET', record, 'held_reason', ARGV[5]) -- another reason, or other numbers in it: held since the first
 local delay_ms = tonumber(ARGV[4])
 if delay_ms >= 0 then
   redis.call('HSET', record, 'lease_until', 0)

@@ -50,6 +50,11 @@ def since(age_s: float, now: datetime | None = None) -> str:
     return f"since {then:%H:%M %Z}" if then.date() == now.date() else f"since {then:%Y-%m-%d %H:%M %Z}"
 
 
+def held(reason: str, age_s: float | None) -> str:
+    """Why and since when something does not move on; empty where nothing holds it."""
+    return f"{reason}, {since(age_s)}" if reason and age_s is not None else reason
+
+
 def counted(n: int, one: str, many: str) -> str:
     """A number and what it counts: 1 batch, 2,000 batches."""
     return f"{n:,} {one if n == 1 else many}"

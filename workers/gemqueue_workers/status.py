@@ -14,18 +14,18 @@ from rich.text import Text
 
 from gemqueue.config import data_dir, load_settings
 from gemqueue.embedded import acquire
-from gemqueue.models import Lane
+from gemqueue.models import Lane, why_held
 from gemqueue.states import BatchState, Step
 from gemqueue.store import Store
 from gemqueue_workers.contents import BatchContents
 from gemqueue_workers.prices import Cost, Usage, cost_of
-from gemqueue_workers.screen import duration, plain, since
+from gemqueue_workers.screen import duration, held, plain
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from gemqueue.config import Settings
-    from gemqueue.models import Batch, LaneState
+    from gemqueue.models import Batch, Held, LaneState
     from gemqueue.spent import Spent
 
 SCHEMA: Final = 1
@@ -55,6 +55,7 @@ class Turnaround(msgspec.Struct, frozen=True, kw_only=True):
 class LaneStatus(msgspec.Struct, frozen=True, kw_only=True):
     """What waits in a lane to be packed; ``held_reason`` says why its prompts do not move on, or is empty.
 
+    ``held_age_s`` is for how long they have not, where that is known.
     ``cost`` is what the lane's answers have cost since its first, by the price list, and saved against the full price;
     ``turnaround`` how long jobs of the account and model take, by size.
     """
@@ -63,6 +64,7 @@ class LaneStatus(msgspec.Struct, frozen=True, kw_only=True):
     pending: int
     oldest_age_s: float | None
     held_reason: str
+    held_age_s: float | None = None
     cost: Cost = Cost()
     turnaround: list[Turnaround] = []
 
@@ -128,17 +130,19 @@ async def _look(settings: Settings) -> Status:
         found = [await store.batch(id_) for id_ in await store.open_batches()]
         batches = [batch for batch in found if batch is not None and batch.state is not BatchState.CLOSED]
         packs = any(str(Step.PACK) in roles.split("+") for roles in workers.values())
-        lanes = [(lane, await store.server(Lane.parse(lane.lane).account)) for lane in await store.lanes()]
+        lanes = await store.lanes()
+        names = {one.lane for one in lanes} | {one.lane for one in batches}
+        paused = {account: await _paused(store, account) for account in {Lane.parse(name).account for name in names}}
         return Status(
             queue=settings.queue,
             lanes=[
                 msgspec.structs.replace(
-                    _lane(lane, batches, now_ms, server.held_reason, await store.spent(lane.lane), packs=packs),
+                    _lane(lane, batches, now_ms, _of(paused, lane.lane), await store.spent(lane.lane), packs=packs),
                     turnaround=await _turnaround(store, Lane.parse(lane.lane)),
                 )
-                for lane, server in lanes
+                for lane in lanes
             ],
-            batches=[await _batch(store, batch, now_ms) for batch in batches],
+            batches=[await _batch(store, batch, now_ms, _of(paused, batch.lane)) for batch in batches],
             workers=len(workers),
             counts=dict.fromkeys(COUNTS, 0) | await store.counts(),
         )
@@ -146,18 +150,31 @@ async def _look(settings: Settings) -> Status:
         await store.aclose()
 
 
-def _lane(
-    lane: LaneState, batches: list[Batch], now_ms: int, held_reason: str, spent: Spent, *, packs: bool
-) -> LaneStatus:
+async def _paused(store: Store, account: str) -> Held:
+    server = await store.server(account)
+    return server.held_reason, server.noticed_at
+
+
+def _of(paused: dict[str, Held], lane: str) -> Held:
+    return paused[Lane.parse(lane).account]
+
+
+def _lane(lane: LaneState, batches: list[Batch], now_ms: int, paused: Held, spent: Spent, *, packs: bool) -> LaneStatus:
     named = Lane.parse(lane.lane)
     usage = Usage(spent.input_tokens, spent.output_tokens)
-    held = [batch for batch in batches if batch.lane == lane.lane and batch.held_reason]
-    reason = held_reason or (held[0].held_reason if held else lane.held_reason if lane.prompts else "")
+    waits = [
+        (batch.held_reason, batch.held_since) for batch in batches if batch.lane == lane.lane and batch.held_reason
+    ]
+    own = (lane.held_reason if lane.prompts else "", 0)
+    reason, since_ms = paused if paused[0] else waits[0] if waits else own
+    if lane.prompts and not packs:
+        reason, since_ms = "no worker", 0
     return LaneStatus(
         lane=lane.lane,
         pending=lane.prompts,
         oldest_age_s=_age_s(lane.oldest, now_ms) if lane.oldest else None,
-        held_reason=reason if packs or not lane.prompts else "no worker",
+        held_reason=reason,
+        held_age_s=_age_s(since_ms, now_ms) if reason and since_ms else None,
         cost=cost_of(named.model, spent.answers, usage, named.service),
     )
 
@@ -170,8 +187,9 @@ async def _turnaround(store: Store, lane: Lane) -> list[Turnaround]:
     ]
 
 
-async def _batch(store: Store, batch: Batch, now_ms: int) -> BatchStatus:
+async def _batch(store: Store, batch: Batch, now_ms: int, paused: Held) -> BatchStatus:
     contents = await BatchContents.load(store, batch.id)
+    reason, since_ms = why_held(batch.state, (batch.held_reason, batch.held_since), paused)
     return BatchStatus(
         id=batch.id,
         lane=batch.lane,
@@ -180,10 +198,10 @@ async def _batch(store: Store, batch: Batch, now_ms: int) -> BatchStatus:
         prompts=batch.prompts,
         settled=max(0, batch.prompts - contents.open_prompts()),
         age_s=_age_s(batch.created_at, now_ms),
-        held_reason=batch.held_reason,
+        held_reason=reason,
         slow=batch.slow_at > 0,
         eta_s=await _eta_s(store, batch, now_ms),
-        held_age_s=_age_s(batch.held_since, now_ms) if batch.held_reason and batch.held_since else None,
+        held_age_s=_age_s(since_ms, now_ms) if reason and since_ms else None,
     )
 
 
@@ -241,7 +259,12 @@ def _lanes_table(lanes: list[LaneStatus]) -> Table:
     table = _table("Waiting to be packed", "lane", "prompts", "oldest", held=any(lane.held_reason for lane in lanes))
     for lane in lanes:
         oldest = duration(lane.oldest_age_s) if lane.oldest_age_s is not None else ""
-        cells = [plain(lane.lane), Text(f"{lane.pending:,}"), Text(oldest), plain(lane.held_reason)]
+        cells = [
+            plain(lane.lane),
+            Text(f"{lane.pending:,}"),
+            Text(oldest),
+            plain(held(lane.held_reason, lane.held_age_s)),
+        ]
         table.add_row(*cells[: len(table.columns)])
     return table
 
@@ -270,17 +293,13 @@ def _batches_table(batches: list[BatchStatus]) -> Table:
     for batch in shown:
         done = f"{batch.settled:,} / {batch.prompts:,}"
         cells = [Text(batch.id), Text(done), Text(duration(batch.age_s)), Text(_progress(batch)), plain(batch.job)]
-        table.add_row(*[*cells, plain(_held(batch))][: len(table.columns)])
+        table.add_row(*[*cells, plain(held(batch.held_reason, batch.held_age_s))][: len(table.columns)])
     return table
 
 
 def _progress(batch: BatchStatus) -> str:
     left = f", about {duration(batch.eta_s)} left" if batch.eta_s is not None else ""
     return f"{batch.state}{', slow' if batch.slow else ''}{left}"
-
-
-def _held(batch: BatchStatus) -> str:
-    return batch.held_reason + (f", {since(batch.held_age_s)}" if batch.held_age_s is not None else "")
 
 
 def _table(title: str, first: str, *columns: str, held: bool) -> Table:

@@ -62,6 +62,8 @@ class Tracker:
         fields = await self._while_running(record, status) if status is not None else {}
         delay_s = await self._delay_s(record, after.delay_s, now_ms)
         fields |= await self._if_slow(record, known, now_ms)
+        if after.alarm and not record.held_reason:
+            fields["held_since"] = now_ms
         with effect(Effect.TRACK_RELEASE):
             await self._kit.store.release(
                 lease.claim, delay_s, polls=record.polls + 1, tries=0, held_reason=after.alarm, **fields

@@ -10,14 +10,14 @@ from rich.table import Table
 
 from gemqueue import codec
 from gemqueue.errors import ConfigError
-from gemqueue.models import split_key
+from gemqueue.models import Lane, split_key, why_held
 from gemqueue_workers.manage.finding import find, is_settled
-from gemqueue_workers.screen import duration, plain, shortened
+from gemqueue_workers.screen import duration, held, plain, shortened
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from gemqueue.models import Batch
+    from gemqueue.models import Batch, Held
     from gemqueue_workers.run.connection import Link
 
 _TEXT_CHARS_MAX = 2000
@@ -26,7 +26,10 @@ _FIRST_TIME_MS = 1_000_000_000_000
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
-    """One open batch; ``held_reason`` is empty where nothing holds it but the provider's own pace."""
+    """One open batch; ``held_reason`` is empty where nothing holds it but the provider's own pace.
+
+    ``held_age_s`` is for how long it has been held, where that is known.
+    """
 
     id: str
     state: str
@@ -40,16 +43,26 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     polls: int
     tries: int
     held_reason: str
+    held_age_s: float | None = None
 
 
 async def batches(link: Link) -> list[Line]:
     """Every open batch, oldest first."""
     now_ms = await link.store.server_now_ms()
     found = [await link.store.batch(id_) for id_ in await link.store.open_batches()]
-    return [_line(batch, now_ms) for batch in found if batch is not None]
+    return [_line(batch, now_ms, await _held(link, batch)) for batch in found if batch is not None]
 
 
-def _line(batch: Batch, now_ms: int) -> Line:
+async def _held(link: Link, batch: Batch) -> Held:
+    server = await link.store.server(Lane.parse(batch.lane).account)
+    return why_held(batch.state, (batch.held_reason, batch.held_since), (server.held_reason, server.noticed_at))
+
+
+def _age_s(since_ms: int, now_ms: int) -> float | None:
+    return max(0, now_ms - since_ms) / 1000 if since_ms else None
+
+
+def _line(batch: Batch, now_ms: int, why: Held) -> Line:
     return Line(
         id=batch.id,
         state=str(batch.state),
@@ -62,7 +75,8 @@ def _line(batch: Batch, now_ms: int) -> Line:
         age_s=max(0, now_ms - batch.created_at) / 1000,
         polls=batch.polls,
         tries=batch.tries,
-        held_reason=batch.held_reason,
+        held_reason=why[0],
+        held_age_s=_age_s(why[1], now_ms) if why[0] else None,
     )
 
 
@@ -77,9 +91,8 @@ def show_batches(console: Console, lines: list[Line]) -> None:
     table.add_column("held", style="yellow")
     for line in lines:
         numbers = (f"{line.prompts:,}", f"{line.tokens:,}", duration(line.age_s), str(line.polls))
-        table.add_row(
-            line.id, line.state, plain(line.job), plain(line.job_state), *numbers, plain(line.held_reason or "nothing")
-        )
+        why = plain(held(line.held_reason, line.held_age_s) or "nothing")
+        table.add_row(line.id, line.state, plain(line.job), plain(line.job_state), *numbers, why)
     console.print(table)
 
 
@@ -97,9 +110,14 @@ async def _batch(link: Link, id_: str) -> dict[str, Any]:
     batch = await link.store.batch(id_)
     if batch is None:
         raise ConfigError(f"batch {id_} is not known (any more)")
-    fields = msgspec.structs.asdict(batch)
+    fields = msgspec.structs.asdict(batch) | await _why(link, await _held(link, batch))
     segments = await link.store.manifest(id_)
-    return {"sort": "batch", **{k: v for k, v in fields.items() if v not in ("", 0)}, "segment_ids": segments}
+    return {"sort": "batch", **{k: v for k, v in fields.items() if v not in ("", 0, None)}, "segment_ids": segments}
+
+
+async def _why(link: Link, why: Held) -> dict[str, Any]:
+    """As ``batches`` has it."""
+    return {"held_reason": why[0], "held_age_s": _age_s(why[1], await link.store.server_now_ms())} if why[0] else {}
 
 
 async def _run(link: Link, name: str) -> dict[str, Any]:
@@ -125,6 +143,9 @@ async def _prompt(link: Link, key: str) -> dict[str, Any]:
     settled, _ = await link.store.bitmaps([segment], [])
     done = is_settled(settled[segment], index)
     found: dict[str, Any] = {"sort": "prompt", "key": key, "lane": meta.lane, "batch": meta.batch, "settled": done}
+    if not done:
+        place = await link.store.place(segment, index)
+        found |= await _why(link, (place.held_reason, place.held_since))
     (body,) = await link.store.bodies([segment])
     if body is not None:
         found["request"] = _row(codec.expand(body), key, "request")
@@ -152,6 +173,9 @@ def show_fields(console: Console, fields: dict[str, Any]) -> None:
     table = Table(show_header=False, box=None)
     table.add_column(style="dim")
     table.add_column(overflow="fold")
+    if "held_reason" in fields:
+        why = held(fields["held_reason"], fields.get("held_age_s"))
+        fields = {name: value for name, value in fields.items() if name != "held_age_s"} | {"held_reason": why}
     for name, value in fields.items():
         text = value if isinstance(value, str) else _said(name, value)
         table.add_row(name, plain(shortened(text, _TEXT_CHARS_MAX)))

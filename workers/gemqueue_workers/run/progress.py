@@ -18,7 +18,7 @@ from rich.text import Text
 from gemqueue.errors import GemqueueError, StoreUnavailable
 from gemqueue.states import BatchState
 from gemqueue_workers.prices import Usage, batch_usd, interactive_usd
-from gemqueue_workers.screen import counted, duration, plain
+from gemqueue_workers.screen import counted, duration, held, plain
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -170,10 +170,12 @@ async def _look(link: Link, lane: str) -> tuple[int, int, float, str]:
     batches = [
         batch for batch in found if batch is not None and batch.lane == lane and batch.state != BatchState.CLOSED
     ]
-    held = next((batch.held_reason for batch in batches if batch.held_reason), "")
+    waits = next((batch for batch in batches if batch.held_reason), None)
+    age_s = max(0, now_ms - waits.held_since) / 1000 if waits is not None and waits.held_since else None
+    why = held(waits.held_reason, age_s) if waits is not None else ""
     oldest = min((batch.created_at for batch in batches), default=now_ms)
     at_provider = sum(batch.prompts for batch in batches if batch.state in _AT_PROVIDER)
-    return len(batches), at_provider, max(0, now_ms - oldest) / 1000, held if works else "no worker runs: gemqueue work"
+    return len(batches), at_provider, max(0, now_ms - oldest) / 1000, why if works else "no worker runs: gemqueue work"
 
 
 def outlook(report: Outcome, done: int) -> str:

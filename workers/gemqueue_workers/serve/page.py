@@ -8,7 +8,7 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING, Final
 
-from gemqueue_workers.screen import duration, since, stripped
+from gemqueue_workers.screen import duration, held, stripped
 from gemqueue_workers.status import COUNTS, waiting
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def _lanes(status: Status) -> str:
         )
         for lane in lanes
     ]
-    reasons = [lane.held_reason for lane in lanes]
+    reasons = [held(lane.held_reason, lane.held_age_s) for lane in lanes]
     return _table("Waiting to be packed", ("lane", "prompts", "oldest"), rows, reasons, "Nothing waits.")
 
 
@@ -127,13 +127,9 @@ def _batches(status: Status) -> str:
         )
         for batch in status.batches
     ]
-    reasons = [_since(batch.held_reason, batch.held_age_s) for batch in status.batches]
+    reasons = [held(batch.held_reason, batch.held_age_s) for batch in status.batches]
     columns = ("batch, job", "settled", "age", "left", "state")
     return _table("Open batches", columns, rows, reasons, "No batch is open.")
-
-
-def _since(reason: str, age_s: float | None) -> str:
-    return f"{reason}, {since(age_s)}" if reason and age_s is not None else reason
 
 
 def _progress(done: int, of: int) -> str:
