@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
+from arq import Worker
 
 from gemqueue import codec
 from gemqueue.models import Lane, new_producer_id, new_segment_id
@@ -12,11 +13,14 @@ from gemqueue.requests import generate_request, line
 from gemqueue.states import BatchState, Kind, Step
 from gemqueue.store_producer import SegmentWrite
 from gemqueue_adapters.gemini import GeminiProvider
+from gemqueue_workers.alarms import alarms
 from gemqueue_workers.packer import Packer
 from gemqueue_workers.resolver import Resolver
+from gemqueue_workers.settings import ROLES, stop, worker_options, worker_queue
 from gemqueue_workers.stage import Kit, run_step
 from gemqueue_workers.status import read_status
 from gemqueue_workers.submitter import Submitter
+from gemqueue_workers.sweeper import Sweeper
 from gemqueue_workers.tracker import Tracker
 from tests.world import MODEL, World, until
 
@@ -196,3 +200,38 @@ async def test_a_key_of_another_project_makes_no_false_fence(
         counts = await world.store.counts()
         assert (counts["adopted"], counts.get("created", 0), counts.get("failed", 0)) == (1, 0, 0)
         assert world.emulator.ledger()["rows_bought"] == len(keys)
+
+
+async def test_no_worker_takes_the_alarms_of_another_account(
+    tmp_path: Path, valkey: ValkeyServer, queue_name: str
+) -> None:
+    """Accounts side by side on one queue: what one's sweeper has made jobs of waits for its own workers."""
+    async with World(tmp_path, valkey, queue_name) as world:
+        here = {"base_url": world.emulator.url, "linger_s": 0.0}
+        mine, other, pooled = (
+            msgspec.structs.replace(world.settings, account=account, pool=pool, **here)
+            for account, pool in (("a", ""), ("b", ""), ("a", "shared"))
+        )
+        assert len({worker_queue(each, ROLES) for each in (mine, other, pooled)}) == 3
+        await submit_to(world, "emulated.a")
+        name = worker_queue(mine, ROLES)
+        async with Hand(world, "emulated.a", "key-a") as hand:
+            pool: Any = alarms(valkey.url, name)
+            sweeper = Sweeper(hand.kit, pool, name, ROLES, _nothing)
+
+            async def jobs() -> bool:
+                await sweeper.sweep()
+                return bool(await pool.zcard(name))
+
+            await until(jobs, what="the lane is due")
+            for settings, left in ((other, 1), (mine, 0)):
+                worker: Any = Worker(burst=True, handle_signals=False, **worker_options(settings, ROLES))
+                await worker.async_run()
+                await stop(worker.ctx)
+                await worker.pool.connection_pool.disconnect()
+                assert await pool.zcard(name) == left
+            await pool.connection_pool.disconnect()
+
+
+async def _nothing(_step: Step, _id: str) -> None:
+    """What a full server's sweeper would run here."""

@@ -2,7 +2,8 @@
 
 ``arq gemqueue_workers.settings.TrackSettings`` runs a tracker, and so for PackSettings, SubmitSettings,
 ResolveSettings, RescueSettings and AllSettings; the classes are made when they are asked for, from the environment.
-Each combination of roles has an arq queue of its own, because an arq worker drops jobs that it does not know.
+Each account and combination of roles has an arq queue of its own, because an arq worker drops jobs that it does not
+know, and cannot claim another account's steps.
 """
 
 from __future__ import annotations
@@ -98,10 +99,13 @@ def make_kit(settings: Settings) -> Kit:
 
 
 def worker_queue(settings: Settings, roles: tuple[Step, ...]) -> str:
-    """The arq queue of a combination of roles; in a pool each account has its own, lest one takes another's steps."""
+    """The arq queue of an account and a combination of roles, lest somebody takes a step that it cannot claim.
+
+    Who takes from a pool has one beside those of its account who do not.
+    """
     name = "all" if set(roles) == set(ROLES) else "+".join(sorted(roles))
-    account = f":{account_id(settings, api_key_from_env())}" if settings.pool else ""
-    return f"gq:{settings.queue}:{name}{account}"
+    parts = ["gq", settings.queue, name, account_id(settings, api_key_from_env()), pool_id(settings)]
+    return ":".join(part for part in parts if part)
 
 
 def worker_options(settings: Settings, roles: tuple[Step, ...]) -> dict[str, Any]:
