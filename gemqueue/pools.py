@@ -31,6 +31,8 @@ class OpenBatch(msgspec.Struct, frozen=True, kw_only=True):
     lane: str
     state: BatchState
     held_reason: str = ""
+    held_for: str = ""
+    """The resource that it waits for: ``jobs``, ``tokens/<model>``, or empty."""
     tokens: int = 0
 
 
@@ -57,16 +59,25 @@ def why_left(room: Room, model: str, tokens: int, limits: Limits) -> str:
     """Why the account leaves a pool's lane to others; empty when it may pack a batch of about so many tokens.
 
     Something of its own that is held comes first, above all a refused key: it must not swallow what others can do.
-    Until the provider has taken a job of the account's open batches, one at a time is enough.
+    Until the provider has taken a job of the account's open batches, one at a time is enough. What waits for another
+    model's tokens is no hindrance: the provider has seen the key, and that model's room says nothing of this one's.
     """
-    before_job = [one for one in room.batches if one.state in {BatchState.SEALED, BatchState.SUBMITTING}]
+    elsewhere = {
+        one.id for one in room.batches if one.held_for.startswith("tokens/") and one.held_for != f"tokens/{model}"
+    }
+    before_job = [
+        one
+        for one in room.batches
+        if one.state in {BatchState.SEALED, BatchState.SUBMITTING} and one.id not in elsewhere
+    ]
     with_job = [one for one in room.batches if one.state is BatchState.SUBMITTED]
     for one in room.batches:
         if one.held_reason.startswith(REFUSED) or (one.held_reason and one in before_job):
             return f"{room.account}: {one.held_reason}"
     if before_job and not with_job:
         return f"{room.account}: its first job is on its way"
-    held = _no_room(room, before_job, model, tokens, limits)
+    sealed = [one for one in room.batches if one.state in {BatchState.SEALED, BatchState.SUBMITTING}]
+    held = _no_room(room, sealed, model, tokens, limits)
     return f"{room.account}: {quota.held_reason(held)}" if held is not None else ""
 
 

@@ -12,7 +12,7 @@ from gemqueue.store_base import StoreBase
 if TYPE_CHECKING:
     from gemqueue.models import LaneState
 
-_FIELDS = ("state", "lane", "held_reason", "tokens")
+_FIELDS = ("state", "lane", "held_reason", "held_for", "tokens")
 
 
 class PoolStore(StoreBase):
@@ -33,8 +33,15 @@ class PoolStore(StoreBase):
             rows: list[list[bytes | None]] = await pipe.execute() if ids else []
         found = [(id_.decode(), [(value or b"").decode() for value in row]) for id_, row in zip(ids, rows, strict=True)]
         return [
-            OpenBatch(id=id_, state=BatchState(state), lane=lane, held_reason=held_reason, tokens=int(tokens or 0))
-            for id_, (state, lane, held_reason, tokens) in found
+            OpenBatch(
+                id=id_,
+                state=BatchState(state),
+                lane=lane,
+                held_reason=held_reason,
+                held_for=held_for,
+                tokens=int(tokens or 0),
+            )
+            for id_, (state, lane, held_reason, held_for, tokens) in found
             if state and lane.startswith(f"{account}/")
         ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,6 +17,7 @@ from gemqueue.states import BatchState, Kind, Step
 from gemqueue_workers.packer import Packer
 from gemqueue_workers.stage import run_step
 from gemqueue_workers.status import read_status
+from tests.cli.command import gemqueue
 from tests.workers.test_accounts import Hand, held, submit_to
 from tests.world import MODEL, World, until
 
@@ -251,6 +253,34 @@ def test_who_may_pack(batches: list[tuple[str, str]], jobs: int, tokens: int, ex
     ledger = Ledger((*entries, Reservation("cooled", MODEL, 1000, 99)), {})
     room = Room(account="a", batches=seen, ledger=ledger, now_ms=100)
     assert why_left(room, MODEL, tokens, Limits(3, 100)) == expected
+
+
+def test_what_waits_for_another_models_tokens_is_no_hindrance() -> None:
+    """One model's quota is not another's: the account goes on with the pool's others, and its jobs count."""
+    lane = f"a/{MODEL}/generate/batch"
+    held = OpenBatch(
+        id="s", lane=lane, state=BatchState.SEALED, held_reason="quota (create): 429", held_for=f"tokens/{MODEL}"
+    )
+    room = Room(account="a", batches=[held], ledger=Ledger((), {}), now_ms=100)
+    assert why_left(room, MODEL, 10, Limits(3, 100)) == "a: quota (create): 429"
+    assert why_left(room, "another", 10, Limits(3, 100)) == ""
+    assert why_left(room, "another", 10, Limits(1, 100)) == "a: open jobs: 1 of 1 in use"
+
+
+async def test_a_purge_leaves_what_another_account_has(tmp_path: Path, valkey: ValkeyServer, queue_name: str) -> None:
+    """A key that does not see the other account's job purges nothing and says whose it is; that account's key does."""
+    async with World(tmp_path, valkey, queue_name, PACKED | {"pool": "shared", "delete_jobs": False}) as world:
+        world.start_worker(GEMQUEUE_ACCOUNT="b")
+        async with Queue.connect(settings=world.settings) as queue:
+            future = await queue.submit("one prompt", model=MODEL)
+            await future
+        await world.drained()
+        wrong, right = (world.env(GEMQUEUE_ACCOUNT=account) for account in ("a", "b"))
+        ended = await asyncio.to_thread(gemqueue, "purge", future.key, **wrong)
+        assert (ended.returncode, "emulated.b" in ended.stderr) == (2, True), ended.stderr
+        assert future.key in (await asyncio.to_thread(gemqueue, "show", future.key, "--json", **wrong)).stdout
+        ended = await asyncio.to_thread(gemqueue, "purge", future.key, "--json", **right)
+        assert (ended.returncode, '"jobs":1' in ended.stdout) == (0, True), ended.stderr
 
 
 def test_a_pool_is_no_account() -> None:

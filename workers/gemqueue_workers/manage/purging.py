@@ -14,7 +14,7 @@ import msgspec
 
 from gemqueue.config import api_key_from_env
 from gemqueue.errors import ConfigError
-from gemqueue.models import split_key
+from gemqueue.models import Lane, split_key
 from gemqueue.outcomes import purged_line
 from gemqueue.states import BatchState
 from gemqueue_workers.manage.finding import find, is_settled, segments_of
@@ -132,12 +132,20 @@ async def _wait_until_closed(link: Link, batch: Batch) -> None:
 
 
 async def _forget(link: Link, batches: list[Batch], purged: Purged) -> None:
-    """Jobs and files of closed batches; what is gone already is no error. Raises ProviderError."""
-    if not any(batch.job or batch.input_file or batch.output_file for batch in batches):
+    """Jobs and files of closed batches; what is gone already is no error.
+
+    Those of another account of the pool are not there for this key, which says nothing: they are left, and whose they
+    are is said before anything is purged here. Raises ProviderError, ConfigError.
+    """
+    there = [batch for batch in batches if batch.job or batch.input_file or batch.output_file]
+    if not there:
         return
     provider = make_provider(await link.provider_settings(), api_key_from_env())
     try:
+        own, others = f"{provider.account}/", {Lane.parse(batch.lane).account for batch in there} - {provider.account}
         for batch in batches:
+            if batch in there and not batch.lane.startswith(own):
+                continue
             for file in filter(None, (batch.input_file, batch.output_file)):
                 await provider.delete_file(file)
                 purged.files += 1
@@ -145,5 +153,10 @@ async def _forget(link: Link, batches: list[Batch], purged: Purged) -> None:
                 await provider.delete_job(batch.job)
                 purged.jobs += 1
             await link.store.scrub_batch(batch.id)
+        if others:
+            raise ConfigError(
+                f"jobs and files of the account {', '.join(sorted(others))} go only with its own key: repeat "
+                "the command with that account's GEMQUEUE_ACCOUNT and key. Nothing was purged here yet"
+            )
     finally:
         await provider.aclose()
