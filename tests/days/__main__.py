@@ -1,6 +1,8 @@
 """The worst days on the virtual clock, in full: a day of 429s, and a model that stalls.
 
 python -m tests.days --json FILE
+
+Prints each claim (``tests/days/claims.py``) and what was seen; exit 1 where one does not hold.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from typing import Any
 
 import structlog
 
+from tests.days.claims import quota_claims, slow_claims
 from tests.days.quota_day import quota_day
 from tests.days.slow_day import slow_day
 from tests.valkey_server import ValkeyServer
@@ -41,11 +44,16 @@ def main() -> int:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     with ValkeyServer() as valkey, tempfile.TemporaryDirectory() as folder:
         seen = asyncio.run(days(valkey.url, Path(folder)))
+    for one in seen.values():
+        one["claims"] = quota_claims(one) if "known_limit" in one else slow_claims(one)
     text = json.dumps(seen, indent=1)
     sys.stdout.write(f"{text}\n")
+    for name, one in seen.items():
+        for claim, holds in one["claims"].items():
+            sys.stdout.write(f"{'ok  ' if holds else 'NOT '} {name}: {claim}\n")
     if options.json:
         options.json.write_text(text)
-    return 0
+    return 0 if all(all(one["claims"].values()) for one in seen.values()) else 1
 
 
 if __name__ == "__main__":

@@ -45,6 +45,7 @@ async def quota_day(url: str, folder: Path, *, storm_h: float, calm_h: float, kn
         return {
             "known_limit": known,
             "storm_hours": storm_h,
+            "calm_hours": calm_h,
             "prompts": counts["accepted"],
             "answered": counts.get("answered", 0),
             "failed": counts.get("failed", 0),

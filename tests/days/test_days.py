@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.days.claims import quota_claims, slow_claims
 from tests.days.quota_day import quota_day
 from tests.days.slow_day import slow_day
 
@@ -16,8 +17,7 @@ if TYPE_CHECKING:
 async def test_hours_of_429s_fail_nothing_and_throughput_comes_back(redis_url: str, tmp_path: Path) -> None:
     """No prompt fails, none is charged, the ledger adds up at every step, and throughput is back at the limit."""
     seen = await quota_day(redis_url, tmp_path / "e", storm_h=2, calm_h=6, known=False)
-    assert seen["failed"] == seen["requeued"] == 0
-    assert seen["answered"] == seen["prompts"]
+    assert [claim for claim, holds in quota_claims(seen).items() if not holds] == []
     assert seen["refused_in_the_storm"] > 5
     assert min(seen["tokens_by_hour_share_of_limit"][1:3]) >= 0.95
     assert seen["tokens_by_hour_share_of_limit"][-1] >= 0.95
@@ -27,11 +27,8 @@ async def test_hours_of_429s_fail_nothing_and_throughput_comes_back(redis_url: s
 async def test_a_stalled_model_is_left_alone_until_it_expires(policy: str, redis_url: str, tmp_path: Path) -> None:
     """An alarm and an estimate, nothing cancelled early; near 48 hours the policy's way; all is answered once."""
     seen = await slow_day(redis_url, tmp_path / "e", stall_h=60, policy=policy)
-    assert seen["alarms"] == 1
-    assert 0.1 < seen["alarm_after_h"] < 1
-    assert all(0 < left_h <= 48 - age_h + 0.01 for age_h, left_h in seen["eta_at_age_h"])
-    assert seen["answered"] == seen["prompts"] == seen["rows_bought"]
-    assert seen["failed"] == seen["attempts_charged"] == 0
+    assert [claim for claim, holds in slow_claims(seen).items() if not holds] == []
+    assert seen["alarm_after_h"] > 0.1
     if policy == "wait":
         assert seen["cancelled_after_h"] is None
         assert 48 <= seen["ended_after_h"] < 48.6
