@@ -1,4 +1,4 @@
-"""The table of acknowledged writes lost, per failover and durability.
+"""The table of acknowledged writes lost, per failure of Redis and durability.
 
 python -m tests.failover --rounds 5 --json FILE
 """
@@ -14,20 +14,25 @@ from pathlib import Path
 import msgspec
 
 from tests.failover.lost import FAILOVERS, Lost, measure
+from tests.failover.single import SINGLE, measure_single
 
 _ROW = "{:<46} {:<11} {:>12} {:>12} {:>8} {:>8} {:>11}\n"
 
 
 async def _table(rounds: int, after_s: float) -> list[Lost]:
     found: list[Lost] = []
+    for case in SINGLE:
+        found += [_shown(await measure_single(case)) for _ in range(rounds)]
     for failover in FAILOVERS:
         for durability in ("local", "replicated"):
-            for _ in range(rounds):
-                row = await measure(failover, durability, after_s=after_s)
-                sys.stdout.write(_ROW.format(*(str(value) for value in msgspec.structs.astuple(row))))
-                sys.stdout.flush()
-                found.append(row)
+            found += [_shown(await measure(failover, durability, after_s=after_s)) for _ in range(rounds)]
     return found
+
+
+def _shown(row: Lost) -> Lost:
+    sys.stdout.write(_ROW.format(*(str(value) for value in msgspec.structs.astuple(row))))
+    sys.stdout.flush()
+    return row
 
 
 def main() -> int:

@@ -112,40 +112,41 @@ async def measure(failover: str, durability: str, *, before_s: float = 0.5, afte
         store = Store(pair.url if asks else pair.proxy.url, settings)
         writer = Writer(store)
         writing = asyncio.create_task(writer.run())
-        await _pass(before_s)
+        await passing(before_s)
         known = len(writer.acknowledged)
         await befall(pair)
         await pair.promoted()
-        await _pass(after_s)
+        await passing(after_s)
         await pair.mend()
-        await _pass(before_s)
+        await passing(before_s)
         writer.stop()
         await writing
         await store.aclose()
-        missing = await _missing(pair, settings, writer.acknowledged)
+        gone = await missing(pair.replica.url, settings, writer.acknowledged)
     return Lost(
         failover=failover,
         durability=durability,
         acknowledged=len(writer.acknowledged),
         acknowledged_after=len(writer.acknowledged) - known,
         unknown=writer.unknown,
-        lost=missing,
+        lost=gone,
         stalled_ms=writer.stalled_ms,
     )
 
 
-async def _missing(pair: Pair, settings: Settings, ids: list[str]) -> int:
-    store = Store(pair.replica.url, settings)
+async def missing(url: str, settings: Settings, ids: list[str]) -> int:
+    """How many of these segments the server does not have."""
+    store = Store(url, settings)
     try:
-        missing = 0
+        gone = 0
         for start in range(0, len(ids), 500):
-            missing += len(await store.gone(ids[start : start + 500]))
-        return missing
+            gone += len(await store.gone(ids[start : start + 500]))
+        return gone
     finally:
         await store.aclose()
 
 
-async def _pass(seconds: float) -> None:
+async def passing(seconds: float) -> None:
     """Let the writer write: the time is what is measured here, not waited for."""
     loop = asyncio.get_running_loop()
     passed = loop.create_future()

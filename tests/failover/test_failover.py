@@ -17,6 +17,7 @@ from gemqueue.store import Store
 from gemqueue_workers.manage.doctor import examine
 from tests.failover.lost import FAILOVERS, measure, one_prompt
 from tests.failover.servers import Pair
+from tests.failover.single import SINGLE, measure_single
 from tests.valkey_server import ValkeyServer
 from tests.world import World, until
 
@@ -39,6 +40,14 @@ async def test_acknowledged_writes_lost_per_durability() -> None:
     assert all(row.acknowledged > 0 for row in found)
     assert all(row.acknowledged_after > 0 for row in replicated[:2]), "it goes on once there is a replica again"
     assert local.lost > local.acknowledged_after / 2 > 0
+
+
+async def test_a_killed_server_keeps_what_it_acknowledged() -> None:
+    """However the log is flushed, kill -9 loses nothing; a log whose end is torn off loses what stood there."""
+    *kills, torn = await asyncio.gather(*(measure_single(case, before_s=0.3, after_s=0.1) for case in SINGLE))
+    assert [row.lost for row in kills] == [0, 0, 0]
+    assert all(row.acknowledged > row.acknowledged_after > 0 for row in (*kills, torn))
+    assert 0 < torn.lost < torn.acknowledged
 
 
 async def test_everything_goes_on_after_a_failover(tmp_path: Path) -> None:
