@@ -9,7 +9,7 @@ import pytest
 
 from gemqueue.answers import Answer
 from gemqueue.errors import ConfigError
-from gemqueue_workers.prices import DATED, PRICES, Usage, batch_usd, interactive_usd, load_table, usage_of
+from gemqueue_workers.prices import DATED, PRICES, Usage, batch_usd, interactive_usd, load_table, tier_tokens, usage_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,6 +49,36 @@ def test_usage_is_what_the_answers_report() -> None:
 def test_the_table_says_of_when_it_is() -> None:
     """The prices carry a date that people can check."""
     assert dt.date.fromisoformat(DATED) < dt.datetime.now(tz=dt.UTC).date()
+
+
+@pytest.mark.parametrize(
+    ("model", "tier_1"),
+    [
+        ("gemini-3.7-flash", 3_000_000),
+        ("gemini-3.6-flash-preview", 3_000_000),
+        ("gemini-3.1-flash-lite", 10_000_000),
+        ("gemini-2.5-pro-preview-tts", 25_000),
+        ("gemini-2.5-flash-preview-tts", 100_000),
+        ("gemini-2.5-flash-image", 3_000_000),
+        ("gemini-3.1-flash-image-preview", 1_000_000),
+        ("gemini-3-pro-image-preview", 2_000_000),
+        ("gemini-2.0-flash-lite", 10_000_000),
+        ("gemini-embedding-9", 500_000),
+        ("gemini-9", None),
+    ],
+)
+def test_every_listed_family_has_its_enqueued_tokens(model: str, tier_1: int | None) -> None:
+    """The table of protocol section 13, by the names that its models go by; what is not listed has no limit."""
+    assert next(iter(tier_tokens(model)), None) == tier_1
+
+
+def test_patterns_of_ones_own_come_first(tmp_path: Path) -> None:
+    """A file of one's own may hold a family, or everything that is not listed by name, to limits of its own."""
+    own = tmp_path / "models.toml"
+    own.write_text('[enqueued_tokens]\n"gemini-*" = [7, 8, 9]\n', encoding="utf-8")
+    table = load_table(own)
+    assert tier_tokens("gemini-9", table) == tier_tokens("gemini-3.7-flash", table) == (7, 8, 9)
+    assert tier_tokens("gemini-2.5-pro", table) == PRICES["gemini-2.5-pro"].enqueued_tokens
 
 
 def test_a_table_of_ones_own_is_laid_over(tmp_path: Path) -> None:

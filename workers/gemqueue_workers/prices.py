@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import tomllib
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -41,6 +42,7 @@ class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     source: str = ""
     batch_share: float = 0.5
     flex_share: float = 0.5
+    enqueued_tokens: dict[str, tuple[int, ...]] = {}
 
 
 def load_table(own: Path | None = None) -> _Table:
@@ -49,7 +51,15 @@ def load_table(own: Path | None = None) -> _Table:
     values = _read(path)
     if own is not None:
         path, over = own, _read(own)
-        values = values | over | {"models": values["models"] | over.get("models", {})}
+        patterns = over.get("enqueued_tokens", {})
+        values = (
+            values
+            | over
+            | {
+                "models": values["models"] | over.get("models", {}),
+                "enqueued_tokens": patterns | {k: v for k, v in values["enqueued_tokens"].items() if k not in patterns},
+            }
+        )
     try:
         return msgspec.convert(values, _Table)
     except msgspec.ValidationError as error:
@@ -69,6 +79,14 @@ BATCH_SHARE: Final = _TABLE.batch_share
 SHARES: Final = {"batch": BATCH_SHARE, "flex": _TABLE.flex_share, "standard": 1.0}
 """Of the interactive price, by service class."""
 PRICES: Final = _TABLE.models
+
+
+def tier_tokens(model: str, table: _Table = _TABLE) -> tuple[int, ...]:
+    """Enqueued tokens of a model by tier: its own, else those of the first pattern that fits; empty where none does."""
+    price = table.models.get(model)
+    if price is not None and price.enqueued_tokens:
+        return price.enqueued_tokens
+    return next((limits for pattern, limits in table.enqueued_tokens.items() if fnmatchcase(model, pattern)), ())
 
 
 class Usage(msgspec.Struct, frozen=True):

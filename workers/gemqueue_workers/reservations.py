@@ -13,7 +13,7 @@ import structlog
 from gemqueue import quota
 from gemqueue.effects import Effect, effect
 from gemqueue.models import Lane
-from gemqueue_workers.prices import PRICES
+from gemqueue_workers.prices import tier_tokens
 
 if TYPE_CHECKING:
     from gemqueue.config import Settings
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from gemqueue_workers.stage import Kit, Lease
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("gemqueue.submit")
-_TIERS = {model: price.enqueued_tokens for model, price in PRICES.items()}
 
 
 def limits_of(settings: Settings, lane: str) -> quota.Limits:
     """The configured limits of a lane's account and model."""
-    return quota.limits(settings, Lane.parse(lane).model, _TIERS)
+    model = Lane.parse(lane).model
+    return quota.limits(settings, model, {model: tier_tokens(model)})
 
 
 async def reserve(kit: Kit, lease: Lease, batch: Batch) -> str:
