@@ -267,20 +267,26 @@ def test_what_waits_for_another_models_tokens_is_no_hindrance() -> None:
     assert why_left(room, "another", 10, Limits(1, 100)) == "a: open jobs: 1 of 1 in use"
 
 
-async def test_a_purge_leaves_what_another_account_has(tmp_path: Path, valkey: ValkeyServer, queue_name: str) -> None:
-    """A key that does not see the other account's job purges nothing and says whose it is; that account's key does."""
-    async with World(tmp_path, valkey, queue_name, PACKED | {"pool": "shared", "delete_jobs": False}) as world:
-        world.start_worker(GEMQUEUE_ACCOUNT="b")
-        async with Queue.connect(settings=world.settings) as queue:
-            future = await queue.submit("one prompt", model=MODEL)
-            await future
-        await world.drained()
-        wrong, right = (world.env(GEMQUEUE_ACCOUNT=account) for account in ("a", "b"))
-        ended = await asyncio.to_thread(gemqueue, "purge", future.key, **wrong)
+async def test_a_purge_needs_the_key_of_each_account(tmp_path: Path, valkey: ValkeyServer, queue_name: str) -> None:
+    """A run that two accounts answered goes with the keys of both, one after the other, and not before."""
+    async with World(tmp_path, valkey, queue_name, PACKED | {"pool": "shared"}) as world:
+        rows, out = tmp_path / "in.txt", tmp_path / "out.jsonl"
+        words = ("run", str(rows), "-o", str(out), "-m", MODEL, "--name", "shared", "--quiet")
+        for account in ("a", "b"):
+            worker = world.start_worker(GEMQUEUE_ACCOUNT=account)
+            with rows.open("a") as file:
+                file.write(f"one prompt for {account}\n")
+            ended = await asyncio.to_thread(gemqueue, *words, **world.env())
+            assert ended.returncode == 0, ended.stderr
+            await world.drained()
+            worker.stop()
+        keys = [world.env(GEMQUEUE_ACCOUNT=account) for account in ("a", "b")]
+        ended = await asyncio.to_thread(gemqueue, "purge", "--run", "shared", **keys[0])
         assert (ended.returncode, "emulated.b" in ended.stderr) == (2, True), ended.stderr
-        assert future.key in (await asyncio.to_thread(gemqueue, "show", future.key, "--json", **wrong)).stdout
-        ended = await asyncio.to_thread(gemqueue, "purge", future.key, "--json", **right)
+        assert (await asyncio.to_thread(gemqueue, "show", "shared", "--json", **keys[0])).returncode == 0
+        ended = await asyncio.to_thread(gemqueue, "purge", "--run", "shared", "--json", **keys[1])
         assert (ended.returncode, '"jobs":1' in ended.stdout) == (0, True), ended.stderr
+        assert (await asyncio.to_thread(gemqueue, "show", "shared", **keys[0])).returncode == 2
 
 
 def test_a_pool_is_no_account() -> None:

@@ -142,9 +142,10 @@ async def _forget(link: Link, batches: list[Batch], purged: Purged) -> None:
         return
     provider = make_provider(await link.provider_settings(), api_key_from_env())
     try:
-        own, others = f"{provider.account}/", {Lane.parse(batch.lane).account for batch in there} - {provider.account}
+        own = f"{provider.account}/"
+        foreign = [batch for batch in there if not batch.lane.startswith(own)]
         for batch in batches:
-            if batch in there and not batch.lane.startswith(own):
+            if batch in foreign:
                 continue
             for file in filter(None, (batch.input_file, batch.output_file)):
                 await provider.delete_file(file)
@@ -153,9 +154,12 @@ async def _forget(link: Link, batches: list[Batch], purged: Purged) -> None:
                 await provider.delete_job(batch.job)
                 purged.jobs += 1
             await link.store.scrub_batch(batch.id)
+        others = sorted(
+            {Lane.parse(batch.lane).account for batch in foreign if batch.operation}
+        )  # the rest is scrubbed
         if others:
             raise ConfigError(
-                f"jobs and files of the account {', '.join(sorted(others))} go only with its own key: repeat "
+                f"jobs and files of the account {', '.join(others)} go only with its own key: repeat "
                 "the command with that account's GEMQUEUE_ACCOUNT and key. Nothing was purged here yet"
             )
     finally:
