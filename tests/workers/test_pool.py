@@ -220,6 +220,10 @@ async def test_a_pool_waits_for_each_of_its_accounts_after_a_change_of_the_serve
         assert await store.claim(Step.SUBMIT, sealed.id, "emulated.b") is None
         assert await store.claim(Step.PACK, LANE.replace(POOL, "emulated.b"), "emulated.b") is not None
         assert "reconciling" in await store.held_reason(POOL)
+        await store.beat("somebody", "pack", "emulated.b")
+        reasons = {lane.lane: lane.held_reason for lane in (await read_status(world.settings)).lanes}
+        assert reasons[LANE] == "emulated.a: reconciling after a server restart"
+        assert "reconciling" not in reasons[LANE.replace(POOL, "emulated.b")]
         await store.redis.hset(server, "run_id", known)
         await store.redis.hdel(server, "held_reason")
 
