@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _READ_AT_ONCE = 500
 _SEGMENTS_A_CALL = 500
+_STRAYS_MAX = 1000
 
 
 class Sizes(msgspec.Struct, frozen=True):
@@ -34,6 +35,14 @@ class Sizes(msgspec.Struct, frozen=True):
     """Steps of the accounts that are due and that nobody has claimed yet."""
     dead: int
     quarantine: int
+
+
+class Stray(msgspec.Struct, frozen=True, kw_only=True):
+    """A row of a batch's results that belongs to nobody, as far as its bytes are kept, and why."""
+
+    batch: str
+    reason: str
+    row: str
 
 
 class Server(msgspec.Struct, frozen=True, kw_only=True):
@@ -170,6 +179,22 @@ class OperationsStore(BatchStore):
                 pipe.zcount(self.key("due", account), "-inf", now)
             dead, quarantine, *overdue = await pipe.execute()
         return Sizes(sum(overdue), dead, quarantine)
+
+    async def quarantined(self, batch: str = "") -> list[Stray]:
+        """The newest rows that belong to nobody, or those among them that came in one batch's results."""
+        with translated(self.url):
+            entries: list[tuple[bytes, dict[bytes, bytes]]] = await self.redis.xrevrange(
+                self.key("quarantine"), count=_STRAYS_MAX
+            )
+        found = [
+            Stray(
+                batch=fields.get(b"batch", b"").decode(),
+                reason=fields.get(b"reason", b"").decode(errors="replace"),
+                row=fields.get(b"row", b"").decode(errors="replace"),
+            )
+            for _, fields in entries
+        ]
+        return [stray for stray in found if not batch or stray.batch == batch]
 
     async def batch_fields(self, batches: Sequence[str], *fields: str) -> list[dict[str, str]]:
         """Some fields of each batch's record, in order; a batch that is gone has none."""

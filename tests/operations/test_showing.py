@@ -9,7 +9,7 @@ from rich.console import Console
 from gemqueue.reconciling import Standing
 from gemqueue_workers.manage.dead import Letter, show_letters
 from gemqueue_workers.manage.looking import show_fields
-from gemqueue_workers.manage.reconcile import Report, show_report
+from gemqueue_workers.manage.reconcile import Kept, Report, show_report
 from gemqueue_workers.reconciler import Finding
 
 
@@ -31,6 +31,7 @@ def test_a_report_says_what_every_job_is() -> None:
         stray_files=["files/x"],
         held_reason="reconciling [red]",
         counts={"bought_twice": 0},
+        quarantined=[Kept(batch="00b1", reason="unknown key \x1b[2J", rows=2)],
     )
     show_report(console, report)
     text = console.export_text()
@@ -38,6 +39,7 @@ def test_a_report_says_what_every_job_is() -> None:
     assert "batches/over" not in text
     assert "7 jobs are ours, 1 of them over; 3 are not ours" in text
     assert "00bmissing" in text
+    assert "2 rows of batch 00b1, unknown key [2J: `gemqueue show 00b1`" in text
     assert "held: reconciling [red]" in text
     assert "\x1b[2J" not in text
     assert "Nothing was changed" in text

@@ -112,3 +112,18 @@ async def test_a_reconcile_that_dies_anywhere_is_done_by_the_next(
     assert await made.store.held_reason(ACCOUNT) == ""
     assert {finding.standing for finding in survey.findings} <= {Standing.KNOWN, Standing.OVER, Standing.ORPHANED}
     await all_answered_once(made)
+
+
+async def test_quarantined_rows_are_shown(made: Shop) -> None:
+    """A row that comes twice is told of by reason and batch, and the batch shows its bytes."""
+    await made.submit("one", "[[fault:doubled]]")
+    batch = await made.submitted()
+    await made.drain()
+    code, said = command(made)
+    (kept,) = said["quarantined"]
+    assert (code, kept["batch"], kept["rows"], said["counts"]["quarantined"]) == (0, batch, 1, 1)
+    env = {"GEMQUEUE_REDIS_URL": made.settings.redis_url, "GEMQUEUE_QUEUE": made.settings.queue}
+    shown = msgspec.json.decode(gemqueue("show", batch, "--json", GEMQUEUE_EMULATE="1", **env).stdout)
+    (stray,) = shown["quarantined"]
+    assert stray["reason"] == kept["reason"]
+    assert "response" in stray["row"]

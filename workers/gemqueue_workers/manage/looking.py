@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _TEXT_CHARS_MAX = 2000
 _BLOBS_MAX = 10_000
+_ROWS_MAX = 20
+_ROW_CHARS_MAX = 500
 _FIRST_TIME_MS = 1_000_000_000_000
 
 
@@ -112,7 +114,10 @@ async def _batch(link: Link, id_: str) -> dict[str, Any]:
         raise ConfigError(f"batch {id_} is not known (any more)")
     fields = msgspec.structs.asdict(batch) | await _why(link, await _held(link, batch))
     segments = await link.store.manifest(id_)
-    return {"sort": "batch", **{k: v for k, v in fields.items() if v not in ("", 0, None)}, "segment_ids": segments}
+    strays = await link.store.quarantined(id_)
+    kept = [{"reason": stray.reason, "row": shortened(stray.row, _ROW_CHARS_MAX)} for stray in strays[:_ROWS_MAX]]
+    found = {k: v for k, v in fields.items() if v not in ("", 0, None)} | ({"quarantined": kept} if kept else {})
+    return {"sort": "batch", **found, "segment_ids": segments}
 
 
 async def _why(link: Link, why: Held) -> dict[str, Any]:

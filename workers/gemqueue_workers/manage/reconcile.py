@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -21,9 +22,11 @@ from gemqueue_workers.stage import Kit
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from gemqueue.store_operations import Stray
     from gemqueue_workers.run.connection import Link
 
 SCHEMA: Final = 1
+_KEPT_SHOWN_MAX: Final = 20
 COUNTS: Final = ("created", "adopted", "rebuilt", "quarantined", "bought_twice", "lost_answers")
 
 _WORDS: Final = {
@@ -35,6 +38,14 @@ _WORDS: Final = {
     Standing.ORPHANED: "nobody here waits for what it holds",
     Standing.OVER: "over, nothing to do",
 }
+
+
+class Kept(msgspec.Struct, frozen=True, kw_only=True):
+    """So many rows of a batch's results that belong to nobody, for one reason, among the newest thousand kept."""
+
+    batch: str
+    reason: str
+    rows: int
 
 
 class Report(msgspec.Struct, kw_only=True):
@@ -49,6 +60,7 @@ class Report(msgspec.Struct, kw_only=True):
     stray_files: list[str]
     held_reason: str
     counts: dict[str, int]
+    quarantined: list[Kept] = []
 
 
 async def reconcile(link: Link, *, apply: bool, orphans: bool, go_on: bool, since_s: float = LOOK_BACK_S) -> Report:
@@ -81,9 +93,15 @@ async def reconcile(link: Link, *, apply: bool, orphans: bool, go_on: bool, sinc
             stray_files=survey.stray_files,
             held_reason=(await store.server(provider.account)).held_reason,
             counts={name: counts.get(name, 0) for name in COUNTS},
+            quarantined=_kept(await store.quarantined()),
         )
     finally:
         await provider.aclose()
+
+
+def _kept(strays: list[Stray]) -> list[Kept]:
+    rows = Counter((stray.batch, stray.reason) for stray in strays)
+    return [Kept(batch=batch, reason=reason, rows=n) for (batch, reason), n in rows.items()]
 
 
 def show_report(console: Console, report: Report) -> None:
@@ -103,6 +121,9 @@ def show_report(console: Console, report: Report) -> None:
         console.print(Text(f"The provider does not know the job of batch {batch}", "yellow"))
     if report.stray_files:
         console.print(f"{len(report.stray_files):,} input files that nobody needs: --orphans deletes them")
+    for kept in report.quarantined[:_KEPT_SHOWN_MAX]:
+        rows = counted(kept.rows, "row", "rows")
+        console.print(plain(f"Quarantined: {rows} of batch {kept.batch}, {kept.reason}: `gemqueue show {kept.batch}`"))
     console.print("Counted: " + ", ".join(f"{name} {n:,}" for name, n in report.counts.items()))
     if report.held_reason:
         console.print(Text(f"Packing and submitting are held: {report.held_reason}", "yellow"))
