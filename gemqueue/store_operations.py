@@ -77,18 +77,29 @@ class Rebuild(msgspec.Struct, frozen=True, kw_only=True):
 class OperationsStore(BatchStore):
     """Reading for operators; the life of a server's record."""
 
-    async def greet(self, account: str) -> tuple[str, bool]:
-        """A worker of the account begins: the home of its jobs' names, and whether packing and submitting are held."""
+    async def greet(self, account: str, *, again: bool = False) -> tuple[str, bool]:
+        """A worker of the account begins: the home of its jobs' names, and whether packing and submitting are held.
+
+        ``again``: it has begun before, and the server does not know of it.
+        """
         lossless = await self.lossless()
-        reply = await self.scripts.run("greet", account, secrets.token_hex(4), int(lossless))
+        reply = await self.scripts.run("greet", account, secrets.token_hex(4), int(lossless), int(again))
         return reply[1].decode(), bool(reply[0] == b"held")
 
     async def beat(self, worker: str, roles: str, account: str) -> bool:
-        """This worker is alive, for three heartbeats; whether packing and submitting are held."""
+        """This worker is alive, for three heartbeats; whether packing and submitting are held.
+
+        A server that has forgotten the account's beginning is greeted anew, or its next change would go unnoticed.
+        """
+        word = await self.heartbeat(worker, roles, account)
+        return (await self.greet(account, again=True))[1] if word == "new" else word == "held"
+
+    async def heartbeat(self, worker: str, roles: str, account: str) -> str:
+        """What ``beat`` writes: ok, held, or new where the server knows nothing of the account."""
         now = self.clock.now_ms()
         until_ms = now + int(3000 * self.settings.heartbeat_s)
         reply = await self.scripts.run("beat", account, f"{worker} {roles}", until_ms, now)
-        return bool(reply[0] == b"held")
+        return str(reply[0].decode())
 
     async def server(self, account: str) -> Server:
         """What is known of the server."""

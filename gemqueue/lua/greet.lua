@@ -1,7 +1,8 @@
 -- greet: a worker of an account begins. The first one gives the server its home and notes which server it is. Where that is
 -- another one since, and neither could lose a write (`lossless`), the account goes on at once.
 -- ARGV[2] account, ARGV[3] home to take when there is none, ARGV[4] '1' where the server writes through before it answers
--- and is no promoted replica
+-- and is no promoted replica, ARGV[5] '1' from a worker that works already: the server has forgotten the beginning, and with
+-- it perhaps which fences were given
 -- ok <home> | held <home>
 local server = key('server', ARGV[2])
 pass_when_full()
@@ -11,6 +12,7 @@ if not s[1] then
   local info = redis.pcall('INFO', 'server')
   local id = type(info) == 'string' and string.match(info, 'run_id:(%w+)')
   if id then redis.call('HSET', server, 'run_id', id, 'seen_at', now) end
+  if ARGV[5] == '1' then redis.call('HSET', server, 'fence_floor', now) end
 elseif changed(ARGV[2]) then
   if s[2] ~= '1' or ARGV[4] ~= '1' then return { 'held', s[3] } end
   redis.call('HSET', server, 'run_id', redis.call('HGET', server, 'noticed'), 'seen_at', now)

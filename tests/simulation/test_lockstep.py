@@ -195,7 +195,9 @@ class LockStep(machine.StoreMachine):
     @rule(pick=machine.picks)
     def keep_house(self, pick: int) -> None:
         """What workers do beside their steps."""
-        self.run(self.store.beat(f"w{pick % 2}", "pack", ACCOUNT) if pick % 3 else self.store.goodbye("w0", "pack"))
+        self.run(
+            self.store.heartbeat(f"w{pick % 2}", "pack", ACCOUNT) if pick % 3 else self.store.goodbye("w0", "pack")
+        )
         self.run(self.store.quarantine("00b", [("foreign", b"row")] * (pick % 3)))
         self.run(self.store.add_count("unheard", pick % 2))
         self.run(self.store.discard("00none"))

@@ -40,6 +40,28 @@ async def test_the_pause_waits_for_creates_in_flight(made: Shop, lossy: Past) ->
     await all_answered_once(made)
 
 
+async def test_a_server_that_forgot_the_beginning_is_watched_again(made: Shop) -> None:
+    """The account's own record is lost as well: a heartbeat makes it anew, and a later change is noticed."""
+    await made.submit("one")
+    batch = await made.sealed()
+    old = await made.store.claim(Step.SUBMIT, batch, ACCOUNT)
+    assert old is not None
+    server = made.store.key("server", ACCOUNT)
+    await made.store.redis.unlink(server)
+    assert not await made.store.beat("w", "pack", ACCOUNT)
+    found = await made.store.server(ACCOUNT)
+    assert (bool(found.home), bool(found.run_id), found.held_reason) == (True, True, "")
+    made.clock.advance(made.settings.lease_s + 1)
+    new = await made.store.claim(Step.SUBMIT, batch, ACCOUNT)
+    assert new is not None
+    assert (new[0].home, new[0].fence > old[0].fence + 1_000_000) == (found.home, True)
+    await made.store.release(new[0], 0.0)
+    await made.store.redis.hset(server, "run_id", "another")
+    assert await made.store.beat("w", "pack", ACCOUNT)
+    await made.store.redis.hset(server, "run_id", found.run_id)
+    await made.drain()
+
+
 async def test_no_fence_is_given_twice(made: Shop, lossy: Past) -> None:
     """A holder from before the loss is stale after it, even where the server forgot that it ever was one."""
     await made.submit("one")
