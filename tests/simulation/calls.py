@@ -7,7 +7,7 @@ a prompt for good.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -16,8 +16,6 @@ from gemqueue.turnaround import sample
 from tests.simulation.lines import REFUSED, Line, answer_to, blocked, response_of, text_of
 
 if TYPE_CHECKING:
-    import random
-
     from tests.simulation.world import World
 
 _decode = msgspec.json.Decoder(Line).decode
@@ -49,20 +47,6 @@ class Calls:
         if self._world.faults.draw("rows") == "blocked":
             return msgspec.json.encode(blocked())
         return msgspec.json.encode(response_of(answer_to(text)))
-
-
-def deadline_settings(rng: random.Random) -> dict[str, Any]:
-    """The settings of a queue that looks after deadlines."""
-    return {
-        "deadline_policy": rng.choice(("flex", "standard")),
-        "deadline_margin_s": 2.0,
-        "flex_lead_s": 15.0,
-        "standard_lead_s": 5.0,
-        "interactive_timeout_s": 4.0,
-        "interactive_calls_max": rng.choice((1, 3)),
-        "interactive_prompts_max": rng.choice((2, 200)),
-        "interactive_per_min_max": rng.choice((60, 600)),
-    }
 
 
 def history(now_ms: int) -> dict[bytes, bytes]:

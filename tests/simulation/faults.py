@@ -30,6 +30,8 @@ _CALLS = {"lost": 0.02, "reply_lost": 0.04, "late": 0.03, "quota": 0.08, "5xx": 
 """What befalls a synchronous call: as any call to the provider, with its own rates."""
 _SERVICES = {"unknown": 0.05}
 """Flex refuses a prompt for good."""
+_REPLICAS = {"short": 0.08}
+"""No replica confirms in time."""
 _EVENTS = {"lost": 0.1, "doubled": 0.1, "late": 0.2, "nameless": 0.2, "early": 0.1, "foreign": 0.05}
 """Word of a job's end: it does not come, comes twice, late, without the token, before the end, or of another job."""
 _SLOW = {"call": 0.05, "reply": 0.05}
@@ -71,11 +73,16 @@ class Faults:
         self.slow = Fates(_SLOW, self._factor())
         self.calls = Fates(_CALLS, self._factor())
         self.services = Fates(_SERVICES, self._factor())
+        self.replicas = Fates(_REPLICAS, self._factor())
         self.alarms = Fates({"dropped": 0.1, "doubled": 0.1, "full": 0.02}, self._factor())
 
     def _factor(self) -> float:
         r = self._rng.random()
         return 0.0 if r < 0.3 else 1.0 if r < 0.8 else 3.0
+
+    def spoil_rows(self) -> None:
+        """Many rows fail for good."""
+        self.rows = Fates(_ROWS, 6.0)
 
     def draw(self, kind: str) -> str:
         """What befalls this call, job or row; empty for nothing. ``kind`` is a field of this class."""

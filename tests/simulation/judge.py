@@ -23,7 +23,7 @@ _PREFIX = b"{gq:sim:00}:"
 
 def judge(world: World) -> list[str]:
     """Every promise that this seed broke, in words."""
-    return [*world.violations, *world.cloud.violations, *_found(world)]
+    return [*world.violations, *world.cloud.violations, *world.replays.violations, *_found(world)]
 
 
 def _found(world: World) -> Generator[str]:
@@ -65,8 +65,9 @@ def _of_prompts(world: World, prompts: list[Prompt], outcomes: dict[str, dict[st
     for prompt in prompts:
         if prompt.key and prompt.key not in outcomes:
             yield f"I1 lost: {prompt.key} ({prompt.text})"
-        if len(texts.get(prompt.text, ())) > 1:
-            yield f"I5 twice in the queue: {prompt.text} as {sorted(texts[prompt.text])}"
+        keys = [key for key in texts.get(prompt.text, ()) if not world.replays.made(key)]
+        if len(keys) > 1:
+            yield f"I5 twice in the queue: {prompt.text} as {sorted(keys)}"
         if len(set(prompt.outcomes)) > 1:
             yield f"I3 told differently: {prompt.key}: {prompt.outcomes}"
         for kind, text in prompt.outcomes:

@@ -152,14 +152,17 @@ class Keyspace:
         return len(self.find(key, bytes) or b"")
 
     def put(self, key: bytes, value: bytes, *options: bytes) -> Reply:
-        """Write it, with NX, EX and PX."""
+        """Write it, with NX, EX, PX and KEEPTTL."""
         words = [word.upper() for word in options]
-        if not {word for word in words if not word.isdigit()} <= {b"NX", b"EX", b"PX"}:
+        if not {word for word in words if not word.isdigit()} <= {b"NX", b"EX", b"PX", b"KEEPTTL"}:
             raise ResponseError(f"SET {options!r} is not modelled")
         if b"NX" in words and self.alive(key):
             return None
+        expires = self.expires.get(key) if b"KEEPTTL" in words and self.alive(key) else None
         self.drop(key)
         self.data[key] = value
+        if expires is not None:
+            self.expires[key] = expires
         if b"EX" in words:
             self.expire(key, options[words.index(b"EX") + 1])
         if b"PX" in words:

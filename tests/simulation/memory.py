@@ -62,6 +62,8 @@ class Memory(Keyspace):
         """Called when a stream has got an entry, for those who block on it."""
         self.on_publish: Callable[[bytes], int] = lambda _channel: 0
         """Called when a message is published; says how many hear it."""
+        self.on_wait: Callable[[int], int] = lambda replicas: replicas
+        """Called when a connection waits for replicas; says how many have confirmed."""
 
     def run(self, words: Sequence[bytes]) -> Reply:
         """One command. Raises ResponseError as the server answers with one."""
@@ -117,8 +119,8 @@ class Memory(Keyspace):
         return b"PONG"
 
     def wait(self, replicas: bytes, _timeout: bytes) -> Reply:
-        """Every replica that was asked for has everything."""
-        return int(replicas)
+        """How many replicas have everything: as many as were asked for, or fewer."""
+        return self.on_wait(int(replicas))
 
     def publish(self, channel: bytes, _message: bytes) -> Reply:
         """Whoever listens now hears it."""

@@ -70,6 +70,7 @@ class Server:
         self._ears: dict[bytes, list[NetworkEar]] = {}
         memory.on_append = self._wake
         memory.on_publish = self._publish
+        memory.on_wait = self._confirmed
 
     def hop_s(self) -> float:
         """How long one way takes."""
@@ -162,6 +163,9 @@ class Server:
             at = self.world.scheduler.now + self.hop_s()
             self.world.scheduler.at(at, ear.ring, process=ear.process)
         return len(ears)
+
+    def _confirmed(self, replicas: int) -> int:
+        return 0 if self.world.faults.draw("replicas") else replicas
 
     def _wake(self, key: bytes) -> None:
         for wake in self._blocked.pop(key, ()):

@@ -36,10 +36,22 @@ _KINDS = {
     "late_effects": ("store.late", "provider.late"),
     "server_restarts": ("store.restart_lost", "store.restart_kept"),
     "refused_calls": ("provider.quota", "provider.5xx"),
+    "failed_replicas": ("replicas.short",),
 }
 
 
-_COUNTERS = ("answered", "failed", "cancelled", "diverted", "rescued", "late", "interactive_in_doubt", "adopted")
+_COUNTERS = (
+    "answered",
+    "failed",
+    "cancelled",
+    "diverted",
+    "rescued",
+    "late",
+    "interactive_in_doubt",
+    "adopted",
+    "account_refused",
+    "replayed",
+)
 """What the report tells of the queue's own counters."""
 
 

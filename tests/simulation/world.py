@@ -16,13 +16,13 @@ import msgspec
 from redis.exceptions import OutOfMemoryError
 
 from gemqueue import store_base
-from gemqueue.config import Settings, pool_id
+from gemqueue.config import pool_id
 from gemqueue.errors import StoreUnavailable
 from gemqueue.scripts import SCRIPTS
 from gemqueue.states import Step
 from gemqueue_workers import settings
 from gemqueue_workers.stage import Kit
-from tests.simulation.calls import DEADLINES_S, deadline_settings, history
+from tests.simulation.calls import DEADLINES_S, history
 from tests.simulation.clients import MODEL, ClientProcess, Prompt
 from tests.simulation.cloud import Cloud
 from tests.simulation.core import CoreStore
@@ -32,10 +32,14 @@ from tests.simulation.lines import REFUSED
 from tests.simulation.loop import Process, Scheduler
 from tests.simulation.memory import Memory
 from tests.simulation.network import Network, Server
+from tests.simulation.operator import Replays, operate
 from tests.simulation.provider import SimulatedProvider
+from tests.simulation.scenes import choose, settings_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator, Sequence
+
+    from gemqueue.config import Settings
 
 CALM_S_MAX = 700.0
 """How long the calm may last until everything is done: a few leases, settle times, polls, retries and requeues."""
@@ -45,14 +49,6 @@ composition: Any = settings  # its private parts are used: a worker here is star
 _NAMES = {word.encode(): name for name, of_script in SCRIPTS.items() for word in of_script}
 """By hash and by text."""
 _EVALS = frozenset({b"EVALSHA", b"EVAL"})
-SETTINGS: dict[str, Any] = {
-    "queue": "sim", "emulate": True, "redis_url": "redis://simulated",
-    "lease_s": 10.0, "create_timeout_s": 3.0, "call_timeout_s": 3.0, "settle_s": 12.0, "drain_s": 5.0,
-    "linger_s": 1.0, "backoff_first_s": 0.5, "backoff_max_s": 8.0, "quota_backoff_s": 3.0,
-    "poll_first_s": 2.0, "poll_max_s": 8.0, "cancel_settle_s": 3.0, "attempts_max": 3, "retry_first_s": 1.0,
-    "retry_max_s": 4.0, "sweep_s": 4.0, "heartbeat_s": 30.0, "watchdog_s": 10.0, "submit_timeout_s": 10.0,
-    "refusals_max": 24, "keep_delivered_s": 20_000.0,
-}  # fmt: skip
 
 
 class SimulatedClock:
@@ -140,13 +136,15 @@ class World:
         self.violations: list[str] = []
         self.history: list[str] | None = [] if trace else None
         self.faults = Faults(self.rng)
-        self.scenes = self._scenes()
+        self.scenes = choose(self.rng)
         """What this seed has beyond every seed's."""
-        self.settings = self._settings()
+        self.settings = settings_of(self.scenes, self.rng)
         self.owners = {"emulated.a": "a", "emulated.b": "b"} if "pool" in self.scenes else {"emulated.local": ""}
         """The accounts, and how the names of what is theirs begin at the provider."""
         self.account = pool_id(self.settings) or "emulated.local"
         """Whose lanes prompts go to."""
+        if "dead" in self.scenes:
+            self.faults.spoil_rows()
         self._refused = self.rng.choice(("", "", *self.owners)) if "pool" in self.scenes else ""
         self._refused_from = 40 * self.rng.random()
         self.server = Server(self, Memory(self.scheduler.now_ms))
@@ -160,11 +158,10 @@ class World:
         self.rescued: dict[str, set[bytes]] = {}
         """By key: the segments in which it left a batch that may answer it yet."""
         self.accepted: dict[str, list[str]] = {}
+        self.replays = Replays()
+        self.operators: set[str] = set()
+        """Those who may yet submit dead letters again."""
         self._starts: dict[Process, Callable[[], None]] = {}
-
-    def _scenes(self) -> list[str]:
-        r = self.rng.random()
-        return ["deadlines"] if r < 0.35 else ["pool"] if r < 0.6 else []
 
     @property
     def has_deadlines(self) -> bool:
@@ -174,23 +171,6 @@ class World:
     def refuses(self, account: str) -> bool:
         """Whether the provider refuses the account's key: from some time on, until the calm."""
         return self.faults.on and account == self._refused and self.scheduler.now >= self._refused_from
-
-    def _settings(self) -> Settings:
-        rng = self.rng
-        changed: dict[str, Any] = {
-            "batch_prompts_max": rng.choice((2, 4, 8)),
-            "segment_prompts_max": rng.choice((1, 3, 1000)),
-            "requeues_max": rng.choice((1, 3)),
-            "delete_jobs": rng.random() < 0.3,
-            "flush_ms": rng.choice((1.0, 50.0)),
-        }
-        if rng.random() < 0.5:
-            changed["watchdog_s"] = 1e6  # a future that only the watchdog would settle hangs, and is found
-        if self.has_deadlines:
-            changed |= deadline_settings(rng)
-        if "pool" in self.scenes:
-            changed |= {"pool": "shared", "open_jobs_max": rng.choice((1, 2, 100))}
-        return Settings(**(SETTINGS | changed))
 
     def clock_of(self, process: Process) -> SimulatedClock:
         """The clock as a process sees it."""
@@ -207,6 +187,8 @@ class World:
         if name == "claim" and isinstance(reply, list) and reply[0] == b"ok":
             step, _, id_ = words[5].partition(b" ")
             self._check_fence(words[5] if step == b"rescue" else id_, reply)
+        elif name == "replay" and isinstance(reply, list) and reply[0] == b"ok":
+            self.replays.saw(msgspec.msgpack.decode(words[5])["id"], words[6:])
         elif name == "rescue" and isinstance(reply, list) and reply[0] == b"ok":
             self._note_rescue(words)
         if self.history is not None and words[0] != b"ZRANGEBYSCORE":
@@ -272,6 +254,8 @@ class World:
             self._start_client(f"client-{n}", journal)
         if self.cloud.events.on:
             self._start_door()
+        for n in range(rng.choice((1, 2)) if "dead" in self.scenes else 0):
+            self._start_operator(f"operator-{n}")
         if rng.random() < 0.5:
             self._start_watcher([prompt for journal in self.journals for prompt in journal if rng.random() < 0.5])
         calm_at = 30 + 60 * rng.random()
@@ -313,6 +297,10 @@ class World:
 
         process = self._start("watcher", main, lambda: self._start_watcher(prompts))
 
+    def _start_operator(self, name: str) -> None:
+        process = self._start(name, lambda: operate(self, process), lambda: self._start_operator(name))
+        self.operators.add(name)
+
     def _start_door(self) -> None:
         process = self._start("door", lambda: door(self, process), self._start_door)
 
@@ -329,7 +317,7 @@ class World:
         data, prefix = self.server.memory.data, b"{gq:sim:00}:"
         open_ = prefix + b"batches" in data or any(prefix + b"due:" + of.encode() in data for of in self._due_of())
         waits = any(not prompt.finished for journal in self.journals for prompt in journal)
-        if open_ or waits or self.server.expects_late:
+        if open_ or waits or self.operators or self.server.expects_late:
             return False
         counts = {name: int(value) for name, value in data.get(prefix + b"counts", {}).items()}
         return counts.get(b"accepted", 0) == sum(counts.get(name, 0) for name in (b"answered", b"failed", b"cancelled"))
