@@ -83,7 +83,9 @@ class TwinBench(Bench):
         super().__init__(url, queue, **options)
         self.memory = Memory(lambda: 0)
         self.core = CoreStore(Direct(self.memory), self.settings, self.clock)
-        self.store = cast("Any", Twin(RunStore(url, self.settings, self.clock), self.core))
+        real = RunStore(url, self.settings, self.clock)
+        self.store = cast("Any", Twin(real, self.core))
+        self.both: tuple[RunStore, RunStore] = (real, self.core)
         self.core_bench = Bench.__new__(Bench)
         self.core_bench.store = self.core
 
@@ -209,15 +211,17 @@ class LockStep(machine.StoreMachine):
     def both_hold_the_same(self) -> None:
         """Everything in the core lies in the server, and the other way round."""
         if hasattr(self, "bench"):
-            self._loop.run_until_complete(self._compare())
+            self._loop.run_until_complete(compare(self.bench))
 
-    async def _compare(self) -> None:
-        server = _comparable(await self.bench.dump())
-        core = _comparable(await self.bench.core_bench.dump())
-        assert core == server
-        real, ours = await self.bench.ttls()
-        apart = {name: (real[name], ours[name]) for name in real if abs(real[name] - ours[name]) > _TTL_SLACK_S}
-        assert not apart, f"TTLs of the server and of the core: {apart}"
+
+async def compare(bench: TwinBench) -> None:
+    """Raises AssertionError where the server and the core hold different things."""
+    server = _comparable(await bench.dump())
+    core = _comparable(await bench.core_bench.dump())
+    assert core == server
+    real, ours = await bench.ttls()
+    apart = {name: (real[name], ours[name]) for name in real if abs(real[name] - ours[name]) > _TTL_SLACK_S}
+    assert not apart, f"TTLs of the server and of the core: {apart}"
 
 
 def test_core_and_server_agree(valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
