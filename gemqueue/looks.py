@@ -115,11 +115,13 @@ class Looks:
     def __init__(self, store: LookStore) -> None:
         self._store = store
         self._seen: WeakKeyDictionary[Ticket, Look | None] = WeakKeyDictionary()
+        self._over: WeakKeyDictionary[Ticket, Look | None] = WeakKeyDictionary()
+        """Of settled prompts: nobody looks again, and what was seen last is still told."""
 
     def last(self, ticket: Ticket) -> Look | None:
         """What the last look saw; from now on the watchdog looks."""
         if ticket.outcome is not None:
-            return self._seen.get(ticket)
+            return self._seen.get(ticket) or self._over.get(ticket)
         return self._seen.setdefault(ticket, None)
 
     async def look(self, ticket: Ticket) -> Look:
@@ -141,5 +143,4 @@ class Looks:
             await asyncio.gather(*[self.look(ticket) for ticket in tickets])
         for ticket in list(islice(self._seen, _LOOKS_MAX)):
             last = self._seen.pop(ticket)
-            if ticket.outcome is None:
-                self._seen[ticket] = last
+            (self._seen if ticket.outcome is None else self._over)[ticket] = last

@@ -69,6 +69,13 @@ async def test_a_future_tells_its_whole_life(queue: Queue, bench: Bench) -> None
     assert (future.state, future.batch, future.held_reason) == (PromptState.SETTLED, batch, None)
     await bench.close(claim)
 
+    other = await queue.submit("And?", model=MODEL)
+    lane = await bench.claim(Step.PACK, LANE)
+    sealed = await bench.pack_one(lane)
+    await bench.store.rest(lane)
+    await until(lambda: other.batch == sealed)
+    assert (future.state, future.batch) == (PromptState.SETTLED, batch)  # however often the watchdog has looked since
+
 
 async def test_asking_has_the_watchdog_look(queue: Queue, bench: Bench) -> None:
     """Properties never block; whoever asks once is kept up to date by the watchdog."""
