@@ -263,8 +263,13 @@ MUTANTS: dict[str, Mutant] = {
         (
             Patch(
                 f"{_WORKERS}collector.py",
-                "index = self._expected.arrive(key)",
-                'index = self._expected.arrive(next((f"{o}.{i}" for o, i in self._expected.missing()), key))',
+                "self._expected.arrive(row[0])",
+                'self._expected.arrive(next((f"{o}.{i}" for o, i in self._expected.missing()), row[0]))',
+            ),
+            Patch(
+                f"{_WORKERS}collector.py",
+                "self._expected.arrive(found.key)",
+                'self._expected.arrive(next((f"{o}.{i}" for o, i in self._expected.missing()), found.key))',
             ),
         ),
     ),
