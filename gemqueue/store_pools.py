@@ -45,17 +45,6 @@ class PoolStore(StoreBase):
             if state and lane.startswith(f"{account}/")
         ]
 
-    async def pool_paused(self, pool: str) -> str:
-        """Why a pool waits after a change of the server, as the first of its accounts says; empty where none waits."""
-        with translated(self.url):
-            members: list[bytes] = await self.redis.zrange(self.key("pool", pool), 0, -1)
-            pipe: Any = self.redis.pipeline(transaction=False)
-            for member in members:
-                pipe.hget(self.key("server", member.decode()), "held_reason")
-            reasons: list[bytes | None] = await pipe.execute() if members else []
-        found = [(member.decode(), reason.decode()) for member, reason in zip(members, reasons, strict=True) if reason]
-        return f"{found[0][0]}: {found[0][1]}" if found else ""
-
     async def leave_lane(self, lane: LaneState, reason: str) -> None:
         """Say why nobody packs a lane; ``pack`` takes it back."""
         if lane.held_reason != reason:

@@ -153,7 +153,7 @@ async def _look(settings: Settings) -> Status:
 async def _paused(store: Store, account: str) -> Held:
     """Why everything of an account, or of a pool, waits, and since when."""
     server = await store.server(account)
-    return (server.held_reason, server.noticed_at) if server.held_reason else (await store.pool_paused(account), 0)
+    return server.held_reason, server.noticed_at
 
 
 def _of(paused: dict[str, Held], lane: str) -> Held:
