@@ -28,4 +28,6 @@ class CoreStore(RunStore):
         super().__init__(_URL, settings, clock)
         client: Any = Client(line)
         self.redis = client
+        replicate_ms = self.scripts.replicate_ms
         self.scripts = Scripts(client, _URL, self.prefix, self.clock)
+        self.scripts.replicate_ms = replicate_ms

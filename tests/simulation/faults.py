@@ -80,6 +80,10 @@ class Faults:
         r = self._rng.random()
         return 0.0 if r < 0.3 else 1.0 if r < 0.8 else 3.0
 
+    def restart_often(self) -> None:
+        """The server restarts a few times in every seed."""
+        self.store = Fates({**_STORE, "restart_lost": 0.003, "restart_kept": 0.003}, 1.0)
+
     def spoil_rows(self) -> None:
         """Many rows fail for good."""
         self.rows = Fates(_ROWS, 6.0)

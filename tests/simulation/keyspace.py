@@ -80,6 +80,17 @@ class Keyspace:
             self.drop(key)
         return key in self.data
 
+    def copy(self) -> tuple[dict[bytes, Any], dict[bytes, int]]:
+        """Everything that is there now; values of values are never changed."""
+        values = {key: value if type(value) is bytes else _copied(value) for key, value in self.data.items()}
+        return values, dict(self.expires)
+
+    def become(self, copied: tuple[dict[bytes, Any], dict[bytes, int]]) -> None:
+        """Hold what was there at the time of the copy, and nothing that came after."""
+        values, expires = copied
+        self.data = {key: value if type(value) is bytes else _copied(value) for key, value in values.items()}
+        self.expires = dict(expires)
+
     # --- keys ---
 
     def exists(self, *keys: bytes) -> Reply:
@@ -330,6 +341,13 @@ class Keyspace:
     def scard(self, key: bytes) -> Reply:
         """How many."""
         return len(self.find(key, set) or ())
+
+
+def _copied(value: Any) -> Any:
+    found = type(value)(value)
+    if isinstance(value, Stream):
+        found.last = value.last
+    return found
 
 
 def span(length: int, first: bytes, last: bytes) -> slice:

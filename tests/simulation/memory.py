@@ -266,7 +266,9 @@ class Memory(Keyspace):
 
 _METHODS = {"type": "kind", "set": "put", "eval": "run_text", "del": "unlink", "hmset": "hset"}
 """Commands whose names Python has taken, and synonyms."""
-_NOT_COMMANDS = frozenset({"run", "find", "make", "tidy", "drop", "alive", "restart", "entries_after"})
+_NOT_COMMANDS = frozenset(
+    {"run", "find", "make", "tidy", "drop", "alive", "restart", "entries_after", "copy", "become"}
+)
 """Methods that are no commands."""
 
 

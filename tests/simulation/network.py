@@ -14,6 +14,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from tests.simulation.client import attempt
+from tests.simulation.scenes import FAILOVER
 
 if TYPE_CHECKING:
     import asyncio
@@ -30,6 +31,7 @@ _DOWN_S_MAX = 4.0
 _SLOW_S_MAX = 1.8
 _HOP_S = 0.0003
 _INTERLEAVED = 0.1
+_PROMOTED = 0.7
 
 
 class Request:
@@ -65,6 +67,8 @@ class Server:
         self.memory = memory
         self.generation = 0
         self._down_until = 0.0
+        self._replica: tuple[dict[bytes, Any], dict[bytes, int]] | None = None
+        """What the replica had when it last confirmed."""
         self._waiting: dict[Request, None] = {}
         self._blocked: dict[bytes, list[Callable[[], None]]] = {}
         self._ears: dict[bytes, list[NetworkEar]] = {}
@@ -133,6 +137,9 @@ class Server:
         self.generation += 1
         self._down_until = self.world.scheduler.now + self.world.rng.random() * _DOWN_S_MAX
         self.memory.restart()
+        if self._replica is not None and self.world.rng.random() < _PROMOTED:
+            self.world.note("server", "failover", "the replica takes over")
+            self.memory.become(self._replica)
         for waiting in list(self._waiting):
             self._reset(waiting)
         ears, self._ears = self._ears, {}
@@ -165,7 +172,13 @@ class Server:
         return len(ears)
 
     def _confirmed(self, replicas: int) -> int:
-        return 0 if self.world.faults.draw("replicas") else replicas
+        world, data = self.world, self.memory.data
+        if world.faults.draw("replicas"):
+            return 0
+        known = all(b"{gq:sim:00}:server:" + account.encode() in data for account in world.owners)
+        if FAILOVER in world.scenes and known:
+            self._replica = self.memory.copy()
+        return replicas
 
     def _wake(self, key: bytes) -> None:
         for wake in self._blocked.pop(key, ()):

@@ -17,6 +17,8 @@ DEADLINES = "deadlines"
 """Prompts are wanted by a time, and a policy looks after that."""
 POOL = "pool"
 """Two accounts share a queue, and one's key may be refused."""
+FAILOVER = "failover"
+"""The replica that confirmed takes the server's place, and has nothing that came after."""
 _MIXED = {"dead": 0.15, "replicated": 0.2}
 """Scenes that any other may have beside it, and how often.
 
@@ -36,7 +38,9 @@ def choose(rng: random.Random) -> list[str]:
     """A seed's scenes."""
     r = rng.random()
     found = [DEADLINES] if r < 0.35 else [POOL] if r < 0.55 else []
-    return found + [name for name, share in _MIXED.items() if rng.random() < share]
+    found += [name for name, share in _MIXED.items() if rng.random() < share]
+    # What is promised after a failover is what was confirmed; a call's answer and a replay are not.
+    return [*found, FAILOVER] if found in ([POOL, "replicated"], ["replicated"]) and rng.random() < 0.6 else found
 
 
 def settings_of(scenes: Sequence[str], rng: random.Random) -> Settings:
@@ -55,6 +59,7 @@ def settings_of(scenes: Sequence[str], rng: random.Random) -> Settings:
         POOL: {"pool": "shared", "open_jobs_max": rng.choice((1, 2, 100))},
         "dead": {"attempts_max": 1, "requeues_max": 0},
         "replicated": {"durability": "replicated", "replicate_s": 0.5},
+        FAILOVER: {"watchdog_s": 10.0},
     }
     for scene in scenes:
         changed |= of_scenes[scene]

@@ -34,7 +34,7 @@ from tests.simulation.memory import Memory
 from tests.simulation.network import Network, Server
 from tests.simulation.operator import Replays, operate
 from tests.simulation.provider import SimulatedProvider
-from tests.simulation.scenes import choose, settings_of
+from tests.simulation.scenes import FAILOVER, choose, settings_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator, Sequence
@@ -145,11 +145,13 @@ class World:
         """Whose lanes prompts go to."""
         if "dead" in self.scenes:
             self.faults.spoil_rows()
+        if FAILOVER in self.scenes:
+            self.faults.restart_often()
         self._refused = self.rng.choice(("", "", *self.owners)) if "pool" in self.scenes else ""
         self._refused_from = 40 * self.rng.random()
         self.server = Server(self, Memory(self.scheduler.now_ms))
         self.cloud = Cloud(self)
-        self.appendfsync = self.rng.choice(("always", "everysec"))
+        self.appendfsync = "everysec" if FAILOVER in self.scenes else self.rng.choice(("always", "everysec"))
         """What the server says of itself: under the second, work is compared with the provider after every restart."""
         self.alarms = Alarms(self)
         self.workers: list[Worker] = []
@@ -276,7 +278,8 @@ class World:
                 name = f"n{n}.{m}" if rng.random() < 0.4 else "bulk" if rng.random() < 0.3 else None
                 delay_s = 30 * rng.random() if rng.random() < 0.3 else 0.0
                 wish_s = rng.choice(DEADLINES_S) if self.has_deadlines and rng.random() < 0.6 else None
-                journal.append(Prompt(text, name, delay_s, cancel=rng.random() < 0.06, deadline_s=wish_s))
+                cancel = rng.random() < 0.06 and FAILOVER not in self.scenes  # a lost cancel buys the prompt after all
+                journal.append(Prompt(text, name, delay_s, cancel=cancel, deadline_s=wish_s))
             self.journals.append(journal)
 
     def _start_worker(self, name: str, account: str) -> None:
