@@ -334,6 +334,14 @@ def believe_missing(short_reads: int, rows: int, told: int) -> bool:
     return rows >= told or short_reads >= _READS_MAX
 
 
+def read_again(batch: Batch) -> bool:
+    """Whether results are read once more whose prompts are open although each was settled or went on.
+
+    A server that has lost writes under the reader's hands is told again what the job brought; it is not bought again.
+    """
+    return batch.short_reads < _READS_MAX
+
+
 class RowFate(StrEnum):
     """What becomes of one row."""
 

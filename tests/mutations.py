@@ -370,4 +370,23 @@ MUTANTS: dict[str, Mutant] = {
         ),
         ("tests/workers/test_pool.py",),
     ),
+    "submit-unconfirmed": Mutant(
+        "a submit is acknowledged before a replica has it",
+        (
+            Patch(
+                "gemqueue/store_producer.py",
+                "retry=False, confirm=True, before=body_first",
+                "retry=False, before=body_first",
+            ),
+        ),
+    ),
+    "delete-unconfirmed": Mutant(
+        "results are deleted before a replica has what they brought",
+        (Patch(f"{_WORKERS}resolver.py", "if not await self._kit.store.confirm_closed(batch.id):", "if False:"),),
+    ),
+    "lost-is-missing": Mutant(
+        "what a failover has undone is bought again instead of read again",
+        (Patch("gemqueue/decisions.py", "    return batch.short_reads < _READS_MAX\n", "    return False\n"),),
+        ("tests/operations/test_metrics.py",),
+    ),
 }

@@ -160,6 +160,33 @@ async def test_an_answer_that_comes_before_a_rescued_prompts_own_is_paid_for(mad
     assert (await made.store.spent(LANE)).answers == 2
 
 
+async def test_what_a_server_loses_of_a_collection_is_read_again(made: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failover that undoes what a resolver has just settled costs another reading, and buys nothing again."""
+    await made.submit("one", "two", "three")
+    await made.submitted()
+    redis, settle, close = made.store.redis, made.store.settle, made.store.close
+    before: dict[str, tuple[int, bytes]] = {}
+
+    async def settle_noted(*args: Any) -> Any:
+        names: list[bytes] = [] if before else await redis.keys(f"{made.store.prefix}:*")
+        before.update({name.decode(): (await redis.pttl(name), await redis.dump(name)) for name in names})
+        return await settle(*args)
+
+    async def close_elsewhere(*args: Any, **options: Any) -> Any:
+        monkeypatch.undo()
+        await redis.delete(*await redis.keys(f"{made.store.prefix}:*"))
+        for name, (ttl_ms, value) in before.items():
+            await redis.restore(name, max(0, ttl_ms), value)
+        return await close(*args, **options)
+
+    monkeypatch.setattr(made.store, "settle", settle_noted)
+    monkeypatch.setattr(made.store, "close", close_elsewhere)
+    await made.drain()
+    found = await moved(made)
+    assert (found["answered"], found["created"], found.get("requeued", 0)) == (3, 1, 0)
+    assert made.emulator.ledger()["rows_bought"] == 3
+
+
 async def test_a_create_that_outlives_its_fence_is_counted_as_bought_twice(made: Shop) -> None:
     """A create that took effect, and that the list hides for longer than ``settle_s``, is bought anew, and counted."""
     made.emulator.faults(

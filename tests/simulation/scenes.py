@@ -40,7 +40,7 @@ def choose(rng: random.Random) -> list[str]:
     found = [DEADLINES] if r < 0.35 else [POOL] if r < 0.55 else []
     found += [name for name, share in _MIXED.items() if rng.random() < share]
     # What is promised after a failover is what was confirmed; a call's answer and a replay are not.
-    return [*found, FAILOVER] if found in ([POOL, "replicated"], ["replicated"]) and rng.random() < 0.6 else found
+    return [*found, FAILOVER] if found in ([POOL, "replicated"], ["replicated"]) and rng.random() < 0.8 else found
 
 
 def settings_of(scenes: Sequence[str], rng: random.Random) -> Settings:

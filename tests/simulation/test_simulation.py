@@ -13,7 +13,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from gemqueue.config import Settings
 from gemqueue.errors import StoreUnavailable
-from tests.queue.storing import HandClock
+from tests.queue.storing import Bench, HandClock, landing
 from tests.simulation.client import Client, Direct
 from tests.simulation.core import CoreStore
 from tests.simulation.memory import Memory
@@ -84,3 +84,20 @@ async def test_an_inbox_never_lacks_its_ttl() -> None:
         await store.open_inbox("00p1")
     looker: Any = Client(Direct(memory))
     assert await looker.ttl("{gq:q:00}:inbox:00p1") > 0
+
+
+async def test_a_batch_that_a_failover_opens_again_is_not_confirmed_as_closed() -> None:
+    """Whoever would delete a closed batch's results is told when the server in place does not know of that."""
+    memory = Memory(lambda: 0)
+    made = Bench.__new__(Bench)
+    made.clock = HandClock()
+    made.settings = Settings(queue="q", emulate=True, redis_url="redis://r", durability="replicated", linger_s=0.0)
+    made.store = CoreStore(Direct(memory), made.settings, made.clock)
+    segment = await made.enqueue(1)
+    claim = await made.ended()
+    before = memory.copy()
+    await made.store.settle(claim, [landing(segment, [0])], {"answered": 1}, [])
+    assert await made.close(claim) == ("closed", [])
+    assert await made.store.confirm_closed(claim.id)
+    memory.become(before)
+    assert not await made.store.confirm_closed(claim.id)

@@ -16,7 +16,7 @@ import structlog
 from gemqueue import decisions, quota
 from gemqueue.decisions import ResolvePlan
 from gemqueue.effects import Effect, effect
-from gemqueue.errors import ProviderError, Rejected
+from gemqueue.errors import ProviderError, Rejected, ShortRead
 from gemqueue.models import Batch, LaneState
 from gemqueue.states import FailureKind, Step
 from gemqueue_workers.collector import Collector
@@ -59,7 +59,7 @@ class Resolver:
             plan = await self._collect(lease, record, status)
         elif plan is ResolvePlan.REFUSE:
             await self._fail_all(lease, record, FailureKind.INVALID, record.error, bury=False)
-        await self._close(lease, record, give_back=plan is ResolvePlan.GIVE_BACK)
+        await self._close(lease, record, plan)
         await self._forget(record, status)
 
     async def _look(self, batch: Batch) -> JobStatus | None:
@@ -100,7 +100,8 @@ class Resolver:
         contents = await BatchContents.load(self._kit.store, batch.id)
         await Collector(self._kit, lease, batch, contents).fail_all(kind, message, bury=bury)
 
-    async def _close(self, lease: Lease, batch: Batch, *, give_back: bool) -> None:
+    async def _close(self, lease: Lease, batch: Batch, plan: ResolvePlan) -> None:
+        give_back = plan is ResolvePlan.GIVE_BACK
         delay_s = decisions.retry_delay_s(0, self._kit.settings, batch.id)
         before: list[str] = []
         while True:
@@ -112,6 +113,8 @@ class Resolver:
             if word == "closed":
                 log.info("batch.closed", batch=batch.id, job_state=batch.job_state)
                 return
+            if plan is ResolvePlan.COLLECT and decisions.read_again(batch):
+                raise ShortRead("what was settled is open again: the server has lost it", call="results")
             if segments == before:
                 raise RuntimeError(f"batch {batch.id} does not close: {len(segments)} segments stay open")
             await self._close_open(lease, batch, segments, give_back=give_back)
@@ -130,7 +133,9 @@ class Resolver:
 
     async def _forget(self, batch: Batch, status: JobStatus | None) -> None:
         settings, provider = self._kit.settings, self._kit.provider
-        await self._kit.store.confirm()  # what is deleted here exists in Redis alone from now on
+        if not await self._kit.store.confirm_closed(batch.id):  # what is deleted exists in Redis alone from now on
+            log.error("batch.open_again", batch=batch.id, job=batch.job, but="its files are kept")
+            return
         files = {batch.input_file, batch.output_file, status.output_file if status else ""} - {""}
         with effect(Effect.RESOLVE_FORGET):
             for file in sorted(files) if settings.delete_files else ():
