@@ -263,13 +263,13 @@ MUTANTS: dict[str, Mutant] = {
         (
             Patch(
                 f"{_WORKERS}collector.py",
-                "self._expected.arrive(row[0])",
-                'self._expected.arrive(next((f"{o}.{i}" for o, i in self._expected.missing()), row[0]))',
+                "index = self._expected.arrive(row[0])",
+                'index = self._expected.arrive(next((f"{o}.{i}" for o, i in self._expected.missing()), row[0]))',
             ),
             Patch(
                 f"{_WORKERS}collector.py",
-                "self._expected.arrive(found.key)",
-                'self._expected.arrive(next((f"{o}.{i}" for o, i in self._expected.missing()), found.key))',
+                "                self._text(row, origin, index)\n",
+                '                self._text((f"{origin}.{index}", *row[1:]), origin, index)\n',
             ),
         ),
     ),

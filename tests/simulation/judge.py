@@ -124,7 +124,8 @@ def _of_purchases(world: World, counts: dict[str, int]) -> Generator[str]:
         if times > 1 + len(world.rescued.get(key, ())):
             yield f"I2 bought {times} times by jobs: {key}"
     again = sum(len(paid) - 1 for paid in calls.values()) + len(calls.keys() & jobs.keys() - world.rescued.keys())
-    if again > counts.get("interactive_in_doubt", 0):
+    lost = FAILOVER in world.scenes  # a call's answer that nobody had confirmed can be read nowhere
+    if again > counts.get("interactive_in_doubt", 0) and not lost:
         yield f"I2 {again} calls bought again, {counts.get('interactive_in_doubt', 0)} counted as in doubt"
 
 

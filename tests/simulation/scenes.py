@@ -39,8 +39,9 @@ def choose(rng: random.Random) -> list[str]:
     r = rng.random()
     found = [DEADLINES] if r < 0.35 else [POOL] if r < 0.55 else []
     found += [name for name, share in _MIXED.items() if rng.random() < share]
-    # What is promised after a failover is what was confirmed; a call's answer and a replay are not.
-    return [*found, FAILOVER] if found in ([POOL, "replicated"], ["replicated"]) and rng.random() < 0.8 else found
+    # A replay is not confirmed: after a failover its letter may be dead again, and be submitted once more.
+    fails_over = "replicated" in found and "dead" not in found and rng.random() < 0.6
+    return [*found, FAILOVER] if fails_over else found
 
 
 def settings_of(scenes: Sequence[str], rng: random.Random) -> Settings:
