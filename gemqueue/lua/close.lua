@@ -1,4 +1,4 @@
--- close: check and clean a slice of at most 250 segments. A segment is done when each of its lines is settled or moved. In
+-- close: check and clean a slice of at most 125 segments. A segment is done when each of its lines is settled or moved. In
 -- mode `requeue` (the job as a whole came to nothing) a segment that is not done goes back to its lane as it is, free of
 -- charge, each time after a wait eight times as long, until it has been sent back requeues_max times. Nothing is written unless the whole slice can be handled.
 -- ARGV[2] batch, ARGV[3] fence, ARGV[4] msgpack {mode, requeues_max, keep_s, delay_ms, delay_max_ms, full={...}}
@@ -42,16 +42,15 @@ local function done(id, m)
   return true
 end
 
-local slice, open, returned = {}, {}, 0
-for _, id in ipairs(redis.call('LRANGE', manifest, start, start + 249)) do
+local slice, open = {}, {}
+for _, id in ipairs(redis.call('LRANGE', manifest, start, start + 124)) do
   local f = redis.call('HMGET', key('segmeta', id), 'state', 'count', 'settled', 'keys', 'requeues', 'bytes', 'batch', 'lane')
   local m = { id = id, state = f[1], count = num(f[2]), settled = num(f[3]), keys = f[4], requeues = num(f[5]), bytes = num(f[6]), lane = f[8] }
   m.done = m.state ~= 'live' or f[7] ~= ARGV[2] or done(id, m)
   m.ours = f[7] == ARGV[2]
   if not m.done and (a.mode ~= 'requeue' or m.requeues >= a.requeues_max) then open[#open + 1] = id end
   slice[#slice + 1] = m
-  if not m.done then returned = returned + 1 end
-  if checks >= 10000 or returned >= 125 then break end
+  if checks >= 10000 then break end
 end
 if #open > 0 then return { 'open', open } end
 
