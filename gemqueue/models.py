@@ -101,6 +101,21 @@ def why_held(state: str, own: Held, paused: Held) -> Held:
     return paused if not own[0] and state in {BatchState.PACKING, BatchState.SEALED} else own
 
 
+class Onward(msgspec.Struct, frozen=True, kw_only=True):
+    """A segment made of lines that leave others: their keys in order as (origin, indices), and where they go."""
+
+    id: str
+    lane: str
+    tenant: str
+    priority: int
+    count: int
+    raw_bytes: int
+    tokens: int
+    attempt: int
+    keys: list[tuple[str, list[int]]]
+    deadline_at: int = 0
+
+
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
     """One batch's record, as a claim returns it. Times are milliseconds of the store's clock, 0 for never."""
 

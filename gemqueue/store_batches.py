@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from gemqueue.errors import StaleFence, WrongState
-from gemqueue.models import Batch, LaneState
+from gemqueue.models import Batch, LaneState, Onward
 from gemqueue.scripts import Arg, translated
 from gemqueue.states import LANE_STEPS, BatchState, Step
 from gemqueue.store_base import StoreBase
@@ -61,27 +61,17 @@ class Landing(msgspec.Struct, frozen=True):
     blob: bytes
 
 
-class RetrySegment(msgspec.Struct, frozen=True, kw_only=True):
-    """Lines that go on: their keys in order as (origin, indices), and which lines of which segments they leave behind.
+class RetrySegment(Onward, frozen=True, kw_only=True):
+    """Lines that are asked again, and which lines of which segments they leave behind.
 
     With ``new_batch`` it is sealed at once into a batch of its own, otherwise it waits ``delay_ms`` and is packed.
     """
 
-    id: str
-    lane: str
-    tenant: str
-    priority: int
-    count: int
-    raw_bytes: int
-    tokens: int
-    attempt: int
     requeues: int
     delay_ms: int
-    keys: list[tuple[str, list[int]]]
     moves: list[tuple[str, bytes]]
     new_batch: str = ""
     refusals: int = 0
-    deadline_at: int = 0
 
 
 class JobEnd(msgspec.Struct, frozen=True, kw_only=True):

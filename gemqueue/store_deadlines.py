@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from gemqueue.errors import StaleFence, WrongState
+from gemqueue.models import Onward
 from gemqueue.scripts import translated
 from gemqueue.spent import Spent
 from gemqueue.store_base import StoreBase
@@ -22,19 +23,9 @@ if TYPE_CHECKING:
 _pack = msgspec.msgpack.encode
 
 
-class RescueSegment(msgspec.Struct, frozen=True, kw_only=True):
+class RescueSegment(Onward, frozen=True, kw_only=True):
     """Lines of a segment in an open batch that go on in another lane, as a segment of this ``id``."""
 
-    id: str
-    lane: str
-    tenant: str
-    priority: int
-    count: int
-    raw_bytes: int
-    tokens: int
-    attempt: int
-    deadline_at: int
-    keys: list[tuple[str, list[int]]]
     segment: str
     lines: bytes
     batch: str
