@@ -91,6 +91,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     refusals_max: int = 24
     tier: str = ""
     open_jobs_max: int = 100
+    model_jobs_max: int = 80
     enqueued_tokens_max: int = 1_000_000_000_000
     quota_cool_s: float = 60.0
 

@@ -32,7 +32,7 @@ class OpenBatch(msgspec.Struct, frozen=True, kw_only=True):
     state: BatchState
     held_reason: str = ""
     held_for: str = ""
-    """The resource that it waits for: ``jobs``, ``tokens/<model>``, or empty."""
+    """The resource that it waits for: ``jobs``, ``model_jobs/<model>``, ``tokens/<model>``, or empty."""
     tokens: int = 0
 
 
@@ -62,9 +62,7 @@ def why_left(room: Room, model: str, tokens: int, limits: Limits) -> str:
     Until the provider has taken a job of the account's open batches, one at a time is enough. What waits for another
     model's tokens is no hindrance: the provider has seen the key, and that model's room says nothing of this one's.
     """
-    elsewhere = {
-        one.id for one in room.batches if one.held_for.startswith("tokens/") and one.held_for != f"tokens/{model}"
-    }
+    elsewhere = {one.id for one in room.batches if "/" in one.held_for and not one.held_for.endswith(f"/{model}")}
     before_job = [
         one
         for one in room.batches
@@ -88,10 +86,16 @@ def _no_room(room: Room, before_job: Sequence[OpenBatch], model: str, tokens: in
     waiting = [one for one in before_job if one.id not in ids]
     used = {
         Resource.JOBS: len(counted) + len(waiting),
+        Resource.MODEL_JOBS: sum(one.model == model for one in counted)
+        + sum(Lane.parse(one.lane).model == model for one in waiting),
         Resource.TOKENS: sum(one.tokens for one in counted if one.model == model)
         + sum(one.tokens for one in waiting if Lane.parse(one.lane).model == model),
     }
-    wanted = {Resource.JOBS: (1, limits.jobs_max), Resource.TOKENS: (tokens, limits.tokens_max)}
+    wanted = {
+        Resource.JOBS: (1, limits.jobs_max),
+        Resource.MODEL_JOBS: (1, limits.model_jobs_max),
+        Resource.TOKENS: (tokens, limits.tokens_max),
+    }
     for resource, (amount, limit) in wanted.items():
         key = str(resource) if resource is Resource.JOBS else f"{resource}/{model}"
         lesson = room.ledger.corrections.get(key)

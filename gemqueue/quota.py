@@ -29,8 +29,17 @@ class Resource(StrEnum):
 
     JOBS = "jobs"
     """Open jobs of the account."""
+    MODEL_JOBS = "model_jobs"
+    """Open jobs of a model: our own limit, so that one that stalls leaves room for the others."""
     TOKENS = "tokens"
     """Enqueued tokens of a model."""
+
+
+_WORDS = {
+    Resource.JOBS: "open jobs",
+    Resource.MODEL_JOBS: "open jobs of the model",
+    Resource.TOKENS: "enqueued tokens",
+}
 
 
 class Reservation(msgspec.Struct, frozen=True):
@@ -81,7 +90,9 @@ class Ledger(msgspec.Struct, frozen=True):
             jobs_max = min(jobs_max, jobs.ceiling)
         if (tokens := self.corrections.get(f"{Resource.TOKENS}/{model}")) is not None:
             tokens_max = min(tokens_max, tokens.ceiling)
-        return max(0, int(jobs_max) - self.jobs), max(0, int(tokens_max) - self.tokens(model))
+        of_model = sum(one.model == model for one in self.reservations)
+        left = min(int(jobs_max) - self.jobs, limits.model_jobs_max - of_model)
+        return max(0, left), max(0, int(tokens_max) - self.tokens(model))
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -89,6 +100,7 @@ class Limits(msgspec.Struct, frozen=True):
 
     jobs_max: int
     tokens_max: int
+    model_jobs_max: int = 1_000_000
 
 
 class Held(msgspec.Struct, frozen=True):
@@ -106,7 +118,8 @@ def limits(settings: Settings, model: str, tiers: Mapping[str, tuple[int, ...]])
     known = tiers.get(model, ()) if settings.tier else ()
     tier = int(settings.tier or 0)
     tokens_max = min(settings.enqueued_tokens_max, known[tier - 1]) if len(known) >= tier > 0 else None
-    return Limits(settings.open_jobs_max, settings.enqueued_tokens_max if tokens_max is None else tokens_max)
+    tokens_max = settings.enqueued_tokens_max if tokens_max is None else tokens_max
+    return Limits(settings.open_jobs_max, tokens_max, settings.model_jobs_max)
 
 
 def batch_tokens_max(settings: Settings, limit: Limits, token_ratio: float) -> int:
@@ -133,7 +146,7 @@ def must_divide(batch: Batch, refusals: int, *, alone: bool) -> bool:
 
 def held_reason(held: Held) -> str:
     """Why a batch waits, in words."""
-    what = "open jobs" if held.resource is Resource.JOBS else "enqueued tokens"
+    what = _WORDS[held.resource]
     if held.refused:
         return f"{what}: the provider refused more (429), {held.used:,} in use, ceiling now {held.limit:,}"
     return f"{what}: {held.used:,} of {held.limit:,} in use"

@@ -18,7 +18,7 @@ end
 
 -- What the account's other batches use, and when the first cool-off ends. Cool-offs that are over leave the ledger.
 local function usage(account, model, except)
-  local reserved, used = key('reserved', account), { jobs = 0, tokens = 0 }
+  local reserved, used = key('reserved', account), { jobs = 0, tokens = 0, model_jobs = 0 }
   local flat = redis.call('HGETALL', reserved)
   for i = 1, #flat, 2 do
     local tokens, until_ms, of = string.match(flat[i + 1], '^(%d+) (%d+) (.+)$')
@@ -27,7 +27,10 @@ local function usage(account, model, except)
       redis.call('HDEL', reserved, flat[i])
     elseif flat[i] ~= except then
       used.jobs = used.jobs + 1
-      if of == model then used.tokens = used.tokens + tonumber(tokens) end
+      if of == model then
+        used.tokens = used.tokens + tonumber(tokens)
+        used.model_jobs = used.model_jobs + 1
+      end
       if until_ms > 0 then used.cooled_at = math.min(used.cooled_at or until_ms, until_ms) end
     end
   end
@@ -64,7 +67,7 @@ end
 
 -- There is room: the first in line for each resource tries now, and wakes the next when it has been let in.
 local function wake(account, model)
-  for _, resource in ipairs({ 'tokens/' .. model, 'jobs' }) do
+  for _, resource in ipairs({ 'tokens/' .. model, 'model_jobs/' .. model, 'jobs' }) do
     local id = first_waiting(account, resource)
     if id and redis.call('HGET', key('batch', id), 'state') == 'sealed' then
       want(key('batch', id), account, 'submit ' .. id, now)

@@ -1,6 +1,6 @@
 -- reserve: room for one more job is taken in the account's ledger, before anything is uploaded. Asking again changes
 -- nothing. A batch that alone is over its model's limit is large: it must be divided. One that finds no room waits in line.
--- ARGV[2] batch, ARGV[3] fence, ARGV[4] msgpack {jobs_max, tokens_max, wait_ms}
+-- ARGV[2] batch, ARGV[3] fence, ARGV[4] msgpack {jobs_max, model_jobs_max, tokens_max, wait_ms}
 -- ok | large | held <resource> <in use> <limit> <ms until the next try> <1 after a refusal> | stale | state <state>
 local record, a = key('batch', ARGV[2]), cmsgpack.unpack(ARGV[4])
 if stale(record, ARGV[3]) then return { 'stale' } end
@@ -18,6 +18,11 @@ local function probes(id)
 end
 
 local function refusal(used)
+  local own = 'model_jobs/' .. model -- first: a model that fills its share stands in a line of its own
+  local first_own = first_waiting(account, own)
+  if used.model_jobs > 0 and (used.model_jobs >= a.model_jobs_max or (first_own and first_own ~= ARGV[2])) then
+    return { 'held', own, used.model_jobs, a.model_jobs_max, math.min(used.cooled_at and used.cooled_at - now or a.wait_ms, a.wait_ms), 0 }
+  end
   for _, what in ipairs({ 'jobs', 'tokens' }) do
     local resource = what == 'jobs' and what or 'tokens/' .. model
     local q, limit = lesson(account, resource), a[what .. '_max']

@@ -193,6 +193,35 @@ async def test_open_jobs_are_the_accounts(redis_url: str, queue_name: str) -> No
         assert isinstance(await made.store.reserve(again, limit), Held)
 
 
+async def test_a_model_that_stalls_leaves_room_for_the_others(redis_url: str, queue_name: str) -> None:
+    """One model gets its share of the open jobs and stands in a line of its own; another model's batch goes past it."""
+    async with bench(redis_url, queue_name) as made:
+        limit = Limits(jobs_max=3, tokens_max=1_000, model_jobs_max=2)
+        jobs: list[Claim] = []
+        for _ in range(2):
+            claim, word = await reserved(made, 10, limit)
+            assert word == "ok"
+            await submit(made, claim)
+            jobs.append(claim)
+        waiting, held = await reserved(made, 10, limit)
+        assert held == Held(Resource.MODEL_JOBS, 2, 2, 300, False)
+        assert isinstance(held, Held)
+        assert quota.held_reason(held) == "open jobs of the model: 2 of 2 in use"
+        await made.store.release(waiting, 300, held_reason="quota")
+        lane = LANE.replace("/m/", "/quick/")
+        await made.enqueue(1, tokens=10, lane=lane)
+        made.advance(0.01)
+        packing = await made.claim(Step.PACK, lane)
+        quick = await made.pack_one(packing)
+        await made.store.rest(packing)
+        assert await made.store.reserve(await made.claim(Step.SUBMIT, quick), limit) == "ok"
+        assert (await adds_up(made)).room("m", limit)[0] == 0
+        await finish(made, jobs[0].id)
+        taken = await made.store.claim(Step.SUBMIT, waiting.id, ACCOUNT)
+        assert taken is not None
+        assert await made.store.reserve(taken[0], limit) == "ok"
+
+
 async def test_first_come_first_served(redis_url: str, queue_name: str) -> None:
     """A small batch does not slip past a large one that waits, or the large one would wait for ever."""
     async with bench(redis_url, queue_name) as made:
