@@ -2,11 +2,12 @@
 -- batches; one that succeeded, and was no smaller than half of what is allowed, lets them grow back. Asking again under the
 -- same fence changes nothing.
 -- With `sample`, the job's size class and bucket, the model's turnaround history learns how long it took.
--- The batch's reservation goes back, after a cool-off where there was a job.
+-- The batch's reservation goes back, after a cool-off where there was a job: so short beside it that it costs no throughput.
 -- ARGV[2] batch, ARGV[3] fence,
 -- ARGV[4] msgpack {job_state, output_file, rows, error, operation, delay_ms, prompts_max, sample, cool_ms, halve}
 -- ok | stale | state <state>
 local HALF_LIFE_MS, JOBS_MAX = 3 * 24 * 3600 * 1000, 200
+local COOL_SHARE = 0.04 -- of how long the job took
 
 -- One histogram a size class. What is older weighs less: by half after three days, and whenever 200 are exceeded.
 local function learn(account, model, size, bucket)
@@ -25,7 +26,7 @@ end
 
 local record, a = key('batch', ARGV[2]), cmsgpack.unpack(ARGV[4])
 if stale(record, ARGV[3]) then return { 'stale' } end
-local b = redis.call('HMGET', record, 'state', 'lane', 'prompts', 'job', 'event_at')
+local b = redis.call('HMGET', record, 'state', 'lane', 'prompts', 'job', 'event_at', 'intent_at')
 if b[1] == 'ended' then return { 'ok' } end
 if b[1] ~= 'submitted' and b[1] ~= 'sealed' then return { 'state', b[1] or 'gone' } end
 pass_when_full()
@@ -43,7 +44,8 @@ elseif a.job_state == 'succeeded' and ceiling > 0 and num(b[3]) * 2 >= ceiling t
   if ceiling * 2 >= a.prompts_max then redis.call('HDEL', lane_key, 'ceiling')
   else redis.call('HSET', lane_key, 'ceiling', ceiling * 2) end
 end
-unreserve(ARGV[2], b[2], b[1] == 'submitted' and num(a.cool_ms) or 0)
+local cool_ms = math.floor(math.min(num(a.cool_ms), math.max(0, now - num(b[6])) * COOL_SHARE))
+unreserve(ARGV[2], b[2], b[1] == 'submitted' and cool_ms or 0)
 redis.call('ZREM', key('waiting', account_of(b[2])), ARGV[2])
 wake(account_of(b[2]), model_of(b[2]))
 if a.sample then learn(account_of(b[2]), model_of(b[2]), a.sample[1], a.sample[2]) end

@@ -1,6 +1,6 @@
 -- shrink: the provider has refused a create for quota (429). The ceiling of what is to blame falls to what is in use, or
 -- to nine tenths of what was tried; nothing of it is created until the hold is over, then by one batch alone until that is
--- accepted. Refusals of batches that were under way together count as one. What has been in use before is remembered: a
+-- accepted. A first refusal with others in use needs no hold: the ceiling lets nothing in until one of them ends. Refusals of batches that were under way together count as one. What has been in use before is remembered: a
 -- refusal far below it is about something else, and the ceiling comes back quickly. The batch stands in line again.
 -- ARGV[2] batch, ARGV[3] fence, ARGV[4] msgpack {resource='jobs'|'tokens', jobs_max, tokens_max, first_ms, max_ms, wish_ms}
 -- ok <hold ms> <refusals in a row> <1 when nothing else was in use and as much never was> | stale | state <state>
@@ -23,6 +23,7 @@ if num(b[5]) > q.shrunk_at then
   if total > q.proven / 2 then q.proven = math.max(used, math.min(q.proven, math.floor(total * 0.9))) end
   q.base = q.ceiling
   local hold_ms = math.min(a.max_ms, a.first_ms * 2 ^ math.min(20, q.refusals - 1))
+  if q.refusals == 1 and used > 0 then hold_ms = 0 end
   if a.wish_ms > 0 then hold_ms = math.min(a.max_ms, math.max(a.wish_ms, 1)) end
   q.held_until = math.max(q.held_until, now + hold_ms)
   count('quota_refused', 1)

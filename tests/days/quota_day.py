@@ -20,18 +20,30 @@ STORM = [{"on": "create", "do": "429", "p": 0.9}]
 BATCH_TOKENS = 2_500
 
 
-async def quota_day(url: str, folder: Path, *, storm_h: float, calm_h: float, known: bool) -> dict[str, Any]:
-    """Three hours as usual, the storm, then calm; ``known``: the limit is configured, else learned from refusals."""
+async def quota_day(
+    url: str,
+    folder: Path,
+    *,
+    storm_h: float,
+    calm_h: float,
+    known: bool,
+    batch_tokens: int = BATCH_TOKENS,
+    job_s: float = JOB_S,
+) -> dict[str, Any]:
+    """Three hours as usual, the storm, then calm; ``known``: the limit is configured, else learned from refusals.
+
+    An hour is as long as a job takes, ``job_s``.
+    """
     settings: dict[str, Any] = {
-        "batch_tokens_max": BATCH_TOKENS,
+        "batch_tokens_max": batch_tokens,
         "linger_s": 1.0,
-        "poll_max_s": 900.0,
-        "backoff_max_s": 900.0,
+        "poll_max_s": job_s / 4,
+        "backoff_max_s": job_s / 4,
         "first_prompts_max": 50_000,
     }
     settings |= {"enqueued_tokens_max": LIMIT_TOKENS} if known else {}
-    async with day(url, folder, settings, job_s=JOB_S, tier=1, answers="echo") as made:
-        hours = _Hours(made)
+    async with day(url, folder, settings, job_s=job_s, tier=1, answers="echo") as made:
+        hours = _Hours(made, batch_tokens, job_s)
         await hours.run(3)
         made.shop.emulator.faults(STORM)
         await hours.run(storm_h)
@@ -61,8 +73,10 @@ async def quota_day(url: str, folder: Path, *, storm_h: float, calm_h: float, kn
 class _Hours:
     """Feeds the queue; measures the tokens of the jobs that end in each hour, as a share of what the limit allows."""
 
-    def __init__(self, made: Day) -> None:
+    def __init__(self, made: Day, batch_tokens: int, job_s: float) -> None:
         self._day = made
+        self._batch_tokens = batch_tokens
+        self._job_s = job_s
         self.shares: list[float] = []
         self._ended: set[str] = set()
         self._tokens = 0
@@ -71,8 +85,8 @@ class _Hours:
         for _ in range(int(hours)):
             await self._feed()
             self._tokens = 0
-            await self._day.run(self._day.now_s + HOUR_S, [self._look])
-            self.shares.append(self._tokens / (LIMIT_TOKENS * HOUR_S / JOB_S))
+            await self._day.run(self._day.now_s + self._job_s, [self._look])
+            self.shares.append(self._tokens / LIMIT_TOKENS)
 
     async def _feed(self) -> None:
         """There is always more to do than an hour allows."""
@@ -80,8 +94,8 @@ class _Hours:
         waiting = sum(batch.tokens for batch in await self._day.open() if not batch.reserved)
         waiting += sum(lane.tokens for lane in await store.lanes())
         while waiting < 1.2 * LIMIT_TOKENS:
-            await self._day.submit(MODEL, 2, BATCH_TOKENS * 2 - 100)
-            waiting += BATCH_TOKENS
+            await self._day.submit(MODEL, 2, self._batch_tokens * 2 - 100)
+            waiting += self._batch_tokens
 
     async def _look(self) -> None:
         ledger = await self._day.ledger_adds_up()
@@ -99,5 +113,5 @@ class _Hours:
         for _ in range(40):
             if not await store.open_batches() and not any(lane.prompts for lane in await store.lanes()):
                 return
-            await self._day.run(self._day.now_s + HOUR_S, [self._look])
+            await self._day.run(self._day.now_s + self._job_s, [self._look])
         raise AssertionError("not drained")
