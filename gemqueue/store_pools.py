@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from gemqueue.pools import OpenBatch
-from gemqueue.scripts import translated
+from gemqueue.scripts import ServerFull, translated
 from gemqueue.states import BatchState
 from gemqueue.store_base import StoreBase
 
@@ -19,8 +20,11 @@ class PoolStore(StoreBase):
     """See the module's text."""
 
     async def join_pool(self, pool: str, account: str) -> None:
-        """A worker of the account takes from the pool: after a change of the server the pool waits for the account."""
-        with translated(self.url):
+        """A worker of the account takes from the pool: after a change of the server the pool waits for the account.
+
+        On a full server nothing is noted: ``pack`` does so too, and the worker has to go on.
+        """
+        with suppress(ServerFull), translated(self.url):
             await self.redis.zadd(self.key("pool", pool), {account: self.clock.now_ms()})
 
     async def open_batches_of(self, account: str) -> list[OpenBatch]:
@@ -46,7 +50,7 @@ class PoolStore(StoreBase):
         ]
 
     async def leave_lane(self, lane: LaneState, reason: str) -> None:
-        """Say why nobody packs a lane; ``pack`` takes it back."""
+        """Say why nobody packs a lane, unless the server is full; ``pack`` takes it back."""
         if lane.held_reason != reason:
-            with translated(self.url):
+            with suppress(ServerFull), translated(self.url):
                 await self.redis.hset(self.key("lane", lane.lane), "held_reason", reason)

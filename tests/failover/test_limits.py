@@ -12,7 +12,7 @@ import pytest
 from gemqueue import Queue
 from gemqueue.config import Settings
 from gemqueue.errors import QueueFull, StoreUnavailable
-from gemqueue.models import new_producer_id, new_segment_id
+from gemqueue.models import LaneState, new_producer_id, new_segment_id
 from gemqueue.scripts import ServerFull
 from gemqueue.spent import Spent
 from gemqueue.store import Store
@@ -100,6 +100,8 @@ async def test_a_full_server_lets_go_of_what_is_there() -> None:
             await store.purge("account", "run", [segment])
             await store.purge_dead(["1-1"])
             await store.add_count("late", 2)
+            await store.join_pool("pool.shared", "account")  # a worker's beat and sweep begin with these
+            await store.leave_lane(LaneState(lane="lane", fence=0), "account: full")
             await store.add_counts({"events_refused_time": 3, "events_refused": 4})
             await store.add_spent("lane", Spent(answers=3))
             await store.redis.config_set("maxmemory", "0")
