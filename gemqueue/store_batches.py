@@ -282,9 +282,8 @@ class BatchStore(StoreBase):
 
     async def confirm_closed(self, batch: str) -> bool:
         """As ``confirm``; whether the batch is closed where that was confirmed. True where ``durability`` is local."""
-        if not self.scripts.replicate_ms:
-            return True
-        return bool((await self.scripts.run("confirm", batch, confirm=True))[0] == b"ok")
+        waits = self.scripts.replicate_ms > 0
+        return not waits or bool((await self.scripts.run("confirm", batch, confirm=True))[0] == b"ok")
 
     async def close(self, claim: Claim, *, give_back: bool, delay_s: float = 0.0) -> tuple[str, list[str]]:
         """Close a slice: closing or closed; or open with the segments that are not done.

@@ -176,7 +176,8 @@ class Server:
         if world.faults.draw("replicas"):
             return 0
         known = all(b"{gq:sim:00}:server:" + account.encode() in data for account in world.owners)
-        if FAILOVER in world.scenes and known:
+        joined = len(world.owners) == 1 or len(data.get(b"{gq:sim:00}:pool:" + world.account.encode(), ())) > 1
+        if FAILOVER in world.scenes and known and joined:  # nothing is promised of a queue's first moments
             self._replica = self.memory.copy()
         return replicas
 
