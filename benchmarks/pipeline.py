@@ -34,7 +34,8 @@ def settings_of(options: argparse.Namespace) -> dict[str, Any]:
     settings: dict[str, Any] = {"linger_s": options.linger_s} if options.linger_s else {}
     if options.batch:
         limits = {"batch_tokens_max": 2_000_000_000, "batch_bytes_max": 2_000_000_000}
-        settings |= {"batch_prompts_max": options.batch, "memory_bytes_max": 16_000_000_000} | limits
+        settings |= {"batch_prompts_max": options.batch, "first_prompts_max": options.batch}
+        settings |= {"memory_bytes_max": 16_000_000_000} | limits
     return settings
 
 
