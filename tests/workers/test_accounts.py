@@ -15,6 +15,7 @@ from gemqueue.store_producer import SegmentWrite
 from gemqueue_adapters.gemini import GeminiProvider
 from gemqueue_workers.alarms import alarms
 from gemqueue_workers.packer import Packer
+from gemqueue_workers.pooling import look_at_room, why_left
 from gemqueue_workers.resolver import Resolver
 from gemqueue_workers.settings import ROLES, stop, worker_options, worker_queue
 from gemqueue_workers.stage import Kit, run_step
@@ -58,10 +59,12 @@ class Hand:
         await self.kit.provider.aclose()
 
     async def work(self) -> None:
-        """Take every step that is due."""
+        """Take every step that is due; of the pool's, as a sweep does, only what the account has room for."""
         due = await self.kit.store.overdue(self.account, tuple(HANDLERS))
         if self.kit.pool:
-            due += await self.kit.store.overdue(self.kit.pool, (Step.PACK,))
+            pooled = await self.kit.store.overdue(self.kit.pool, (Step.PACK,))
+            room = await look_at_room(self.kit)
+            due += [one for one in pooled if not await why_left(self.kit, one[0].partition(" ")[2], room)]
         for member, _ in due:
             step, _, id_ = member.partition(" ")
             await run_step(self.kit, HANDLERS[Step(step)](self.kit), id_)
