@@ -160,7 +160,7 @@ def main() -> int:
     if "level" in options.only:
         wrong = level(options, report)
     if "waiting" in options.only:
-        found = waiting(100_000, options.bytes)
+        found = waiting(500_000, options.bytes)
         report.add("waiting", [found])
         taken = f"{found['redis_bytes']:,.0f} B in Redis, {found['producer_bytes']:,.0f} B in its producer"
         print(f"a prompt that waits: {taken}")
