@@ -85,7 +85,8 @@ def one_round(options: argparse.Namespace) -> dict[str, dict[str, float]]:
     """A fresh pipeline, first idle, then with open batches."""
     found: dict[str, dict[str, float]] = {}
     one_each: dict[str, Any] = {"segment_prompts_max": 1, "batch_prompts_max": 1, "linger_s": 0.01}
-    with Pipeline(job_s=86_400.0, clock=True, **one_each) as pipeline:
+    room = dict.fromkeys(("open_jobs_max", "model_jobs_max"), options.open)
+    with Pipeline(job_s=86_400.0, clock=True, **one_each, **room) as pipeline:
         time.sleep(5)
         found["idle"] = measure(pipeline, options.seconds)
         asyncio.run(_open_batches(pipeline, options.open))
