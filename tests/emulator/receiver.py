@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -27,7 +28,7 @@ class Delivery(NamedTuple):
         return found
 
 
-class HookServer:
+class HookServer(ABC):
     """A real HTTP server on loopback; ``answer`` makes the status of each request from its body and headers."""
 
     def __init__(self) -> None:
@@ -45,9 +46,9 @@ class HookServer:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}/webhook"
 
+    @abstractmethod
     def answer(self, body: bytes, headers: dict[str, str]) -> int:
         """The status for a request; header names are in lower case."""
-        raise NotImplementedError
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
