@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gemqueue_adapters.emulator.answers import answer
 from gemqueue_adapters.emulator.schemas import satisfy
-from tests.emulator.plain import MODEL, Plain, by_key, lines, text_request
+from tests.emulator.plain import MODEL, Plain, by_key, error_of, lines, text_request
 
 if TYPE_CHECKING:
     from tests.emulator_process import EmulatorProcess
@@ -90,6 +90,19 @@ def test_echo_embeddings_and_lines_in_another_order(echo: EmulatorProcess) -> No
         rows = plain.results(plain.create(data, model=EMBED, verb="asyncBatchEmbedContent"))
         assert rows == [{"key": "ab", "response": echo.expect(EMBED, request, kind="embed")}]
         assert math.hypot(*rows[0]["response"]["embedding"]["values"]) == pytest.approx(1)
+
+
+def test_echo_looks_at_no_more_than_it_must(echo: EmulatorProcess) -> None:
+    """Echo mode skips empty lines, refuses a file with a line that is no row by its number, and makes no digest."""
+    plain = Plain(echo.url)
+    with plain.http:
+        row = b'{"key":"k%d","request":{"contents":[{"parts":[{"text":"a"}]}]}}'
+        rows = plain.results(plain.create(b"\n%b\n\n%b" % (row % 1, row % 2)))
+        assert sorted(each["key"] for each in rows) == ["k1", "k2"]
+        refused = plain.post_batch({"inputConfig": {"fileName": plain.upload(b"%b\nnot a row\n" % (row % 1))}})
+        assert error_of(refused)[0] == 400
+        assert "line 2" in refused.text
+        assert all("sha256Hash" not in file for file in plain.http.get("/v1beta/files").json()["files"])
 
 
 def test_answers_depend_on_everything() -> None:

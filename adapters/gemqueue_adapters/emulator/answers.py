@@ -36,12 +36,14 @@ Buffer = bytes | msgspec.Raw
 DIMENSIONS_DEFAULT = 3072
 DIMENSIONS_MAX = 8192
 
-_ECHO_GENERATE = (
-    b'{"candidates":[{"content":{"parts":[{"text":"[emulated] %08x%b"}],"role":"model"},"finishReason":"STOP",'
+_ECHO_HEAD = b'{"candidates":[{"content":{"parts":[{"text":"[emulated] '
+_ECHO_TAIL = (
+    b'"}],"role":"model"},"finishReason":"STOP",'
     b'"index":0}],"usageMetadata":{"promptTokenCount":%d,"candidatesTokenCount":%d,"totalTokenCount":%d},'
-    b'"modelVersion":"emulator/%b","responseId":"%08x"}'
+    b'"modelVersion":"emulator/%b","responseId":"'
 )
 _ECHO_FRAME_BYTES = 260
+_SIZES_MAX = 10_000
 _TEXT_WORDS = 300_000
 _ECHO_EMBED = b'{"embedding":{"values":[%.9f,%.9f]},"usageMetadata":{"promptTokenCount":%d,"totalTokenCount":%d}}'
 
@@ -102,13 +104,23 @@ def embed_answer(model: str, seed: int) -> Callable[[Buffer], bytes]:
 
 def generate_echo(model: str, _seed: int) -> Callable[[Buffer], bytes]:
     """Answers of generateContent that cost about a microsecond: the text is a checksum of the request's bytes."""
-    name, text = model.encode(), _words_to_say()
+    name, text, crc32 = model.encode(), _words_to_say(), zlib.crc32
+    by_size: dict[int, tuple[bytes, int]] = {}  # what all requests of one length have in common
+
+    def common(size_bytes: int) -> tuple[bytes, int]:
+        if len(by_size) > _SIZES_MAX:
+            by_size.clear()
+        prompt, answered = echo_tokens(size_bytes)
+        tail = _ECHO_TAIL % (prompt, answered, prompt + answered, name)
+        by_size[size_bytes] = found = tail, size_bytes - _ECHO_FRAME_BYTES
+        return found
 
     def respond(request: Buffer) -> bytes:
-        checksum = zlib.crc32(request)
-        prompt, answered = echo_tokens(len(request))
-        words = _words(text, checksum, len(request) - _ECHO_FRAME_BYTES)
-        return _ECHO_GENERATE % (checksum, words, prompt, answered, prompt + answered, name, checksum)
+        size_bytes = len(request)
+        tail, words_bytes = by_size.get(size_bytes) or common(size_bytes)
+        checksum = crc32(request)
+        digest = b"%08x" % checksum
+        return b"".join((_ECHO_HEAD, digest, _words(text, checksum, words_bytes), tail, digest, b'"}'))
 
     return respond
 
@@ -124,7 +136,7 @@ def _words_to_say() -> bytes:
     dice = random.Random(0)
     syllables = [a + b for a in "bcdfglmnprst" for b in ("a", "e", "i", "o", "u", "an", "er")]
     words = ["".join(dice.choices(syllables, k=1 + n % 4)) for n in range(1_500)]
-    return "".join(f" {word}" for word in dice.choices(words, k=_TEXT_WORDS)).encode()
+    return (" " + " ".join(dice.choices(words, k=_TEXT_WORDS))).encode()
 
 
 def _words(text: bytes, checksum: int, size_bytes: int) -> bytes:

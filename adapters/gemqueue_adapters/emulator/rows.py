@@ -24,6 +24,7 @@ BLOCK_BYTES = 1 << 20
 HEAD = re.compile(rb'\s*\{\s*"key"\s*:\s*("[^"\\]*+(?:\\.[^"\\]*+)*+")\s*,\s*"request"\s*:\s*')
 UNKNOWN_FIELD = re.compile(r"Object contains unknown field `(.+?)`(?: - at `(.+)`)?$")
 MARKER = b"[[fault:"
+_NOT_A_ROW = re.compile(rb"\n[^{]")
 CACHE_CONFLICT = (
     "CachedContent can not be used with GenerateContent request setting system_instruction, tools or tool_config."
 )
@@ -98,13 +99,13 @@ def scan(path: Path, check: Callable[[Kind, bytes], None], kind: Kind) -> Scan:
     for offset, data in _read_blocks(path):
         first_row = row
         marked = MARKER in data
-        lines = data.split(b"\n")
-        if check is check_head and not marked and _are_rows(lines):
-            row += len(lines) - lines.count(b"")
-            line_number += len(lines) - data.endswith(b"\n")
+        if check is check_head and not marked and _are_rows(data):
+            rows = data.count(b"\n") + (not data.endswith(b"\n"))
+            row += rows
+            line_number += rows
             blocks.append(Block(offset, len(data), first_row, marked))
             continue
-        for line in lines:
+        for line in data.split(b"\n"):
             line_number += 1
             if not line or line.isspace():
                 continue
@@ -120,9 +121,9 @@ def scan(path: Path, check: Callable[[Kind, bytes], None], kind: Kind) -> Scan:
     return Scan(row, blocks)
 
 
-def _are_rows(lines: list[bytes]) -> bool:
-    """Whether every line that is not empty begins like a row: then the echo mode need not look at each."""
-    return all(line.startswith(b"{") or not line for line in lines)
+def _are_rows(data: bytes) -> bool:
+    """Whether every line begins like a row: then the echo mode need not look at each."""
+    return data.startswith(b"{") and _NOT_A_ROW.search(data) is None
 
 
 def _check_markers(line: bytes, line_number: int) -> None:

@@ -10,6 +10,8 @@ import os
 import random
 import re
 import zlib
+from collections import Counter
+from itertools import chain
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import msgspec
@@ -20,7 +22,6 @@ from gemqueue_adapters.emulator.faults import ROW_ERRORS, Faults, Occurrence, ma
 from gemqueue_adapters.emulator.rows import HEAD, MARKER, Block, Kind
 
 if TYPE_CHECKING:
-    from collections import Counter
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
@@ -121,6 +122,8 @@ class Runner:
                 lines = [line for line in data.split(b"\n") if line and not line.isspace()]
                 if self._plan.half or self._faults.touch_rows or block.marked:
                     self._careful(block, lines, out, notes)
+                elif self._quick:
+                    self._echo(lines, out, notes)
                 else:
                     self._plain(lines, out, notes)
         self._seen.update(self._tally.seen)
@@ -135,14 +138,24 @@ class Runner:
             rows = [cut(line) for line in chunk]
             results = b"".join([_result(tag, b'"response":' + answer(request)) for tag, _, request in rows])
             out.write(results)
-            if self._quick:
-                counts = [echo_tokens(len(request)) for _, _, request in rows]
-                self._tally.prompt_tokens += sum([prompt for prompt, _ in counts])
-                if self._plan.kind == "generate":
-                    self._tally.answer_tokens += sum([answered for _, answered in counts])
-            else:
-                self._tally.count(results)
+            self._tally.count(results)
             notes.write(b"".join([b"answered\t%b\n" % key for _, key, _ in rows]))
+        self._tally.bought += len(lines)
+
+    def _echo(self, lines: list[bytes], out: BinaryIO, notes: BinaryIO) -> None:
+        """The shortest way: in echo mode nothing of a row but its key is read, and tokens follow from lengths."""
+        if self._plan.shuffled:
+            lines = _interleaved(lines, self._dice)
+        answer, cut, sizes = self._answer, self._cut, Counter[int]()
+        for chunk in self._chunks(lines):
+            rows = [cut(line) for line in chunk]
+            out.write(b"".join([_echoed(tag, answer(request)) for tag, _, request in rows]))
+            sizes.update([len(request) for _, _, request in rows])
+            notes.write(b"answered\t" + b"\nanswered\t".join([key for _, key, _ in rows]) + b"\n")
+        for size_bytes, count in sizes.items():
+            prompt, answered = echo_tokens(size_bytes)
+            self._tally.prompt_tokens += prompt * count
+            self._tally.answer_tokens += answered * count if self._plan.kind == "generate" else 0
         self._tally.bought += len(lines)
 
     def _careful(self, block: Block, lines: list[bytes], out: BinaryIO, notes: BinaryIO) -> None:
@@ -239,6 +252,21 @@ class Runner:
             # An operation with such a row in it would not be JSON at all.
             broken["malformed"] = broken["not_utf8"] = b""
         return broken.get(row.fault, result)
+
+
+def _interleaved(lines: list[bytes], dice: random.Random) -> list[bytes]:
+    """In another order, cheaper than a shuffle: every nth line, then every nth from the second on, and so on."""
+    step = dice.randint(2, 50)
+    return list(chain.from_iterable(lines[start::step] for start in range(step)))
+
+
+def _echoed(tag: bytes, response: bytes) -> bytes:
+    """As `_result`, with less copying."""
+    if not tag:
+        return b'{"response":%b}\n' % response
+    if len(response) & 1:
+        return b'{"response":%b,%b}\n' % (response, tag)
+    return b'{%b,"response":%b}\n' % (tag, response)
 
 
 def _result(tag: bytes, body: bytes) -> bytes:
