@@ -16,6 +16,14 @@ class Usage(msgspec.Struct, gc=False, rename="camel"):
 _decode = msgspec.json.Decoder(Usage).decode
 
 
+def usage_of(raw: bytes) -> Usage | None:
+    """What an undecoded usageMetadata says of tokens; None where it is missing or odd."""
+    try:
+        return _decode(raw)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+
+
 class Spent(msgspec.Struct):
     """Answers, and their tokens; thoughts are billed as output."""
 
@@ -23,16 +31,8 @@ class Spent(msgspec.Struct):
     input_tokens: int = 0
     output_tokens: int = 0
 
-    def add(self, usage: bytes) -> None:
-        """One more answer, with its undecoded usageMetadata; what is missing or odd there is nothing."""
-        try:
-            found = _decode(usage)
-        except (msgspec.MsgspecError, ValueError, RecursionError):
-            found = None
-        self.count(found)
-
     def count(self, found: Usage | None) -> None:
-        """One more answer, with its usageMetadata."""
+        """One more answer, with its usageMetadata; what it does not say is nothing."""
         self.answers += 1
         if found is None:
             return

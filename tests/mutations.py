@@ -268,8 +268,8 @@ MUTANTS: dict[str, Mutant] = {
             ),
             Patch(
                 f"{_WORKERS}collector.py",
-                "                self._text(row, origin, index)\n",
-                '                self._text((f"{origin}.{index}", *row[1:]), origin, index)\n',
+                "                self._answer(row, origin, index)\n",
+                '                self._answer((f"{origin}.{index}", *row[1:]), origin, index)\n',
             ),
         ),
     ),
@@ -347,7 +347,7 @@ MUTANTS: dict[str, Mutant] = {
         (
             Patch(
                 f"{_WORKERS}collector.py",
-                "            self._spent.add(found.usage)\n            self._buffer",
+                "            self._spent.count(usage_of(found.usage))\n            self._buffer",
                 "            self._buffer",
             ),
         ),

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gemqueue.rows import Verdict, row_verdict, text_row
-from gemqueue.spent import Spent
+from gemqueue.spent import Spent, usage_of
 
 
 def candidate(finish: str | None = "STOP", *parts: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -237,7 +237,7 @@ def test_the_short_look_says_what_the_long_one_says(key: str, response: Any, mor
     verdict = row_verdict(line)
     assert (verdict.verdict, verdict.key, verdict.raw) == (Verdict.ANSWERED, row[0], bytes(row[1]))
     long_look, short_look = Spent(), Spent()
-    long_look.add(verdict.usage)
+    long_look.count(usage_of(verdict.usage))
     short_look.count(row[2])
     assert long_look == short_look
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import structlog
+from msgspec import Raw
 
 from gemqueue import decisions
 from gemqueue.decisions import RowFate
@@ -21,7 +22,7 @@ from gemqueue.models import Lane, split_key
 from gemqueue.quota import prompt_tokens
 from gemqueue.rows import Verdict, row_verdict, text_row
 from gemqueue.scripts import ServerFull
-from gemqueue.spent import Spent
+from gemqueue.spent import Spent, usage_of
 from gemqueue.states import FailureKind
 from gemqueue_workers.contents import lost_bodies
 from gemqueue_workers.expected import Arrival, Expected
@@ -174,7 +175,7 @@ class Collector:
         if row is not None:
             arrival, origin, index = self._expected.arrive(row[0])
             if arrival is _EXPECTED:
-                self._text(row, origin, index)
+                self._answer(row, origin, index)
                 return
             found = row_verdict(line)
             reason = self._arrived(arrival, origin, index, found)
@@ -192,7 +193,7 @@ class Collector:
         """Act on a row that has a key; says why it belongs to nobody, if so."""
         if arrival is _EXPECTED:
             if found.verdict is _ANSWERED:
-                self._answer(origin, index, found)
+                self._answer((f"{origin}.{index}", Raw(found.raw), usage_of(found.usage)), origin, index)
             else:
                 self._fate(origin, index, found)
         elif arrival is _SETTLED:
@@ -206,24 +207,17 @@ class Collector:
         if found.verdict is not _ANSWERED:
             return
         if self._expected.has_gone_on(origin, index):
-            self._spent.add(found.usage)
+            self._spent.count(usage_of(found.usage))
             self._buffer.add(origin, index, answer_line(f"{origin}.{index}", found.raw, self._answer_end), "answered")
         else:
             self._late += 1
 
-    def _text(self, row: TextRow, origin: str, index: int) -> None:
+    def _answer(self, row: TextRow, origin: str, index: int) -> None:
         key, response, usage = row
         self._spent.count(usage)
         self._buffer.add(origin, index, answer_line(key, response, self._answer_end), "answered")
         if self._answered % self._sample_every == 0:
             self.token_counts.append(prompt_tokens(bytes(response)))
-        self._answered += 1
-
-    def _answer(self, origin: str, index: int, found: RowVerdict) -> None:
-        self._spent.add(found.usage)
-        self._buffer.add(origin, index, answer_line(f"{origin}.{index}", found.raw, self._answer_end), "answered")
-        if self._answered % self._sample_every == 0:
-            self.token_counts.append(prompt_tokens(found.raw))
         self._answered += 1
 
     def _fate(self, origin: str, index: int, found: RowVerdict) -> None:
