@@ -8,11 +8,15 @@ made it, so the same requeue makes the same id. Every record carries ``v``, the 
 from __future__ import annotations
 
 import secrets
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from gemqueue.errors import ConfigError
 from gemqueue.states import BatchState, FailureKind, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 SHARD = "00"
 BATCH = "batch"
@@ -96,9 +100,16 @@ Held = tuple[str, int]
 """Why something does not move on, empty where nothing holds it, and since when in ms, 0 where that is not known."""
 
 
-def why_held(state: str, own: Held, paused: Held) -> Held:
-    """A batch's own reason; else, before its create, that of the pause of its account after a change of the server."""
-    return paused if not own[0] and state in {BatchState.PACKING, BatchState.SEALED} else own
+def why_held(state: str, own: Held, *pauses: Held) -> Held:
+    """A batch's own reason; else, before its create, that of the first pause of those that it waits for."""
+    if own[0] or state not in {BatchState.PACKING, BatchState.SEALED}:
+        return own
+    return next((pause for pause in pauses if pause[0]), own)
+
+
+def waits_for(lane: str, pool: str = "") -> list[str]:
+    """The accounts whose pause after a change of the server holds a batch: its lane's, and the pool's it came from."""
+    return [Lane.parse(lane).account, *([pool] if pool else [])]
 
 
 class Onward(msgspec.Struct, frozen=True, kw_only=True):
@@ -166,6 +177,12 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     operation: str = ""
     event_at: int = 0
     event_job: str = ""
+
+
+def batch_held(batch: Batch, pauses: Mapping[str, Held]) -> Held:
+    """Why the batch does not move on, as ``why_held`` says it; ``pauses`` of the accounts that it waits for."""
+    own = (batch.held_reason, batch.held_since)
+    return why_held(batch.state, own, *(pauses[account] for account in waits_for(batch.lane, batch.pool)))
 
 
 class WebhookHealth(msgspec.Struct, frozen=True):

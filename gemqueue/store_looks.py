@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from gemqueue.models import Held, Lane, why_held
+from gemqueue.models import Held, waits_for, why_held
 from gemqueue.scripts import translated
 from gemqueue.store_base import keys_of
 from gemqueue.store_turnaround import TurnaroundStore
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 _HOPS_MAX = 32
 _FIELDS = ("lane", "batch", "went", "keys")
+_POOL_KEEP_MS = 360_000_000
+"""An account that had no worker for so long is not waited for (lua/_prelude.lua)."""
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,13 +67,14 @@ class LookStore(TurnaroundStore):
         if not batch:
             reason, since = await self._lane_held(lane)
             return Place(lane=lane, settled=settled, held_reason=reason, held_since=since)
-        names = ("state", "held_reason", "held_since", "accepted_at", "prompts", "lane")
+        names = ("state", "held_reason", "held_since", "accepted_at", "prompts", "lane", "pool")
         with translated(self.url):
             values: list[bytes | None] = await self.redis.hmget(self.key("batch", batch), names)
-        state, reason, since_ms, accepted_at, prompts, own = [(value or b"").decode() for value in values]
+        state, reason, since_ms, accepted_at, prompts, own, pool = [(value or b"").decode() for value in values]
         held = (reason, int(since_ms or 0))
         if not reason and not settled:
-            held = why_held(state, held, await self._pause(own or lane))
+            pauses = await self.pauses(waits_for(own or lane, pool))
+            held = why_held(state, held, *pauses.values())
         return Place(
             lane=own or lane,
             settled=settled,
@@ -81,18 +87,36 @@ class LookStore(TurnaroundStore):
         )
 
     async def _lane_held(self, lane: str) -> Held:
-        paused = await self._pause(lane)
+        (account,) = waits_for(lane)
+        paused = await self.pause(account)
         if paused[0]:
             return paused
         with translated(self.url):
             return (await self.redis.hget(self.key("lane", lane), "held_reason") or b"").decode(), 0
 
-    async def _pause(self, lane: str) -> Held:
-        """The pause of the lane's account after a change of the server."""
-        server = self.key("server", Lane.parse(lane).account)
+    async def pause(self, account: str) -> Held:
+        """Why packing and submitting of an account wait after a change of the server, and since when.
+
+        A pool waits for each of its accounts, and says for which.
+        """
+        return (await self.pauses([account]))[account]
+
+    async def pauses(self, accounts: Iterable[str]) -> dict[str, Held]:
+        """The same of several, in their order."""
+        asked = list(dict.fromkeys(accounts))
+        since_ms = self.clock.now_ms() - _POOL_KEEP_MS
         with translated(self.url):
-            reason, since = await self.redis.hmget(server, "held_reason", "noticed_at")
-        return (reason or b"").decode(), int(since or 0)
+            pipe: Any = self.redis.pipeline(transaction=False)
+            for account in asked:
+                pipe.zrangebyscore(self.key("pool", account), since_ms, "+inf")
+            members: list[list[bytes]] = await pipe.execute() if asked else []
+            parts = [[account, *map(bytes.decode, ids)] for account, ids in zip(asked, members, strict=True)]
+            for part in parts:
+                for one in part:
+                    pipe.hmget(self.key("server", one), "held_reason", "noticed_at")
+            found: list[list[bytes | None]] = await pipe.execute() if asked else []
+        rows = iter(found)
+        return {part[0]: _first_held(part, [next(rows) for _ in part]) for part in parts}
 
     async def _following(self, went: list[str], segment: str, index: int) -> tuple[str, int] | None:
         """The retry segment that holds the prompt now, and its line there."""
@@ -104,3 +128,12 @@ class LookStore(TurnaroundStore):
             if key in keys:
                 return id_, keys.index(key)
         return None
+
+
+def _first_held(accounts: list[str], servers: list[list[bytes | None]]) -> Held:
+    """An account's own pause, else that of the first of those that it waits for."""
+    for account, (reason, since) in zip(accounts, servers, strict=True):
+        if reason:
+            words = reason.decode()
+            return words if account == accounts[0] else f"{account}: {words}", int(since or 0)
+    return "", 0

@@ -102,14 +102,9 @@ class OperationsStore(BatchStore):
         return str(reply[0].decode())
 
     async def server(self, account: str) -> Server:
-        """What is known of the server; of a pool, why and since when the first of its accounts keeps it waiting."""
+        """What is known of the server."""
         with translated(self.url):
             raw: dict[bytes, bytes] = await self.redis.hgetall(self.key("server", account))
-            members: list[bytes] = [] if raw else await self.redis.zrange(self.key("pool", account), 0, -1)
-        for member in members:
-            held = await self.server(member.decode())
-            if held.held_reason:
-                return Server(held_reason=f"{member.decode()}: {held.held_reason}", noticed_at=held.noticed_at)
         found = {name.decode(): value.decode() for name, value in raw.items()}
         return msgspec.convert(found, Server, strict=False)
 

@@ -199,24 +199,23 @@ class ProducerStore(LookStore):
 
     async def held_reason(self, account: str, batches_max: int = 100) -> str:
         """Why an account's prompts wait: after a change of the server, or as its oldest held batch says; else empty."""
+        paused, _ = await self.pause(account)
+        if paused:
+            return paused
         with translated(self.url):
-            ids: list[bytes] = await self.redis.zrange(self.key("batches"), 0, batches_max - 1)
-            members: list[bytes] = await self.redis.zrange(self.key("pool", account), 0, -1)
-            lanes: set[bytes] = await self.redis.smembers(self.key("lanes")) if members else set()
             pipe: Any = self.redis.pipeline(transaction=False)
-            accounts = [account, *(member.decode() for member in members)]
-            for one in accounts:
-                pipe.hget(self.key("server", one), "held_reason")
+            pipe.zrange(self.key("batches"), 0, batches_max - 1)
+            pipe.smembers(self.key("lanes"))
+            ids, lanes = await pipe.execute()
             for id_ in ids:
                 pipe.hmget(self.key("batch", id_.decode()), "lane", "held_reason", "pool")
-            ours = [lane.decode() for lane in sorted(lanes) if lane.decode().startswith(f"{account}/")]
-            for lane in ours:
-                pipe.hmget(self.key("lane", lane), "prompts", "held_reason")
-            found: list[Any] = await pipe.execute()
-        servers, rows = found[: len(accounts)], found[len(accounts) :]
+            for lane in sorted(lane.decode() for lane in lanes):
+                if lane.startswith(f"{account}/"):
+                    pipe.hmget(self.key("lane", lane), "prompts", "held_reason")
+            rows: list[Any] = await pipe.execute()
         batches = [row[1] for row in rows[: len(ids)] if _is_of(account, row[0], row[2])]
         waiting = [row[1] for row in rows[len(ids) :] if int(row[0] or 0) > 0]
-        return next((reason.decode() for reason in (*servers, *batches, *waiting) if reason), "")
+        return next((reason.decode() for reason in (*batches, *waiting) if reason), "")
 
     async def workers(self) -> dict[str, str]:
         """The workers whose heartbeat is fresh: id and roles."""

@@ -219,11 +219,20 @@ async def test_a_pool_waits_for_each_of_its_accounts_after_a_change_of_the_serve
         assert await store.claim(Step.PACK, LANE, POOL) is None
         assert await store.claim(Step.SUBMIT, sealed.id, "emulated.b") is None
         assert await store.claim(Step.PACK, LANE.replace(POOL, "emulated.b"), "emulated.b") is not None
-        assert "reconciling" in await store.held_reason(POOL)
+        why = "emulated.a: reconciling after a server restart"
+        assert await store.held_reason(POOL) == why
         await store.beat("somebody", "pack", "emulated.b")
-        reasons = {lane.lane: lane.held_reason for lane in (await read_status(world.settings)).lanes}
-        assert reasons[LANE] == "emulated.a: reconciling after a server restart"
+        status = await read_status(world.settings)
+        reasons = {lane.lane: lane.held_reason for lane in status.lanes}
+        assert reasons[LANE] == why
         assert "reconciling" not in reasons[LANE.replace(POOL, "emulated.b")]
+        assert [batch.held_reason for batch in status.batches if batch.id == sealed.id] == [why]
+        (packed,) = await store.manifest(sealed.id)
+        waiting = [packed, *await store.waiting_segments(LANE)]
+        assert [(await store.place(one, 0)).held_reason for one in waiting] == [why, why]
+        await store.redis.zadd(store.key("pool", POOL), {"emulated.a": 1})
+        assert await store.pause(POOL) == ("", 0)
+        await store.join_pool(POOL, "emulated.a")
         await store.redis.hset(server, "run_id", known)
         await store.redis.hdel(server, "held_reason")
 

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from gemqueue.config import data_dir, load_settings
 from gemqueue.embedded import acquire
-from gemqueue.models import Lane, why_held
+from gemqueue.models import Lane, batch_held, waits_for
 from gemqueue.states import BatchState, Step
 from gemqueue.store import Store
 from gemqueue_workers.contents import BatchContents
@@ -131,33 +131,30 @@ async def _look(settings: Settings) -> Status:
         batches = [batch for batch in found if batch is not None and batch.state is not BatchState.CLOSED]
         packs = any(str(Step.PACK) in roles.split("+") for roles in workers.values())
         lanes = await store.lanes()
-        names = {one.lane for one in lanes} | {one.lane for one in batches}
-        paused = {account: await _paused(store, account) for account in {Lane.parse(name).account for name in names}}
+        places = {(one.lane, "") for one in lanes} | {(one.lane, one.pool) for one in batches}
+        paused = await store.pauses(account for place in places for account in waits_for(*place))
         return Status(
             queue=settings.queue,
             lanes=[
                 msgspec.structs.replace(
-                    _lane(lane, batches, now_ms, _of(paused, lane.lane), await store.spent(lane.lane), packs=packs),
+                    _lane(
+                        lane,
+                        batches,
+                        now_ms,
+                        paused[Lane.parse(lane.lane).account],
+                        await store.spent(lane.lane),
+                        packs=packs,
+                    ),
                     turnaround=await _turnaround(store, Lane.parse(lane.lane)),
                 )
                 for lane in lanes
             ],
-            batches=[await _batch(store, batch, now_ms, _of(paused, batch.lane)) for batch in batches],
+            batches=[await _batch(store, batch, now_ms, paused) for batch in batches],
             workers=len(workers),
             counts=dict.fromkeys(COUNTS, 0) | await store.counts(),
         )
     finally:
         await store.aclose()
-
-
-async def _paused(store: Store, account: str) -> Held:
-    """Why everything of an account, or of a pool, waits, and since when."""
-    server = await store.server(account)
-    return server.held_reason, server.noticed_at
-
-
-def _of(paused: dict[str, Held], lane: str) -> Held:
-    return paused[Lane.parse(lane).account]
 
 
 def _lane(lane: LaneState, batches: list[Batch], now_ms: int, paused: Held, spent: Spent, *, packs: bool) -> LaneStatus:
@@ -188,9 +185,9 @@ async def _turnaround(store: Store, lane: Lane) -> list[Turnaround]:
     ]
 
 
-async def _batch(store: Store, batch: Batch, now_ms: int, paused: Held) -> BatchStatus:
+async def _batch(store: Store, batch: Batch, now_ms: int, paused: dict[str, Held]) -> BatchStatus:
     contents = await BatchContents.load(store, batch.id)
-    reason, since_ms = why_held(batch.state, (batch.held_reason, batch.held_since), paused)
+    reason, since_ms = batch_held(batch, paused)
     return BatchStatus(
         id=batch.id,
         lane=batch.lane,

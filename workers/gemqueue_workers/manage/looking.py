@@ -10,7 +10,7 @@ from rich.table import Table
 
 from gemqueue import codec
 from gemqueue.errors import ConfigError
-from gemqueue.models import Lane, split_key, why_held
+from gemqueue.models import batch_held, split_key, waits_for
 from gemqueue_workers.manage.finding import find, is_settled
 from gemqueue_workers.screen import duration, held, plain, shortened
 
@@ -52,12 +52,9 @@ async def batches(link: Link) -> list[Line]:
     """Every open batch, oldest first."""
     now_ms = await link.store.server_now_ms()
     found = [await link.store.batch(id_) for id_ in await link.store.open_batches()]
-    return [_line(batch, now_ms, await _held(link, batch)) for batch in found if batch is not None]
-
-
-async def _held(link: Link, batch: Batch) -> Held:
-    server = await link.store.server(Lane.parse(batch.lane).account)
-    return why_held(batch.state, (batch.held_reason, batch.held_since), (server.held_reason, server.noticed_at))
+    open_ = [batch for batch in found if batch is not None]
+    paused = await link.store.pauses(account for batch in open_ for account in waits_for(batch.lane, batch.pool))
+    return [_line(batch, now_ms, batch_held(batch, paused)) for batch in open_]
 
 
 def _age_s(since_ms: int, now_ms: int) -> float | None:
@@ -112,7 +109,8 @@ async def _batch(link: Link, id_: str) -> dict[str, Any]:
     batch = await link.store.batch(id_)
     if batch is None:
         raise ConfigError(f"batch {id_} is not known (any more)")
-    fields = msgspec.structs.asdict(batch) | await _why(link, await _held(link, batch))
+    paused = await link.store.pauses(waits_for(batch.lane, batch.pool))
+    fields = msgspec.structs.asdict(batch) | await _why(link, batch_held(batch, paused))
     segments = await link.store.manifest(id_)
     strays = await link.store.quarantined(id_)
     kept = [{"reason": stray.reason, "row": shortened(stray.row, _ROW_CHARS_MAX)} for stray in strays[:_ROWS_MAX]]
