@@ -158,13 +158,22 @@ def transient_delay_s(batch: Batch, error: Transient, settings: Settings) -> flo
     return backoff_s(first_s, settings.backoff_max_s, batch.tries, batch.id)
 
 
+_ACCOUNT = "account"
+
+
 def held_reason(error: ProviderError) -> str:
     """Why a batch waits, in words that say whose limit or fault it is."""
+    whose = "provider"
     if isinstance(error, Transient) and error.quota:
-        return f"quota ({error.call}): {error}"
-    if isinstance(error, Rejected) and error.auth:
-        return f"account ({error.call}): {error}"
-    return f"provider ({error.call}): {error}"
+        whose = "quota"
+    elif isinstance(error, Rejected) and error.auth:
+        whose = _ACCOUNT
+    return f"{whose} ({error.call}): {error}"
+
+
+def says_refused_key(reason: str) -> bool:
+    """Whether a batch's held reason is that its account's key was refused."""
+    return reason.startswith(f"{_ACCOUNT} (")
 
 
 # --- track ------------------------------------------------------------------------------------------------------------

@@ -13,15 +13,13 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from gemqueue import quota
+from gemqueue.decisions import says_refused_key
 from gemqueue.models import Lane
 from gemqueue.quota import Held, Ledger, Limits, Resource
 from gemqueue.states import BatchState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-REFUSED = "account ("
-"""How the held reason of a batch begins whose account refused the key (``decisions.held_reason``)."""
 
 
 class OpenBatch(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,27 +61,23 @@ def why_left(room: Room, model: str, tokens: int, limits: Limits) -> str:
     model's tokens is no hindrance: the provider has seen the key, and that model's room says nothing of this one's.
     """
     elsewhere = {one.id for one in room.batches if "/" in one.held_for and not one.held_for.endswith(f"/{model}")}
-    before_job = [
-        one
-        for one in room.batches
-        if one.state in {BatchState.SEALED, BatchState.SUBMITTING} and one.id not in elsewhere
-    ]
+    sealed = [one for one in room.batches if one.state in {BatchState.SEALED, BatchState.SUBMITTING}]
+    before_job = [one for one in sealed if one.id not in elsewhere]
     with_job = [one for one in room.batches if one.state is BatchState.SUBMITTED]
     for one in room.batches:
-        if one.held_reason.startswith(REFUSED) or (one.held_reason and one in before_job):
+        if says_refused_key(one.held_reason) or (one.held_reason and one in before_job):
             return f"{room.account}: {one.held_reason}"
     if before_job and not with_job:
         return f"{room.account}: its first job is on its way"
-    sealed = [one for one in room.batches if one.state in {BatchState.SEALED, BatchState.SUBMITTING}]
     held = _no_room(room, sealed, model, tokens, limits)
     return f"{room.account}: {quota.held_reason(held)}" if held is not None else ""
 
 
-def _no_room(room: Room, before_job: Sequence[OpenBatch], model: str, tokens: int, limits: Limits) -> Held | None:
+def _no_room(room: Room, sealed: Sequence[OpenBatch], model: str, tokens: int, limits: Limits) -> Held | None:
     """As ``reserve`` judges (lua/reserve.lua), with what is sealed and has not reserved yet counted too."""
     counted = [one for one in room.ledger.reservations if not one.until or one.until > room.now_ms]
     ids = {one.batch for one in counted}
-    waiting = [one for one in before_job if one.id not in ids]
+    waiting = [one for one in sealed if one.id not in ids]
     used = {
         Resource.JOBS: len(counted) + len(waiting),
         Resource.MODEL_JOBS: sum(one.model == model for one in counted)

@@ -363,8 +363,8 @@ MUTANTS: dict[str, Mutant] = {
         (
             Patch(
                 "gemqueue/pools.py",
-                "        if one.held_reason.startswith(REFUSED) or (one.held_reason and one in before_job):\n",
-                "        if one.held_reason == REFUSED:\n",
+                "        if says_refused_key(one.held_reason) or (one.held_reason and one in before_job):\n",
+                "        if False:\n",
             ),
             Patch("gemqueue/pools.py", "    if before_job and not with_job:\n", "    if False:\n"),
         ),
