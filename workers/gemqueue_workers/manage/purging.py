@@ -22,6 +22,7 @@ from gemqueue_workers.settings import make_provider
 
 if TYPE_CHECKING:
     from gemqueue.models import Batch, SegmentMeta
+    from gemqueue.provider import Provider
     from gemqueue_workers.run.connection import Link
 
 _GROUP: Final = 500
@@ -137,30 +138,36 @@ async def _forget(link: Link, batches: list[Batch], purged: Purged) -> None:
     Those of another account of the pool are not there for this key, which says nothing: they are left, and whose they
     are is said before anything is purged here. Raises ProviderError, ConfigError.
     """
-    there = [batch for batch in batches if batch.job or batch.input_file or batch.output_file]
-    if not there:
+    if not any(map(_is_there, batches)):
         return
     provider = make_provider(await link.provider_settings(), api_key_from_env())
     try:
-        own = f"{provider.account}/"
-        foreign = [batch for batch in there if not batch.lane.startswith(own)]
+        others: set[str] = set()
         for batch in batches:
-            if batch in foreign:
-                continue
-            for file in filter(None, (batch.input_file, batch.output_file)):
-                await provider.delete_file(file)
-                purged.files += 1
-            if batch.job:
-                await provider.delete_job(batch.job)
-                purged.jobs += 1
-            await link.store.scrub_batch(batch.id)
-        others = sorted(
-            {Lane.parse(batch.lane).account for batch in foreign if batch.operation}
-        )  # the rest is scrubbed
-        if others:
-            raise ConfigError(
-                f"jobs and files of the account {', '.join(others)} go only with its own key: repeat "
-                "the command with that account's GEMQUEUE_ACCOUNT and key. Nothing was purged here yet"
-            )
+            account = Lane.parse(batch.lane).account
+            if account == provider.account or not _is_there(batch):
+                await _delete(provider, batch, purged)
+                await link.store.scrub_batch(batch.id)
+            elif batch.operation:  # else its own key has scrubbed it
+                others.add(account)
     finally:
         await provider.aclose()
+    if others:
+        raise ConfigError(
+            f"jobs and files of the account {', '.join(sorted(others))} go only with its own key: repeat "
+            "the command with that account's GEMQUEUE_ACCOUNT and key. Nothing was purged here yet"
+        )
+
+
+def _is_there(batch: Batch) -> bool:
+    """Whether the provider has, or had, something of it."""
+    return bool(batch.job or batch.input_file or batch.output_file)
+
+
+async def _delete(provider: Provider, batch: Batch, purged: Purged) -> None:
+    for file in filter(None, (batch.input_file, batch.output_file)):
+        await provider.delete_file(file)
+        purged.files += 1
+    if batch.job:
+        await provider.delete_job(batch.job)
+        purged.jobs += 1
