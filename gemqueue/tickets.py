@@ -147,13 +147,12 @@ class Segment:
     def place_all(self, tickets: Iterable[Ticket]) -> None:
         """These are all of the segment's prompts, in order; who waits is found among the tickets from now on."""
         for index, ticket in enumerate(tickets):
-            if ticket.sink is None:
-                self.place(ticket, index)
-                if not ticket.waiters:
-                    continue
             ticket.segment = self
             ticket.index = index
-            self.tickets[index] = ticket
+            if ticket.sink is not None or ticket.waiters:
+                self.tickets[index] = ticket
+            else:
+                self.handles.setdefault(index, ticket)
 
     def wait_for(self, ticket: Ticket) -> None:
         """Somebody waits for this ticket of the segment."""
