@@ -18,10 +18,11 @@ local function probes(id)
 end
 
 local function refusal(used)
+  local freed_ms = math.min(used.cooled_at and used.cooled_at - now or a.wait_ms, a.wait_ms)
   local own = 'model_jobs/' .. model -- first: a model that fills its share stands in a line of its own
   local first_own = first_waiting(account, own)
   if used.model_jobs > 0 and (used.model_jobs >= a.model_jobs_max or (first_own and first_own ~= ARGV[2])) then
-    return { 'held', own, used.model_jobs, a.model_jobs_max, math.min(used.cooled_at and used.cooled_at - now or a.wait_ms, a.wait_ms), 0 }
+    return { 'held', own, used.model_jobs, a.model_jobs_max, freed_ms, 0 }
   end
   for _, what in ipairs({ 'jobs', 'tokens' }) do
     local resource = what == 'jobs' and what or 'tokens/' .. model
@@ -37,8 +38,7 @@ local function refusal(used)
       return { 'held', resource, used[what], limit, a.wait_ms, refused }
     end
     if used[what] > 0 and (used[what] + amount[what] > limit or (first and first ~= ARGV[2])) then
-      local wait_ms = used.cooled_at and used.cooled_at - now or a.wait_ms
-      return { 'held', resource, used[what], limit, math.min(wait_ms, a.wait_ms), refused }
+      return { 'held', resource, used[what], limit, freed_ms, refused }
     end
   end
 end
