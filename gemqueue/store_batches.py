@@ -21,6 +21,8 @@ from gemqueue.store_producer import first_look_ms, full_limits
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
+    from gemqueue.provider import JobStatus
+
 _pack = msgspec.msgpack.encode
 QUARANTINE_ROWS_MAX = 10_000
 _BELL_S = 10.0
@@ -212,12 +214,15 @@ class BatchStore(StoreBase):
         _check(await self.scripts.run("begin", *args, confirm=True), "begin")
         return msgspec.structs.replace(claim, since=since)
 
-    async def accept(self, claim: Claim, job: str, how: str, delay_s: float, *found: Arg) -> None:
+    async def accept(
+        self, claim: Claim, job: str, how: str, delay_s: float, *, found: JobStatus | None = None, by_key: str = ""
+    ) -> None:
         """Record the job, ``how`` it came (created or adopted), and track it from ``delay_s`` on.
 
-        ``found`` is what ``adopt`` says of a job that the record may know nothing of.
+        The record may know nothing of a job that was ``found``, nor of the key that sees it.
         """
-        args = (claim.id, claim.fence, job, how, int(delay_s * 1000), *found)
+        known = (found.input_file, found.created_at_ms, by_key) if found is not None else ()
+        args = (claim.id, claim.fence, job, how, int(delay_s * 1000), *known)
         _check(await self.scripts.run("accept", *args, confirm=True), "accept")
 
     async def fence(self, claim: Claim, delay_s: float, by_key: str = "") -> None:

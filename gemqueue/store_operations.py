@@ -146,7 +146,7 @@ class OperationsStore(BatchStore):
 
     async def adopt(self, claim: Claim, job: JobStatus, by_key: str) -> None:
         """Record the job that a batch waits for, whose intent may be lost, and look at it now; the key sees the job."""
-        await self.accept(claim, job.job, "adopted", 0.0, job.input_file, job.created_at_ms, by_key)
+        await self.accept(claim, job.job, "adopted", 0.0, found=job, by_key=by_key)
 
     async def rebuild(self, account: str, rebuild: Rebuild, segments: Sequence[str]) -> int:
         """Make a lost batch's record anew, with those of the segments that nobody else has; how many those are.
