@@ -205,6 +205,13 @@ def rescued(id_: str, segment: str, batch: str, lines: bytes, indices: list[int]
     )  # fmt: skip
 
 
+async def looked_at(bench: Bench, count: int) -> str:
+    """A segment with a deadline that the rescue step has looked at, and left where it is until later."""
+    segment = await bench.enqueue(count, deadline_at=NOW + 10**7)
+    await bench.store.defer(await bench.claim(Step.RESCUE), {segment: NOW + 10**6}, 0.0)
+    return segment
+
+
 async def test_waiting_prompts_go_over_as_they_are(bench: Bench) -> None:
     """A segment is diverted once, from wherever it waits; its lane is empty then, and the other packs it at once."""
     watched = await bench.enqueue(4, deadline_at=NOW + 10**7)
@@ -223,9 +230,7 @@ async def test_waiting_prompts_go_over_as_they_are(bench: Bench) -> None:
 
 async def test_packed_prompts_are_copied_out_of_their_batch(bench: Bench) -> None:
     """Lines leave their batch once; it closes without them, and whoever answers first answers for both."""
-    segment = await bench.enqueue(3, deadline_at=NOW + 10**7)
-    claim = await bench.claim(Step.RESCUE)
-    await bench.store.defer(claim, {segment: NOW + 10**6}, 0.0)
+    segment = await looked_at(bench, 3)
     batch = await bench.submitted()
     bench.advance(2000)
     claim = await bench.claim(Step.RESCUE)
@@ -258,9 +263,7 @@ async def test_packed_prompts_are_copied_out_of_their_batch(bench: Bench) -> Non
 
 async def test_what_its_batch_has_closed_is_not_rescued(bench: Bench) -> None:
     """A rescuer that read a segment before its line went on into a retry and the batch closed copies it no more."""
-    segment = await bench.enqueue(2, deadline_at=NOW + 10**7)
-    claim = await bench.claim(Step.RESCUE)
-    await bench.store.defer(claim, {segment: NOW + 10**6}, 0.0)
+    segment = await looked_at(bench, 2)
     resolve = await bench.ended()
     bench.advance(2000)
     claim = await bench.claim(Step.RESCUE)
@@ -278,9 +281,7 @@ async def test_what_its_batch_has_closed_is_not_rescued(bench: Bench) -> None:
 
 async def test_the_last_outcome_ends_the_watch(bench: Bench) -> None:
     """When nothing is left to watch over, the rescue step leaves the due index, whoever settled the last prompt."""
-    segment = await bench.enqueue(1, deadline_at=NOW + 10**7)
-    claim = await bench.claim(Step.RESCUE)
-    await bench.store.defer(claim, {segment: NOW + 10**6}, 0.0)
+    segment = await looked_at(bench, 1)
     await bench.closed([segment], 1)
     assert await bench.store.redis.exists(bench.store.key("deadlines", LANE)) == 0
     bench.advance(10**5)
