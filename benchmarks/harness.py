@@ -7,6 +7,8 @@ always``.
 
 from __future__ import annotations
 
+import compileall
+import importlib.util
 import json
 import os
 import signal
@@ -113,6 +115,7 @@ class Pipeline:
         self._clock = clock
 
     def __enter__(self) -> Self:
+        compile_packages()
         self._stack = ExitStack()
         self.processes: dict[str, Process] = {}
         self.folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="gqb")))
@@ -227,6 +230,17 @@ def commands(client: redis.Redis) -> dict[str, int]:
     """How often each command has run on a server."""
     stats: dict[str, dict[str, int]] = client.info("commandstats")  # type: ignore[assignment]
     return {name.removeprefix("cmdstat_"): stat["calls"] for name, stat in stats.items()}
+
+
+def compile_packages() -> None:
+    """Have bytecode beside our sources, as pip leaves it where gemqueue is installed; what is compiled stays.
+
+    A checkout has none where PYTHONDONTWRITEBYTECODE is set, and each process would begin with a compiler's work.
+    """
+    for package in ("gemqueue", "gemqueue_workers", "gemqueue_adapters"):
+        spec = importlib.util.find_spec(package)
+        for folder in (spec and spec.submodule_search_locations) or ():
+            compileall.compile_dir(folder, quiet=2)
 
 
 def server_command(folder: Path) -> list[str]:

@@ -6,6 +6,9 @@ async with Queue.connect() as queue:
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING
+
 from gemqueue.answers import Answer
 from gemqueue.config import Settings, load_settings
 from gemqueue.errors import (
@@ -23,12 +26,14 @@ from gemqueue.errors import (
     StoreUnavailable,
     SubmitError,
 )
-from gemqueue.futures import Future, Stopped
-from gemqueue.looks import Look, PromptState
 from gemqueue.models import Failure
 from gemqueue.outcomes import Failed, Outcome
-from gemqueue.queue import Queue
 from gemqueue.states import FailureKind, Kind
+
+if TYPE_CHECKING:
+    from gemqueue.futures import Future, Stopped
+    from gemqueue.looks import Look, PromptState
+    from gemqueue.queue import Queue
 
 __all__ = [
     "Answer",
@@ -58,3 +63,14 @@ __all__ = [
     "SubmitError",
     "load_settings",
 ]
+
+_CLIENT = {"Future": "futures", "Look": "looks", "PromptState": "looks", "Queue": "queue", "Stopped": "futures"}
+
+if not TYPE_CHECKING:  # a type checker would believe in any name
+
+    def __getattr__(name: str) -> object:
+        """Import the client, with asyncio and redis, when it is asked for: workers and the command line need none."""
+        if name not in _CLIENT:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        found = globals()[name] = getattr(importlib.import_module(f"gemqueue.{_CLIENT[name]}"), name)
+        return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from importlib.metadata import entry_points
+from importlib.metadata import PackageNotFoundError, distribution
 from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
@@ -12,10 +12,13 @@ if TYPE_CHECKING:
 
 def main() -> object:
     """Run the command line. Exits with a message where gemqueue's metadata are not installed."""
-    scripts = entry_points(group="console_scripts", name="gemqueue")
+    try:
+        scripts = list(distribution("gemqueue").entry_points.select(group="console_scripts", name="gemqueue"))
+    except PackageNotFoundError:
+        scripts = []
     if not scripts:
         sys.exit("gemqueue is not installed here: pip install gemqueue, or pip install -e . in a checkout")
-    return cast("Callable[[], object]", next(iter(scripts)).load())()
+    return cast("Callable[[], object]", scripts[0].load())()
 
 
 if __name__ == "__main__":

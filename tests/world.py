@@ -77,7 +77,7 @@ class WorkerProcess:
         path = os.pathsep.join([str(ROOT), str(ROOT / "workers"), str(ROOT / "adapters")])
         out = log.open("ab") if log else None
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-c", "from gemqueue_workers.cli import main; main()", "work", *roles],
+            [sys.executable, "-P", "-c", "from gemqueue_workers.start import main; main()", "work", *roles],
             env=os.environ | {"PYTHONPATH": path} | env,
             stdin=subprocess.DEVNULL,
             stderr=out,

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-COMMAND = [sys.executable, "-m", "gemqueue_workers.cli"]
+COMMAND = [sys.executable, "-m", "gemqueue_workers.start"]
 END_S_MAX = 40.0
 
 

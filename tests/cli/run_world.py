@@ -54,7 +54,7 @@ class RunWorld:
     @staticmethod
     def worker(env: dict[str, str]) -> subprocess.Popen[bytes]:
         """A worker of its own for another environment; whoever asks for it ends it."""
-        argv = [sys.executable, "-m", "gemqueue_workers.cli", "work"]
+        argv = [sys.executable, "-m", "gemqueue_workers.start", "work"]
         return subprocess.Popen(argv, env=environment(**env), stderr=subprocess.DEVNULL)
 
     def command(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:

@@ -14,16 +14,12 @@ from typing import Any
 import click
 import msgspec
 
-from gemqueue.config import api_key_from_env, data_dir, load_settings
-from gemqueue.embedded import acquire
 from gemqueue.states import Step
 from gemqueue_workers.exits import DEBUG_ENV, Exit, Program, run_main
-from gemqueue_workers.logs import set_up_logs
 from gemqueue_workers.manage.cli import COMMANDS as MANAGE_COMMANDS
 from gemqueue_workers.run.cli import COMMANDS as RUN_COMMANDS
 from gemqueue_workers.serve.cli import COMMANDS as SERVE_COMMANDS
-from gemqueue_workers.settings import ROLES, make_provider
-from gemqueue_workers.work import work as run_work
+from gemqueue_workers.start import imported
 
 _EMULATE_HELP = "Take part on the emulated account (also GEMQUEUE_EMULATE=1); never mixes with the real one."
 
@@ -75,22 +71,12 @@ def work(roles: tuple[str, ...], *, emulate: bool | None, log_json: bool, verbos
     Any number may run, on any number of hosts. They need GOOGLE_API_KEY or GEMINI_API_KEY; a process that only
     submits needs no key if GEMQUEUE_ACCOUNT is the same for all.
     """  # noqa: D301
+    from gemqueue_workers import work as module  # noqa: PLC0415 - other commands need neither arq nor the stages
+    from gemqueue_workers.logs import set_up_logs  # noqa: PLC0415
+
     set_up_logs(json=log_json, verbose=verbose)
-    chosen = tuple(dict.fromkeys(Step(role) for role in roles)) or ROLES
-    run_main(_work(emulate, chosen))
-
-
-async def _work(emulate: bool | None, roles: tuple[Step, ...]) -> None:
-    settings = load_settings(emulate=emulate)
-    await make_provider(settings, api_key_from_env()).aclose()  # what is missing is said now, not once Redis answers
-    if settings.redis_url:
-        await run_work(settings, roles)
-        return
-    server = await acquire(data_dir(settings))
-    try:
-        await run_work(msgspec.structs.replace(settings, redis_url=server.url), roles)
-    finally:
-        await server.release()
+    chosen = tuple(dict.fromkeys(Step(role) for role in roles)) or tuple(Step)
+    run_main(module.start(chosen, emulate=emulate))
 
 
 @main.command()
@@ -175,6 +161,7 @@ def emulate(**options: Any) -> None:
     from gemqueue_adapters.emulator import Options  # noqa: PLC0415 - starlette and uvicorn are slow to import
     from gemqueue_workers.emulate import run_emulator  # noqa: PLC0415
 
+    imported()
     try:
         run_emulator(Options(**options))
     except (OSError, ValueError) as error:
@@ -183,7 +170,3 @@ def emulate(**options: Any) -> None:
 
 for command in (*RUN_COMMANDS, *MANAGE_COMMANDS, *SERVE_COMMANDS):
     main.add_command(command)
-
-
-if __name__ == "__main__":
-    main()

@@ -12,13 +12,16 @@ import signal
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import structlog
 from arq.worker import Worker
 from redis.exceptions import RedisError
 
+from gemqueue.config import api_key_from_env, data_dir, load_settings
+from gemqueue.embedded import acquire
 from gemqueue.errors import StoreUnavailable
 from gemqueue_workers.memory import give_back_large_buffers
-from gemqueue_workers.settings import stop, worker_options
+from gemqueue_workers.settings import make_provider, stop, worker_options
 
 if TYPE_CHECKING:
     from gemqueue.config import Settings
@@ -46,6 +49,23 @@ class PromptWorker(Worker):
         await super()._poll_iteration()
         with suppress(TimeoutError):
             await asyncio.wait_for(self._jobs.wait(), self._poll_s)
+
+
+async def start(roles: tuple[Step, ...], *, emulate: bool | None) -> None:
+    """Run the roles, as ``work`` does, on the server of the settings or the embedded one.
+
+    Raises ConfigError when the settings cannot work at all, before any server is asked.
+    """
+    settings = load_settings(emulate=emulate)
+    await make_provider(settings, api_key_from_env()).aclose()
+    if settings.redis_url:
+        await work(settings, roles)
+        return
+    server = await acquire(data_dir(settings))
+    try:
+        await work(msgspec.structs.replace(settings, redis_url=server.url), roles)
+    finally:
+        await server.release()
 
 
 async def work(settings: Settings, roles: tuple[Step, ...]) -> None:

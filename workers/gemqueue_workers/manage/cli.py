@@ -10,7 +10,6 @@ import msgspec
 
 from gemqueue.config import load_settings
 from gemqueue_workers.exits import Exit, run_main
-from gemqueue_workers.logs import set_up_logs
 from gemqueue_workers.run.cli import EMULATE_HELP
 
 if TYPE_CHECKING:
@@ -236,6 +235,7 @@ def reconcile(*, apply: bool, orphans: bool, go_on: bool, hours: float, emulate:
       gemqueue reconcile --apply
       gemqueue reconcile --json | jq '.jobs[] | select(.standing != "known")'
     """  # noqa: D301
+    from gemqueue_workers.logs import set_up_logs  # noqa: PLC0415
     from gemqueue_workers.manage import reconcile as module  # noqa: PLC0415
     from gemqueue_workers.screen import make_console  # noqa: PLC0415
 

@@ -11,9 +11,7 @@ import msgspec
 from gemqueue.config import load_settings
 from gemqueue.errors import ConfigError
 from gemqueue_workers.exits import run_main
-from gemqueue_workers.logs import set_up_logs
 from gemqueue_workers.run.cli import EMULATE_HELP
-from gemqueue_workers.screen import stripped
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -46,7 +44,8 @@ def serve(
     its end there. For a hook that is registered for the whole project put its secret into GEMQUEUE_WEBHOOK_SECRETS.
     Any number of servers may run.
     """  # noqa: D301 - \b is click's mark for text that it must not wrap
-    from gemqueue_workers.serve import serving  # noqa: PLC0415 - starlette and uvicorn are slow to import
+    from gemqueue_workers.logs import set_up_logs  # noqa: PLC0415 - starlette, uvicorn and rich are slow to import
+    from gemqueue_workers.serve import serving  # noqa: PLC0415
 
     set_up_logs(json=log_json)
 
@@ -107,6 +106,8 @@ def register(uri: str | None, *, name: str, emulate: bool | None, as_json: bool)
     if as_json:
         _print_json(hook)
         return
+    from gemqueue_workers.screen import stripped  # noqa: PLC0415 - rich is slow to import
+
     click.echo(f"registered {stripped(hook.id)} for {stripped(hook.uri)}")
     _tell_secret(hook.new_signing_secret)
 
@@ -175,6 +176,8 @@ def delete(hook: str, *, emulate: bool | None) -> None:
 
 
 def _tell_secret(secret: str) -> None:
+    from gemqueue_workers.screen import stripped  # noqa: PLC0415
+
     click.echo(f"its secret, shown this once: {stripped(secret)}")
     click.echo("add it to GEMQUEUE_WEBHOOK_SECRETS of every `gemqueue serve` (several apart by blanks)", err=True)
 
