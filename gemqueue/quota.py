@@ -152,25 +152,6 @@ def held_reason(held: Held) -> str:
     return f"{what}: {held.used:,} of {held.limit:,} in use"
 
 
-class _Usage(msgspec.Struct):
-    tokens: int = msgspec.field(name="promptTokenCount", default=0)
-
-
-class _Response(msgspec.Struct):
-    usage: _Usage = msgspec.field(name="usageMetadata", default_factory=_Usage)
-
-
-_response = msgspec.json.Decoder(_Response, strict=False)
-
-
-def prompt_tokens(response: bytes) -> int:
-    """What the provider says a prompt was, in tokens; 0 where it does not."""
-    try:
-        return max(0, _response.decode(response).usage.tokens)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return 0
-
-
 def token_ratio(batch: Batch, counted: Iterable[int]) -> float | None:
     """Tokens that the provider counted for each that was estimated; None where too few prompts were counted."""
     known = [n for n in counted if n > 0]

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 from msgspec import Raw
 
-from gemqueue.spent import Usage
+from gemqueue.spent import Usage  # noqa: TC001 - msgspec reads the annotations
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class Verdict(StrEnum):
@@ -118,13 +121,11 @@ class _Response(msgspec.Struct, gc=False, rename="camel"):
     usage_metadata: Raw = _ABSENT
 
 
-class _Keyed(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+class TextRow(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    """A row that is a key and a response and nothing else. Its line says the same wherever such lines are read."""
+
     key: str
-    response: Raw
-
-
-TextRow = tuple[str, Raw, Usage | None]
-"""An answer of text: its key, its response undecoded, and its usage. No class of its own: making one takes a third."""
+    response: _PlainResponse
 
 
 class _Metadata(msgspec.Struct, gc=False):
@@ -147,8 +148,7 @@ class _Row(msgspec.Struct, gc=False):
 
 _METADATA: Final = msgspec.json.Decoder(_Metadata)
 _ROW: Final = msgspec.json.Decoder(_Row).decode
-_KEYED: Final = msgspec.json.Decoder(_Keyed).decode
-_PLAIN: Final = msgspec.json.Decoder(_PlainResponse).decode
+_TEXT_ROW: Final = msgspec.json.Decoder(TextRow).decode
 _RESPONSE: Final = msgspec.json.Decoder(_Response)
 _STATUS: Final = msgspec.json.Decoder(_Status)
 _TEXT: Final = msgspec.json.Decoder(str)
@@ -214,23 +214,36 @@ _RPC_INVALID: Final = frozenset({3, 5, 6, 7, 9, 11, 12, 16})
 _HTTP_RETRYABLE: Final = frozenset({408, 409, 425, 429, 499})
 
 
-def text_row(line: bytes) -> TextRow | None:
+def text_rows(lines: Sequence[bytes]) -> list[TextRow | None]:
     """What most rows are, in a short look: a key and an answer with text that is no thought, and nothing else.
 
-    None says nothing of the line. What is not None, ``row_verdict`` calls answered, with the same key and response.
+    None says nothing of the line. What is not None, ``row_verdict`` calls answered, with the same key and usage.
     """
+    rows: list[TextRow | None]
+    try:
+        if not all(map(bytes.isascii, lines)):
+            b"\n".join(lines).decode()
+        rows = list(map(_TEXT_ROW, lines))
+    except _BROKEN:
+        rows = [_text_row(line) for line in lines]
+    return [row if row is not None and row.key and _has_text(row.response) else None for row in rows]
+
+
+def _text_row(line: bytes) -> TextRow | None:
     try:
         if not line.isascii():
             line.decode()
-        row = _KEYED(line)
-        response = _PLAIN(row.response)
+        return _TEXT_ROW(line)
     except _BROKEN:
         return None
+
+
+def _has_text(response: _PlainResponse) -> bool:
     for candidate in response.candidates or ():
         for part in (candidate.content and candidate.content.parts) or ():
             if part.text and not part.thought:
-                return (row.key, row.response, response.usage_metadata) if row.key else None
-    return None
+                return True
+    return False
 
 
 def row_verdict(line: bytes) -> RowVerdict:

@@ -13,7 +13,7 @@ class Usage(msgspec.Struct, gc=False, rename="camel"):
     thoughts_token_count: int | None = None
 
 
-_decode = msgspec.json.Decoder(Usage).decode
+_decode = msgspec.json.Decoder(Usage, strict=False).decode
 
 
 def usage_of(raw: bytes) -> Usage | None:

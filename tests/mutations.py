@@ -263,13 +263,13 @@ MUTANTS: dict[str, Mutant] = {
         (
             Patch(
                 f"{_WORKERS}collector.py",
-                "index = self._expected.arrive(row[0])",
-                'index = self._expected.arrive(next((f"{o}.{i}" for o, i in self._expected.missing()), row[0]))',
+                "index = self._expected.arrive(row.key)",
+                'index = self._expected.arrive(next((f"{o}.{i}" for o, i in self._expected.missing()), row.key))',
             ),
             Patch(
                 f"{_WORKERS}collector.py",
-                "                self._answer(row, origin, index)\n",
-                '                self._answer((f"{origin}.{index}", *row[1:]), origin, index)\n',
+                'run.append((index, line, "answered"))',
+                'run.append((index, answer_line(f"{origin}.{index}", row_verdict(line).raw), "answered"))',
             ),
         ),
     ),
@@ -347,8 +347,8 @@ MUTANTS: dict[str, Mutant] = {
         (
             Patch(
                 f"{_WORKERS}collector.py",
-                "            self._spent.count(usage_of(found.usage))\n            self._buffer",
-                "            self._buffer",
+                "            self._spent.count(usage_of(found.usage))\n            self._keep",
+                "            self._keep",
             ),
         ),
         ("tests/operations/test_metrics.py",),

@@ -27,12 +27,15 @@ class LineSplitter:
     def feed(self, data: bytes) -> list[bytes]:
         """The lines that ``data`` completes. Raises ``LineTooLong``."""
         self._returns = self._returns or b"\r" in data
+        known_bytes = self._parts_bytes + len(data)
         lines = data.split(b"\n")
         tail = lines.pop()
         if lines:
             lines[0] = b"".join((*self._parts, lines[0]))
             self._parts, self._parts_bytes = [], 0
-        self._check(lines)
+        if known_bytes > self._line_bytes_max:
+            self._check(lines)
+        self._lines_seen += len(lines)
         self._keep(tail)
         if self._returns:
             lines = [line.removesuffix(b"\r") for line in lines]
@@ -49,7 +52,6 @@ class LineSplitter:
             raise LineTooLong(
                 next(n for n, line in enumerate(lines, self._lines_seen + 1) if len(line) > self._line_bytes_max)
             )
-        self._lines_seen += len(lines)
 
     def _keep(self, tail: bytes) -> None:
         if tail:

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gemqueue.rows import Verdict, row_verdict, text_row
-from gemqueue.spent import Spent, usage_of
+from gemqueue.outcomes import decode_line
+from gemqueue.rows import Verdict, row_verdict, text_rows
+from gemqueue.spent import Spent, Usage, usage_of
 
 
 def candidate(finish: str | None = "STOP", *parts: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -229,17 +230,25 @@ def responses(draw: st.DrawFn) -> dict[str, Any]:
     st.dictionaries(st.sampled_from(FIELDS), rows, max_size=1),
 )
 def test_the_short_look_says_what_the_long_one_says(key: str, response: Any, more: dict[str, Any]) -> None:
-    """What the short look takes for an answer is one to the long look too: the same key, bytes and usage."""
+    """What the short look takes for an answer is one to the long look too, and its line an outcome line of it."""
     line = json.dumps({"key": key, "response": response} | more, ensure_ascii=False).encode()
-    row = text_row(line)
+    (row,) = text_rows([line])
     if row is None:
         return
-    verdict = row_verdict(line)
-    assert (verdict.verdict, verdict.key, verdict.raw) == (Verdict.ANSWERED, row[0], bytes(row[1]))
+    verdict, outcome = row_verdict(line), decode_line(line)
+    assert (verdict.verdict, verdict.key) == (Verdict.ANSWERED, row.key)
+    assert (outcome.key, bytes(outcome.response)) == (verdict.key, verdict.raw)
+    assert bytes(outcome.failure) == bytes(outcome.row) == b""
     long_look, short_look = Spent(), Spent()
     long_look.count(usage_of(verdict.usage))
-    short_look.count(row[2])
+    short_look.count(row.response.usage_metadata)
     assert long_look == short_look
+
+
+def test_a_count_may_be_written_as_text() -> None:
+    """Tokens count as a number or as its digits; what is odd says nothing."""
+    assert usage_of(b'{"promptTokenCount":12}') == usage_of(b'{"promptTokenCount":"12"}') == Usage(12)
+    assert [usage_of(raw) for raw in (b"", b"[1]", b"null", b"\xff", b'{"promptTokenCount":[]}')] == [None] * 5
 
 
 TEXT_RESPONSE = b'{"candidates":[{"content":{"parts":[{"text":"a"}]}}]}'
@@ -255,9 +264,10 @@ TEXT_RESPONSE = b'{"candidates":[{"content":{"parts":[{"text":"a"}]}}]}'
 )
 def test_the_order_of_a_row_does_not_matter(line: bytes) -> None:
     """Either order is an answer to the short look; of what is there twice the last counts, as in the long one."""
-    row, verdict = text_row(line % TEXT_RESPONSE), row_verdict(line % TEXT_RESPONSE)
+    (row,), verdict = text_rows([line % TEXT_RESPONSE]), row_verdict(line % TEXT_RESPONSE)
     assert row is not None
-    assert (row[0], bytes(row[1])) == (verdict.key, verdict.raw) == ("s.1", TEXT_RESPONSE)
+    assert (row.key, bytes(decode_line(line % TEXT_RESPONSE).response)) == (verdict.key, verdict.raw)
+    assert (verdict.key, verdict.raw) == ("s.1", TEXT_RESPONSE)
 
 
 @pytest.mark.parametrize(
@@ -272,5 +282,8 @@ def test_the_order_of_a_row_does_not_matter(line: bytes) -> None:
     ],
 )
 def test_what_is_not_plain_takes_the_long_look(line: bytes) -> None:
-    """More fields, no key, broken JSON, bytes that are not UTF-8."""
-    assert text_row(line) is None
+    """More fields, no key, broken JSON, bytes that are not UTF-8: and the rows beside it are none the worse for it."""
+    plain = b'{"key":"s.1","response":%b}' % TEXT_RESPONSE
+    assert [row and row.key for row in text_rows([plain, line, plain])] == ["s.1", None, "s.1"]
+    assert text_rows([line]) == [None]
+    assert text_rows([]) == []

@@ -12,21 +12,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import structlog
-from msgspec import Raw
 
 from gemqueue import decisions
 from gemqueue.decisions import RowFate
 from gemqueue.effects import Effect, effect
 from gemqueue.errors import ShortRead
 from gemqueue.models import Lane, split_key
-from gemqueue.quota import prompt_tokens
-from gemqueue.rows import Verdict, row_verdict, text_row
+from gemqueue.rows import Verdict, row_verdict, text_rows
 from gemqueue.scripts import ServerFull
 from gemqueue.spent import Spent, usage_of
 from gemqueue.states import FailureKind
 from gemqueue_workers.contents import lost_bodies
 from gemqueue_workers.expected import Arrival, Expected
-from gemqueue_workers.landings import LandingBuffer, answer_line, failure_line, service_end
+from gemqueue_workers.landings import PLAIN_END, LandingBuffer, answer_line, failure_line, service_end
 from gemqueue_workers.retries import RetryWriter, Why
 
 if TYPE_CHECKING:
@@ -35,7 +33,9 @@ if TYPE_CHECKING:
     from gemqueue.models import Batch
     from gemqueue.provider import JobStatus
     from gemqueue.rows import RowVerdict, TextRow
+    from gemqueue.spent import Usage
     from gemqueue_workers.contents import BatchContents, Source
+    from gemqueue_workers.landings import Row
     from gemqueue_workers.stage import Kit, Lease
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("gemqueue.resolve")
@@ -88,7 +88,7 @@ class Collector:
 
     def feed(self, line: bytes) -> None:
         """One row that came by another way than the job's results."""
-        self._row(line, again=False)
+        self._rows([line], again=False)
 
     def skip(self, key: str) -> None:
         """This prompt needs no row from here: it is settled, or goes on by itself."""
@@ -119,8 +119,7 @@ class Collector:
         rows = 0
         async for lines in self._kit.provider.results(status):
             rows += len(lines)
-            for line in lines:
-                self._row(line, again=again)
+            self._rows(lines, again=again)
             await self._ease()
         self.rows = max(self.rows, rows)
 
@@ -170,30 +169,46 @@ class Collector:
             spent, self._spent = self._spent, Spent()
             await self._kit.store.add_spent(self._batch.lane, spent)
 
-    def _row(self, line: bytes, *, again: bool) -> None:
-        row = text_row(line)
-        if row is not None:
-            arrival, origin, index = self._expected.arrive(row[0])
-            if arrival is _EXPECTED:
-                self._answer(row, origin, index)
-                return
-            found = row_verdict(line)
-            reason = self._arrived(arrival, origin, index, found)
+    def _rows(self, lines: Sequence[bytes], *, again: bool) -> None:
+        """Match and judge rows. Most are text, and are kept as they came, in runs of one origin."""
+        run: list[Row] = []
+        run_of = ""
+        for line, row in zip(lines, self._short_look(lines), strict=True):
+            if row is None:
+                self._row(line, None, again=again)
+                continue
+            arrival, origin, index = self._expected.arrive(row.key)
+            if arrival is not _EXPECTED:
+                self._row(line, (arrival, origin, index), again=again)
+                continue
+            if origin != run_of:
+                self._buffer.extend(run_of, run)
+                run, run_of = [], origin
+            run.append((index, line, "answered"))
+            self._count(row.response.usage_metadata)
+        self._buffer.extend(run_of, run)
+
+    def _row(self, line: bytes, arrived: tuple[Arrival, str, int] | None, *, again: bool) -> None:
+        """Judge a row of any kind, of which it may be known already what its key says."""
+        found = row_verdict(line)
+        if found.key is None or found.verdict is _GARBAGE:
+            # A garbled row's key may be right, but nothing else is; its prompt stays expected.
+            reason = found.message or "no key"
         else:
-            found = row_verdict(line)
-            if found.key is None or found.verdict is _GARBAGE:
-                # A garbled row's key may be right, but nothing else is; its prompt stays expected.
-                reason = found.message or "no key"
-            else:
-                reason = self._arrived(*self._expected.arrive(found.key), found)
+            reason = self._arrived(*(arrived or self._expected.arrive(found.key)), found)
         if reason and not again:
             self._quarantined.append((reason, line))
+
+    def _short_look(self, lines: Sequence[bytes]) -> Sequence[TextRow | None]:
+        """The rows whose lines are outcome lines as they are; where these have more to say there is none."""
+        return text_rows(lines) if self._answer_end == PLAIN_END else [None] * len(lines)
 
     def _arrived(self, arrival: Arrival, origin: str, index: int, found: RowVerdict) -> str:
         """Act on a row that has a key; says why it belongs to nobody, if so."""
         if arrival is _EXPECTED:
             if found.verdict is _ANSWERED:
-                self._answer((f"{origin}.{index}", Raw(found.raw), usage_of(found.usage)), origin, index)
+                self._count(usage_of(found.usage))
+                self._keep(origin, index, found)
             else:
                 self._fate(origin, index, found)
         elif arrival is _SETTLED:
@@ -208,16 +223,18 @@ class Collector:
             return
         if self._expected.has_gone_on(origin, index):
             self._spent.count(usage_of(found.usage))
-            self._buffer.add(origin, index, answer_line(f"{origin}.{index}", found.raw, self._answer_end), "answered")
+            self._keep(origin, index, found)
         else:
             self._late += 1
 
-    def _answer(self, row: TextRow, origin: str, index: int) -> None:
-        key, response, usage = row
+    def _keep(self, origin: str, index: int, found: RowVerdict) -> None:
+        line = answer_line(f"{origin}.{index}", found.raw, self._answer_end)
+        self._buffer.add(origin, index, line, "answered")
+
+    def _count(self, usage: Usage | None) -> None:
         self._spent.count(usage)
-        self._buffer.add(origin, index, answer_line(key, response, self._answer_end), "answered")
         if self._answered % self._sample_every == 0:
-            self.token_counts.append(prompt_tokens(bytes(response)))
+            self.token_counts.append((usage.prompt_token_count or 0) if usage is not None else 0)
         self._answered += 1
 
     def _fate(self, origin: str, index: int, found: RowVerdict) -> None:

@@ -1,6 +1,7 @@
 """Which rows a batch may still bring, and which have come: the guard against foreign, repeated and missing ones.
 
-One ``Origin`` per origin segment, three bitmaps each: a million prompts are a thousand origins and under a megabyte.
+One ``Origin`` per origin segment, a byte for each of its prompts: a million prompts are a thousand origins and a
+megabyte.
 Everything is known from the keys alone; a row's place in the file means nothing.
 """
 
@@ -36,15 +37,20 @@ class Arrival(StrEnum):
 _EXPECTED, _REPEATED, _SETTLED, _FOREIGN = Arrival
 _INDICES = {str(index): index for index in range(1_000)}
 
+_KNOWN, _OPEN, _SEEN = 1, 2, 4
+_WANTED = _KNOWN | _OPEN
+_NOTE_KNOWN = bytes(state | _KNOWN for state in range(256))
+
 
 class Origin(msgspec.Struct):
-    """One origin's prompts in this batch. ``lines`` says where those that came by a retry segment stand."""
+    """One origin's prompts in this batch. ``lines`` says where those that came by a retry segment stand.
+
+    ``states`` says of each prompt whether it is of this batch (known), was open, and has come (seen).
+    """
 
     count: int
     source: Source | None
-    expected: bytearray
-    seen: bytearray
-    known: bytearray
+    states: bytearray
     lines: dict[int, tuple[Source, int]]
     gone_on: set[int]
     """Prompts that went on into other segments."""
@@ -72,37 +78,34 @@ class Expected:
     def _origin(self, id_: str, count: int) -> Origin:
         origin = self.origins.get(id_)
         if origin is None:
-            size = bitmap.new_map(count)
-            origin = Origin(count, None, size, bytearray(len(size)), bytearray(len(size)), {}, set())
-            self.origins[id_] = origin
+            origin = self.origins[id_] = Origin(count, None, bytearray(count), {}, set())
         elif count > origin.count:
-            for bits in (origin.expected, origin.seen, origin.known):
-                bits.extend(bytes((count + 7) // 8 - len(bits)))
+            origin.states.extend(bytes(count - origin.count))
             origin.count = count
         return origin
 
     def _add_origin(self, source: Source) -> None:
         origin = self._origin(source.meta.id, source.meta.count)
         origin.source = source
-        origin.known[:] = b"\xff" * len(origin.known)
         if source.moved:
             origin.gone_on.update(n for n in range(source.meta.count) if bitmap.has_bit(source.moved, n))
         if source.whole:
-            origin.expected[:] = bitmap.of(range(origin.count), origin.count)
-        else:
-            for index in source.lines:
-                bitmap.set_bit(origin.expected, index)
+            origin.states[:] = bytes((_WANTED,)) * origin.count
+            return
+        origin.states = origin.states.translate(_NOTE_KNOWN)
+        for index in source.lines:
+            origin.states[index] |= _OPEN
 
     def _add_retry(self, source: Source) -> None:
         open_lines = set(source.lines)
         for number, key in enumerate(source.meta.keys):
             id_, index = split_key(key)
             origin = self._origin(id_, index + 1)
-            bitmap.set_bit(origin.known, index)
+            origin.states[index] |= _KNOWN
             if bitmap.has_bit(source.moved, number):
                 origin.gone_on.add(index)
             if number in open_lines:
-                bitmap.set_bit(origin.expected, index)
+                origin.states[index] |= _OPEN
                 origin.lines[index] = (source, number)
 
     def arrive(self, key: str) -> tuple[Arrival, str, int]:
@@ -114,15 +117,16 @@ class Expected:
             index = _index(digits)
         if origin is None or not 0 <= index < origin.count:
             return self._unexpected(id_, index)
-        at, mask = index >> 3, 0x80 >> (index & 7)
-        if not origin.known[at] & mask:
+        state = origin.states[index]
+        if state == _WANTED:
+            origin.states[index] = _WANTED | _SEEN
+            return _EXPECTED, id_, index
+        if not state & _KNOWN:
             return self._unexpected(id_, index)
-        if origin.seen[at] & mask:
+        if state & _SEEN:
             return _REPEATED, id_, index
-        origin.seen[at] |= mask
-        if not origin.expected[at] & mask:
-            return _SETTLED, id_, index
-        return _EXPECTED, id_, index
+        origin.states[index] |= _SEEN
+        return _SETTLED, id_, index
 
     def _unexpected(self, id_: str, index: int) -> tuple[Arrival, str, int]:
         """A row of a segment that an earlier pass has brought to its end, or of nobody."""
@@ -131,7 +135,7 @@ class Expected:
     def wanted(self, origin: str) -> int:
         """How many prompts of an origin were expected at the beginning."""
         known = self.origins.get(origin)
-        return int.from_bytes(known.expected, "big").bit_count() if known is not None else 0
+        return sum(map(known.states.count, (_WANTED, _WANTED | _SEEN))) if known is not None else 0
 
     def has_gone_on(self, origin: str, index: int) -> bool:
         """Whether the prompt went on into another segment."""
@@ -141,10 +145,10 @@ class Expected:
     def missing(self) -> Iterator[tuple[str, int]]:
         """Every (origin, index) that was expected and has not come."""
         for id_, origin in self.origins.items():
-            if any(e & ~s for e, s in zip(origin.expected, origin.seen, strict=True)):
-                for index in range(origin.count):
-                    if bitmap.has_bit(origin.expected, index) and not bitmap.has_bit(origin.seen, index):
-                        yield id_, index
+            index = origin.states.find(_WANTED)
+            while index >= 0:
+                yield id_, index
+                index = origin.states.find(_WANTED, index + 1)
 
 
 def _index(digits: str) -> int:

@@ -44,14 +44,18 @@ Dead = tuple[str, str, str, str, str]
 _counter = itemgetter(2)
 
 
-def answer_line(key: str, response: bytes | msgspec.Raw, end: bytes = b"}") -> bytes:
+PLAIN_END = b"}"
+"""The end of most outcome lines. Any line that is a key and a response and no more is one as it is."""
+
+
+def answer_line(key: str, response: bytes, end: bytes = PLAIN_END) -> bytes:
     """An answer as it lies in the outcomes; ``end`` may add fields."""
     return b'{"key":"%b","response":%b%b' % (key.encode(), response, end)
 
 
 def service_end(service: str) -> bytes:
     """The end of an outcome line that says which service class answered; a batch is not mentioned."""
-    return b"}" if service == BATCH else b',"service":"%b"}' % service.encode()
+    return PLAIN_END if service == BATCH else b',"service":"%b"}' % service.encode()
 
 
 class _FailureBody(msgspec.Struct, omit_defaults=True):
@@ -104,14 +108,20 @@ class LandingBuffer:
 
     def add(self, origin: str, index: int, line: bytes, counter: str) -> None:
         """One outcome."""
-        size = len(line) + _ROW_OVERHEAD_BYTES
+        self.extend(origin, [(index, line, counter)])
+
+    def extend(self, origin: str, new: list[Row]) -> None:
+        """Outcomes of one origin."""
+        if not new:
+            return
         rows = self._rows.get(origin)
         if rows is None:
             if origin not in self._left:
                 self._left[origin] = self._wanted(origin)
             rows = self._rows[origin] = []
             self._sizes[origin] = 0
-        rows.append((index, line, counter))
+        rows += new
+        size = sum([len(row[1]) for row in new]) + _ROW_OVERHEAD_BYTES * len(new)
         self._sizes[origin] += size
         self._bytes += size
         if len(rows) == self._left[origin]:
