@@ -337,8 +337,8 @@ MUTANTS: dict[str, Mutant] = {
             Patch(f"{_LUA}settle.lua", "  if overlaps(old, ARGV[i + 1]) then\n", "  if ARGV[i] == '' then\n"),
             Patch(
                 f"{_WORKERS}collector.py",
-                "            if arrival is _EXPECTED:\n",
-                "            if arrival is _EXPECTED or arrival is _SETTLED:\n",
+                "            if arrival is not _EXPECTED:\n",
+                "            if arrival is not _EXPECTED and arrival is not _SETTLED:\n",
             ),
         ),
     ),
