@@ -242,7 +242,7 @@ WORDS: list[tuple[Callable[[], ProviderError], str]] = [
 
 @pytest.mark.parametrize(("error", "reason"), WORDS)
 def test_held_reasons_say_whose_fault_it_is(error: Callable[[], ProviderError], reason: str) -> None:
-    """What a batch waits for names the limit, the account or the provider, and the call; a pool's rule reads the second."""
+    """What a batch waits for names the limit, account or provider, and the call; a pool's rule reads the second."""
     assert decisions.held_reason(error()) == reason
     assert decisions.says_refused_key(reason) == (reason == "account (upload): 403")
 
