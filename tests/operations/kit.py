@@ -184,7 +184,10 @@ async def shop(url: str, queue: str, emulator: EmulatorProcess, **settings: Any)
 
 
 def start_emulator(folder: Path) -> EmulatorProcess:
-    """An emulator whose jobs end as time moves on; the caller kills it."""
-    emulator = EmulatorProcess(folder, job_s=10.0)
+    """An emulator whose jobs end when a test moves its time on by a minute, and not because the test takes long.
+
+    The caller kills it.
+    """
+    emulator = EmulatorProcess(folder, job_s=50.0)
     emulator.start()
     return emulator
