@@ -121,7 +121,11 @@ def quiet(*, trace: bool = False) -> Generator[None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            yield
+            try:
+                yield
+            finally:
+                _LISTENER.clear()
+                gc.collect()  # here, or the last world's unfinished coroutines complain when the next is collected
     finally:
         gc.enable()
         gc.unfreeze()

@@ -36,10 +36,13 @@ def simulate(*words: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.timeout(1500)
 def test_seeds_break_no_promise(tmp_path: Path) -> None:
-    """Under crashes, pauses, lost and late calls, restarts and a bad provider, every invariant holds in 2,000 seeds."""
+    """Under crashes, pauses, lost and late calls, restarts and a bad provider, every invariant holds in 2,000 seeds.
+
+    What processes that were killed left unfinished is dropped without a word.
+    """
     file = tmp_path / "report.json"
     done = simulate("--seeds", str(SEEDS), "--jobs", "2", "--json", str(file))
-    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout[-6000:] + done.stderr[-2000:]
     found: dict[str, Any] = json.loads(file.read_text())
     assert found["seeds"] == SEEDS
     kinds = ("crashes", "pauses", "lost_replies", "lost_calls", "late_effects", "server_restarts", "refused_calls")
@@ -52,7 +55,7 @@ def test_seeds_break_no_promise(tmp_path: Path) -> None:
 def test_a_seed_replays_exactly() -> None:
     """The same seed gives the same history, alone or after others."""
     alone, after_others = simulate("--replay", "11"), simulate("--replay", "9", "10", "11")
-    assert alone.returncode == 0, alone.stdout[-3000:] + alone.stderr[-2000:]
+    assert (alone.returncode, alone.stderr) == (0, ""), alone.stdout[-3000:] + alone.stderr[-2000:]
     assert len(alone.stdout.splitlines()) > 100
     assert after_others.stdout.endswith(alone.stdout)
 
