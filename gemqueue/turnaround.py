@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 HALF_LIFE_MS = 3 * 24 * 3600 * 1000
 LIFE_S = 48 * 3600.0
@@ -138,11 +138,26 @@ def _prompts_of(class_: int) -> str:
     return f"{10**class_}-{10 ** (class_ + 1) - 1}" if class_ < _SIZES - 1 else f"{10**class_}-"
 
 
+def together(histories: Iterable[dict[int, Histogram]], now_ms: int) -> dict[int, Histogram]:
+    """The histories of several accounts as one."""
+    found: dict[int, dict[int, float]] = {}
+    for history in histories:
+        for size, one in history.items():
+            weights = found.setdefault(size, {})
+            for bucket, weight in _aged(one, now_ms):
+                weights[bucket] = weights.get(bucket, 0.0) + weight
+    return {size: Histogram(now_ms, weights) for size, weights in found.items()}
+
+
+def _aged(one: Histogram, now_ms: int) -> Iterator[tuple[int, float]]:
+    fresh = 0.5 ** (max(0, now_ms - one.at) / HALF_LIFE_MS)
+    return ((bucket, weight * fresh) for bucket, weight in one.w.items())
+
+
 def _merged(histograms: Iterable[Histogram], now_ms: int) -> Turnaround | None:
     weights = [0.0] * BUCKETS
     for one in histograms:
-        fresh = 0.5 ** (max(0, now_ms - one.at) / HALF_LIFE_MS)
-        for bucket, weight in one.w.items():
-            weights[bucket] += weight * fresh
+        for bucket, weight in _aged(one, now_ms):
+            weights[bucket] += weight
     mass = math.fsum(weights)
     return Turnaround(max(1, round(mass)), tuple(weight / mass for weight in weights)) if mass > 0 else None

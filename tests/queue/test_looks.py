@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -147,6 +148,22 @@ async def test_the_eta_comes_from_the_history(queue: Queue, bench: Bench) -> Non
     assert halfway is not None
     assert abs(halfway.timestamp() - now_ms / 1000 - 300) < 60
     assert look_of(Place(lane=bench_lane(), settled=True), history, now_ms).eta is None
+
+
+async def test_a_pool_expects_what_its_accounts_take(redis_url: str, queue_name: str, bench: Bench) -> None:
+    """A prompt that waits in a pool's lane is expected after the median job of the accounts that take from it."""
+    await bench.enqueue(3)
+    claim = await bench.claim(Step.TRACK, await bench.submitted())
+    await bench.store.end(claim, JobEnd(job_state="succeeded", sample=turnaround.sample(3, 600.0)))
+    async with connect(redis_url, queue_name, pool="shared") as queue:
+        future = await queue.submit("Why?", model="m")
+        assert (await future.look()).eta is None
+        for account in ("emulated.local", "emulated.other"):
+            await bench.store.join_pool("emulated.pool.shared", account)
+        seen = await future.look()
+    assert (seen.state, seen.lane) == (PromptState.PENDING, "emulated.pool.shared/m/generate/batch")
+    assert seen.eta is not None
+    assert abs((seen.eta - datetime.now(UTC)).total_seconds() - 600) < 120
 
 
 async def test_nothing_is_expected_of_what_is_held(queue: Queue, bench: Bench) -> None:

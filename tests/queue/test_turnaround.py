@@ -95,6 +95,16 @@ def test_what_is_old_weighs_less() -> None:
     assert sum(weight for weight in found.weights[:60] if weight) == pytest.approx(1 / 3, rel=0.01)
 
 
+def test_accounts_are_known_together() -> None:
+    """Histories of several accounts are one, size by size, each as old as it is."""
+    both = turnaround.together([history([60] * 4), history([6_000] * 4, at=HALF_LIFE_MS), {}], HALF_LIFE_MS)
+    found = turnaround.known(both, 100, HALF_LIFE_MS)
+    assert found is not None
+    assert found.jobs == 6
+    assert sum(weight for weight in found.weights[:60] if weight) == pytest.approx(1 / 3, rel=0.01)
+    assert turnaround.together([], 0) == {}
+
+
 def test_looks_follow_the_history() -> None:
     """Rare before jobs use to end, close where they do, rarer past that; without a history as before."""
     found = known([480, 540, 600, 660, 720] * 10)
