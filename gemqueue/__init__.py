@@ -69,8 +69,12 @@ _CLIENT = {"Future": "futures", "Look": "looks", "PromptState": "looks", "Queue"
 if not TYPE_CHECKING:  # a type checker would believe in any name
 
     def __getattr__(name: str) -> object:
-        """Import the client, with asyncio and redis, when it is asked for: workers and the command line need none."""
+        """Import the client when it is asked for: workers need none of it, and help needs neither asyncio nor redis."""
         if name not in _CLIENT:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         found = globals()[name] = getattr(importlib.import_module(f"gemqueue.{_CLIENT[name]}"), name)
         return found
+
+    def __dir__() -> list[str]:
+        """Name the client, too, to whoever looks around."""
+        return sorted({*globals(), *__all__})

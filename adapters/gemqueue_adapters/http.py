@@ -229,7 +229,7 @@ async def _read(response: httpx.Response, call: str, *, risky: bool) -> bytes:
 
 @cache
 def _trust() -> ssl.SSLContext:
-    """What SSL_CERT_FILE and SSL_CERT_DIR name, else certifi's bundle; reading it costs as much as 20,000 prompts."""
+    """What SSL_CERT_FILE and SSL_CERT_DIR name, else certifi's bundle; reading it takes 10 ms of CPU."""
     return httpx.create_ssl_context()
 
 

@@ -63,6 +63,7 @@ def test_the_library_imports_its_client_when_it_is_asked_for() -> None:
     """``import gemqueue`` needs no loop and no Redis; ``Queue`` brings them, and is the same class ever after."""
     code = """
 import sys, gemqueue
+assert set(gemqueue.__all__) <= set(dir(gemqueue))
 assert "asyncio" not in sys.modules and "redis" not in sys.modules
 from gemqueue import Queue
 assert gemqueue.Queue is Queue is sys.modules["gemqueue.queue"].Queue and "redis" in sys.modules
