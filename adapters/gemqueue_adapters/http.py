@@ -9,10 +9,8 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import re
-import ssl
 import time
 from contextlib import asynccontextmanager
-from functools import cache
 from typing import TYPE_CHECKING, Final
 
 import httpx
@@ -20,6 +18,7 @@ import msgspec
 
 from gemqueue.errors import Ambiguous, ConfigError, ProviderError, Rejected
 from gemqueue_adapters.problems import Problem, failure, read_problem, refusal
+from gemqueue_adapters.trust import trust_for
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Generator, Mapping
@@ -227,19 +226,12 @@ async def _read(response: httpx.Response, call: str, *, risky: bool) -> bytes:
     return bytes(body)
 
 
-@cache
-def _trust() -> ssl.SSLContext:
-    """What SSL_CERT_FILE and SSL_CERT_DIR name, else certifi's bundle; reading it takes 10 ms of CPU."""
-    return httpx.create_ssl_context()
-
-
 def _client(base: httpx.URL, timeout_s: float) -> httpx.AsyncClient:
-    secure = base.scheme == "https"
     return httpx.AsyncClient(
         http2=False,
         follow_redirects=False,
-        trust_env=secure,  # a proxy sees the ciphertext of https, but would see the key of http
-        verify=_trust() if secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),  # which trusts nobody: never used
+        trust_env=base.scheme == "https",  # a proxy sees the ciphertext of https, but would see the key of http
+        verify=trust_for(base.scheme),
         headers={"user-agent": "gemqueue", "accept": "*/*"},
         timeout=httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S, pool=CONNECT_TIMEOUT_S),
         limits=httpx.Limits(max_connections=64, max_keepalive_connections=16, keepalive_expiry=KEEPALIVE_S),

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import ssl
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -11,7 +10,6 @@ from gemqueue.errors import ConfigError, ProviderError
 from gemqueue.provider import JobStatus
 from gemqueue.states import JobState, Kind
 from gemqueue_adapters.gemini import GeminiProvider
-from gemqueue_adapters.http import Http
 from tests.adapters.wire import HANG_UP, KEY, Seen, error, operation, provider, reply, wire
 
 if TYPE_CHECKING:
@@ -59,24 +57,6 @@ CALLS: dict[str, Callable[[Provider], Awaitable[object]]] = {
 async def test_where_the_key_may_go(base_url: str) -> None:
     """Https anywhere, http on loopback."""
     await GeminiProvider(api_key=KEY, account="a", base_url=base_url).aclose()
-
-
-async def test_certificates_are_read_once_and_for_https_alone() -> None:
-    """Over https every client trusts the same bundle, read once; one for http reads none, and would trust nobody."""
-    google = await _trust_of("https://googleapis.com")
-    gateway = await _trust_of("https://gateway.example")
-    emulator = await _trust_of("http://localhost:1")
-    assert google is gateway
-    assert google.cert_store_stats()["x509_ca"] > 0
-    assert emulator.cert_store_stats()["x509_ca"] == 0
-    assert all(trust.verify_mode is ssl.CERT_REQUIRED and trust.check_hostname for trust in (google, emulator))
-
-
-async def _trust_of(base_url: str) -> ssl.SSLContext:
-    http: Any = Http(base_url=base_url, api_key=KEY, emulate=False, timeout_s=1)
-    await http.aclose()
-    trust: ssl.SSLContext = http._client._transport._pool._ssl_context
-    return trust
 
 
 @pytest.mark.parametrize(
