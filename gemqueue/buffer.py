@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 if TYPE_CHECKING:
+    from gemqueue.spans import Sink
     from gemqueue.tickets import Ticket
 
 LINE_BYTES = 50
@@ -27,24 +28,33 @@ class Route(NamedTuple):
     deadline_at: int = 0
 
 
-class Prompt(msgspec.Struct, frozen=True):
-    """A prompt at the door: its ticket, its request, and the digest of what it asks where it has a name."""
+class Prompt(msgspec.Struct, frozen=True, gc=False):  # it is in no cycle: nothing that it names knows of it
+    """A prompt at the door: its request and its ticket, with the digest of what it asks where it has a name.
 
-    ticket: Ticket
+    A row of a bulk call that has no name has no ticket, but its ``position`` in the call, which is the ``sink``.
+    """
+
+    ticket: Ticket | None
     request: bytes
     digest: str = ""
+    sink: Sink | None = None
+    position: int = 0
 
 
 class Buffer:
-    """The prompts of one route that wait. ``since`` is when the oldest of them came."""
+    """The prompts of one route that wait.
 
-    __slots__ = ("bytes", "due", "prompts", "route", "since", "timer")
+    ``since`` is when the oldest of them came, ``seen`` how many there were when its timer was started.
+    """
+
+    __slots__ = ("bytes", "due", "prompts", "route", "seen", "since", "timer")
 
     def __init__(self, route: Route) -> None:
         self.route = route
         self.prompts: list[Prompt] = []
         self.bytes = 0
         self.since = 0.0
+        self.seen = 0
         self.due = False
         self.timer: asyncio.TimerHandle | None = None
 

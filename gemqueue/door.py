@@ -13,12 +13,15 @@ from gemqueue.models import Lane
 from gemqueue.outcomes import refused
 from gemqueue.requests import check_kind, check_model, check_name, check_size, encoder_for
 from gemqueue.states import FailureKind, Kind
-from gemqueue.tickets import Sink, Ticket
+from gemqueue.tickets import Ticket
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gemqueue.config import Settings
     from gemqueue.producer import Producer
     from gemqueue.requests import RequestEncoder
+    from gemqueue.spans import Sink
 
 _ROW_FIELDS = ("contents", "name", "config", "tag", "priority", "tenant", "deadline")
 _TENANT_CHARS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.@")
@@ -68,8 +71,17 @@ class Door:
         self._salt = self._lane.partition("/")[2].encode()
         self._route = Route(self._lane, _check_tenant(tenant), _check_priority(priority), deadline_at)
 
-    def prompt(self, row: Row, sink: Sink | None = None) -> tuple[Route, Prompt]:
-        """The row as a prompt. Raises PromptInvalid, PromptTooLarge."""
+    def single(self, row: Row) -> tuple[Route, Prompt, Ticket]:
+        """A row of no bulk call as a prompt, and its ticket. Raises PromptInvalid, PromptTooLarge."""
+        route, prompt = self.prompt(row)
+        assert prompt.ticket is not None  # noqa: S101 - without a sink it has one
+        return route, prompt, prompt.ticket
+
+    def prompt(self, row: Row, sink: Sink | None = None, position: int = 0) -> tuple[Route, Prompt]:
+        """The row as a prompt, which has a ticket where it has a name or no sink.
+
+        Raises PromptInvalid, PromptTooLarge.
+        """
         encoder = self._encoder if row.config is None else encoder_for(self._kind, row.config)
         request = encoder.encode(row.contents)
         if len(request) > self._bytes_max:
@@ -80,14 +92,18 @@ class Door:
             priority = route.priority if row.priority is None else _check_priority(row.priority)
             deadline_at = deadline_at_ms(row.deadline, self._producer.now_ms()) or route.deadline_at
             route = Route(self._lane, tenant, priority, deadline_at)
+        if row.name is None and sink is not None:
+            if row.tag is not None:
+                sink.tags[position] = row.tag
+            return route, Prompt(None, request, "", sink, position)
         if row.name is None:
-            return route, Prompt(Ticket(None, row.tag, sink), request)
+            return route, Prompt(Ticket(None, row.tag), request)
         name = check_name(row.name)
         digest = hashlib.sha256(self._salt + b"\0" + request).hexdigest()[:32]
-        return route, Prompt(Ticket(name, row.tag, sink), request, digest)
+        return route, Prompt(Ticket(name, row.tag, sink, position), request, digest)
 
-    def admit(self, given: object, sink: Sink) -> Ticket | Room:
-        """Put one row of a bulk call on its way; a row that is refused has its outcome at once.
+    def admit(self, given: object, sink: Sink, position: int) -> Room | None:
+        """Put a row of a bulk call on its way; a row that is refused has its outcome at once.
 
         Where there is no room for it, returns something that waits for room and then does the rest.
         """
@@ -96,34 +112,33 @@ class Door:
                 request = self._encoder.encode(given)
                 if len(request) > self._bytes_max:
                     check_size(request, self._bytes_max)
-                route, prompt = self._route, Prompt(Ticket(None, None, sink), request)
+                route, prompt = self._route, Prompt(None, request, "", sink, position)
             else:
-                route, prompt = self.prompt(row_of(given), sink)
+                route, prompt = self.prompt(row_of(given), sink, position)
             if not self._producer.space.try_take(len(prompt.request)):
-                return Room(self._producer, route, prompt)
+                return Room(self._producer, route, prompt, lambda error: _refuse(error, given, sink, position))
             self._producer.put(route, prompt)
         except SubmitError as error:
-            return _refused(error, given, sink)
-        return prompt.ticket
+            _refuse(error, given, sink, position)
+        return None
 
 
 class Room:
     """A row of a bulk call for which there was no room."""
 
-    def __init__(self, producer: Producer, route: Route, prompt: Prompt) -> None:
+    def __init__(self, producer: Producer, route: Route, prompt: Prompt, refuse: Callable[[SubmitError], None]) -> None:
         self._producer = producer
         self._route = route
         self._prompt = prompt
+        self._refuse = refuse
 
-    async def wait(self) -> Ticket:
+    async def wait(self) -> None:
         """Wait for room and put the row on its way, or give it the outcome that the door would."""
-        ticket = self._prompt.ticket
         await self._producer.space.take(len(self._prompt.request))
         try:
             self._producer.put(self._route, self._prompt)
         except SubmitError as error:
-            ticket.settle(refused(error, FailureKind.INVALID, ticket.name, ticket.tag))
-        return ticket
+            self._refuse(error)
 
 
 class Doors:
@@ -164,12 +179,12 @@ def known_kind(kind: str) -> Kind:
     return known
 
 
-def _refused(error: SubmitError, given: object, sink: Sink) -> Ticket:
+def _refuse(error: SubmitError, given: object, sink: Sink, position: int) -> None:
     fields = cast("dict[str, object]", given) if isinstance(given, dict) and "contents" in given else {}
     name, tag = fields.get("name"), fields.get("tag")
-    ticket = Ticket(name if isinstance(name, str) else None, tag, sink)
-    ticket.settle(refused(error, FailureKind.INVALID, ticket.name, tag))
-    return ticket
+    outcome = refused(error, FailureKind.INVALID, name if isinstance(name, str) else None, tag)
+    sink.tags.pop(position, None)
+    sink.refused(position, outcome)
 
 
 def row_of(given: object) -> Row:

@@ -19,7 +19,7 @@ from weakref import WeakValueDictionary
 from gemqueue import codec
 from gemqueue.errors import ConfigError, StoreError, StoreUnavailable
 from gemqueue.models import Lane, new_producer_id
-from gemqueue.outcomes import decode_line, expired, outcome_of, refused
+from gemqueue.outcomes import expired, outcome_of, read_lines, refused
 from gemqueue.scripts import ServerFull
 from gemqueue.states import FailureKind
 from gemqueue.tasks import end_tasks, ending
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from gemqueue.errors import GemqueueError
     from gemqueue.outcomes import Outcome, OutcomeLine
+    from gemqueue.spans import Span
     from gemqueue.store_producer import ProducerStore, Watched
 
 log = logging.getLogger("gemqueue")
@@ -95,7 +96,9 @@ class Listener:
             for first in list(segment.tickets.values()):
                 for ticket in chain(first):
                     ticket.abandon(error)
-            segment.tickets.clear()
+            for span in segment.spans:
+                span.sink.abandon(error)
+            segment.clear()
         self.waited.clear()
 
     # --- what others tell it ---
@@ -110,12 +113,12 @@ class Listener:
     def expect(self, segment: Segment) -> None:
         """An own segment is about to be registered."""
         self._segments[segment.id] = segment
-        if segment.tickets:
+        if segment.waiting:
             self.waited[segment.id] = segment
 
     def forget(self, segment: Segment) -> None:
         """An own segment was not registered."""
-        segment.tickets.clear()
+        segment.clear()
         self.waited.pop(segment.id, None)
         self._segments.pop(segment.id, None)
 
@@ -147,9 +150,14 @@ class Listener:
         ticket.taken = True
         if ticket.index >= segment.count or segment.taken_map[ticket.index]:
             return  # no prompt, or by another ticket of the same one
-        segment.taken_map[ticket.index] = 1
-        segment.taken += 1
-        if segment.taken == segment.count:
+        self.took_slots(segment, ticket.index, ticket.index + 1)
+
+    def took_slots(self, segment: Segment, start: int, stop: int) -> None:
+        """The caller's code has the outcomes of these prompts."""
+        new = segment.taken_map.count(0, start, stop)
+        segment.taken_map[start:stop] = b"\x01" * (stop - start)
+        segment.taken += new
+        if new and segment.plain and segment.taken == segment.count:
             self.delivered.append(segment.id)
 
     def look_at(self, ids: Iterable[str]) -> None:
@@ -165,6 +173,12 @@ class Listener:
         for first in list(segment.tickets.values()):
             for ticket in chain(first):
                 ticket.settle(expired(ticket.key, _UNREADABLE if unreadable else _GONE, ticket.name, ticket.tag))
+        for span in segment.spans:
+            for index in range(span.start, span.stop):
+                if not segment.routed[index]:
+                    key, tag = f"{segment.prefix}{index}", span.tag_of(index)
+                    span.add(index, expired(key, _UNREADABLE if unreadable else _GONE, None, tag))
+            span.hand_over()
         self._finish(segment)
 
     # --- the reader ---
@@ -311,31 +325,38 @@ class Listener:
     async def _route(self, segment: Segment, blob: bytes) -> None:
         """Give every line of a blob to the ticket that its key names."""
         try:
-            lines = (await codec.expand_async(blob)).split(b"\n")
+            text = await codec.expand_async(blob)
         except ValueError:
             log.exception("An outcome blob of segment %s cannot be read", segment.id)
             return
-        tickets, prefix, n = segment.tickets, segment.prefix, len(segment.prefix)
-        for raw in lines:
-            if not raw:
-                continue
-            try:
-                line = decode_line(raw)
-                index = int(line.key[n:]) if line.key.startswith(prefix) else -1
-            except ValueError:  # msgspec's errors among them
-                index, line = -1, None
-            if line is None or not 0 <= index < segment.count:
-                log.error("An outcome line of segment %s cannot be read or has a foreign key", segment.id)
-                continue
+        lines, bad = read_lines(text, segment.prefix, segment.count)
+        if bad:
+            log.error("%d outcome lines of segment %s cannot be read or have a foreign key", bad, segment.id)
+        self._give(segment, lines)
+        self._evict()
+        if not segment.waiting:
+            self._finish(segment)
+
+    def _give(self, segment: Segment, lines: Iterable[tuple[int, OutcomeLine]]) -> None:
+        tickets, spans, routed = segment.tickets, segment.spans, segment.routed
+        span: Span | None = None
+        for index, line in lines:
+            if spans and not routed[index]:
+                if span is None or not span.start <= index < span.stop:
+                    span = segment.span_at(index)
+                if span is not None:
+                    routed[index] = 1
+                    span.add(index, outcome_of(line, None, span.tag_of(index), emulated=self._emulated))
+                    if index not in tickets:
+                        continue
             first = tickets.pop(index, None)
             if first is None:
                 self._route_unasked(segment, index, line)
             else:
-                segment.routed[index] = 1
+                routed[index] = 1
                 self._settle(first, line)
-        self._evict()
-        if not tickets:
-            self._finish(segment)
+        for each in spans:
+            each.hand_over()
 
     def _settle(self, first: Ticket, line: OutcomeLine) -> None:
         ticket: Ticket | None = first
@@ -365,7 +386,7 @@ class Listener:
 
     def _finish(self, segment: Segment) -> None:
         """Nobody waits for this segment any more."""
-        segment.tickets.clear()
+        segment.clear()
         self.waited.pop(segment.id, None)
         self._news.pop(segment.id, None)
 

@@ -72,8 +72,37 @@ class _FailureLine(msgspec.Struct):
 
 
 decode_line = msgspec.json.Decoder(OutcomeLine).decode
+_INDICES = {str(index): index for index in range(1_000)}
 _decode_failure = msgspec.json.Decoder(_FailureBody).decode
 _KINDS = {str(kind): kind for kind in FailureKind}
+
+
+def read_lines(text: bytes, prefix: str, count: int) -> tuple[list[tuple[int, OutcomeLine]], int]:
+    """The lines of a blob with the indices that their keys give, and how many cannot be read or have foreign keys.
+
+    ``prefix`` is what the keys of the segment begin with, ``count`` how many prompts it has, at most 1,000.
+    """
+    raws = list(filter(None, text.split(b"\n")))
+    lines: list[OutcomeLine | None]
+    try:
+        lines = list(map(decode_line, raws))
+    except ValueError:  # msgspec's errors are some
+        lines = [_line_of(raw) for raw in raws]
+    n = len(prefix)
+    found: list[tuple[int, OutcomeLine]] = []
+    for line in lines:
+        if line is not None and line.key.startswith(prefix):
+            index = _INDICES.get(line.key[n:], count)
+            if index < count:
+                found.append((index, line))
+    return found, len(raws) - len(found)
+
+
+def _line_of(raw: bytes) -> OutcomeLine | None:
+    try:
+        return decode_line(raw)
+    except ValueError:
+        return None
 
 
 def outcome_of(line: OutcomeLine, name: str | None, tag: object, *, emulated: bool) -> Outcome:

@@ -1,11 +1,11 @@
 """From a prompt at the door to a durable segment: group commit, backpressure, acknowledgement.
 
 The life of a prompt here. ``put`` lays it into the buffer of its route. The buffer is cut when it holds a full segment,
-or ``flush_ms`` after its first prompt; what is cut becomes a *flight*: one segment, written in one round trip. While
-``flushes_max`` flights are under way the buffers gather, so that load makes segments larger instead of more numerous.
-A flight retries under the same segment id, which the store registers once, until it is acknowledged or
-``submit_timeout_s`` is over. Names that are taken send their prompts to the prompts that have them, and the rest of the
-flight is cut anew under another id.
+or ``flush_ms`` after its first prompt, ten times as long while a bulk call is just filling it; what is cut becomes a
+*flight*: one segment, written in one round trip. While ``flushes_max`` flights are under way the buffers gather, so
+that load makes segments larger instead of more numerous. A flight retries under the same segment id, which the store
+registers once, until it is acknowledged or ``submit_timeout_s`` is over. Names that are taken send their prompts to the
+prompts that have them, and the rest of the flight is cut anew under another id.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ log = logging.getLogger("gemqueue")
 
 _BACKOFF_FIRST_S = 0.05
 _BACKOFF_MAX_S = 1.0
+_FILLING = 10
 
 
 class _Holder:
@@ -61,6 +62,10 @@ class _Flight:
         self.prompts = prompts
         self.deadline = deadline
         self.segment = Segment("", own=True)
+
+    def tickets(self) -> list[tuple[int, Ticket]]:
+        """Those of the prompts that have tickets, with their indices."""
+        return [(i, prompt.ticket) for i, prompt in enumerate(self.prompts) if prompt.ticket is not None]
 
 
 class Producer:
@@ -104,8 +109,8 @@ class Producer:
         if self.closed is not None:
             self.space.give_back(len(prompt.request))
             raise copy.copy(self.closed)
-        name = prompt.ticket.name
-        if name is not None and not self._is_new(name, prompt):
+        ticket = prompt.ticket
+        if ticket is not None and ticket.name is not None and not self._is_new(ticket.name, prompt):
             self.space.give_back(len(prompt.request))
             return
         buffer = self._buffers.get(route)
@@ -125,6 +130,7 @@ class Producer:
         if holder.digest != prompt.digest:
             self.space.give_back(len(prompt.request))
             raise _conflict(name, "")
+        assert prompt.ticket is not None  # noqa: S101 - what has a name has a ticket
         holder.twins.append(prompt.ticket)
         return False
 
@@ -143,7 +149,18 @@ class Producer:
     def _start_timer(self, buffer: Buffer) -> None:
         loop = asyncio.get_running_loop()
         buffer.since = buffer.since or loop.time()
-        buffer.timer = loop.call_later(self._settings.flush_ms / 1000, self._ripen, buffer)
+        buffer.seen = len(buffer.prompts)
+        buffer.timer = loop.call_later(self._settings.flush_ms / 1000, self._time_up, buffer)
+
+    def _time_up(self, buffer: Buffer) -> None:
+        """``flush_ms`` are over; whose prompts still come from a bulk call may wait some times as long to be filled."""
+        buffer.timer = None
+        filling = len(buffer.prompts) > buffer.seen and buffer.prompts[-1].sink is not None
+        age_ms = (asyncio.get_running_loop().time() - buffer.since) * 1000
+        if filling and age_ms < _FILLING * self._settings.flush_ms:
+            self._start_timer(buffer)
+        else:
+            self._ripen(buffer)
 
     def _ripen(self, buffer: Buffer) -> None:
         """The buffer is full, or its time has come."""
@@ -202,11 +219,11 @@ class Producer:
 
     def _cut_segment(self, flight: _Flight) -> None:
         """A new segment of the flight's prompts; the listener expects news of it from now on."""
-        named = any(prompt.ticket.name is not None for prompt in flight.prompts)
+        named = any(ticket.name is not None for _, ticket in flight.tickets())
         segment = Segment(new_segment_id(), own=True, count=len(flight.prompts), plain=not named)
         segment.lane = flight.route.lane
         flight.segment = segment
-        segment.place_all([prompt.ticket for prompt in flight.prompts])
+        segment.place_all(flight.prompts)
         self._listener.expect(segment)
 
     async def _write(self, flight: _Flight) -> dict[int, tuple[str, str]]:
@@ -224,7 +241,7 @@ class Producer:
             tenant=route.tenant,
             priority=route.priority,
             deadline_at=route.deadline_at,
-            names=[(i, p.ticket.name, p.digest) for i, p in enumerate(flight.prompts) if p.ticket.name is not None],
+            names=[(i, t.name, flight.prompts[i].digest) for i, t in flight.tickets() if t.name is not None],
         )
         body = await codec.compress_async(text)
         del text, requests
@@ -268,8 +285,7 @@ class Producer:
         self._bursts.acknowledged(flight.route.lane, len(flight.prompts))
         flight.segment.live = True
         flight.segment.news_at = asyncio.get_running_loop().time()
-        for prompt in flight.prompts:
-            ticket = prompt.ticket
+        for _, ticket in flight.tickets():
             if ticket.acked is not None and not ticket.acked.done():
                 ticket.acked.set_result(None)
             if ticket.name is not None:
@@ -291,26 +307,32 @@ class Producer:
         self._listener.forget(flight.segment)
         rest: list[Prompt] = []
         for index, prompt in enumerate(flight.prompts):
-            prompt.ticket.segment = None
-            if index not in taken:
+            ticket = prompt.ticket
+            if ticket is not None:
+                ticket.segment = None
+            if index not in taken or ticket is None:
                 rest.append(prompt)
                 continue
             key, digest = taken[index]
-            name = prompt.ticket.name or ""
+            name = ticket.name or ""
             if digest != prompt.digest:
-                self._refuse(prompt.ticket, _conflict(name, key))
+                self._refuse(ticket, _conflict(name, key))
                 continue
             segment_id, at = split_key(key)
             segment = self._listener.segment(segment_id)
-            self._attach(prompt.ticket, segment, at)
+            self._attach(ticket, segment, at)
             self._attach_twins(name, segment, at)
         flight.prompts = rest
 
     def _refuse_all(self, flight: _Flight, error: GemqueueError) -> None:
         self._listener.forget(flight.segment)
         for prompt in flight.prompts:
-            prompt.ticket.segment = None
-            self._refuse(prompt.ticket, error)
+            if prompt.ticket is not None:
+                prompt.ticket.segment = None
+                self._refuse(prompt.ticket, error)
+            elif prompt.sink is not None:
+                tag = prompt.sink.tags.pop(prompt.position, None)
+                prompt.sink.refused(prompt.position, refused(error, FailureKind.REFUSED, None, tag))
 
     def _refuse(self, ticket: Ticket, error: GemqueueError) -> None:
         kind = FailureKind.INVALID if isinstance(error, NameConflict) else FailureKind.REFUSED

@@ -138,9 +138,8 @@ class Queue:
         door = self._doors.door(
             model=model, kind=kind, config=config, priority=priority, tenant=tenant, deadline=deadline
         )
-        route, prompt = door.prompt(Row(contents, name, None, tag))
+        route, prompt, ticket = door.single(Row(contents, name, None, tag))
         await self._producer.take_space(len(prompt.request))
-        ticket = prompt.ticket
         ticket.acked = asyncio.get_running_loop().create_future()
         self._producer.put(route, prompt)
         await ticket.acked
@@ -166,7 +165,7 @@ class Queue:
         door = self._doors.door(
             model=model, kind=Kind.GENERATE, config=config, priority=priority, tenant=tenant, deadline=deadline
         )
-        return await self._answer(*door.prompt(Row(contents, name, None, tag)))
+        return await self._answer(*door.single(Row(contents, name, None, tag)))
 
     @overload
     async def embed(  # type: ignore[overload-overlap]  # a list is an object too, and means several
@@ -208,11 +207,11 @@ class Queue:
             model=model, kind=Kind.EMBED, config=config, priority=priority, tenant=tenant, deadline=deadline
         )
         if not isinstance(contents, list | tuple):
-            return await self._answer(*door.prompt(Row(contents)))
+            return await self._answer(*door.single(Row(contents)))
         texts = cast("list[object]", contents)
         for text in texts:
-            door.prompt(Row(text))  # all of them are looked at before any is submitted
-        outcomes = await Gather().run(door, [{"contents": text} for text in texts], self._listener.took)
+            door.single(Row(text))  # all of them are looked at before any is submitted
+        outcomes = await Gather().run(door, [{"contents": text} for text in texts], self._listener)
         return [answer_of(outcome) for outcome in outcomes]
 
     # --- many prompts: these return outcomes ---
@@ -239,7 +238,7 @@ class Queue:
         door = self._doors.door(
             model=model, kind=kind, config=config, priority=priority, tenant=tenant, deadline=deadline
         )
-        return await Gather().run(door, _checked(rows), self._listener.took)
+        return await Gather().run(door, _checked(rows), self._listener)
 
     def stream(
         self,
@@ -260,7 +259,7 @@ class Queue:
         door = self._doors.door(
             model=model, kind=kind, config=config, priority=priority, tenant=tenant, deadline=deadline
         )
-        return Flow(self.settings.window_prompts_max).run(door, _checked(rows), self._listener.took)
+        return Flow(self.settings.window_prompts_max).run(door, _checked(rows), self._listener)
 
     # --- prompts from elsewhere ---
 
@@ -304,12 +303,11 @@ class Queue:
     def _future(self, ticket: Ticket) -> Future:
         return Future(ticket, self._listener, self._store, self._watchdog)
 
-    async def _answer(self, route: Route, prompt: Prompt) -> Answer:
+    async def _answer(self, route: Route, prompt: Prompt, ticket: Ticket) -> Answer:
         """Put a prompt on its way and await its answer: what ``submit`` and ``result`` do, with one waiter for both."""
         n_bytes = len(prompt.request)
         if not self._producer.space.try_take(n_bytes):
             await self._producer.take_space(n_bytes)
-        ticket = prompt.ticket
         waiter = ticket.waiter()
         self._producer.put(route, prompt)
         try:

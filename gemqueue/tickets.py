@@ -1,47 +1,39 @@
 """What this process remembers of prompts on their way: a ``Ticket`` each, a ``Segment`` for those that travel together.
 
-A bulk call makes one ticket per prompt and nothing else, no task and no asyncio future, so a ticket is a struct of
-a few fields. It is settled once. Until its prompt has a place in the store its segment is None.
+A ticket is settled once. Until its prompt has a place in the store its segment is None. The rows of a bulk call have
+no tickets but where they have names; a segment remembers them by spans.
 """
 
 from __future__ import annotations
 
 import asyncio
 import copy
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 import msgspec
 
+from gemqueue.spans import Sink, Span
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from gemqueue.buffer import Prompt
     from gemqueue.errors import GemqueueError
     from gemqueue.outcomes import Outcome, OutcomeLine
-
-
-class Sink(Protocol):
-    """Where a bulk call learns that one of its prompts has ended."""
-
-    def landed(self, ticket: Ticket) -> None:
-        """``ticket`` has its outcome."""
-        ...
-
-    def abandon(self, error: GemqueueError) -> None:
-        """No more outcomes will come, for the reason that ``error`` gives."""
-        ...
 
 
 class Ticket(msgspec.Struct, eq=False, weakref=True):
     """One prompt that this process has submitted or asks for.
 
     ``twin`` chains tickets that wait for the same prompt; ``acked`` is the submitter's own waiter, so that a cancelled
-    submitter disturbs nobody else.
+    submitter disturbs nobody else. ``position`` is the row's in the bulk call that is its ``sink``.
     """
 
     name: str | None = None
     tag: object = None
     sink: Sink | None = None
+    position: int = 0
     segment: Segment | None = None
     index: int = 0
     taken: bool = False
@@ -101,14 +93,15 @@ class Ticket(msgspec.Struct, eq=False, weakref=True):
 class Segment:
     """What this process knows of one segment. It lives as long as a ticket of it does, or the listener waits for it.
 
-    ``tickets`` are the prompts that somebody waits for, by index; ``handles`` those that somebody merely holds. Lines
+    ``tickets`` are the prompts that somebody waits for, by index, ``spans`` those that a bulk call waits for without a
+    ticket; ``handles`` those that somebody merely holds. Lines
     that came along for neither are ``kept`` for a while, within the listener's budget; ``routed`` marks what has come
     and is not kept. ``cursor`` counts the blobs read. ``plain`` segments may be dropped early once all is ``taken``.
     """
 
     __slots__ = (
         "__weakref__", "count", "cursor", "handles", "id", "kept", "kept_bytes", "lane", "live", "news_at", "own",
-        "plain", "prefix", "refusal", "routed", "taken", "taken_map", "tickets", "watched",
+        "plain", "prefix", "refusal", "routed", "spans", "taken", "taken_map", "tickets", "watched",
     )  # fmt: skip
 
     def __init__(self, id_: str, *, own: bool, count: int = 0, plain: bool = False) -> None:
@@ -127,6 +120,7 @@ class Segment:
         self.news_at = 0.0
         self.refusal: GemqueueError | None = None
         self.tickets: dict[int, Ticket] = {}
+        self.spans: list[Span] = []
         self.handles: WeakValueDictionary[int, Ticket] = WeakValueDictionary()
         self.kept: dict[int, OutcomeLine] = {}
         self.kept_bytes = 0
@@ -144,15 +138,38 @@ class Segment:
         if not ticket.wanted:  # who waits is found among the tickets
             self.handles.setdefault(index, ticket)
 
-    def place_all(self, tickets: Iterable[Ticket]) -> None:
-        """These are all of the segment's prompts, in order; who waits is found among the tickets from now on."""
-        for index, ticket in enumerate(tickets):
+    @property
+    def waiting(self) -> bool:
+        """Whether somebody waits for a prompt of it."""
+        return bool(self.tickets) or any(span.left for span in self.spans)
+
+    def place_all(self, prompts: Iterable[Prompt]) -> None:
+        """These are all of the segment's prompts, in order; who waits is found among them from now on."""
+        last: Span | None = None
+        for index, prompt in enumerate(prompts):
+            ticket = prompt.ticket
+            if ticket is None:
+                if last is None or not last.follows(index, prompt.sink, prompt.position):
+                    assert prompt.sink is not None  # noqa: S101 - it has one or a ticket
+                    last = Span(self, index, prompt.sink, prompt.position)
+                    self.spans.append(last)
+                last.grow()
+                continue
             ticket.segment = self
             ticket.index = index
             if ticket.sink is not None or ticket.waiters:
                 self.tickets[index] = ticket
             else:
                 self.handles.setdefault(index, ticket)
+
+    def span_at(self, index: int) -> Span | None:
+        """The span that the prompt is in."""
+        return next((span for span in self.spans if span.start <= index < span.stop), None)
+
+    def clear(self) -> None:
+        """Nobody waits for it any more."""
+        self.tickets.clear()
+        self.spans.clear()
 
     def wait_for(self, ticket: Ticket) -> None:
         """Somebody waits for this ticket of the segment."""
