@@ -8,6 +8,7 @@ in time, has a ``Failed`` in its place.
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import AsyncIterable, Iterable
 from typing import TYPE_CHECKING, cast
@@ -30,7 +31,7 @@ Rows = Iterable[object] | AsyncIterable[object]
 _BREATH_PROMPTS = 200
 
 
-class _Call:
+class _Call(ABC):
     """What both have: numbered rows on their way, and a bell that wakes the one task that waits for outcomes."""
 
     def __init__(self) -> None:
@@ -75,9 +76,9 @@ class _Call:
             if position % _BREATH_PROMPTS == 0:
                 await asyncio.sleep(0)
 
+    @abstractmethod
     def _admit(self, door: Door, row: object, position: int) -> Awaitable[None] | None:
         """Put a row on its way; what is returned, if anything, waits for room and then does so."""
-        raise NotImplementedError
 
 
 class Gather(_Call):
@@ -111,6 +112,8 @@ class Gather(_Call):
 
     def refused(self, position: int, outcome: Outcome) -> None:
         """One that will not come."""
+        if self._over:
+            return
         self._outcomes[position] = outcome
         self._count(1)
 

@@ -48,11 +48,11 @@ class Recorded:
 
     def refused(self, position: int, outcome: Outcome) -> None:
         """Never here."""
-        raise NotImplementedError
+        raise AssertionError(position, outcome)
 
     def abandon(self, error: GemqueueError) -> None:
         """Never here."""
-        raise NotImplementedError
+        raise AssertionError(error)
 
 
 def line(segment: str, index: int) -> bytes:
@@ -185,3 +185,13 @@ async def test_a_map_that_is_given_up_keeps_nothing(redis_url: str, queue_name: 
         await until(lambda: not queue._listener.waited)
         assert (call._outcomes, call._spans) == ([], {})
         assert (await queue.future(f"{segment.id}.0")).text == "echo: a"
+
+
+@pytest.mark.usefixtures("no_leaks")
+async def test_who_has_given_up_keeps_no_refusal_from_others(redis_url: str, queue_name: str) -> None:
+    """Where a full queue refuses a segment, a map that was given up is told nothing, and the one beside it all."""
+    async with connect(redis_url, queue_name, memory_bytes_max=1, submit_timeout_s=0.2) as queue:
+        given_up, other = (asyncio.create_task(queue.map([row], model=MODEL)) for row in "ab")
+        await until(lambda: len(queue._producer._flights) == 1)
+        given_up.cancel()
+        assert [outcome.ok for outcome in await other] == [False]
