@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import httpcore
 import pytest
 
 from gemqueue.errors import ConfigError, ProviderError
 from gemqueue.provider import JobStatus
 from gemqueue.states import JobState, Kind
 from gemqueue_adapters.gemini import GeminiProvider
+from gemqueue_adapters.http import READ_BYTES
 from tests.adapters.wire import HANG_UP, KEY, Seen, error, operation, provider, reply, wire
 
 if TYPE_CHECKING:
@@ -147,3 +149,9 @@ async def test_the_key_shows_nowhere(call: str, answer: bytes) -> None:
     assert KEY not in f"{raised} {raised!r} {vars(raised)!r}"
     assert not [link for link in (raised.__cause__, raised.__context__) if hasattr(link, "request")]
     assert not [seen for seen in served.seen if KEY in seen.target]
+
+
+async def test_downloads_are_read_by_the_quarter_megabyte() -> None:
+    """The connections that httpcore makes ask for what a transport has ready, so that a read carries more rows."""
+    async with wire(lambda _: reply(b"{}")) as served, provider(served):
+        assert httpcore.AsyncHTTP11Connection.READ_NUM_BYTES >= READ_BYTES
