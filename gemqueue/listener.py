@@ -19,7 +19,7 @@ from weakref import WeakValueDictionary
 from gemqueue import codec
 from gemqueue.errors import ConfigError, StoreError, StoreUnavailable
 from gemqueue.models import Lane, new_producer_id
-from gemqueue.outcomes import expired, outcome_of, read_lines, refused
+from gemqueue.outcomes import expired, outcome_of, own_copy, read_lines, refused
 from gemqueue.scripts import ServerFull
 from gemqueue.states import FailureKind
 from gemqueue.tasks import end_tasks, ending
@@ -372,7 +372,7 @@ class Listener:
             segment.routed[index] = 1
             ticket.settle(outcome_of(line, ticket.name, ticket.tag, emulated=self._emulated))
         elif not segment.routed[index] and index not in segment.kept:
-            segment.kept[index] = line
+            segment.kept[index] = own_copy(line)
             self._weigh(segment, _weight_bytes(line))
 
     def _evict(self) -> None:

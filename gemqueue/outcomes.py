@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import ClassVar, Literal, NoReturn
+from typing import TYPE_CHECKING, ClassVar, Literal, NoReturn
 
 import msgspec
 
@@ -11,6 +11,9 @@ from gemqueue.answers import Answer
 from gemqueue.errors import GemqueueError, OutcomeExpired, PromptCancelled, PromptFailed
 from gemqueue.models import BATCH, Failure
 from gemqueue.states import FailureKind
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class Failed:
@@ -72,6 +75,7 @@ class _FailureLine(msgspec.Struct):
 
 
 decode_line = msgspec.json.Decoder(OutcomeLine).decode
+_decode_lines = msgspec.json.Decoder(OutcomeLine).decode_lines
 _INDICES = {str(index): index for index in range(1_000)}
 _decode_failure = msgspec.json.Decoder(_FailureBody).decode
 _KINDS = {str(kind): kind for kind in FailureKind}
@@ -80,14 +84,14 @@ _KINDS = {str(kind): kind for kind in FailureKind}
 def read_lines(text: bytes, prefix: str, count: int) -> tuple[list[tuple[int, OutcomeLine]], int]:
     """The lines of a blob with the indices that their keys give, and how many cannot be read or have foreign keys.
 
-    ``prefix`` is what the keys of the segment begin with, ``count`` how many prompts it has, at most 1,000.
+    ``prefix`` is what the keys of the segment begin with, ``count`` how many prompts it has, at most 1,000. What is
+    undecoded in a line holds all of ``text``: ``own_copy`` makes a line that may be kept.
     """
-    raws = list(filter(None, text.split(b"\n")))
-    lines: list[OutcomeLine | None]
+    lines: Sequence[OutcomeLine | None]
     try:
-        lines = list(map(decode_line, raws))
+        lines = _decode_lines(text)
     except ValueError:  # msgspec's errors are some
-        lines = [_line_of(raw) for raw in raws]
+        lines = [_line_of(raw) for raw in text.split(b"\n") if raw]
     n = len(prefix)
     found: list[tuple[int, OutcomeLine]] = []
     for line in lines:
@@ -95,7 +99,12 @@ def read_lines(text: bytes, prefix: str, count: int) -> tuple[list[tuple[int, Ou
             index = _INDICES.get(line.key[n:], count)
             if index < count:
                 found.append((index, line))
-    return found, len(raws) - len(found)
+    return found, len(lines) - len(found)
+
+
+def own_copy(line: OutcomeLine) -> OutcomeLine:
+    """The line by itself, without what it was read from."""
+    return OutcomeLine(line.key, line.response.copy(), line.failure.copy(), line.row.copy(), line.service)
 
 
 def _line_of(raw: bytes) -> OutcomeLine | None:

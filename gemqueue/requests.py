@@ -62,7 +62,7 @@ class RequestEncoder:
         """
         if type(contents) is str and contents and not contents.isspace():
             try:
-                return self._head + _encode(contents) + self._foot
+                return b"".join((self._head, _encode(contents), self._foot))
             except UnicodeEncodeError:
                 pass  # the walk below says where
         if self.kind is Kind.GENERATE:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from gemqueue import Answer
 from gemqueue.buffer import Prompt
 from gemqueue.listener import Listener
-from gemqueue.outcomes import read_lines
+from gemqueue.outcomes import own_copy, read_lines
 from gemqueue.tickets import Segment, Ticket
 from tests.queue.answering import answering, connect, until, until_counted
 
@@ -111,6 +111,8 @@ def test_lines_that_cannot_be_read_cost_no_other(broken: list[bytes]) -> None:
     lines, bad = read_lines(text, "00s.", 2)
     assert [(index, found.key) for index, found in lines] == [(1, "00s.1"), (0, "00s.0")]
     assert bad == len([raw for raw in broken if raw])
+    kept = own_copy(lines[0][1])
+    assert (kept.key, bytes(kept.response)) == ("00s.1", b'{"n":1}')
 
 
 def texts(outcomes: list[Answer | Failed]) -> list[str]:
