@@ -92,9 +92,10 @@ class Space:
 
     def try_take(self, n_bytes: int) -> bool:
         """Take room if there is some and nobody waits for it."""
-        if self._waiting or not self._fits(n_bytes):
+        used_bytes = self.used_bytes
+        if self._waiting or (used_bytes and used_bytes + n_bytes > self._max_bytes):
             return False
-        self.used_bytes += n_bytes
+        self.used_bytes = used_bytes + n_bytes
         return True
 
     async def take(self, n_bytes: int) -> None:

@@ -23,7 +23,7 @@ from gemqueue.bursts import Bursts
 from gemqueue.errors import GemqueueError, NameConflict, QueueFull, StoreError, StoreUnavailable
 from gemqueue.models import new_segment_id, split_key
 from gemqueue.outcomes import refused
-from gemqueue.requests import lines, token_estimate
+from gemqueue.requests import lines, token_estimates
 from gemqueue.scripts import ServerFull
 from gemqueue.states import FailureKind, Step
 from gemqueue.store_producer import SegmentWrite
@@ -55,17 +55,18 @@ class _Holder:
 class _Flight:
     """Prompts on their way into the store as one segment."""
 
-    __slots__ = ("deadline", "prompts", "route", "segment")
+    __slots__ = ("deadline", "prompts", "route", "segment", "tickets")
 
     def __init__(self, route: Route, prompts: list[Prompt], deadline: float) -> None:
         self.route = route
-        self.prompts = prompts
         self.deadline = deadline
         self.segment = Segment("", own=True)
+        self.load(prompts)
 
-    def tickets(self) -> list[tuple[int, Ticket]]:
-        """Those of the prompts that have tickets, with their indices."""
-        return [(i, prompt.ticket) for i, prompt in enumerate(self.prompts) if prompt.ticket is not None]
+    def load(self, prompts: list[Prompt]) -> None:
+        """Carry these prompts; ``tickets`` are of those that have some, with their indices."""
+        self.prompts = prompts
+        self.tickets = [(i, prompt.ticket) for i, prompt in enumerate(prompts) if prompt.ticket is not None]
 
 
 class Producer:
@@ -219,7 +220,7 @@ class Producer:
 
     def _cut_segment(self, flight: _Flight) -> None:
         """A new segment of the flight's prompts; the listener expects news of it from now on."""
-        named = any(ticket.name is not None for _, ticket in flight.tickets())
+        named = any(ticket.name is not None for _, ticket in flight.tickets)
         segment = Segment(new_segment_id(), own=True, count=len(flight.prompts), plain=not named)
         segment.lane = flight.route.lane
         flight.segment = segment
@@ -237,11 +238,11 @@ class Producer:
             producer=self._listener.producer,
             count=len(flight.prompts),
             raw_bytes=len(text),
-            tokens=sum(map(token_estimate, requests)),
+            tokens=token_estimates(requests),
             tenant=route.tenant,
             priority=route.priority,
             deadline_at=route.deadline_at,
-            names=[(i, t.name, flight.prompts[i].digest) for i, t in flight.tickets() if t.name is not None],
+            names=[(i, t.name, flight.prompts[i].digest) for i, t in flight.tickets if t.name is not None],
         )
         body = await codec.compress_async(text)
         del text, requests
@@ -285,7 +286,7 @@ class Producer:
         self._bursts.acknowledged(flight.route.lane, len(flight.prompts))
         flight.segment.live = True
         flight.segment.news_at = asyncio.get_running_loop().time()
-        for _, ticket in flight.tickets():
+        for _, ticket in flight.tickets:
             if ticket.acked is not None and not ticket.acked.done():
                 ticket.acked.set_result(None)
             if ticket.name is not None:
@@ -322,7 +323,7 @@ class Producer:
             segment = self._listener.segment(segment_id)
             self._attach(ticket, segment, at)
             self._attach_twins(name, segment, at)
-        flight.prompts = rest
+        flight.load(rest)
 
     def _refuse_all(self, flight: _Flight, error: GemqueueError) -> None:
         self._listener.forget(flight.segment)

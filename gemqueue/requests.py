@@ -116,6 +116,11 @@ def token_estimate(body: bytes) -> int:
     return len(body) // 4 + 1
 
 
+def token_estimates(bodies: Sequence[bytes]) -> int:
+    """The sum of their ``token_estimate``."""
+    return sum([len(body) // 4 for body in bodies]) + len(bodies)
+
+
 def check_size(body: bytes, max_bytes: int) -> None:
     """Refuse a request of more than ``max_bytes``.
 

@@ -40,7 +40,7 @@ class Sink(Protocol):
 class Span:
     """Prompts ``start`` to ``stop`` of a segment, which are a call's rows from ``position`` on."""
 
-    __slots__ = ("_indices", "_outcomes", "left", "position", "segment", "sink", "start", "stop")
+    __slots__ = ("_indices", "_landed_count", "_outcomes", "position", "segment", "sink", "start", "stop")
 
     def __init__(self, segment: Segment, start: int, sink: Sink, position: int) -> None:
         self.segment = segment
@@ -48,18 +48,14 @@ class Span:
         self.stop = start
         self.sink = sink
         self.position = position
-        self.left = 0
+        self._landed_count = 0
         self._indices: list[int] = []
         self._outcomes: list[Outcome] = []
 
-    def follows(self, index: int, sink: Sink | None, position: int) -> bool:
-        """Whether this prompt is the span's next."""
-        return sink is self.sink and index == self.stop and position - self.position == index - self.start
-
-    def grow(self) -> None:
-        """One prompt more."""
-        self.stop += 1
-        self.left += 1
+    @property
+    def left(self) -> int:
+        """How many of them have not landed."""
+        return self.stop - self.start - self._landed_count
 
     def tag_of(self, index: int) -> object:
         """The row's tag, which is forgotten here."""
@@ -75,5 +71,5 @@ class Span:
         """Give the call what has come."""
         if self._indices:
             indices, outcomes, self._indices, self._outcomes = self._indices, self._outcomes, [], []
-            self.left -= len(indices)
+            self._landed_count += len(indices)
             self.sink.land(self, indices, outcomes)

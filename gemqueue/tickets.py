@@ -146,14 +146,17 @@ class Segment:
     def place_all(self, prompts: Iterable[Prompt]) -> None:
         """These are all of the segment's prompts, in order; who waits is found among them from now on."""
         last: Span | None = None
+        ahead = 0  # how far the row's place in its call is ahead of its place here
         for index, prompt in enumerate(prompts):
             ticket = prompt.ticket
             if ticket is None:
-                if last is None or not last.follows(index, prompt.sink, prompt.position):
-                    assert prompt.sink is not None  # noqa: S101 - it has one or a ticket
-                    last = Span(self, index, prompt.sink, prompt.position)
+                sink = prompt.sink
+                if last is None or sink is not last.sink or prompt.position - index != ahead or last.stop != index:
+                    assert sink is not None  # noqa: S101 - it has one or a ticket
+                    last = Span(self, index, sink, prompt.position)
                     self.spans.append(last)
-                last.grow()
+                    ahead = prompt.position - index
+                last.stop = index + 1
                 continue
             ticket.segment = self
             ticket.index = index
