@@ -1,12 +1,14 @@
 """Job queues with one no-op job per prompt, beside gemqueue, on the same kind of server.
 
-    python benchmarks/peers.py --rounds 5 [--only arq,saq] [--envs FOLDER] [--json FILE]
+    python benchmarks/peers.py --rounds 5 [--only arq,saq] [--jobs arq=1000,rq=100] [--envs FOLDER] [--json FILE]
 
-Each library gets a virtual environment of its own (made once, in ``--envs``), a fresh server, one worker process and,
-when the worker has started, one producer that enqueues 1 KB payloads and holds every 1 KB result; the worker's start is
-not counted. They do more for a single job than gemqueue does for a prompt (tries, timeouts, states), and gemqueue does
-more for all of them (files, HTTP, fences, checks): the factor says what it is worth to keep books per batch. gemqueue
-runs its whole pipeline, as shipped, in the same rounds, its worker's CPU counted from the start.
+Each library gets a virtual environment of its own (made once, in ``--envs``), a fresh server, one worker process (rq,
+whose worker does one job at a time, one per core) and one producer that enqueues 1 KB payloads and holds every 1 KB
+result. Before the clock starts a producer has had a few jobs answered, so the worker's start is not counted.
+
+They do more for a single job than gemqueue does for a prompt (tries, timeouts, states), and gemqueue does more for all
+of them (files, HTTP, fences, checks): the factor says what it is worth to keep books per batch. gemqueue runs its whole
+pipeline, as shipped, in the same rounds, its worker's CPU counted from the start.
 """
 
 from __future__ import annotations
@@ -17,13 +19,12 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 import venv
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness import START_S, Process, Report, server_command, until_exists
+from harness import Process, Report, server_command, until_exists
 from pipeline import one_round as pipeline_round
 from pipeline import plan
 
@@ -36,21 +37,22 @@ class Peer(NamedTuple):
     worker: tuple[str, ...]
 
 
-MODULES_S = 0.2
-"""CPU seconds below which no worker has read its modules."""
+WARM_UP_JOBS = 20
 HERE = Path(__file__).parent / "peer"
+CELERY = "celery -A peer_celery worker -P threads -c 20 -l ERROR --without-gossip --without-mingle"
 PEERS = {
-    "arq": Peer(("arq==0.28.0",), 10_000, ("arq", "peer_arq.Settings")),
-    "saq": Peer(("saq[redis,hiredis]==0.26.4", "typing_extensions"), 10_000, ("saq", "peer_saq.settings", "--quiet")),
+    "arq": Peer(("arq==0.28.0",), 2_500, ("arq", "peer_arq.Settings")),
+    "saq": Peer(("saq[redis,hiredis]==0.26.4", "typing_extensions"), 4_000, ("saq", "peer_saq.settings", "--quiet")),
     "taskiq": Peer(
-        ("taskiq==0.13.0", "taskiq-redis==1.2.4"), 10_000, ("taskiq", "worker", "-w", "1", "peer_taskiq:broker")
+        ("taskiq==0.13.0", "taskiq-redis==1.2.4"), 4_000, ("taskiq", "worker", "-w", "1", "peer_taskiq:broker")
     ),
-    "dramatiq": Peer(("dramatiq[redis]==2.2.1",), 10_000, ("dramatiq", "-p", "1", "-t", "8", "peer_dramatiq")),
-    "celery": Peer(
-        ("celery[redis]==5.7.0",), 3_000, ("celery", "-A", "peer_celery", "worker", "-P", "solo", "-l", "ERROR")
+    "dramatiq": Peer(("dramatiq[redis]==2.2.1",), 2_500, ("dramatiq", "-p", "1", "-t", "8", "peer_dramatiq")),
+    "celery": Peer(("celery[redis]==5.7.0",), 600, tuple(CELERY.split())),
+    "rq": Peer(
+        ("rq==3.0.0",), 800, ("rq", "worker-pool", "-n", "2", "-w", "rq.SimpleWorker", "-q", "--url", "{url}", "bench")
     ),
-    "rq": Peer(("rq==3.0.0",), 2_000, ("rq", "worker", "-w", "rq.SimpleWorker", "--quiet", "--url", "{url}", "bench")),
 }  # fmt: skip
+"""Jobs that take some three to six seconds on two quiet cores where every write waits for the disk."""
 
 
 def environment(folder: Path, name: str) -> Path:
@@ -63,41 +65,50 @@ def environment(folder: Path, name: str) -> Path:
     return home / "bin"
 
 
-def settled_s(worker: Process) -> float:
-    """CPU seconds of a worker's start: waits until it has used next to nothing for a second."""
-    end, used, before = time.monotonic() + START_S, worker.tree_cpu_s(), 0.0
-    while (used < MODULES_S or used - before > 0.05) and time.monotonic() < end:
-        time.sleep(1)
-        before, used = used, worker.tree_cpu_s()
-    return used
+def produce(name: str, programs: Path, place: Path, jobs: int) -> dict[str, Any]:
+    """Run a producer to its end; what it reports."""
+    report = place / "report.json"
+    argv = [str(programs / "python"), str(HERE / f"peer_{name}.py"), str(jobs), str(report)]
+    producer = Process(argv, surroundings(place), place / "producer.log")
+    producer.end(None)
+    if producer.exit_code:
+        logs = [(place / f"{role}.log").read_text()[-3000:] for role in ("producer", "worker")]
+        raise RuntimeError("\n".join(logs))
+    return dict(json.loads(report.read_text()))
 
 
-def one_round(name: str, folder: Path, wanted: int) -> dict[str, Any]:
+def surroundings(place: Path) -> dict[str, str]:
+    """What producer and worker find in their environment."""
+    return {"PEER_SOCKET": str(place / "s"), "PYTHONPATH": str(HERE)}
+
+
+def one_round(name: str, folder: Path, jobs: int) -> dict[str, Any]:
     """One fresh server, worker and producer."""
     peer, programs = PEERS[name], environment(folder, name)
-    jobs = wanted or peer.jobs
     with ExitStack() as stack:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gqp")))
         server = Process(server_command(place), {}, place / "server.log")
         stack.callback(server.end)
         until_exists(place / "s")
-        env = {"PEER_SOCKET": str(place / "s"), "PYTHONPATH": str(HERE)}
         command = [word.format(url=f"unix://{place / 's'}") for word in peer.worker]
-        worker = Process([str(programs / command[0]), *command[1:]], env, place / "worker.log", group=True)
+        argv = [str(programs / command[0]), *command[1:]]
+        worker = Process(argv, surroundings(place), place / "worker.log", group=True)
         stack.callback(worker.kill_group)
-        started_s = settled_s(worker)
-        report = place / "report.json"
-        argv = [str(programs / "python"), str(HERE / f"peer_{name}.py"), str(jobs), str(report)]
-        producer = Process(argv, env, place / "producer.log")
-        producer.end(None)
-        if producer.exit_code:
-            logs = [(place / f"{role}.log").read_text()[-3000:] for role in ("producer", "worker")]
-            raise RuntimeError("\n".join(logs))
-        found: dict[str, Any] = json.loads(report.read_text())
-        used_s = {"worker": worker.tree_cpu_s() - started_s, "server": server.cpu_s()}
+        produce(name, programs, place, WARM_UP_JOBS)
+        start_s = {"worker": worker.tree_cpu_s(), "server": server.cpu_s()}
+        found = produce(name, programs, place, jobs)
+        used_s = {"worker": worker.tree_cpu_s() - start_s["worker"], "server": server.cpu_s() - start_s["server"]}
     us = {f"{role}_us": seconds * 1e6 / jobs for role, seconds in used_s.items()}
     us["producer_us"] = found["cpu_s"] * 1e6 / jobs
     return {"jobs": jobs, "prompts_per_s": jobs / found["seconds"], "ours_us": sum(us.values()), **us}
+
+
+def jobs_of(text: str) -> dict[str, int]:
+    """How many jobs each library gets in a round: one number for all, or ``arq=1000,rq=100``."""
+    if text.isdecimal():
+        return dict.fromkeys(PEERS, int(text))
+    given = dict(word.split("=") for word in text.split(",") if word)
+    return {name: int(given.get(name, peer.jobs)) for name, peer in PEERS.items()}
 
 
 def main() -> int:
@@ -105,12 +116,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", default=",".join(PEERS))
-    parser.add_argument("--jobs", type=int, default=0, help="of each library in a round; 0: what takes some seconds")
+    parser.add_argument("--jobs", default="", help="in a round, for all or each (arq=1000,rq=100); else some seconds")
     parser.add_argument("--prompts", type=int, default=200_000, help="gemqueue's load")
     parser.add_argument("--envs", type=Path, default=Path.home() / ".cache" / "gemqueue-peers")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    names = options.only.split(",")
+    names, jobs = options.only.split(","), jobs_of(options.jobs)
     options.envs.mkdir(parents=True, exist_ok=True)
     for name in names:
         environment(options.envs, name)
@@ -118,7 +129,7 @@ def main() -> int:
     for _ in range(options.rounds):
         rounds["gemqueue"].append(pipeline_round(plan(prompts=options.prompts)))
         for name in names:
-            rounds[name].append(one_round(name, options.envs, options.jobs))
+            rounds[name].append(one_round(name, options.envs, jobs[name]))
     report = Report("peers", options)
     ours = statistics.median(one["prompts_per_s"] for one in rounds["gemqueue"])
     ours_us = statistics.median(one["ours_us"] for one in rounds["gemqueue"])

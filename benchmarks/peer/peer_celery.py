@@ -7,7 +7,12 @@ from peer import ANSWER, main, payloads
 
 SOCKET = os.environ["PEER_SOCKET"]
 app = Celery("peer_celery", broker=f"redis+socket://{SOCKET}", backend=f"redis+socket://{SOCKET}")
-app.conf.update(worker_prefetch_multiplier=128, broker_connection_retry_on_startup=True)
+app.conf.update(
+    worker_prefetch_multiplier=64,  # for short tasks, says its guide to optimising
+    worker_disable_rate_limits=True,
+    broker_pool_limit=50,
+    broker_connection_retry_on_startup=True,
+)
 
 
 @app.task(name="answer")

@@ -6,7 +6,7 @@ import dramatiq
 from dramatiq.brokers.redis import RedisBroker
 from dramatiq.results import Results
 from dramatiq.results.backends import RedisBackend
-from peer import ANSWER, main, payloads
+from peer import ANSWER, main, payloads, threaded
 
 URL = f"unix://{os.environ['PEER_SOCKET']}"
 broker = RedisBroker(url=URL)
@@ -22,8 +22,8 @@ def answer(payload):
 
 def produce(count):
     """Enqueue all, hold every result."""
-    group = dramatiq.group([answer.message(payload) for payload in payloads(count)]).run()
-    return list(group.get_results(block=True, timeout=600_000))
+    messages = threaded(answer.send, payloads(count))
+    return threaded(lambda message: message.get_result(block=True, timeout=600_000), messages)
 
 
 if __name__ == "__main__":
