@@ -22,7 +22,7 @@ from gemqueue_adapters.http import Http
 from gemqueue_adapters.interactive import compact, interactive_request
 from gemqueue_adapters.lines import LineSplitter, LineTooLong
 from gemqueue_adapters.operations import FileInfo, file_of, files_of, inline_rows, page_of, status_of
-from gemqueue_adapters.upload import HEARTBEAT_S, ResumableUpload, no_progress
+from gemqueue_adapters.upload import CHUNKS_AT_ONCE, HEARTBEAT_S, ResumableUpload, no_progress
 from gemqueue_adapters.webhooks import TOKEN_FIELD
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ class GeminiProvider:
         self._webhook_url = webhook_url
         self._limits = limits or Limits()
         self._sleep = sleep
+        self._slots = asyncio.Semaphore(CHUNKS_AT_ONCE)
 
     def __repr__(self) -> str:
         return f"GeminiProvider({self._account!r}, {self._http.origin})"
@@ -123,7 +124,9 @@ class GeminiProvider:
         """
         await self._probe("upload")
         progress = progress or no_progress
-        upload = ResumableUpload(self._http, size_bytes=size_bytes, name=name, progress=progress, sleep=self._sleep)
+        upload = ResumableUpload(
+            self._http, size_bytes=size_bytes, name=name, progress=progress, sleep=self._sleep, slots=self._slots
+        )
         body = await upload.run(f"/upload/{self._version}/files", chunks)
         info = _parsed_file(body)
         while_processing = _Waits(self._poll_file_s, self._processing_timeout_s)

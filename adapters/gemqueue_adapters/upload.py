@@ -1,6 +1,7 @@
 """The resumable upload of the Files API (protocol section 8.2): start, 8 MiB chunks, finalize; after a break, query.
 
-The chunk in flight is the only part of the file that is held. Nothing here is risky: an upload buys nothing, and one
+The chunk in flight is the only part of the file that is held, and all uploads of a provider together have a few chunks
+in flight: the others wait before they gather theirs. Nothing here is risky: an upload buys nothing, and one
 that is given up leaves at most a stray file, which expires by itself after 48 hours.
 """
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from gemqueue_adapters.http import Http, Reply
 
 CHUNK_BYTES: Final = 8 * 1024 * 1024
+CHUNKS_AT_ONCE: Final = 3
 PIECE_BYTES: Final = 1024 * 1024  # the write timeout holds for each piece, so a slow line is no failure
 HEARTBEAT_S: Final = 5.0
 RESUMES_MAX: Final = 5
@@ -89,8 +91,10 @@ class ResumableUpload:
         name: str,
         progress: Callable[[int], Awaitable[None]],
         sleep: Callable[[float], Awaitable[None]],
+        slots: asyncio.Semaphore,
     ) -> None:
         self._http = http
+        self._slots = slots
         self._size_bytes = size_bytes
         self._name = name
         self._progress = progress
@@ -102,12 +106,20 @@ class ResumableUpload:
         url = await self._beating(self._start(path))
         body = b""
         async with aclosing(rechunk(chunks, size_bytes=self._size_bytes, chunk_bytes=CHUNK_BYTES)) as whole:
-            async for lot in whole:
-                body = await self._beating(self._send(url, lot))
-                self._sent_bytes += sum(map(len, lot))
+            while (reply := await self._beating(self._next(url, whole))) is not None:
+                body = reply
                 await self._progress(self._sent_bytes)
-                lot.clear()  # the next one is gathered while it would still be held
         return body
+
+    async def _next(self, url: httpx.URL, whole: AsyncIterator[list[bytes]]) -> bytes | None:
+        """Gather and send the next chunk when there is a slot for it; returns what ``_send`` does, None at the end."""
+        async with self._slots:
+            lot = await anext(whole, None)
+            if lot is None:
+                return None
+            body = await self._send(url, lot)
+            self._sent_bytes += sum(map(len, lot))
+            return body
 
     async def _start(self, path: str) -> httpx.URL:
         meta = {"file": {"displayName": self._name, "mimeType": MIME_TYPE, "sizeBytes": str(self._size_bytes)}}

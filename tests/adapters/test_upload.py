@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -111,6 +112,38 @@ async def test_what_an_upload_sends() -> None:
     assert msgspec.json.decode(start.body) == {"file": described}
     sent = [(seen.headers["x-goog-upload-offset"], seen.command, seen.body) for seen in chunks]
     assert sent == [("0", "upload", BODY[:8]), ("8", "upload", BODY[8:16]), ("16", "upload, finalize", BODY[16:])]
+
+
+async def test_uploads_together_hold_a_few_chunks() -> None:
+    """Of many uploads at once a few have a chunk gathered at any time; all of them come out whole."""
+    held: list[Files] = []
+    gathered: set[int] = set()
+    most = 0
+
+    def handle(seen: Seen) -> bytes:
+        if seen.command == "start":
+            held.append(Files())
+            held[-1].base_url, held[-1].url = served.base_url, f"/upload/v1beta/files?upload_id={len(held) - 1}"
+        return (held[int(seen.target.rpartition("upload_id=")[2])] if "upload_id" in seen.target else held[-1])(seen)
+
+    async def one(number: int) -> None:
+        async def source() -> AsyncIterator[bytes]:
+            nonlocal most
+            for start in range(0, len(BODY), CHUNK):
+                gathered.add(number)
+                most = max(most, len(gathered))
+                yield BODY[start : start + CHUNK]
+
+        async def progress(_sent_bytes: int) -> None:
+            gathered.discard(number)
+
+        await made.upload(source(), size_bytes=len(BODY), name="a batch", progress=progress)
+
+    async with wire(lambda _seen: reply({})) as served, provider(served) as made:
+        served.handler = lambda seen: reply({}) if "pageSize" in seen.target else handle(seen)
+        await asyncio.gather(*map(one, range(12)))
+    assert [files.held for files in held] == [BODY] * 12
+    assert most <= 2 * upload_module.CHUNKS_AT_ONCE  # as many again may have been sent and not been told of yet
 
 
 @pytest.mark.parametrize("fault", ["lost", "refused", "part", "part and gone", "reply lost", "mute"])

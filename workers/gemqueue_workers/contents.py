@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from gemqueue.store import Store
 
-_BODY_BYTES_MAX = 8_000_000
+_BODY_BYTES_MAX = 2_500_000
 _BODIES_MAX = 64
 _PROMPTS_MAX = 10**9
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 
 _M_MMAP_THRESHOLD = -3
 _M_ARENA_MAX = -8
-_LARGE_BYTES = 2 * 1024 * 1024
+_LARGE_BYTES = 512 * 1024
 _ARENAS = 2
 
 
