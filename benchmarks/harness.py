@@ -12,6 +12,7 @@ import importlib.util
 import json
 import os
 import signal
+import socket
 import statistics
 import subprocess
 import sys
@@ -45,10 +46,11 @@ class Cost:
 class Process:
     """A child whose cost is known when it has ended."""
 
-    def __init__(self, argv: list[str], env: dict[str, str], log: Path, *, group: bool = False) -> None:
+    def __init__(self, argv: list[str], env: dict[str, str], log: Path, *, group: bool = False, nice: int = 0) -> None:
+        command = ["nice", "-n", str(nice), *argv] if nice else argv
         with log.open("ab") as out:
             self._child = subprocess.Popen(
-                argv, env=os.environ | env, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=group
+                command, env=os.environ | env, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=group
             )
         self._cost: Cost | None = None
 
@@ -63,6 +65,11 @@ class Process:
             return self._cost.cpu_s
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def switches(self) -> int:
+        """How often it has been taken off its core though it had work to do."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return int(status.partition("nonvoluntary_ctxt_switches:")[2].split()[0])
 
     def tree_cpu_s(self) -> float:
         """CPU seconds so far of the process and all below it."""
@@ -102,13 +109,24 @@ class Pipeline:
     """Server, emulator and worker in processes of their own; ``produce`` runs a producer as a fourth.
 
     Everything is as shipped but for ``settings``. Without ``work`` no worker runs: prompts wait. With ``clock`` all of
-    them go by a clock that ``advance`` moves.
+    them go by a clock that ``advance`` moves. With ``webhooks`` a ``gemqueue serve`` hears of the ends of jobs.
+    ``nice`` is how much all others stand back behind the server.
     """
 
     def __init__(
-        self, *, answers: str = "echo", job_s: float = 0.0, work: bool = True, clock: bool = False, **settings: Any
+        self,
+        *,
+        answers: str = "echo",
+        job_s: float = 0.0,
+        work: bool = True,
+        clock: bool = False,
+        webhooks: bool = False,
+        nice: int = 0,
+        **settings: Any,
     ) -> None:
         self.settings = {"queue": "bench"} | settings
+        self._nice = nice
+        self.webhooks = webhooks
         self.answers = answers
         self.job_s = job_s
         self.work = work
@@ -123,7 +141,7 @@ class Pipeline:
         self.redis = redis.Redis(unix_socket_path=str(self.folder / "s"))
         until(self._answers, "the server answers")
         self.redis.config_set("slowlog-log-slower-than", 1000)
-        self.redis.config_set("slowlog-max-len", 1000)
+        self.redis.config_set("slowlog-max-len", 10_000)
         ready = self.folder / "ready.json"
         argv = [sys.executable, "-m", "gemqueue_adapters.emulator", "--data", str(self.folder / "emulator")]
         argv += ["--ready-file", str(ready), "--job-s", str(self.job_s), "--answers", self.answers]
@@ -132,9 +150,18 @@ class Pipeline:
         until(ready.exists, "the emulator is ready")
         self.emulator_url = json.loads(ready.read_text())["url"]
         self.processes |= {"server": self.server, "emulator": self.emulator}
+        if self.webhooks:
+            self._start_door()
         if self.work:
             self.start_worker()
         return self
+
+    def _start_door(self) -> None:
+        port, ready = free_port(), self.folder / "door.json"
+        self.settings["webhook_url"] = f"http://127.0.0.1:{port}/webhook"
+        argv = [sys.executable, "-m", "gemqueue", "serve", "--webhook-only", "--port", str(port)]
+        self.processes["door"] = self.start([*argv, "--ready-file", str(ready)], self.env(), "door")
+        until(ready.exists, "the door listens")
 
     def start_worker(self) -> None:
         """Start the worker, and wait for its first heartbeat."""
@@ -143,9 +170,9 @@ class Pipeline:
         until(self._has_worker, "the worker beats")
         self.processes["worker"] = self.worker
 
-    def accepted(self) -> int:
-        """Prompts that the queue has taken."""
-        return int(self.redis.hget("{gq:bench:00}:counts", "accepted") or 0)  # type: ignore[arg-type]
+    def count(self, name: str) -> int:
+        """One of the queue's own counters."""
+        return int(self.redis.hget("{gq:bench:00}:counts", name) or 0)  # type: ignore[arg-type]
 
     def _has_worker(self) -> bool:
         return bool(self.redis.exists("{gq:bench:00}:workers"))
@@ -153,13 +180,14 @@ class Pipeline:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for process in (*((self.worker,) if self.work else ()), self.emulator, self.server):
+        doors = [self.processes["door"]] if self.webhooks else []
+        for process in (*((self.worker,) if self.work else ()), *doors, self.emulator, self.server):
             process.end()
         self._stack.close()
 
     def start(self, argv: list[str], env: dict[str, str], name: str) -> Process:
         """One more process, with a log of its own."""
-        return Process(argv, env, self.folder / f"{name}.log")
+        return Process(argv, env, self.folder / f"{name}.log", nice=0 if name == "server" else self._nice)
 
     def _answers(self) -> bool:
         try:
@@ -211,7 +239,7 @@ class Pipeline:
         """The longest time that each script has blocked the server, of those over 1 ms, slowest first."""
         names = {sha: name for name, (sha, _) in SCRIPTS.items()}
         slowest: dict[str, float] = {}
-        entries: list[dict[str, Any]] = self.redis.slowlog_get(1000)  # type: ignore[assignment]
+        entries: list[dict[str, Any]] = self.redis.slowlog_get(10_000)  # type: ignore[assignment]
         for entry in entries:
             words = entry["command"].split()
             if words[0] == b"EVALSHA":
@@ -260,6 +288,12 @@ def server_command(folder: Path) -> list[str]:
         "--rdbcompression",
         "no",
     ]
+
+
+def free_port() -> int:
+    """A port on which nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
 
 
 def until(condition: Any, what: str, seconds_max: float = START_S) -> None:

@@ -4,15 +4,21 @@
 
 Each size is one batch: the worker starts when all of it waits, and a first batch may be as large as any. A Python
 worker costs the same 0.6 s of CPU to start whatever the load, so the comparison of sizes counts from the worker's first
-heartbeat; the table has the start apart. Then, once: what a prompt takes while it
-waits, in Redis and in its producer, with no worker running; and whether Redis is back where it was when everything has
-been delivered and has expired, with retention set to seconds.
+heartbeat; the table has the start apart.
+
+How long a script blocks the server is wall time, which on two busy cores counts the time that the server is off its
+core as well: so in every second round, from the first on, all processes but the server run at ``nice 10``, and the
+figures are shown for both kinds of rounds.
+
+``many`` packs what waits into batches of 10,000 and lets more and more of them be under way at once. Then, once: what a
+prompt takes while it waits, in Redis and in its producer, with no worker running; and whether Redis is back where it
+was when everything has been delivered and has expired, with retention set to seconds.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import statistics
 import sys
 import threading
 import time
@@ -25,6 +31,8 @@ from harness import Pipeline, Report, until
 
 COLOURS = {"producer": "#2ca02c", "worker": "#1f77b4", "server": "#d62728", "redis": "#ff9896", "emulator": "#7f7f7f"}
 ROLES = ("worker", "server", "emulator")
+NICE = 10
+MANY, MANY_BATCH, MANY_STEPS = 200_000, 10_000, (1, 3, 10, 20)
 WHOLE = {"batch_tokens_max": 2_000_000_000, "batch_bytes_max": 2_000_000_000, "memory_bytes_max": 16_000_000_000}
 
 
@@ -57,15 +65,15 @@ class Sampler:
         return self.samples
 
 
-def one_round(size: int, size_bytes: int) -> dict[str, Any]:
+def one_round(size: int, size_bytes: int, nice: int) -> dict[str, Any]:
     """One size, one fresh pipeline, one batch."""
-    one_batch = {"batch_prompts_max": size, "first_prompts_max": size}
-    with Pipeline(work=False, linger_s=0.0, **one_batch, **WHOLE) as pipeline, ThreadPoolExecutor(1) as beside:
+    one_batch: dict[str, Any] = {"batch_prompts_max": size, "first_prompts_max": size, "linger_s": 0.0}
+    with Pipeline(work=False, nice=nice, **one_batch, **WHOLE) as pipeline, ThreadPoolExecutor(1) as beside:
         sampler = Sampler(pipeline)
         start_s = {role: pipeline.processes[role].cpu_s() for role in ("server", "emulator")}
         before, traffic = sum(pipeline.commands().values()), pipeline.traffic_bytes()
         producing = beside.submit(pipeline.produce, "--prompts", str(size), "--bytes", str(size_bytes))
-        until(lambda: producing.done() or pipeline.accepted() >= size, "all prompts wait", 600.0)
+        until(lambda: producing.done() or pipeline.count("accepted") >= size, "all prompts wait", 600.0)
         pipeline.start_worker()
         start_s["worker"] = pipeline.worker.cpu_s()
         report, _ = producing.result()
@@ -73,7 +81,7 @@ def one_round(size: int, size_bytes: int) -> dict[str, Any]:
         samples = sampler.stop()
         calls, traffic = sum(pipeline.commands().values()) - before, pipeline.traffic_bytes() - traffic
         jobs = len(httpx.get(f"{pipeline.emulator_url}/_emulator/ledger", timeout=120).json()["jobs"])
-        slow = pipeline.slowest_scripts_ms()
+        slow, switches = pipeline.slowest_scripts_ms(), pipeline.server.switches()
         peaks = {f"{role}_peak_mb": process.end().peak_mb for role, process in pipeline.processes.items()}
     figures = {f"{role}_us": seconds * 1e6 / size for role, seconds in used.items()}
     producer_us = report["cpu_s"] * 1e6 / size
@@ -86,12 +94,26 @@ def one_round(size: int, size_bytes: int) -> dict[str, Any]:
         "worker_start_s": start_s["worker"],
         "slowest_script_ms": max(slow.values(), default=0.0),
         "slow_scripts_ms": slow,
+        "server_switches": switches,
+        "nice": nice,
         "commands_per_prompt": calls / size,
         "redis_bytes_per_prompt": traffic / size,
         **figures,
         **peaks,
         "samples": samples,
     }
+
+
+def many(steps: int, size: int) -> dict[str, Any]:
+    """The worker's peak when ``size`` prompts go in batches of 10,000 and ``steps`` steps may be under way at once."""
+    small: dict[str, Any] = {"batch_prompts_max": MANY_BATCH, "first_prompts_max": MANY_BATCH, "linger_s": 0.0}
+    with Pipeline(work=False, steps_max=steps, **small, **WHOLE) as pipeline, ThreadPoolExecutor(1) as beside:
+        producing = beside.submit(pipeline.produce, "--prompts", str(size))
+        until(lambda: producing.done() or pipeline.count("accepted") >= size, "all prompts wait", 600.0)
+        pipeline.start_worker()
+        report, _ = producing.result()
+        peak_mb = pipeline.worker.end().peak_mb
+    return {"steps": steps, "worker_peak_mb": peak_mb, "wrong": report["wrong"] + report["failed"]}
 
 
 def waiting(size: int, size_bytes: int) -> dict[str, Any]:
@@ -151,7 +173,7 @@ def main() -> int:
     parser.add_argument("--sizes", default="10000,100000,1000000")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--bytes", type=int, default=1000)
-    parser.add_argument("--only", default="level,waiting,expiry")
+    parser.add_argument("--only", default="level,many,waiting,expiry")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path)
     options = parser.parse_args()
@@ -159,6 +181,17 @@ def main() -> int:
     wrong = 0
     if "level" in options.only:
         wrong = level(options, report)
+    if "many" in options.only:
+        print(f"the worker's peak with batches of {MANY_BATCH:,} at once, {options.rounds} rounds (steps_max):")
+        peaks: dict[int, list[dict[str, Any]]] = {steps: [] for steps in MANY_STEPS}
+        for _ in range(options.rounds):
+            for steps, each in peaks.items():
+                each.append(many(steps, MANY))
+        for steps, each in peaks.items():
+            median = report.add(f"many, {steps} at once", each)
+            highest = max(one["worker_peak_mb"] for one in each)
+            wrong += sum(one["wrong"] for one in each)
+            print(f"  {steps:>3} at once: {median['worker_peak_mb']:,.0f} MB (at most {highest:,.0f})")
     if "waiting" in options.only:
         found = waiting(500_000, options.bytes)
         report.add("waiting", [found])
@@ -177,11 +210,11 @@ def level(options: argparse.Namespace, report: Report) -> int:
     """The sizes, in alternating rounds; how many outcomes were wrong."""
     sizes = [int(size) for size in options.sizes.split(",")]
     rounds: dict[int, list[dict[str, Any]]] = {size: [] for size in sizes}
-    for _ in range(options.rounds):
+    for n in range(options.rounds):
         for size in sizes:
-            rounds[size].append(one_round(size, options.bytes))
+            rounds[size].append(one_round(size, options.bytes, NICE if n % 2 == 0 else 0))
     names = ("ours_us", "producer_us", "worker_us", "server_us", "worker_peak_mb", "server_peak_mb", "producer_peak_mb")
-    names += ("slowest_script_ms", "worker_start_s", "seconds", "emulator_us")
+    names += ("worker_start_s", "seconds", "emulator_us")
     names += ("jobs", "commands_per_prompt", "redis_bytes_per_prompt")
     print(f"{options.bytes} B, one batch, {options.rounds} rounds")
     found: dict[int, dict[str, float]] = {}
@@ -195,11 +228,27 @@ def level(options: argparse.Namespace, report: Report) -> int:
     print(f"{'prompts':24}" + "".join(f"{size:>12,}" for size in sizes))
     for name in names:
         print(f"{name:24}" + "".join(f"{found[size][name]:>12,.{4 if 'commands' in name else 1}f}" for size in sizes))
-    print(f"slowest scripts of the largest, ms: {json.dumps(rounds[sizes[-1]][-1]['slow_scripts_ms'])}")
+    scripts(rounds, report)
     print(f"CPU per prompt, largest against smallest: {found[sizes[-1]]['ours_us'] / found[sizes[0]]['ours_us']:.2f} x")
     if options.plot:
         options.plot.write_text(plot(samples, f"{sizes[-1]:,} prompts of {options.bytes:,} B"))
     return wrong
+
+
+def scripts(rounds: dict[int, list[dict[str, Any]]], report: Report) -> None:
+    """The longest time that each script has blocked the server: medians of the rounds of each kind."""
+    for nice, kind in ((NICE, "the others at nice 10"), (0, "all alike")):
+        for size, each in rounds.items():
+            some = [one for one in each if one["nice"] == nice]
+            if not some:
+                continue
+            names = {name for one in some for name in one["slow_scripts_ms"]}
+            longest = {name: statistics.median(one["slow_scripts_ms"].get(name, 0.0) for one in some) for name in names}
+            first = sorted(longest, key=lambda name: -longest[name])[:6]
+            found = report.add(f"scripts, {size}, {kind}", some)
+            taken = ", ".join(f"{name} {longest[name]:.1f}" for name in first)
+            off = f"{found['server_switches']:,.0f} times off its core"
+            print(f"longest script, {kind}, {size:>9,}: {found['slowest_script_ms']:.1f} ms ({off}): {taken}")
 
 
 if __name__ == "__main__":
