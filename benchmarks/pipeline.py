@@ -47,6 +47,7 @@ def one_round(options: argparse.Namespace) -> dict[str, Any]:
         argv = ["--prompts", str(options.prompts), "--bytes", str(options.bytes), "--mode", options.mode]
         argv += ["--ready"]  # as in the floor: making them is no part of the path
         report, _ = pipeline.produce(*argv, "--answers", options.answers)
+        worked_s = pipeline.worker.cpu_s()
         calls = {name: n - before.get(name, 0) for name, n in pipeline.commands().items()}
         traffic = pipeline.traffic_bytes() - traffic
         ledger = httpx.get(f"{pipeline.emulator_url}/_emulator/ledger", timeout=120).json()
@@ -66,6 +67,7 @@ def one_round(options: argparse.Namespace) -> dict[str, Any]:
         "slow_scripts_ms": slow,
         "ours_us": ours_us,
         "worker_start_us": start_s * per_prompt,
+        "worker_stop_us": max(0.0, worker.cpu_s - worked_s) * per_prompt,
         "producer_us": report["cpu_s"] * per_prompt,
         "worker_us": worker.cpu_s * per_prompt,
         "server_us": server.cpu_s * per_prompt,
@@ -115,13 +117,14 @@ def _print(
     print(f"  prompts/s          {median['prompts_per_s']:>10,.0f}   ({min(speeds):,.0f} to {max(speeds):,.0f})")
     for role in ROLES:
         print(f"  {role + ' us/prompt':18} {median[role + '_us']:>10.1f}   peak {median[role + '_peak_mb']:,.0f} MB")
-    start = f"of it {median['worker_start_us']:.1f} the worker's start"
+    start = f"of it {median['worker_start_us']:.1f} the worker's start, {median['worker_stop_us']:.1f} its end"
     print(f"  ours, us/prompt    {median['ours_us']:>10.1f}   (producer + worker + server; {start})")
     if floor:
         cpu, speed = median["ours_us"] / floor["ours_us"], median["prompts_per_s"] / floor["prompts_per_s"]
         echo = f"{floor['emulator_us']:.1f} us its echo"
         rate = f"{floor['prompts_per_s']:,.0f} prompts/s"
-        print(f"  the floor          {floor['ours_us']:>10.1f} us/prompt, {rate}, {echo}")
+        start = f"{floor['worker_start_us']:.1f} the start"
+        print(f"  the floor          {floor['ours_us']:>10.1f} us/prompt ({start}), {rate}, {echo}")
         print(f"  against the floor  {cpu:>10.2f} x its CPU, {speed:.2f} x its prompts/s")
     traffic = f"{median['redis_bytes_per_prompt']:,.0f} B"
     print(f"  Redis, per prompt  {median['commands_per_prompt']:>10.4f} commands, {traffic}")
