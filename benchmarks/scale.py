@@ -32,6 +32,7 @@ from harness import Pipeline, Report, until
 COLOURS = {"producer": "#2ca02c", "worker": "#1f77b4", "server": "#d62728", "redis": "#ff9896", "emulator": "#7f7f7f"}
 ROLES = ("worker", "server", "emulator")
 NICE = 10
+SLOW_US = 200
 MANY, MANY_BATCH, MANY_STEPS = 200_000, 10_000, (1, 3, 10, 20)
 WHOLE = {"batch_tokens_max": 2_000_000_000, "batch_bytes_max": 2_000_000_000, "memory_bytes_max": 16_000_000_000}
 
@@ -69,6 +70,7 @@ def one_round(size: int, size_bytes: int, nice: int) -> dict[str, Any]:
     """One size, one fresh pipeline, one batch."""
     one_batch: dict[str, Any] = {"batch_prompts_max": size, "first_prompts_max": size, "linger_s": 0.0}
     with Pipeline(work=False, nice=nice, **one_batch, **WHOLE) as pipeline, ThreadPoolExecutor(1) as beside:
+        pipeline.redis.config_set("slowlog-log-slower-than", SLOW_US)
         sampler = Sampler(pipeline)
         start_s = {role: pipeline.processes[role].cpu_s() for role in ("server", "emulator")}
         before, traffic = sum(pipeline.commands().values()), pipeline.traffic_bytes()
@@ -81,7 +83,7 @@ def one_round(size: int, size_bytes: int, nice: int) -> dict[str, Any]:
         samples = sampler.stop()
         calls, traffic = sum(pipeline.commands().values()) - before, pipeline.traffic_bytes() - traffic
         jobs = len(httpx.get(f"{pipeline.emulator_url}/_emulator/ledger", timeout=120).json()["jobs"])
-        slow, switches = pipeline.slowest_scripts_ms(), pipeline.server.switches()
+        times, switches = pipeline.script_times_ms(), pipeline.server.switches()
         peaks = {f"{role}_peak_mb": process.end().peak_mb for role, process in pipeline.processes.items()}
     figures = {f"{role}_us": seconds * 1e6 / size for role, seconds in used.items()}
     producer_us = report["cpu_s"] * 1e6 / size
@@ -92,8 +94,10 @@ def one_round(size: int, size_bytes: int, nice: int) -> dict[str, Any]:
         "producer_us": producer_us,
         "ours_us": figures["worker_us"] + figures["server_us"] + producer_us,
         "worker_start_s": start_s["worker"],
-        "slowest_script_ms": max(slow.values(), default=0.0),
-        "slow_scripts_ms": slow,
+        "slowest_script_ms": max((each[-1] for each in times.values()), default=0.0),
+        "slow_scripts_ms": {name: each[-1] for name, each in times.items()},
+        "slow_calls": {name: len(each) for name, each in times.items()},
+        "p90_of_slow_ms": {name: each[int(0.9 * len(each))] for name, each in times.items()},
         "server_switches": switches,
         "nice": nice,
         "commands_per_prompt": calls / size,
@@ -237,18 +241,27 @@ def level(options: argparse.Namespace, report: Report) -> int:
 
 def scripts(rounds: dict[int, list[dict[str, Any]]], report: Report) -> None:
     """The longest time that each script has blocked the server: medians of the rounds of each kind."""
+    print(
+        f"longest time of each script, ms (of the calls over {SLOW_US / 1000:g} ms: nine of ten took at most; how many)"
+    )
     for nice, kind in ((NICE, "the others at nice 10"), (0, "all alike")):
         for size, each in rounds.items():
             some = [one for one in each if one["nice"] == nice]
             if not some:
                 continue
-            names = {name for one in some for name in one["slow_scripts_ms"]}
-            longest = {name: statistics.median(one["slow_scripts_ms"].get(name, 0.0) for one in some) for name in names}
-            first = sorted(longest, key=lambda name: -longest[name])[:6]
             found = report.add(f"scripts, {size}, {kind}", some)
-            taken = ", ".join(f"{name} {longest[name]:.1f}" for name in first)
-            off = f"{found['server_switches']:,.0f} times off its core"
-            print(f"longest script, {kind}, {size:>9,}: {found['slowest_script_ms']:.1f} ms ({off}): {taken}")
+            longest, usual, calls = (
+                _by_script(some, what) for what in ("slow_scripts_ms", "p90_of_slow_ms", "slow_calls")
+            )
+            first = sorted(longest, key=lambda name: -longest[name])[:5]
+            taken = ", ".join(f"{name} {longest[name]:.1f} ({usual[name]:.1f}; {calls[name]:,.0f})" for name in first)
+            off = f"the server {found['server_switches']:,.0f} times off its core"
+            print(f"  {kind}, {size:,}, {off}: {taken}")
+
+
+def _by_script(rounds: list[dict[str, Any]], what: str) -> dict[str, float]:
+    names = {name for one in rounds for name in one[what]}
+    return {name: statistics.median(one[what].get(name, 0.0) for one in rounds) for name in names}
 
 
 if __name__ == "__main__":
