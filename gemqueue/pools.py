@@ -21,6 +21,12 @@ from gemqueue.states import BatchState
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from gemqueue.models import Batch
+
+
+RETURNED = "returned"
+"""Job state of a batch that a person gave back to its pool: there was no job (lua/close.lua)."""
+
 
 class OpenBatch(msgspec.Struct, frozen=True, kw_only=True):
     """What the pool's rule needs of a batch that is not closed."""
@@ -51,6 +57,17 @@ def lane_of(lane: str, account: str) -> str:
 def belongs(lane: str, pool: str) -> bool:
     """Whether a lane is one of the pool's."""
     return bool(pool) and lane.startswith(f"{pool}/")
+
+
+def why_kept(batch: Batch) -> str:
+    """Why a batch cannot be given back to its pool; empty where no job was ever begun for it, so that none can be."""
+    if not batch.pool:
+        return "it did not come from a pool"
+    if batch.state is not BatchState.SEALED:
+        return f"it is {batch.state}, and its account alone can go on with it"
+    if batch.intent_token or batch.past_tokens:
+        return "a job was begun for it, and its account alone can say what became of that"
+    return ""
 
 
 def why_left(room: Room, model: str, tokens: int, limits: Limits) -> str:

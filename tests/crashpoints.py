@@ -91,9 +91,13 @@ SCENARIOS: dict[Effect, Scenario] = {
     Effect.RESCUE_RELEASE: _LATE,
 }
 _DIES = "tests/operations/reconcile/test_command.py::test_a_reconcile_that_dies_anywhere_is_done_by_the_next"
+_RETURNS = "tests/operations/test_returning.py::test_a_return_that_dies_is_done_by_the_next[{effect}-{when}]"
 TESTS: dict[Effect, str] = {
     Effect.PRODUCE_REPLAY: "tests/operations/test_dead.py::test_a_replay_that_dies_is_done_or_not[{when}]",
     Effect.SERVE_ANNOUNCE: "tests/serve/test_door.py::test_a_server_may_die_around_an_event[{when}]",
+    Effect.RETURN_CLAIM: _RETURNS,
+    Effect.RETURN_END: _RETURNS,
+    Effect.RETURN_CLOSE: _RETURNS,
     Effect.RECONCILE_CLAIM: _DIES + "[{effect}-{when}]",
     Effect.RECONCILE_ADOPT: _DIES + "[{effect}-{when}]",
     Effect.RECONCILE_REBUILD: _DIES + "[{effect}-{when}]",

@@ -1,6 +1,7 @@
 -- close: check and clean a slice of at most 125 segments. A segment is done when each of its lines is settled or moved. In
 -- mode `requeue` (the job as a whole came to nothing) a segment that is not done goes back to its lane as it is, free of
 -- charge, each time after a wait eight times as long, until it has been sent back requeues_max times. Nothing is written unless the whole slice can be handled.
+-- Where a person gave the batch back to its pool, there was no job: that counts for nothing, and nothing waits for it.
 -- ARGV[2] batch, ARGV[3] fence, ARGV[4] msgpack {mode, requeues_max, keep_s, delay_ms, delay_max_ms, full={...}}
 -- ok closing | ok closed | stale | state <state> | open <segments that are not done, or are out of requeues>
 local record, a = key('batch', ARGV[2]), cmsgpack.unpack(ARGV[4])
@@ -8,7 +9,7 @@ local b = redis.call('HMGET', record, 'state', 'lane', 'closed_segments', 'segme
 if b[1] == 'closed' then return { 'ok', 'closed' } end
 if stale(record, ARGV[3]) then return { 'stale' } end
 if b[1] ~= 'ended' and b[1] ~= 'closing' then return { 'state', b[1] or 'gone' } end
-local manifest, start = key('manifest', ARGV[2]), num(b[3])
+local manifest, start, job = key('manifest', ARGV[2]), num(b[3]), b[5] ~= 'returned'
 
 -- An origin that is gone had all of its outcomes, and they have expired.
 local settled_of = {}
@@ -48,7 +49,7 @@ for _, id in ipairs(redis.call('LRANGE', manifest, start, start + 124)) do
   local m = { id = id, state = f[1], count = num(f[2]), settled = num(f[3]), keys = f[4], requeues = num(f[5]), bytes = num(f[6]), lane = f[8] }
   m.done = m.state ~= 'live' or f[7] ~= ARGV[2] or done(id, m)
   m.ours = f[7] == ARGV[2]
-  if not m.done and (a.mode ~= 'requeue' or m.requeues >= a.requeues_max) then open[#open + 1] = id end
+  if not m.done and (a.mode ~= 'requeue' or (job and m.requeues >= a.requeues_max)) then open[#open + 1] = id end
   slice[#slice + 1] = m
   if checks >= 10000 then break end
 end
@@ -58,13 +59,13 @@ pass_when_full()
 for _, m in ipairs(slice) do
   local meta_key = key('segmeta', m.id)
   if not m.done then
-    redis.call('HINCRBY', meta_key, 'requeues', 1)
+    if job then redis.call('HINCRBY', meta_key, 'requeues', 1) end
     redis.call('HDEL', meta_key, 'batch')
     local f = redis.call('HMGET', meta_key, 'tenant', 'priority', 'raw_bytes', 'tokens')
     count('returned', m.count)
     if b[5] == 'succeeded' then count('lost_answers', m.count - (m.keys and 0 or m.settled)) end -- bought, and gone
     wait(m.lane, m.id, { tenant = f[1], priority = num(f[2]), count = m.count, raw_bytes = num(f[3]), tokens = num(f[4]) },
-      now + math.min(a.delay_max_ms or a.delay_ms, a.delay_ms * 8 ^ m.requeues), a.full)
+      now + (job and math.min(a.delay_max_ms or a.delay_ms, a.delay_ms * 8 ^ m.requeues) or 0), a.full)
   elseif not m.state then
     redis.call('UNLINK', key('segment', m.id), key('moved', m.id))
   elseif m.ours then

@@ -156,7 +156,20 @@ def test_outcomes_that_are_no_longer_kept_fail_and_can_be_bought_again(world: Ru
 
 @pytest.mark.parametrize(
     "command",
-    ["run", "retry", "batches", "show", "cancel", "purge", "config", "doctor", "metrics", "reconcile", "dead"],
+    [
+        "run",
+        "retry",
+        "batches",
+        "show",
+        "cancel",
+        "purge",
+        "config",
+        "doctor",
+        "metrics",
+        "reconcile",
+        "return",
+        "dead",
+    ],
 )
 def test_help_teaches(command: str) -> None:
     """Every command explains itself with an example."""

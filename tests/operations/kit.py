@@ -158,7 +158,9 @@ class Shop:
         raise AssertionError(f"not drained: {await self._due()}")
 
     async def _due(self) -> list[bytes]:
-        found: list[bytes] = await self.store.redis.zrange(self.store.key("due", ACCOUNT), 0, -1)
+        found: list[bytes] = []
+        for account in filter(None, (ACCOUNT, self.kit.pool)):
+            found += await self.store.redis.zrange(self.store.key("due", account), 0, -1)
         return found
 
     async def count(self, name: str) -> int:

@@ -1,13 +1,15 @@
-"""Somebody who looks after dead letters, by hand or by a script: submits them again, or forgets them.
+"""Somebody who looks after a queue, by hand or by a script, and may die in the middle.
 
-Several do so at once, and each may die in the middle. A letter is submitted again once, however often it is asked for.
+Dead letters are submitted again, or forgotten, by several at once: a letter is submitted again once, however often it
+is asked for. Batches are given back to their pool, whoever else has them in hand.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gemqueue.errors import ConfigError, QueueFull, StoreUnavailable
+from gemqueue.errors import ConfigError, QueueFull, StoreError, StoreUnavailable
+from gemqueue_workers.manage.returning import give_back
 from tests.simulation.core import CoreStore
 from tests.simulation.network import Network
 
@@ -53,6 +55,24 @@ async def operate(world: World, process: Process) -> None:
             await _look_after(store, letters, forget=rng.random() < _FORGETS)
         except (StoreUnavailable, ConfigError, QueueFull) as error:
             world.note(process.name, "dead", f"{type(error).__name__}: {error}")
+    world.operators.discard(process.name)
+
+
+async def give_back_all(world: World, process: Process) -> None:
+    """The life of one who gives back whatever the command takes: until the calm."""
+    clock, rng = world.clock_of(process), world.rng
+    store = CoreStore(Network(world, process), world.settings, clock)
+    while world.faults.on:
+        await clock.sleep(_PAUSE_S_MAX * rng.random())
+        try:
+            batches = await store.open_batches()
+        except StoreError:
+            continue
+        for id_ in batches:
+            try:
+                await give_back(store, id_)
+            except (StoreError, ConfigError) as error:
+                world.note(process.name, "return", f"{type(error).__name__}: {error}")
     world.operators.discard(process.name)
 
 

@@ -51,6 +51,7 @@ _COUNTERS = (
     "adopted",
     "account_refused",
     "replayed",
+    "ended_returned",
 )
 """What the report tells of the queue's own counters."""
 

@@ -18,9 +18,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from gemqueue import bitmap
 from gemqueue.errors import GemqueueError
-from gemqueue.models import Lane, rescue_segment_id
+from gemqueue.models import Batch, Lane, rescue_segment_id
+from gemqueue.pools import RETURNED
 from gemqueue.spent import Spent
-from gemqueue.states import FailureKind, Kind, Step
+from gemqueue.states import BatchState, FailureKind, Kind, Step
 from gemqueue.store_batches import Claim, JobEnd
 from gemqueue.store_deadlines import RescueSegment
 from gemqueue.store_operations import Rebuild
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 POOL = "emulated.pool.shared"
 POOL_LANE = str(Lane(POOL, "m", Kind.GENERATE))
 FLEX = str(Lane(ACCOUNT, "m", Kind.GENERATE, "flex"))
+NONE = Batch(id="", v=0, state=BatchState.CLOSED, lane=LANE, fence=0)
 URL: list[str] = []
 NEW_ID: list[str] = []
 """What the stores draw when they make a segment: the same on both."""
@@ -232,6 +234,19 @@ class Ways(RuleBasedStateMachine):
         self.run(self.store.held_reason(POOL))
         lane = self.run(self.store.lane(POOL_LANE))
         self.run(self.store.leave_lane(lane, "" if pick % 2 else "no room"))
+
+    @rule(pick=picks)
+    def return_to_the_pool(self, pick: int) -> None:
+        """A person gives a batch back, under a claim that was overtaken or not; closed it is by whoever resolves it."""
+        claims = [claim for claim in self.claims if claim.step is Step.SUBMIT]
+        sealed = [id_ for id_ in self.batches if (self.run(self.store.batch(id_)) or NONE).state == "sealed"]
+        if sealed and pick % 2:
+            id_ = self._any(sealed, pick)
+            self.run(self.store.hasten(Step.SUBMIT, id_, ACCOUNT))
+            taken = self.run(self.store.claim(Step.SUBMIT, id_, ACCOUNT))
+            claims += [taken[0]] if taken else []
+        if claims:
+            self.run(self.store.end(self._any(claims, pick), JobEnd(job_state=RETURNED)))
 
     @rule(pick=picks)
     def forget_a_record(self, pick: int) -> None:

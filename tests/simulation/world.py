@@ -32,9 +32,9 @@ from tests.simulation.lines import REFUSED
 from tests.simulation.loop import Process, Scheduler
 from tests.simulation.memory import Memory
 from tests.simulation.network import Network, Server
-from tests.simulation.operator import Replays, operate
+from tests.simulation.operator import Replays, give_back_all, operate
 from tests.simulation.provider import SimulatedProvider
-from tests.simulation.scenes import FAILOVER, choose, settings_of
+from tests.simulation.scenes import FAILOVER, POOL, choose, settings_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator, Sequence
@@ -257,7 +257,9 @@ class World:
         if self.cloud.events.on:
             self._start_door()
         for n in range(rng.choice((1, 2)) if "dead" in self.scenes else 0):
-            self._start_operator(f"operator-{n}")
+            self._start_operator(f"operator-{n}", operate)
+        if POOL in self.scenes and rng.random() < 0.5:
+            self._start_operator("returner", give_back_all)
         if rng.random() < 0.5:
             self._start_watcher([prompt for journal in self.journals for prompt in journal if rng.random() < 0.5])
         calm_at = 30 + 60 * rng.random()
@@ -300,8 +302,8 @@ class World:
 
         process = self._start("watcher", main, lambda: self._start_watcher(prompts))
 
-    def _start_operator(self, name: str) -> None:
-        process = self._start(name, lambda: operate(self, process), lambda: self._start_operator(name))
+    def _start_operator(self, name: str, life: Callable[[World, Process], Coroutine[Any, Any, None]]) -> None:
+        process = self._start(name, lambda: life(self, process), lambda: self._start_operator(name, life))
         self.operators.add(name)
 
     def _start_door(self) -> None:

@@ -250,6 +250,29 @@ def reconcile(*, apply: bool, orphans: bool, go_on: bool, hours: float, emulate:
         module.show_report(make_console(stderr=False), report)
 
 
+@click.command("return")
+@click.argument("batch", metavar="BATCH")
+@_emulate
+@_json
+def give_back(batch: str, *, emulate: bool | None, as_json: bool) -> None:
+    """Give a batch back to its pool, because its account's key will not work again: another account has it then.
+
+    \b
+      gemqueue batches
+      gemqueue return 00b97c58734f6bc71100f1d
+
+    Only a batch that no job was ever begun for: what is, or may be, at the provider stays with its account. Stop that
+    account's workers first, or they take from the pool again. Needs no API key.
+    """  # noqa: D301
+    from gemqueue_workers.manage import returning  # noqa: PLC0415
+
+    found = run_main(_with_link(emulate, lambda link: returning.give_back(link.store, batch)))
+    if as_json:
+        _print_json(found)
+    else:
+        click.echo(f"{found.prompts:,} prompts of batch {found.batch} wait in {found.pool} again")
+
+
 _kind = click.option("--kind", default="", help="Only of this kind: provider, missing, expired.")
 
 
@@ -336,4 +359,4 @@ def dead_purge(words: tuple[str, ...], *, every: bool, kind: str, emulate: bool 
         click.echo(f"{purged:,} dead letters forgotten")
 
 
-COMMANDS = (batches, show, cancel, purge, config, doctor, metrics, reconcile, dead)
+COMMANDS = (batches, show, cancel, purge, config, doctor, metrics, reconcile, give_back, dead)
