@@ -59,6 +59,8 @@ QUICK: dict[str, Any] = {
 MODEL = "gemini-3.5-flash"
 EMBED_MODEL = "gemini-embedding-2"
 DEADLINE_S = 60.0
+ENTRY = "gemqueue_workers.start"
+"""Where the command starts; that of earlier versions is elsewhere."""
 
 
 async def until(condition: Callable[[], Awaitable[bool]], deadline_s: float = DEADLINE_S, what: str = "") -> None:
@@ -71,13 +73,15 @@ async def until(condition: Callable[[], Awaitable[bool]], deadline_s: float = DE
 
 
 class WorkerProcess:
-    """``gemqueue work`` as a process."""
+    """``gemqueue work`` as a process; ``entry`` is the module whose ``main`` it is."""
 
-    def __init__(self, env: dict[str, str], roles: Sequence[str] = (), log: Path | None = None) -> None:
+    def __init__(
+        self, env: dict[str, str], roles: Sequence[str] = (), log: Path | None = None, entry: str = ENTRY
+    ) -> None:
         path = os.pathsep.join([str(ROOT), str(ROOT / "workers"), str(ROOT / "adapters")])
         out = log.open("ab") if log else None
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-c", "from gemqueue_workers.start import main; main()", "work", *roles],
+            [sys.executable, "-P", "-c", f"from {entry} import main; main()", "work", *roles],
             env=os.environ | {"PYTHONPATH": path} | env,
             stdin=subprocess.DEVNULL,
             stderr=out,
@@ -153,9 +157,9 @@ class World:
         variables |= {f"GEMQUEUE_{name.upper()}": str(value) for name, value in changed.items()}
         return variables | {"GEMQUEUE_EMULATE": "1", "GOOGLE_GEMINI_BASE_URL": self.emulator.url} | more
 
-    def start_worker(self, *roles: str, **env: str) -> WorkerProcess:
+    def start_worker(self, *roles: str, entry: str = ENTRY, **env: str) -> WorkerProcess:
         """One more worker process."""
-        worker = WorkerProcess(self.env(**env), roles, self.folder / "workers.log")
+        worker = WorkerProcess(self.env(**env), roles, self.folder / "workers.log", entry)
         self.workers.append(worker)
         return worker
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tests.valkey_server import ValkeyServer
 
 OLD_TAG = "0.1.0"
+OLD_ENTRY = "gemqueue_workers.cli"
 
 
 def old_tree(folder: Path) -> Path | None:
@@ -39,7 +40,7 @@ async def test_old_and_new_workers_drain_one_queue(valkey: ValkeyServer, queue_n
     path = os.pathsep.join([str(old), str(old / "workers"), str(old / "adapters")])
     async with World(tmp_path, valkey, queue_name, job_s=0.5) as world:
         await world.submit([f"prompt {n}" for n in range(40)], segment_prompts=4)
-        first = world.start_worker(PYTHONPATH=path)
+        first = world.start_worker(entry=OLD_ENTRY, PYTHONPATH=path)
 
         async def created() -> bool:
             return (await world.store.counts()).get("created", 0) > 0
@@ -48,7 +49,7 @@ async def test_old_and_new_workers_drain_one_queue(valkey: ValkeyServer, queue_n
         second = world.start_worker()
         await world.submit([f"more {n} [[fault:internal:1]]" for n in range(20)], segment_prompts=4)
         first.kill()
-        world.start_worker(PYTHONPATH=path)
+        world.start_worker(entry=OLD_ENTRY, PYTHONPATH=path)
         await world.submit([f"most {n}" for n in range(20)], segment_prompts=4)
         await world.drained()
         await world.judge()
