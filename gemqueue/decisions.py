@@ -311,6 +311,14 @@ def known_output(batch: Batch) -> JobStatus | None:
     return JobStatus(job=batch.job, state=JobState(batch.job_state), output_file=batch.output_file, rows=batch.rows)
 
 
+def is_known_whole(batch: Batch) -> bool:
+    """Whether the look that ended the batch has told all: success is final, and the file can be read by its name.
+
+    After any trouble with it the job is looked at again.
+    """
+    return batch.job_state == JobState.SUCCEEDED and bool(batch.output_file) and not batch.tries
+
+
 def counted(batch: Batch, error: Exception) -> dict[str, int]:
     """What is counted when a step is put back for an error.
 

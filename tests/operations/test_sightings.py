@@ -59,6 +59,21 @@ async def test_a_page_that_fails_is_asked_for_once(redis_url: str, queue_name: s
         assert await looked(made, batches) == (1, 0)
 
 
+async def test_young_jobs_are_looked_at_by_name(redis_url: str, queue_name: str, tmp_path: Path) -> None:
+    """A page stands for a twentieth of a job's age; while that is no second nobody else comes in time for it."""
+    emulator = start_emulator(tmp_path / "e")
+    try:
+        async with shop(redis_url, queue_name, emulator, poll_first_s=1.0) as made:
+            batches: list[str] = []
+            for n in range(JOBS):
+                await made.submit(f"prompt {n}")
+                batches.append(await made.submitted())
+            made.clock.advance(3)
+            assert await looked(made, batches) == (0, JOBS)
+    finally:
+        emulator.kill()
+
+
 async def test_a_page_that_hangs_holds_nobody_up(
     redis_url: str, queue_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

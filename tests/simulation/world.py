@@ -80,22 +80,24 @@ class Alarms:
         self._world = world
         self._known: set[str] = set()
 
-    async def enqueue_job(self, step: str, id_: str, *, _job_id: str, _queue_name: str) -> str | None:
-        """An alarm for a step; None when there is one. Raises OutOfMemoryError."""
-        if _job_id in self._known:
-            return None
-        fate = self._world.faults.draw("alarms")
-        if fate == "full":
+    async def enqueue_steps(self, steps: list[tuple[str, str, str]], queue_name: str) -> None:
+        """Alarms for steps, but for those that are there. Raises OutOfMemoryError, and then there are none of them."""
+        fates = {job_id: self._world.faults.draw("alarms") for *_, job_id in steps if job_id not in self._known}
+        if "full" in fates.values():
             raise OutOfMemoryError("OOM command not allowed when used memory > 'maxmemory'.")
-        self._known.add(_job_id)
-        for _ in range({"dropped": 0, "doubled": 2}.get(fate, 1)):
-            workers = [worker for worker in self._world.workers if worker.queue_name == _queue_name]
+        for step, id_, job_id in steps:
+            if job_id in fates:
+                self._known.add(job_id)
+                self._ring(step, id_, queue_name, {"dropped": 0, "doubled": 2}.get(fates[job_id], 1))
+
+    def _ring(self, step: str, id_: str, queue_name: str, times: int) -> None:
+        for _ in range(times):
+            workers = [worker for worker in self._world.workers if worker.queue_name == queue_name]
             living = [worker for worker in workers if not worker.process.dead]
             if living:
                 worker = living[int(self._world.rng.random() * len(living))]
                 at = self._world.scheduler.now + 0.1 * self._world.rng.random()
                 self._world.scheduler.at(at, worker.start_step, step, id_, process=worker.process)
-        return _job_id
 
 
 class Worker:

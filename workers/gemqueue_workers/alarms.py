@@ -1,11 +1,18 @@
-"""arq's own connection: on the same kind of pool as the store's, so that sentinels, TLS files and ``?db=`` count."""
+"""arq's own connection: on the same kind of pool as the store's, so that sentinels, TLS files and ``?db=`` count.
+
+A sweep's jobs are written together, in one round trip. ``ArqRedis.enqueue_job`` takes three for each, to tell its
+caller whether the job was there before, which nobody here needs to know: a hint may be doubled.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from arq.connections import ArqRedis
+from arq.constants import job_key_prefix
+from arq.jobs import serialize_job
+from arq.utils import timestamp_ms
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -13,6 +20,9 @@ from redis.exceptions import OutOfMemoryError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from gemqueue.connections import make_pool
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 EXPIRES_MS = 8 * 24 * 3600 * 1000
 
@@ -26,6 +36,19 @@ class Alarms(ArqRedis):
             return await super().psetex(*args, **kwargs)
         except OutOfMemoryError:
             return False
+
+    async def enqueue_steps(self, steps: Sequence[tuple[str, str, str]], queue_name: str) -> None:
+        """Write the jobs of steps (name, id, job id), all or none; one that is there already stays where it is.
+
+        Raises OutOfMemoryError when the server is full.
+        """
+        now_ms = timestamp_ms()
+        async with self.pipeline(transaction=True) as pipe:
+            for name, id_, job_id in steps:
+                job = serialize_job(name, (id_,), {}, None, now_ms, serializer=self.job_serializer)
+                pipe.psetex(job_key_prefix + job_id, EXPIRES_MS, job)
+            pipe.zadd(queue_name, {job_id: now_ms for _, _, job_id in steps}, nx=True)
+            await pipe.execute()
 
 
 def alarms(url: str, queue_name: str) -> Alarms:

@@ -1,10 +1,10 @@
 """The resolver: an ended job's results become outcomes, and the batch is closed.
 
-A batch's last chapter: the job is looked at once more. If it brought results, they are collected. What a job that did
-not succeed has not brought goes back to its lane in the segments as they are, free of charge, until these have been
-sent back too often, and then the prompts fail with the reason. The batch is closed a slice at a time when each of its
-prompts is settled or moved. Then files and job are deleted at the provider, as configured; a crash before that leaves
-them to their 48 h.
+A batch's last chapter: the job is looked at once more, but where it was seen to succeed and its result file is known.
+If it brought results, they are collected. What a job that did not succeed has not brought goes back to its lane in the
+segments as they are, free of charge, until these have been sent back too often, and then the prompts fail with the
+reason. The batch is closed a slice at a time when each of its prompts is settled or moved. Then files and job are
+deleted at the provider, as configured; a crash before that leaves them to their 48 h.
 """
 
 from __future__ import annotations
@@ -65,6 +65,8 @@ class Resolver:
     async def _look(self, batch: Batch) -> JobStatus | None:
         if not batch.job:
             return None
+        if decisions.is_known_whole(batch):
+            return decisions.known_output(batch)
         try:
             return await self._kit.provider.poll(batch.job)
         except Rejected as error:

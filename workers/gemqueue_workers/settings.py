@@ -25,7 +25,7 @@ from gemqueue_workers.alarms import EXPIRES_MS, alarms
 from gemqueue_workers.packer import Packer
 from gemqueue_workers.rescuer import Rescuer
 from gemqueue_workers.resolver import Resolver
-from gemqueue_workers.stage import Handler, Kit, run_step
+from gemqueue_workers.stage import Handler, Kit, run_steps
 from gemqueue_workers.submitter import Submitter
 from gemqueue_workers.sweeper import Sweeper
 from gemqueue_workers.tracker import Tracker
@@ -145,8 +145,15 @@ def _function(step: Step) -> Function:
 
 async def _run(ctx: dict[str, Any], step: Step, id_: str) -> None:
     handlers: dict[Step, Handler] = ctx["handlers"]
-    if await run_step(ctx["kit"], handlers[step], id_):
-        ctx["sweeper"].wake()
+    sweeper: Sweeper = ctx["sweeper"]
+    with sweeper.under_way(step, id_):
+        claimed = await run_steps(ctx["kit"], handlers, step, id_, ctx.get("may_go_on", _always))
+    if claimed:
+        sweeper.wake()
+
+
+def _always() -> bool:
+    return True
 
 
 async def _start(ctx: dict[str, Any], *, settings: Settings, roles: tuple[Step, ...], queue_name: str) -> None:

@@ -5,6 +5,9 @@ nobody else's writes count. While the handler works, the lease is renewed at a t
 handler is stopped, because somebody else may be at it. The handler ends by a transition that moves the step on. If it
 raises, the step is put back with a reason and a delay. If the process dies, the lease runs out and the step is due
 again.
+
+Where a step makes the batch's next one due at once, and this worker has that role, it is claimed and run in the same
+breath: a hint that needs no arq job and no sweep. Nothing rests on it.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import msgspec
 import structlog
@@ -37,7 +40,7 @@ from gemqueue.states import Step
 from gemqueue.tasks import end_tasks, ending
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Callable, Mapping
 
     from gemqueue.clock import Clock
     from gemqueue.config import Settings
@@ -103,9 +106,19 @@ class Handler(Protocol):
     claim_effect: Effect
     release_effect: Effect
 
-    async def handle(self, lease: Lease, record: Batch | LaneState) -> None:
-        """Carry the step to a transition that moves it on; raise to have it put back."""
+    async def handle(self, lease: Lease, record: Batch | LaneState) -> Step | None:
+        """Carry the step to a transition that moves it on; raise to have it put back.
+
+        Returns the batch's next step where that is due at once.
+        """
         ...
+
+
+class Turn(NamedTuple):
+    """What came of looking at a step: whether it was claimed, and the next one, if that is due at once."""
+
+    claimed: bool
+    then: Step | None = None
 
 
 @asynccontextmanager
@@ -131,8 +144,24 @@ async def _kept(lease: Lease) -> AsyncGenerator[None]:
         await end_tasks([keeper])
 
 
+async def run_steps(
+    kit: Kit, handlers: Mapping[Step, Handler], step: Step, id_: str, may_go_on: Callable[[], bool]
+) -> bool:
+    """Run a step, and what it makes due at once as far as ``handlers`` go; whether any was claimed."""
+    turn = await take_step(kit, handlers[step], id_)
+    claimed = turn.claimed
+    while turn.then is not None and turn.then in handlers and may_go_on() and not ending():
+        turn = await take_step(kit, handlers[turn.then], id_)
+    return claimed
+
+
 async def run_step(kit: Kit, handler: Handler, id_: str) -> bool:
-    """Claim and handle one step; False when it is not due, not there, or somebody else's.
+    """Claim and handle one step; False when it is not due, not there, or somebody else's."""
+    return (await take_step(kit, handler, id_)).claimed
+
+
+async def take_step(kit: Kit, handler: Handler, id_: str) -> Turn:
+    """Claim and handle one step.
 
     Every error ends here: the step is put back, or its lease runs out. Raises nothing but CancelledError.
     """
@@ -141,35 +170,39 @@ async def run_step(kit: Kit, handler: Handler, id_: str) -> bool:
             taken = await kit.store.claim(handler.step, id_, kit.account_of(handler.step, id_))
     except (GemqueueError, RedisError) as error:
         log.warning("claim.failed", step=handler.step, id=id_, error=str(error))
-        return False
+        return Turn(claimed=False)
     if taken is None:
-        return False
+        return Turn(claimed=False)
     claim, record = taken
     if isinstance(record, Batch) and (hold_s := crash_hold_s(record, kit.settings)) is not None:
         await _hold(kit, handler, claim, record, hold_s)
-        return True
-    lease = Lease(kit, claim)
+        return Turn(claimed=True)
+    return Turn(claimed=True, then=await _handled(kit, handler, Lease(kit, claim), record))
+
+
+async def _handled(kit: Kit, handler: Handler, lease: Lease, record: Batch | LaneState) -> Step | None:
+    member = lease.claim.member
     try:
         async with _kept(lease):
-            await handler.handle(lease, record)
+            return await handler.handle(lease, record)
     except StaleFence as error:
-        log.warning("step.overtaken", step=claim.member, error=str(error))
+        log.warning("step.overtaken", step=member, error=str(error))
     except WrongState as error:  # what was read before is old, but the step may still be ours: looked at anew
-        log.warning("step.overtaken", step=claim.member, error=str(error))
+        log.warning("step.overtaken", step=member, error=str(error))
         await _put_back(kit, handler, lease.claim, record, error)
     except (ProviderError, ConfigError, NotReplicated) as error:
         if isinstance(error, Rejected) and error.auth:
-            log.error("account.refused", step=claim.member, account=kit.provider.account, error=str(error))  # noqa: TRY400 - no defect of ours
+            log.error("account.refused", step=member, account=kit.provider.account, error=str(error))  # noqa: TRY400 - no defect of ours
             await _count(kit, "account_refused")
         else:
-            log.warning("step.held", step=claim.member, error=str(error))
+            log.warning("step.held", step=member, error=str(error))
         await _put_back(kit, handler, lease.claim, record, error)
     except StoreUnavailable as error:
-        log.warning("step.store_unavailable", step=claim.member, error=str(error))
+        log.warning("step.store_unavailable", step=member, error=str(error))
     except Exception as error:  # a defect must not stop the other steps
-        log.exception("step.failed", step=claim.member)
+        log.exception("step.failed", step=member)
         await _put_back(kit, handler, lease.claim, record, error)
-    return True
+    return None
 
 
 async def _hold(kit: Kit, handler: Handler, claim: Claim, batch: Batch, hold_s: float) -> None:

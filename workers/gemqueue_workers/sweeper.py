@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections import Counter
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -26,13 +28,15 @@ from gemqueue_workers.aftermath import Aftermath
 from gemqueue_workers.pooling import look_at_room, why_left
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Generator
 
-    from arq.connections import ArqRedis
-
+    from gemqueue_workers.alarms import Alarms
     from gemqueue_workers.stage import Kit
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("gemqueue.workers")
+
+_FOLLOWING = {Step.TRACK: Step.RESOLVE}
+"""What a step's run goes on with by itself, where it makes that due at once."""
 
 
 class Sweeper:
@@ -41,7 +45,7 @@ class Sweeper:
     def __init__(
         self,
         kit: Kit,
-        pool: ArqRedis,
+        pool: Alarms,
         queue_name: str,
         roles: tuple[Step, ...],
         run: Callable[[Step, str], Coroutine[Any, Any, None]],
@@ -60,6 +64,9 @@ class Sweeper:
         self._worker = secrets.token_hex(6)
         self._aftermath = Aftermath(kit)
         self._tasks: list[asyncio.Task[None]] = []
+        self._hinted: dict[str, float] = {}
+        self._followed: Counter[str] = Counter()
+        self._passed_over = False
 
     def start(self) -> None:
         """Begin to sweep, to listen and to beat."""
@@ -70,6 +77,21 @@ class Sweeper:
     def wake(self) -> None:
         """Sweep now."""
         self._wake.set()
+
+    @contextmanager
+    def under_way(self, step: Step, id_: str) -> Generator[None]:
+        """While a step runs here, what may follow it here needs no hint of ours."""
+        member = f"{_FOLLOWING.get(step, '')} {id_}"
+        self._followed[member] += 1
+        try:
+            yield
+        finally:
+            self._followed[member] -= 1
+            if not self._followed[member]:
+                del self._followed[member]
+            if self._passed_over:
+                self._passed_over = False
+                self.wake()
 
     async def stop(self) -> None:
         """Stop, let the steps that run here end within ``drain_s``, and say goodbye."""
@@ -90,11 +112,17 @@ class Sweeper:
     async def sweep(self) -> float:
         """Give every overdue step of this worker's roles an arq job; returns for how long nothing more is due."""
         due = await self._kit.store.look_at_due(self._kit.provider.account, self._roles)
+        self._forget_hints()
+        hints: list[tuple[str, str, str]] = []
         for member, due_ms in due.overdue + await self._of_pool():
-            step, _, id_ = member.partition(" ")
             job_id = f"{self._queue_name}:{member}:{due_ms}:{self._late(due.now_ms - due_ms)}"
-            if not await self._enqueued(step, id_, job_id):
-                self._run_here(Step(step), id_)
+            if member in self._followed:
+                self._passed_over = True
+            elif job_id not in self._hinted:
+                step, _, id_ = member.partition(" ")
+                hints.append((step, id_, job_id))
+        if hints:
+            await self._hint(hints)
         if due.overdue and self._on_jobs is not None:
             self._on_jobs()
         sweep_s = self._kit.settings.sweep_s
@@ -115,18 +143,25 @@ class Sweeper:
             if room is not None and not await why_left(self._kit, member.partition(" ")[2], room)
         ]
 
-    async def _enqueued(self, step: str, id_: str, job_id: str) -> bool:
-        """Whether arq has the job; one that it had before is believed only while the server takes arq's writes."""
+    async def _hint(self, hints: list[tuple[str, str, str]]) -> None:
+        """Give the steps their jobs, or run them here while the server refuses arq's writes."""
         try:
-            job = await self._pool.enqueue_job(step, id_, _job_id=job_id, _queue_name=self._queue_name)
+            await self._pool.enqueue_steps(hints, self._queue_name)
         except OutOfMemoryError:
             if not self._full:
                 log.warning("server.full", queue=self._queue_name)
             self._full = True
-            return False
-        if job is not None:
-            self._full = False
-        return not self._full
+            for step, id_, _ in hints:
+                self._run_here(Step(step), id_)
+            return
+        self._full = False
+        at = self._kit.clock.monotonic()
+        self._hinted |= {job_id: at for *_, job_id in hints}
+
+    def _forget_hints(self) -> None:
+        """A step that waits for a free slot has its job; after ``sweep_s`` arq is asked again, for it may lose jobs."""
+        since = self._kit.clock.monotonic() - self._kit.settings.sweep_s
+        self._hinted = {job_id: at for job_id, at in self._hinted.items() if at > since}
 
     def _run_here(self, step: Step, id_: str) -> None:
         if len(self._here) < self._kit.settings.steps_max:

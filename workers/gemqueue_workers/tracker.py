@@ -44,8 +44,8 @@ class Tracker:
         self._kit = kit
         self._sightings = Sightings(kit)
 
-    async def handle(self, lease: Lease, record: Batch | LaneState) -> None:
-        """Look once; end the batch or put the step back for the next look."""
+    async def handle(self, lease: Lease, record: Batch | LaneState) -> Step | None:
+        """Look once; end the batch, which may be resolved at once then, or put the step back for the next look."""
         assert isinstance(record, Batch)  # noqa: S101 - a track step's record is a batch
         settings = self._kit.settings
         status = await self._look(record)
@@ -58,7 +58,7 @@ class Tracker:
             after = decisions.after_poll(record, status, settings, known, decisions.job_age_s(record, now_ms))
         if after.step is TrackStep.END:
             await self._end(lease, record, after, status, now_ms)
-            return
+            return Step.RESOLVE if after.delay_s <= 0 else None
         fields = await self._while_running(record, status) if status is not None else {}
         delay_s = await self._delay_s(record, after.delay_s, now_ms)
         fields |= await self._if_slow(record, known, now_ms)
@@ -68,6 +68,7 @@ class Tracker:
             await self._kit.store.release(
                 lease.claim, delay_s, polls=record.polls + 1, tries=0, held_reason=after.alarm, **fields
             )
+        return None
 
     async def _delay_s(self, batch: Batch, delay_s: float, now_ms: int) -> float:
         health = await self._kit.store.webhook_health(batch.lane)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import structlog
+from arq.constants import in_progress_key_prefix
 from arq.worker import Worker
 from redis.exceptions import RedisError
 
@@ -43,12 +44,42 @@ class PromptWorker(Worker):
         self._poll_s = poll_s
         self._jobs = asyncio.Event()
         self.ctx["on_jobs"] = self._jobs.set
+        self.ctx["may_go_on"] = lambda: self.allow_pick_jobs
 
     async def _poll_iteration(self) -> None:
         self._jobs.clear()
         await super()._poll_iteration()
         with suppress(TimeoutError):
             await asyncio.wait_for(self._jobs.wait(), self._poll_s)
+
+    async def start_jobs(self, job_ids: list[bytes]) -> None:
+        """As arq's, in one round trip for all of them, where arq takes four for each, and for those that run, too."""
+        waiting = [job_id for job_id in map(bytes.decode, job_ids) if not self._runs_here(job_id)]
+        while waiting and (free := self.max_jobs - self.job_counter) > 0:
+            await self._start_those_free(waiting[:free])  # the others run elsewhere
+            del waiting[:free]
+
+    async def _start_those_free(self, job_ids: list[str]) -> None:
+        pipe = self.pool.pipeline(transaction=False)
+        for job_id in job_ids:
+            pipe.set(in_progress_key_prefix + job_id, b"1", px=int(self.in_progress_timeout_s * 1000), nx=True)
+            pipe.zscore(self.queue_name, job_id)
+        found = await pipe.execute(raise_on_error=False)  # a full server refuses; then the sweeper runs the steps
+        for job_id, taken, score in zip(job_ids, found[::2], found[1::2], strict=True):
+            if taken is True and score:
+                await self._start(job_id, int(score))
+            elif taken is True:  # it has ended since it was listed
+                await self.pool.delete(in_progress_key_prefix + job_id)
+
+    def _runs_here(self, job_id: str) -> bool:
+        task = self.tasks.get(job_id)
+        return task is not None and not task.done()
+
+    async def _start(self, job_id: str, score: int) -> None:
+        await self.sem.acquire()
+        self.job_counter += 1
+        task = self.tasks[job_id] = self.loop.create_task(self.run_job(job_id, score))
+        task.add_done_callback(lambda _: self._release_sem_dec_counter_on_complete())
 
 
 async def start(roles: tuple[Step, ...], *, emulate: bool | None) -> None:
