@@ -39,6 +39,8 @@ class Claim(msgspec.Struct, frozen=True):
     since: float
     home: str = ""
     """What jobs and files of this account are told by at the provider (tokens.py)."""
+    at_ms: int = 0
+    """When it was claimed, by the clock that decides."""
 
     @property
     def member(self) -> str:
@@ -170,7 +172,7 @@ class BatchStore(StoreBase):
         flat: list[bytes] = reply[1]
         raw = dict(zip(flat[::2], flat[1::2], strict=True))
         record = _lane(id_, raw) if step in LANE_STEPS else _batch(id_, raw)
-        return Claim(step, id_, account, record.fence, since, reply[2].decode()), record
+        return Claim(step, id_, account, record.fence, since, reply[2].decode(), reply[3]), record
 
     async def renew(self, claim: Claim) -> Claim:
         """A new lease under the same fence."""

@@ -55,20 +55,22 @@ local function queue_up(batch, account, resource, sealed_at)
   redis.call('ZADD', key('waiting', account), 'NX', sealed_at, batch)
 end
 
--- The first that waits for a resource; what has moved on leaves the line.
-local function first_waiting(account, resource)
-  local waiting = key('waiting', account)
+-- The first that waits for each resource, found in one pass; what has moved on leaves the line.
+local function first_waiting(account)
+  local waiting, first = key('waiting', account), {}
   for _, id in ipairs(redis.call('ZRANGE', waiting, 0, 99)) do
     local b = redis.call('HMGET', key('batch', id), 'state', 'held_for')
     if b[1] ~= 'sealed' and b[1] ~= 'submitting' then redis.call('ZREM', waiting, id)
-    elseif b[2] == resource then return id end
+    elseif b[2] and not first[b[2]] then first[b[2]] = id end
   end
+  return first
 end
 
 -- There is room: the first in line for each resource tries now, and wakes the next when it has been let in.
 local function wake(account, model)
+  local first = first_waiting(account)
   for _, resource in ipairs({ 'tokens/' .. model, 'model_jobs/' .. model, 'jobs' }) do
-    local id = first_waiting(account, resource)
+    local id = first[resource]
     if id and redis.call('HGET', key('batch', id), 'state') == 'sealed' then
       want(key('batch', id), account, 'submit ' .. id, now)
     end

@@ -2,7 +2,7 @@
 -- A step that is held moves behind what else is due: however many are held, a look at the first of the index finds the rest.
 -- ARGV[2] step member, ARGV[3] account, ARGV[4] lease ms, ARGV[5] 'held' to claim even what the pause after a change of the
 -- server holds, and what nobody has though it is not due
--- ok <record as flat list> <home> | early | gone | newer (the record is of a later version of gemqueue: left alone)
+-- ok <record as flat list> <home> <now> | early | gone | newer (the record is of a later version of gemqueue: left alone)
 --    | held (pack and submit wait until the provider's jobs have been compared with the records)
 local HELD_MS = 1000 -- held steps come round together, once in so long
 local member, account, lease_ms = ARGV[2], ARGV[3], tonumber(ARGV[4])
@@ -30,4 +30,4 @@ if lease_until > 0 then redis.call('HINCRBY', record, 'crashes', 1) end
 if redis.call('HINCRBY', record, 'fence', 1) < floor then redis.call('HSET', record, 'fence', string.format('%d', floor)) end
 redis.call('HSET', record, 'lease_until', now + lease_ms)
 redis.call('ZADD', index, now + lease_ms, member)
-return { 'ok', redis.call('HGETALL', record), redis.call('HGET', key('server', account), 'home') or '' }
+return { 'ok', redis.call('HGETALL', record), redis.call('HGET', key('server', account), 'home') or '', now }

@@ -20,7 +20,8 @@ end
 local function refusal(used)
   local freed_ms = math.min(used.cooled_at and used.cooled_at - now or a.wait_ms, a.wait_ms)
   local own = 'model_jobs/' .. model -- first: a model that fills its share stands in a line of its own
-  local first_own = first_waiting(account, own)
+  local firsts = first_waiting(account)
+  local first_own = firsts[own]
   if used.model_jobs > 0 and (used.model_jobs >= a.model_jobs_max or (first_own and first_own ~= ARGV[2])) then
     return { 'held', own, used.model_jobs, a.model_jobs_max, freed_ms, 0 }
   end
@@ -29,7 +30,7 @@ local function refusal(used)
     local q, limit = lesson(account, resource), a[what .. '_max']
     local refused = q and q.refusals > 0 and 1 or 0
     if q then limit = math.min(limit, math.floor(q.ceiling)) end
-    local first = first_waiting(account, resource)
+    local first = firsts[resource]
     if q and q.held_until > now then -- the first in line tries as soon as it may, and wakes the others
       local wait_ms = (not first or first == ARGV[2]) and q.held_until - now or a.wait_ms
       return { 'held', resource, used[what], limit, wait_ms, refused }

@@ -72,12 +72,18 @@ class Lease:
     def __init__(self, kit: Kit, claim: Claim) -> None:
         self.claim = claim
         self._kit = kit
+        self._began = claim.since
         self._numbers = itertools.count()
 
     @property
     def left_s(self) -> float:
         """Seconds that are left of the lease, counted from before it was asked for."""
         return self.claim.since + self._kit.settings.lease_s - self._kit.clock.monotonic()
+
+    @property
+    def now_ms(self) -> int:
+        """The clock that decides, without asking it: when it gave the claim, and what has passed here since."""
+        return self.claim.at_ms + int((self._kit.clock.monotonic() - self._began) * 1000)
 
     def next_retry_id(self) -> str:
         """The id of the next retry segment that this claim makes of its batch."""

@@ -61,7 +61,7 @@ class Submitter:
         if decisions.is_named(record) and await self._adopt_announced(lease, record):
             return
         settings = self._kit.settings
-        now_ms = await self._kit.store.server_now_ms()
+        now_ms = lease.claim.at_ms
         step = decisions.submit_step(record, now_ms, settings.settle_s)
         if step is SubmitStep.FENCE:
             await self._fence(lease, record)

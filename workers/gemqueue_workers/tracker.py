@@ -49,7 +49,7 @@ class Tracker:
         assert isinstance(record, Batch)  # noqa: S101 - a track step's record is a batch
         settings = self._kit.settings
         status = await self._look(record)
-        now_ms = await self._kit.store.server_now_ms()
+        now_ms = lease.now_ms
         known = await self._turnaround(record)
         if status is None:
             after = decisions.after_missing(record, now_ms, settings)
