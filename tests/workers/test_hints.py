@@ -106,6 +106,21 @@ async def test_what_follows_a_running_step_is_not_hinted_at_until_that_ends(
         await pool.connection_pool.disconnect()
 
 
+async def test_jobs_of_one_sweep_run_in_its_order(valkey: ValkeyServer, queue_name: str) -> None:
+    """What has been due for longest runs first, whatever the steps are called."""
+    name = f"{queue_name}:arq"
+    pool: Any = alarms(valkey.url, name)
+    steps = [("track", str(n), f"{name}:{99 - n}") for n in range(50)]
+    await pool.enqueue_steps(steps, name)
+    written = await pool.zrange(name, 0, -1, withscores=True)
+    assert [job_id.decode() for job_id, _ in written] == [job_id for *_, job_id in steps]
+    assert written[-1][1] - written[0][1] < 1
+    for *_, job_id in steps:
+        await pool.delete(f"arq:job:{job_id}")
+    await pool.delete(name)
+    await pool.connection_pool.disconnect()
+
+
 async def test_jobs_start_together_and_each_once(valkey: ValkeyServer, queue_name: str) -> None:
     """Of two workers each job runs at one; neither takes more than its slots, nor what has ended meanwhile."""
     name = f"{queue_name}:arq"

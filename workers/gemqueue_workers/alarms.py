@@ -40,6 +40,8 @@ class Alarms(ArqRedis):
     async def enqueue_steps(self, steps: Sequence[tuple[str, str, str]], queue_name: str) -> None:
         """Write the jobs of steps (name, id, job id), all or none; one that is there already stays where it is.
 
+        They run in this order: arq's scores are in ms, and members of one score would go by their names.
+
         Raises OutOfMemoryError when the server is full.
         """
         now_ms = timestamp_ms()
@@ -47,7 +49,8 @@ class Alarms(ArqRedis):
             for name, id_, job_id in steps:
                 job = serialize_job(name, (id_,), {}, None, now_ms, serializer=self.job_serializer)
                 pipe.psetex(job_key_prefix + job_id, EXPIRES_MS, job)
-            pipe.zadd(queue_name, {job_id: now_ms for _, _, job_id in steps}, nx=True)
+            scores = {job_id: now_ms - 1 + n / (len(steps) + 1) for n, (*_, job_id) in enumerate(steps)}
+            pipe.zadd(queue_name, scores, nx=True)
             await pipe.execute()
 
 
