@@ -43,6 +43,7 @@ _MODEL = re.compile(r"(?:(models|tunedModels)/)?([a-z0-9][a-z0-9.\-_]{0,127})")
 _JOB = re.compile(r"batches/[A-Za-z0-9][A-Za-z0-9._\-]{0,127}")
 _FILE = re.compile(r"files/[A-Za-z0-9][A-Za-z0-9._\-]{0,127}")
 _GENERATED_FILE: Final = "files/batch-"
+_FILE_CHARS_MAX: Final = len("files/") + 40
 
 
 class GeminiProvider:
@@ -86,6 +87,7 @@ class GeminiProvider:
         self._limits = limits or Limits()
         self._sleep = sleep
         self._slots = asyncio.Semaphore(CHUNKS_AT_ONCE)
+        self._results_stay = False
 
     def __repr__(self) -> str:
         return f"GeminiProvider({self._account!r}, {self._http.origin})"
@@ -250,12 +252,19 @@ class GeminiProvider:
         await self._http.request("cancel", "POST", url, forgive=("NOT_FOUND", "FAILED_PRECONDITION"))
 
     async def delete_file(self, file: str) -> bool:
-        """Delete a file (section 8.3). Result files that the service does not let go expire by themselves."""
+        """Delete a file (section 8.3). Result files that the service does not let go expire by themselves.
+
+        Once it has refused one for its long name, which no uploaded file can have, it is asked for no other such one.
+        """
+        long = len(file) > _FILE_CHARS_MAX and file.startswith(_GENERATED_FILE)
+        if long and self._results_stay:
+            return False
         url = self._url(_checked(_FILE, file, "delete_file"))
         try:
             reply = await self._http.request("delete_file", "DELETE", url, forgive=("NOT_FOUND",))
         except Rejected as exc:
             stuck = exc.code == 400 and not exc.auth and file.startswith(_GENERATED_FILE)
+            self._results_stay = self._results_stay or (stuck and long)
             if exc.missing and exc.code != 403:  # a 404 that is not the API's own: no proof that the file is gone
                 raise Transient(str(exc), call="delete_file", code=exc.code) from None
             if not (exc.missing or stuck):

@@ -389,6 +389,19 @@ async def test_a_result_file_that_cannot_be_deleted_expires_by_itself() -> None:
             await made.delete_file(RESULT)
 
 
+async def test_result_files_that_stay_are_not_asked_about_again() -> None:
+    """The service refuses every name that is too long, so one refusal speaks for all; other files are asked about."""
+    long = [f"files/batch-{n}{'x' * 40}" for n in range(3)]
+    async with wire(lambda _: error(400, "INVALID_ARGUMENT", "id too long")) as served, provider(served) as made:
+        for file in long:
+            assert not await made.delete_file(file)
+        assert served.count("DELETE", "files/batch-") == 1
+        assert not await made.delete_file(RESULT)
+        assert served.count("DELETE", RESULT) == 1
+        with pytest.raises(Rejected):
+            await made.delete_file(FILE)
+
+
 async def test_version_and_prefix_of_the_base_url() -> None:
     """v1 and a gateway's path prefix are kept in every path."""
     async with (
