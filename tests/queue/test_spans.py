@@ -173,6 +173,23 @@ async def test_what_a_call_gives_slowly_does_not_wait_to_be_filled(redis_url: st
 
 
 @pytest.mark.usefixtures("no_leaks")
+async def test_a_segment_that_is_being_filled_is_waited_for(redis_url: str, queue_name: str) -> None:
+    """Rows that follow each other travel together though their buffer's time is up: for ten times as long."""
+    async with answering(redis_url, queue_name), connect(redis_url, queue_name, flush_ms=50.0) as queue:
+        now = asyncio.get_running_loop().time
+
+        async def rows() -> AsyncIterator[str]:
+            started = now()
+            for n in range(16):
+                yield f"r{n}"
+                while now() < started + 0.010 * n:  # noqa: ASYNC110 - a row every 10 ms, on a loop that never rests
+                    await asyncio.sleep(0)
+
+        segments = {outcome.key.partition(".")[0] for outcome in await queue.map(rows(), model=MODEL)}
+        assert len(segments) == 1
+
+
+@pytest.mark.usefixtures("no_leaks")
 async def test_a_map_that_is_given_up_keeps_nothing(redis_url: str, queue_name: str) -> None:
     """What lands afterwards is dropped as it comes; the prompts themselves go on."""
     async with answering(redis_url, queue_name) as worker, connect(redis_url, queue_name) as queue:
