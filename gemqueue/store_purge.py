@@ -21,6 +21,13 @@ _TRIES: Final = 8
 _ROW_KEY: Final = re.compile(rb'"key"\s*:\s*"([^"\\]*)')
 
 
+class _Keyed(msgspec.Struct):
+    key: str
+
+
+_decode_keyed: Final = msgspec.json.Decoder(_Keyed).decode
+
+
 class PurgeStore(StoreBase):
     """What is left of prompts, and taking it away."""
 
@@ -109,11 +116,17 @@ def _key_in(row: bytes) -> str:
 
 
 def _without(lines: bytes, key: str, line: bytes) -> bytes | None:
-    """The lines with that of ``key`` replaced; None when it is not there, or is replaced already."""
-    start = b'{"key":"%b",' % key.encode()
-    at = 0 if lines.startswith(start) else lines.find(b"\n" + start) + 1
-    if not at and not lines.startswith(start):
+    """The lines with that of ``key`` replaced; None when it is not there, or is replaced already.
+
+    An answer's line is spelled as the provider spelled it, so only its decoded key says whose it is.
+    """
+    kept = lines.split(b"\n")
+    changed = [line if _key_of(each) == key else each for each in kept]
+    return b"\n".join(changed) if changed != kept else None
+
+
+def _key_of(line: bytes) -> str | None:
+    try:
+        return _decode_keyed(line).key
+    except ValueError:  # msgspec's errors are some
         return None
-    end = lines.find(b"\n", at)
-    end = len(lines) if end < 0 else end
-    return None if lines[at:end] == line else lines[:at] + line + lines[end:]
