@@ -358,6 +358,11 @@ MUTANTS: dict[str, Mutant] = {
         (Patch("gemqueue/pools.py", 'if held is not None else ""\n', 'if held is False else ""\n'),),
         ("tests/workers/test_pool.py",),
     ),
+    "return-of-a-job-begun": Mutant(
+        "a batch goes back to its pool though a job was begun for it",
+        (Patch("gemqueue/pools.py", "    if batch.intent_token or batch.past_tokens:\n", "    if False:\n"),),
+        ("tests/operations/test_returning.py",),
+    ),
     "pool-with-a-refused-key": Mutant(
         "an account whose key is refused goes on packing a pool's lanes",
         (

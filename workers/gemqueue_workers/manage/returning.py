@@ -36,7 +36,7 @@ async def give_back(store: Store, id_: str) -> Returned:
     """Give a batch back to its pool; asking again changes nothing. Raises ConfigError where that cannot be."""
     batch = await store.batch(id_)
     if batch is None:
-        raise ConfigError(f"batch {id_} is not known (any more): `gemqueue batches` lists those that are open")
+        raise ConfigError(f"batch {id_[:80]!r} is not known (any more): `gemqueue batches` lists those that are open")
     prompts = (await BatchContents.load(store, id_)).open_prompts()
     if batch.job_state != RETURNED:
         await _end(store, batch)
