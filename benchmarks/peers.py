@@ -15,10 +15,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import venv
 from contextlib import ExitStack
 from pathlib import Path
@@ -38,6 +41,8 @@ class Peer(NamedTuple):
 
 
 WARM_UP_JOBS = 20
+PRODUCER_S_MAX = 120.0
+TRIES = 3
 HERE = Path(__file__).parent / "peer"
 CELERY = "celery -A peer_celery worker -P threads -c 20 -l ERROR --without-gossip --without-mingle"
 PEERS = {
@@ -65,12 +70,21 @@ def environment(folder: Path, name: str) -> Path:
     return home / "bin"
 
 
+class StuckError(Exception):
+    """A producer was still waiting after ``PRODUCER_S_MAX``: a job of the peer's was lost, or hangs."""
+
+
 def produce(name: str, programs: Path, place: Path, jobs: int) -> dict[str, Any]:
-    """Run a producer to its end; what it reports."""
+    """Run a producer to its end; what it reports. Raises StuckError."""
     report = place / "report.json"
     argv = [str(programs / "python"), str(HERE / f"peer_{name}.py"), str(jobs), str(report)]
     producer = Process(argv, surroundings(place), place / "producer.log")
+    too_long = threading.Timer(PRODUCER_S_MAX, os.kill, (producer.pid, signal.SIGKILL))
+    too_long.start()
     producer.end(None)
+    too_long.cancel()
+    if producer.exit_code == -signal.SIGKILL:
+        raise StuckError(f"{name}: {jobs} jobs were not done in {PRODUCER_S_MAX:.0f} s")
     if producer.exit_code:
         logs = [(place / f"{role}.log").read_text()[-3000:] for role in ("producer", "worker")]
         raise RuntimeError("\n".join(logs))
@@ -103,6 +117,16 @@ def one_round(name: str, folder: Path, jobs: int) -> dict[str, Any]:
     return {"jobs": jobs, "prompts_per_s": jobs / found["seconds"], "ours_us": sum(us.values()), **us}
 
 
+def a_round(name: str, folder: Path, jobs: int) -> dict[str, Any]:
+    """A round, anew where one got stuck; ``stuck`` is how often. Raises StuckError when it is always so."""
+    for stuck in range(TRIES):
+        try:
+            return one_round(name, folder, jobs) | {"stuck": stuck}
+        except StuckError as error:
+            print(error)
+    raise StuckError(f"{name}: {TRIES} rounds in a row got stuck")
+
+
 def jobs_of(text: str) -> dict[str, int]:
     """How many jobs each library gets in a round: one number for all, or ``arq=1000,rq=100``."""
     if text.isdecimal():
@@ -129,7 +153,7 @@ def main() -> int:
     for _ in range(options.rounds):
         rounds["gemqueue"].append(pipeline_round(plan(prompts=options.prompts)))
         for name in names:
-            rounds[name].append(one_round(name, options.envs, jobs[name]))
+            rounds[name].append(a_round(name, options.envs, jobs[name]))
     report = Report("peers", options)
     ours = statistics.median(one["prompts_per_s"] for one in rounds["gemqueue"])
     ours_us = statistics.median(one["ours_us"] for one in rounds["gemqueue"])
