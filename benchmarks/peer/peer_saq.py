@@ -20,9 +20,19 @@ async def answer(_ctx, *, payload):
 settings = {"queue": queue, "functions": [answer], "concurrency": 50}
 
 
+async def worker_ready():
+    """Wait for the worker's first sweep, which gives up jobs that are already under way when it comes."""
+    swept = "saq:default:sweep"  # there for a minute, so that only the warm-up waits
+    if not await queue.redis.exists(swept):
+        while not await queue.redis.exists(swept):
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(0.5)
+
+
 async def produce(count):
     """Enqueue all, hold every result."""
     await queue.connect()
+    await worker_ready()
     jobs = await bounded(lambda payload: queue.enqueue("answer", payload=payload, timeout=600), payloads(count))
     left, answers = [job.key for job in jobs], {}
     while left:
