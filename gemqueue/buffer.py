@@ -28,7 +28,7 @@ class Route(NamedTuple):
     deadline_at: int = 0
 
 
-class Prompt(msgspec.Struct, frozen=True, gc=False):  # it is in no cycle: nothing that it names knows of it
+class Prompt(msgspec.Struct, frozen=True):
     """A prompt at the door: its request and its ticket, with the digest of what it asks where it has a name.
 
     A row of a bulk call that has no name has no ticket, but its ``position`` in the call, which is the ``sink``.

@@ -90,7 +90,7 @@ def read_lines(text: bytes, prefix: str, count: int) -> tuple[list[tuple[int, Ou
     lines: Sequence[OutcomeLine | None]
     try:
         lines = _decode_lines(text)
-    except ValueError:  # msgspec's errors are some
+    except (ValueError, RecursionError):  # msgspec's errors are some of the former
         lines = [_line_of(raw) for raw in text.split(b"\n") if raw]
     n = len(prefix)
     found: list[tuple[int, OutcomeLine]] = []
@@ -110,7 +110,7 @@ def own_copy(line: OutcomeLine) -> OutcomeLine:
 def _line_of(raw: bytes) -> OutcomeLine | None:
     try:
         return decode_line(raw)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 

@@ -327,11 +327,11 @@ class Producer:
 
     def _refuse_all(self, flight: _Flight, error: GemqueueError) -> None:
         self._listener.forget(flight.segment)
-        for prompt in flight.prompts:
+        for index, prompt in enumerate(flight.prompts):
             if prompt.ticket is not None:
                 prompt.ticket.segment = None
                 self._refuse(prompt.ticket, error)
-            elif prompt.sink is not None:
+            elif prompt.sink is not None and not flight.segment.routed[index]:  # landed, though no reply came
                 tag = prompt.sink.tags.pop(prompt.position, None)
                 prompt.sink.refused(prompt.position, refused(error, FailureKind.REFUSED, None, tag))
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import copy
+from bisect import bisect_right
+from operator import attrgetter
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
     from gemqueue.buffer import Prompt
     from gemqueue.errors import GemqueueError
     from gemqueue.outcomes import Outcome, OutcomeLine
+
+
+_start = attrgetter("start")
 
 
 class Ticket(msgspec.Struct, eq=False, weakref=True):
@@ -167,7 +172,8 @@ class Segment:
 
     def span_at(self, index: int) -> Span | None:
         """The span that the prompt is in."""
-        return next((span for span in self.spans if span.start <= index < span.stop), None)
+        after = bisect_right(self.spans, index, key=_start)
+        return self.spans[after - 1] if after and index < self.spans[after - 1].stop else None
 
     def clear(self) -> None:
         """Nobody waits for it any more."""

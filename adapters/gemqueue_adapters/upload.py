@@ -106,19 +106,20 @@ class ResumableUpload:
         url = await self._beating(self._start(path))
         body = b""
         async with aclosing(rechunk(chunks, size_bytes=self._size_bytes, chunk_bytes=CHUNK_BYTES)) as whole:
-            while (reply := await self._beating(self._next(url, whole))) is not None:
-                body = reply
+            more = True
+            while more:
+                body = await self._beating(self._next(url, whole))
                 await self._progress(self._sent_bytes)
+                more = self._sent_bytes < self._size_bytes
         return body
 
-    async def _next(self, url: httpx.URL, whole: AsyncIterator[list[bytes]]) -> bytes | None:
-        """Gather and send the next chunk when there is a slot for it; returns what ``_send`` does, None at the end."""
+    async def _next(self, url: httpx.URL, whole: AsyncIterator[list[bytes]]) -> bytes:
+        """Gather and send the next chunk when there is a slot for it; returns what ``_send`` does."""
         async with self._slots:
-            lot = await anext(whole, None)
-            if lot is None:
-                return None
+            lot = await anext(whole)
             body = await self._send(url, lot)
             self._sent_bytes += sum(map(len, lot))
+            lot.clear()  # the generator holds it until it is asked for the next
             return body
 
     async def _start(self, path: str) -> httpx.URL:

@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gemqueue import Answer
+from gemqueue import Answer, QueueFull
 from gemqueue.buffer import Prompt
 from gemqueue.listener import Listener
 from gemqueue.outcomes import own_copy, read_lines
@@ -214,3 +215,38 @@ async def test_who_has_given_up_keeps_no_refusal_from_others(redis_url: str, que
         await until(lambda: len(queue._producer._flights) == 1)
         given_up.cancel()
         assert [outcome.ok for outcome in await other] == [False]
+
+
+@pytest.mark.parametrize("way", ["map", "stream"])
+async def test_what_landed_is_not_refused(redis_url: str, queue_name: str, way: str) -> None:
+    """Rows whose answers come while no reply to their submit does are answered, once; the others are refused, once."""
+    settings: dict[str, Any] = {"durability": "replicated", "replicate_s": 0.1, "submit_timeout_s": 1.0}
+    async with answering(redis_url, queue_name) as worker, connect(redis_url, queue_name, **settings) as queue:
+
+        async def rows() -> AsyncIterator[str]:
+            for n in range(10):
+                yield f"r{n}"
+            await until_counted(queue, "answered", 10)
+            await until(lambda: not queue._listener.waited)
+            worker.open.clear()
+            for n in range(10, 25):
+                yield f"r{n}"
+
+        if way == "map":
+            outcomes = await queue.map(rows(), model=MODEL)
+        else:
+            outcomes = [outcome async for outcome in queue.stream(rows(), model=MODEL)]
+        assert texts(outcomes) == [f"echo: r{n}" for n in range(10)]
+        assert [outcome.ok for outcome in outcomes] == [True] * 10 + [False] * 15
+
+
+async def test_refused_prompts_are_forgotten(redis_url: str, queue_name: str) -> None:
+    """Nothing is kept of prompts that a full queue has refused: not the tickets, and not what their errors know."""
+    async with connect(redis_url, queue_name, memory_bytes_max=1, submit_timeout_s=0.05) as queue:
+        for n in range(3):
+            with pytest.raises(QueueFull):
+                await queue.submit("p", model=MODEL)
+            assert not (await queue.map([{"contents": "p", "name": f"n{n}"}], model=MODEL))[0].ok
+        await until(lambda: not queue._producer._flights)
+        gc.collect()
+        assert not [each for each in gc.get_objects() if isinstance(each, Ticket)]

@@ -134,6 +134,7 @@ async def test_jobs_start_together_and_each_once(valkey: ValkeyServer, queue_nam
     def worker() -> Any:
         return PromptWorker(
             1.0,
+            120.0,
             functions=[func(cast("Any", step), name="pack", keep_result=0, timeout=5)],
             queue_name=name,
             redis_pool=alarms(valkey.url, name),
@@ -156,6 +157,9 @@ async def test_jobs_start_together_and_each_once(valkey: ValkeyServer, queue_nam
     await until(all_run, what="all run")
     assert sorted(ran) == [str(n) for n in range(5)]
     assert max(one.job_counter, two.job_counter) == 3
+    taken = await two.pool.keys(f"{in_progress_key_prefix}{name}:*")
+    assert len(taken) == 5
+    assert all([0 < await two.pool.ttl(key) <= 120 for key in taken])  # arq's own six hours would outlive a dead worker
     gate.set()
     await asyncio.gather(*one.tasks.values(), *two.tasks.values())
     await two.start_jobs([*ids, b"unheard-of"])

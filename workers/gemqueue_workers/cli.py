@@ -170,3 +170,6 @@ def emulate(**options: Any) -> None:
 
 for command in (*RUN_COMMANDS, *MANAGE_COMMANDS, *SERVE_COMMANDS):
     main.add_command(command)
+
+if __name__ == "__main__":  # as it was started before there was another place for it
+    main()

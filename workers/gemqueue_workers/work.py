@@ -36,10 +36,15 @@ _POLL_GAP_S = 0.005
 
 
 class PromptWorker(Worker):
-    """An arq worker that looks for jobs when its sweeper has made some, else every ``poll_s`` and not all the time."""
+    """An arq worker that looks for jobs when its sweeper has made some, else every ``poll_s`` and not all the time.
 
-    def __init__(self, poll_s: float, **options: Any) -> None:
+    For ``taken_s`` no other worker starts a job that this one has started. arq's own six hours would let the jobs of
+    workers that were killed stand before all others; one that runs longer and is started again finds nothing to claim.
+    """
+
+    def __init__(self, poll_s: float, taken_s: float, **options: Any) -> None:
         super().__init__(**options)
+        self._taken_ms = int(taken_s * 1000)
         self.poll_delay_s = _POLL_GAP_S
         self._poll_s = poll_s
         self._jobs = asyncio.Event()
@@ -62,7 +67,7 @@ class PromptWorker(Worker):
     async def _start_those_free(self, job_ids: list[str]) -> None:
         pipe = self.pool.pipeline(transaction=False)
         for job_id in job_ids:
-            pipe.set(in_progress_key_prefix + job_id, b"1", px=int(self.in_progress_timeout_s * 1000), nx=True)
+            pipe.set(in_progress_key_prefix + job_id, b"1", px=self._taken_ms, nx=True)
             pipe.zscore(self.queue_name, job_id)
         found = await pipe.execute(raise_on_error=False)  # a full server refuses; then the sweeper runs the steps
         for job_id, taken, score in zip(job_ids, found[::2], found[1::2], strict=True):
@@ -116,7 +121,9 @@ async def work(settings: Settings, roles: tuple[Step, ...]) -> None:
         loop.add_signal_handler(signum, end, signum)
     while not stopping.is_set():
         started = loop.time()
-        worker = PromptWorker(settings.sweep_s, handle_signals=False, **worker_options(settings, roles))
+        worker = PromptWorker(
+            settings.sweep_s, 2 * settings.lease_s, handle_signals=False, **worker_options(settings, roles)
+        )
         current[:] = [worker]
         try:
             await _run(worker)
