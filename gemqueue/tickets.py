@@ -99,14 +99,15 @@ class Segment:
     """What this process knows of one segment. It lives as long as a ticket of it does, or the listener waits for it.
 
     ``tickets`` are the prompts that somebody waits for, by index, ``spans`` those that a bulk call waits for without a
-    ticket; ``handles`` those that somebody merely holds. Lines
-    that came along for neither are ``kept`` for a while, within the listener's budget; ``routed`` marks what has come
-    and is not kept. ``cursor`` counts the blobs read. ``plain`` segments may be dropped early once all is ``taken``.
+    ticket; ``handles`` those that somebody merely holds. Lines that came along for neither are ``kept`` for a while,
+    within the listener's budget; ``routed`` marks what has come and is not kept. ``cursor`` counts the blobs read; they
+    are ``read_anew`` once where something is missing at the end. ``plain`` segments may be dropped early once all is
+    ``taken``.
     """
 
     __slots__ = (
         "__weakref__", "count", "cursor", "handles", "id", "kept", "kept_bytes", "lane", "live", "news_at", "own",
-        "plain", "prefix", "refusal", "routed", "spans", "taken", "taken_map", "tickets", "watched",
+        "plain", "prefix", "read_anew", "refusal", "routed", "spans", "taken", "taken_map", "tickets", "watched",
     )  # fmt: skip
 
     def __init__(self, id_: str, *, own: bool, count: int = 0, plain: bool = False) -> None:
@@ -118,6 +119,7 @@ class Segment:
         self.count = count
         self.routed = bytearray(count)
         self.cursor = 0
+        self.read_anew = False
         self.taken = 0
         self.taken_map = bytearray(count)
         self.live = not own  # an own segment is live once it is acknowledged

@@ -111,8 +111,11 @@ class Watchdog:
             segment.news_at = now
             if blobs > segment.cursor:
                 self._listener.look_at((id_,))
-            elif not state or (state == "closed" and blobs == segment.cursor):
+            elif not state or (state == "closed" and segment.read_anew):
                 self._listener.gone(segment, unreadable=bool(state))
+            elif state == "closed":  # after a failover others may stand where this cursor has been
+                segment.read_anew, segment.cursor = True, 0
+                self._listener.look_at((id_,))
 
     async def _look_for_held(self) -> None:
         """A refused key or a quota shows in no outcome, so whoever waits is told here."""
