@@ -58,7 +58,7 @@ def _polls(pipeline: Pipeline) -> int:
 async def _open_batches(pipeline: Pipeline, count: int) -> None:
     os.environ |= pipeline.env()
     async with Queue.connect() as queue:
-        futures = await asyncio.gather(*(queue.submit(f"prompt {n}", model="gemini-3.5-flash") for n in range(count)))
+        futures = await asyncio.gather(*(queue.submit(f"prompt {n}", model="gemini-3.8-flash") for n in range(count)))
         while (await queue.counts()).get("created", 0) < count:
             await asyncio.sleep(0.1)
         assert len(futures) == count  # noqa: S101 - a benchmark that measures something else is worse than none

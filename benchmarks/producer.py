@@ -29,7 +29,7 @@ from gemqueue_adapters.emulator.answers import answerer
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-MODEL = "gemini-3.5-flash"
+MODEL = "gemini-3.8-flash"
 _READINGS = 4
 _STILL_BYTES = 100_000
 WORDS = (Path(__file__).parent.parent / "ARCHITECTURE.md").read_text(encoding="utf-8").split()

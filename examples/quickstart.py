@@ -4,7 +4,7 @@ import asyncio
 
 from gemqueue import Queue
 
-MODEL = "gemini-3.5-flash"
+MODEL = "gemini-3.8-flash"
 
 
 async def main() -> None:

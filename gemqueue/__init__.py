@@ -1,7 +1,7 @@
 """gemqueue: a durable job queue that turns single prompts into Gemini Batch API jobs and back.
 
 async with Queue.connect() as queue:
-    answer = await queue.generate("Why is the sky blue?", model="gemini-3.5-flash")
+    answer = await queue.generate("Why is the sky blue?", model="gemini-3.8-flash")
 """
 
 from __future__ import annotations

@@ -135,7 +135,7 @@ def check_size(body: bytes, max_bytes: int) -> None:
 
 
 def check_model(model: str) -> str:
-    """The bare model id: ``models/gemini-3.5-flash`` and ``gemini-3.5-flash`` both give the latter.
+    """The bare model id: ``models/gemini-3.8-flash`` and ``gemini-3.8-flash`` both give the latter.
 
     Raises:
         PromptInvalid: not a model id.
@@ -143,7 +143,7 @@ def check_model(model: str) -> str:
     bare = model.removeprefix("models/") if isinstance(model, str) else ""  # pyright: ignore[reportUnnecessaryIsInstance] - callers may not type-check
     if not _MODEL.fullmatch(bare):
         raise PromptInvalid(
-            'model must be an id such as "gemini-3.5-flash": lower-case letters, digits, ".", "_" and "-", '
+            'model must be an id such as "gemini-3.8-flash": lower-case letters, digits, ".", "_" and "-", '
             "at most 128 characters"
         )
     return bare

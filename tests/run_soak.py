@@ -29,7 +29,7 @@ from tests.emulator_process import EmulatorProcess
 from tests.world import QUICK
 
 END_S_MAX = 300.0
-MODEL = "gemini-3.5-flash"
+MODEL = "gemini-3.8-flash"
 
 
 def write_input(path: Path, rows: int) -> None:

@@ -56,7 +56,7 @@ QUICK: dict[str, Any] = {
     "sweep_s": 0.1,
     "heartbeat_s": 0.5,
 }
-MODEL = "gemini-3.5-flash"
+MODEL = "gemini-3.8-flash"
 EMBED_MODEL = "gemini-embedding-2"
 DEADLINE_S = 60.0
 ENTRY = "gemqueue_workers.start"

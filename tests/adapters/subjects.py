@@ -50,7 +50,7 @@ def gemini(folder: Path) -> Generator[Subject, None, None]:
     with EmulatorProcess(folder / "data", job_s=JOB_S) as server:
         yield Subject(
             connect=lambda: connect(server),
-            models={Kind.GENERATE: "gemini-3.5-flash", Kind.EMBED: "gemini-embedding-001"},
+            models={Kind.GENERATE: "gemini-3.8-flash", Kind.EMBED: "gemini-embedding-001"},
             line=gemini_line,
             bad_line=b'{"key":"x","request":{"surprise":1}}\n',
             unknown_job="batches/" + "0" * 36,

@@ -30,7 +30,7 @@ def always(answer: bytes) -> Callable[[Seen], bytes]:
     return lambda seen: reply({}) if seen.target.endswith("?pageSize=1") else answer
 
 
-async def create(made: Provider, model: str = "gemini-3.5-flash", kind: Kind = Kind.GENERATE) -> str:
+async def create(made: Provider, model: str = "gemini-3.8-flash", kind: Kind = Kind.GENERATE) -> str:
     return await made.create(model=model, kind=kind, file=FILE, token=MINE)
 
 
@@ -46,8 +46,8 @@ def status_with(**fields: Any) -> JobStatus:
 @pytest.mark.parametrize(
     ("model", "kind", "path"),
     [
-        ("gemini-3.5-flash", Kind.GENERATE, "/v1beta/models/gemini-3.5-flash:batchGenerateContent"),
-        ("models/gemini-3.5-flash", Kind.GENERATE, "/v1beta/models/gemini-3.5-flash:batchGenerateContent"),
+        ("gemini-3.8-flash", Kind.GENERATE, "/v1beta/models/gemini-3.8-flash:batchGenerateContent"),
+        ("models/gemini-3.8-flash", Kind.GENERATE, "/v1beta/models/gemini-3.8-flash:batchGenerateContent"),
         ("tunedModels/mine-1", Kind.GENERATE, "/v1beta/tunedModels/mine-1:batchGenerateContent"),
         ("gemini-embedding-001", Kind.EMBED, "/v1beta/models/gemini-embedding-001:asyncBatchEmbedContent"),
     ],

@@ -51,7 +51,7 @@ async def upload(provider: GeminiProvider, content: bytes = LINES) -> str:
 
 
 async def create(provider: GeminiProvider, file: str, name: str = "a-name") -> str:
-    return await provider.create(model="gemini-3.5-flash", kind=Kind.GENERATE, file=file, token=name)
+    return await provider.create(model="gemini-3.8-flash", kind=Kind.GENERATE, file=file, token=name)
 
 
 async def ended(provider: GeminiProvider, job: str) -> JobStatus:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gemqueue_adapters.gemini import GeminiProvider
 
 LINE = gemini_line(Kind.GENERATE, "k")
-MODEL = "gemini-3.5-flash"
+MODEL = "gemini-3.8-flash"
 
 
 @pytest.fixture(scope="module")

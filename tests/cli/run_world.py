@@ -18,7 +18,7 @@ from tests.world import DEADLINE_S, QUICK
 if TYPE_CHECKING:
     from pathlib import Path
 
-MODEL = "gemini-3.5-flash"
+MODEL = "gemini-3.8-flash"
 
 
 class RunWorld:

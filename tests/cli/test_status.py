@@ -20,7 +20,7 @@ from tests.cli.command import gemqueue
 if TYPE_CHECKING:
     from pathlib import Path
 
-LANE = "emulated.local/gemini-3.5-flash/generate/batch"
+LANE = "emulated.local/gemini-3.8-flash/generate/batch"
 
 
 def asked(*arguments: str, **env: str) -> dict[str, Any]:
@@ -59,7 +59,7 @@ async def test_status_follows_a_prompt(redis_url: str, queue_name: str) -> None:
     env = {"GEMQUEUE_REDIS_URL": redis_url, "GEMQUEUE_QUEUE": queue_name}
     settings = Settings(redis_url=redis_url, queue=queue_name, emulate=True, linger_s=0.001)
     async with Queue.connect(settings=settings) as queue:
-        futures = [await queue.submit(f"prompt {i}", model="gemini-3.5-flash") for i in range(3)]
+        futures = [await queue.submit(f"prompt {i}", model="gemini-3.8-flash") for i in range(3)]
         (lane,) = asked(**env)["lanes"]
         assert (lane["lane"], lane["pending"], lane["held_reason"]) == (LANE, 3, "no worker")
         assert lane["oldest_age_s"] >= 0
@@ -97,7 +97,7 @@ async def test_status_for_a_person(redis_url: str, queue_name: str) -> None:
     """The same in words: how many, where they wait, that nobody works, and no control character of anybody's."""
     settings = Settings(redis_url=redis_url, queue=queue_name, emulate=True)
     async with Queue.connect(settings=settings) as queue:
-        future = await queue.submit("one prompt", model="gemini-3.5-flash")
+        future = await queue.submit("one prompt", model="gemini-3.8-flash")
         status = await read_status(settings)
         (lane,) = status.lanes
         odd = msgspec.structs.replace(lane, held_reason="quota [red]\x1b[2J")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 STALLED = "gemini-2.5-pro"
-QUICK = "gemini-3.5-flash"
+QUICK = "gemini-3.8-flash"
 JOB_S = 600.0
 SETTINGS: dict[str, Any] = {"linger_s": 1.0, "poll_max_s": 1_800.0, "batch_prompts_max": 100}
 

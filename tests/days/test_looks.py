@@ -19,7 +19,7 @@ JOBS = 24
 async def looks(made: Day) -> tuple[int, int]:
     """Open many jobs a few seconds apart, and follow them to their end: GETs of jobs, and lists."""
     for _ in range(JOBS):
-        await made.submit("gemini-3.5-flash", 1, 40)
+        await made.submit("gemini-3.8-flash", 1, 40)
         await made.run(made.now_s + 7)
     await made.run(made.now_s + 60)
     before = len(made.shop.emulator.requests())

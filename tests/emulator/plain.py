@@ -11,7 +11,7 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-MODEL = "gemini-3.5-flash"
+MODEL = "gemini-3.8-flash"
 DEADLINE_S = 20.0
 
 

@@ -20,10 +20,10 @@ def test_a_batch(gemini_emulator):
     file = client.files.upload(file=io.BytesIO(line), config={"mime_type": "jsonl"})
     gemini_emulator.faults([{"on": "create", "do": "503", "nth": [1]}])
     try:
-        client.batches.create(model="gemini-3.5-flash", src=file.name)
+        client.batches.create(model="gemini-3.8-flash", src=file.name)
     except genai.errors.ServerError:
         pass
-    job = client.batches.create(model="gemini-3.5-flash", src=file.name)
+    job = client.batches.create(model="gemini-3.8-flash", src=file.name)
     gemini_emulator.advance(60)
     assert client.batches.get(name=job.name).state == "JOB_STATE_SUCCEEDED"
     assert gemini_emulator.fault_hits() == [1]

@@ -124,12 +124,12 @@ def test_a_large_body_that_is_refused_unread(plain: Plain) -> None:
     del plain.http.headers["x-goog-api-key"]
     for _ in range(3):
         assert (
-            error_of(plain.http.post("/v1/models/gemini-3.5-flash:batchGenerateContent", content=b"x" * (12 << 20)))[0]
+            error_of(plain.http.post("/v1/models/gemini-3.8-flash:batchGenerateContent", content=b"x" * (12 << 20)))[0]
             == 403
         )
     plain.http.headers["x-goog-api-key"] = "k"
     assert (
-        error_of(plain.http.post("/v1/models/gemini-3.5-flash:batchGenerateContent", content=b" " * (21 << 20)))[0]
+        error_of(plain.http.post("/v1/models/gemini-3.8-flash:batchGenerateContent", content=b" " * (21 << 20)))[0]
         == 400
     )
     assert plain.http.get("/v1/batches").json() == {}

@@ -49,7 +49,7 @@ upload() { # path; prints the file resource; the chunk is keyless, and the start
     --data-binary "@$1" 2> /dev/null
 }
 
-curl -s "$BASE/v1beta/models/gemini-3.5-flash:batchGenerateContent" \
+curl -s "$BASE/v1beta/models/gemini-3.8-flash:batchGenerateContent" \
   -H "x-goog-api-key: $GEMINI_API_KEY" \
   -X POST \
   -H "Content-Type:application/json" \
@@ -100,7 +100,7 @@ create_from_file() { # model, verb
     }
 }"
 }
-create_from_file gemini-3.5-flash batchGenerateContent > created.json
+create_from_file gemini-3.8-flash batchGenerateContent > created.json
 report "create file, bare lines" "$(cat created.json)" 'BATCH_STATE_PENDING'
 responses_file_name=$(ended "$(field name < created.json)" | field response.responsesFile)
 report "results file" "$(curl -s "$BASE/v1beta/$responses_file_name:download?alt=media" \
@@ -131,7 +131,7 @@ report "webhook create" "$(curl -s -X POST "$BASE/v1/webhooks?webhook_id=my-hook
   -H "Content-Type: application/json" \
   -d '{"name": "MyBatchWebhook", "uri": "https://my-api.com/gemini-callback", "subscribed_events": ["batch.succeeded", "batch.failed"]}')" \
   'new_signing_secret'
-report "create with a webhook of its own" "$(curl -s -X POST "$BASE/v1beta/models/gemini-3.5-flash:batchGenerateContent" \
+report "create with a webhook of its own" "$(curl -s -X POST "$BASE/v1beta/models/gemini-3.8-flash:batchGenerateContent" \
   -H "x-goog-api-key: $GEMINI_API_KEY" -H "Content-Type: application/json" \
   -d '{"batch": {"input_config": {"requests": {"requests": [{"request": {"contents": [{"parts": [{"text": "a"}]}]}}]}}, "webhook_config": {"uris": ["https://my-api.com/gemini-webhook-dynamic"], "user_metadata": {"job_group": "nightly-eval"}}}}')" \
   'BATCH_STATE_PENDING'

@@ -6,7 +6,7 @@ import os from 'node:os';
 import path from 'node:path';
 
 const ai = new GoogleGenAI({apiKey: 'k', httpOptions: {baseUrl: process.argv[2]}});
-const MODEL = 'gemini-3.5-flash';
+const MODEL = 'gemini-3.8-flash';
 const EMBEDDER = 'gemini-embedding-001';
 const inline = [
   {contents: [{parts: [{text: 'Tell me a one-sentence joke.'}], role: 'user'}]},

@@ -17,7 +17,7 @@ from google import genai
 from google.genai import types
 
 URL = sys.argv[1]
-MODEL, IMAGES, EMBEDDER = "gemini-3.5-flash", "gemini-3-pro-image-preview", "gemini-embedding-001"
+MODEL, IMAGES, EMBEDDER = "gemini-3.8-flash", "gemini-3-pro-image-preview", "gemini-embedding-001"
 CLIENT: Any = genai.Client(api_key="k", http_options={"base_url": URL})
 INLINE: list[Any] = [
     {"contents": [{"parts": [{"text": "Tell me a one-sentence joke."}], "role": "user"}]},

@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 const url = process.argv[2];
 const client = new OpenAI({apiKey: 'k', baseURL: `${url}/v1beta/openai/`, maxRetries: 0});
 const CHAT = '/v1/chat/completions';
-const chat = {model: 'gemini-3.5-flash', messages: [{role: 'user', content: 'hi'}]};
+const chat = {model: 'gemini-3.8-flash', messages: [{role: 'user', content: 'hi'}]};
 
 async function uploaded(endpoint, body) {
   const row = {custom_id: 'request-1', method: 'POST', url: endpoint, body};

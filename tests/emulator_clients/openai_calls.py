@@ -53,7 +53,7 @@ def completed(url: Any, body: dict[str, Any]) -> dict[str, Any]:
 
 @call
 def batches_chat_create_retrieve() -> None:
-    body = completed(CHAT, {"model": "gemini-3.5-flash", "messages": [{"role": "user", "content": "hi"}]})
+    body = completed(CHAT, {"model": "gemini-3.8-flash", "messages": [{"role": "user", "content": "hi"}]})
     assert body["choices"][0]["message"]["content"].startswith("[emulated]")
 
 
@@ -70,7 +70,7 @@ def batches_list() -> None:
 
 @call
 def batches_cancel() -> None:
-    body = {"model": "gemini-3.5-flash", "messages": [{"role": "user", "content": "hi"}]}
+    body = {"model": "gemini-3.8-flash", "messages": [{"role": "user", "content": "hi"}]}
     made = CLIENT.batches.create(input_file_id=uploaded(CHAT, body), endpoint=CHAT, completion_window="24h")
     assert CLIENT.batches.cancel(made.id).id == made.id
 

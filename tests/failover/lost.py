@@ -24,7 +24,7 @@ from tests.failover.servers import Pair
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-_LANE = str(Lane("emulated.local", "gemini-3.5-flash", Kind.GENERATE))
+_LANE = str(Lane("emulated.local", "gemini-3.8-flash", Kind.GENERATE))
 
 
 class Lost(msgspec.Struct, frozen=True):

@@ -24,7 +24,7 @@ from tests.world import World, until
 if TYPE_CHECKING:
     from pathlib import Path
 
-MODEL = "gemini-3.5-flash"
+MODEL = "gemini-3.8-flash"
 
 
 async def test_acknowledged_writes_lost_per_durability() -> None:

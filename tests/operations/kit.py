@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from gemqueue_workers.reconciler import Survey
     from gemqueue_workers.stage import Handler
 
-MODEL = "gemini-3.5-flash"
+MODEL = "gemini-3.8-flash"
 ACCOUNT = "emulated.local"
 LANE = str(Lane(ACCOUNT, MODEL, Kind.GENERATE))
 

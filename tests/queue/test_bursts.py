@@ -11,7 +11,7 @@ from gemqueue.errors import StoreUnavailable
 from tests.queue.answering import answering, connect, until
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
-MODEL = "gemini-3.5-flash"
+MODEL = "gemini-3.8-flash"
 
 
 async def test_the_end_of_a_burst_is_packed_at_once(redis_url: str, queue_name: str) -> None:

@@ -116,8 +116,8 @@ from gemqueue import Queue
 
 async def main():
     queue = await Queue.connect(sys.argv[1], queue=sys.argv[2], emulate=True)
-    waiting = asyncio.create_task(queue.generate("p", model="gemini-3.5-flash"))
-    future = await queue.submit("q", model="gemini-3.5-flash")
+    waiting = asyncio.create_task(queue.generate("p", model="gemini-3.8-flash"))
+    future = await queue.submit("q", model="gemini-3.8-flash")
     print(future.key)
 
 asyncio.run(main())

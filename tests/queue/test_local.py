@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from gemqueue.queue import Connecting
 
-MODEL = "gemini-3.5-flash"
+MODEL = "gemini-3.8-flash"
 QUICK: dict[str, Any] = {
     "linger_s": 0.05,
     "poll_first_s": 0.1,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-MODEL = "gemini-3.5-flash"
+MODEL = "gemini-3.8-flash"
 LANE = f"emulated.local/{MODEL}/generate/batch"
 pytestmark = pytest.mark.usefixtures("no_leaks")
 

@@ -46,7 +46,7 @@ async def test_what_stands_where_a_lost_outcome_was_is_read(redis_url: str, queu
     async with connect(redis_url, queue_name) as queue:
         worker = Failover(redis_url, queue_name, redis, queue)
         task = asyncio.create_task(worker.run())
-        outcomes = await queue.map(["a", "b"], model="gemini-3.5-flash")
+        outcomes = await queue.map(["a", "b"], model="gemini-3.8-flash")
         await end_tasks([task])
         await worker.store.aclose()
     assert [cast("Answer", outcome).text for outcome in outcomes] == ["echo: a", "echo: b"]

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from tests.queue.answering import Answering
 
-MODEL = "gemini-3.5-flash"
+MODEL = "gemini-3.8-flash"
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     [
         ("gemini-embedding-2", Kind.GENERATE, "makes embeddings"),
         ("text-embedding-004", Kind.GENERATE, "makes embeddings"),
-        ("gemini-3.5-flash", Kind.EMBED, "makes no embeddings"),
+        ("gemini-3.8-flash", Kind.EMBED, "makes no embeddings"),
         ("gemini-2.5-pro", Kind.EMBED, "makes no embeddings"),
         ("gemini-2.5-flash-image", Kind.EMBED, "makes no embeddings"),
     ],
@@ -250,10 +250,10 @@ def test_wrong_rest_requests_are_refused(kind: Kind, row: object, words: str) ->
     assert words in str(caught.value)
 
 
-@pytest.mark.parametrize("model", ["gemini-3.5-flash", "models/gemini-3.5-flash"])
+@pytest.mark.parametrize("model", ["gemini-3.8-flash", "models/gemini-3.8-flash"])
 def test_model_ids_lose_their_prefix(model: str) -> None:
     """Both spellings of a model are the one id."""
-    assert requests.check_model(model) == "gemini-3.5-flash"
+    assert requests.check_model(model) == "gemini-3.8-flash"
 
 
 @pytest.mark.parametrize("model", ["", "models/", "Gemini", "a/b", "a b", "a?x=1", "../x", "a\n", "x" * 129, None])

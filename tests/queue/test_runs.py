@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
 ACCOUNT = "emulated.local"
-LANE = f"{ACCOUNT}/gemini-3.5-flash/generate/batch"
+LANE = f"{ACCOUNT}/gemini-3.8-flash/generate/batch"
 
 
 @pytest.fixture

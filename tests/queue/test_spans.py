@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from gemqueue.outcomes import Outcome
     from gemqueue.spans import Span
 
-MODEL = "gemini-3.5-flash"
+MODEL = "gemini-3.8-flash"
 
 
 class Recorded:

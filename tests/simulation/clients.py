@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tests.simulation.loop import Process
     from tests.simulation.world import World
 
-MODEL = "gemini-3.5-flash"
+MODEL = "gemini-3.8-flash"
 
 
 class Prompt:

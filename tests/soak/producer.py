@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from gemqueue.futures import Future
     from gemqueue.outcomes import Outcome
 
-MODEL = "gemini-3.5-flash"
+MODEL = "gemini-3.8-flash"
 _OPEN_MAX = 1500
 _END_S_MAX = 180.0
 _CONNECT_S_MAX = 60.0

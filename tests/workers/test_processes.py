@@ -163,7 +163,7 @@ async def test_a_worker_of_a_real_account_takes_nothing_from_an_emulator(world: 
     async with world:
         real = msgspec.structs.replace(world.settings, emulate=False, account="prod")
         world.settings = real
-        lane = str(Lane("127.0.0.1.prod", "gemini-3.5-flash", Kind.GENERATE))
+        lane = str(Lane("127.0.0.1.prod", "gemini-3.8-flash", Kind.GENERATE))
         await _submit_to(world, lane)
         env = {"GEMQUEUE_EMULATE": "", "GEMQUEUE_ACCOUNT": "prod", "GOOGLE_API_KEY": "key-of-a-test"}
         world.start_worker(**env)
@@ -181,7 +181,7 @@ async def test_a_worker_of_a_real_account_takes_nothing_from_an_emulator(world: 
 async def test_an_emulated_worker_never_touches_prompts_of_a_real_account(world: World) -> None:
     """Prompts of a real account stay where they are while an emulated worker serves its own lanes of the same queue."""
     async with world:
-        real = str(Lane("generativelanguage.googleapis.com.prod", "gemini-3.5-flash", Kind.GENERATE))
+        real = str(Lane("generativelanguage.googleapis.com.prod", "gemini-3.8-flash", Kind.GENERATE))
         await _submit_to(world, real)
         world.start_worker()
         await world.submit(["emulated prompt"])
@@ -208,7 +208,7 @@ async def test_a_step_that_fails_is_put_back_for_later_and_logs_no_prompt(world:
     """A defect in a step neither spins nor shows prompt text; the step is tried again and succeeds once it can."""
     async with world:
         await world.submit(["a secret prompt"])
-        tenants = world.store.key("tenants", str(Lane("emulated.local", "gemini-3.5-flash", Kind.GENERATE)))
+        tenants = world.store.key("tenants", str(Lane("emulated.local", "gemini-3.8-flash", Kind.GENERATE)))
         redis: Any = world.store.redis
         await redis.rename(tenants, f"{tenants}:aside")
         await redis.set(tenants, "of the wrong type")

@@ -38,7 +38,7 @@ def main(*, debug: bool) -> None:
     Try it, without a key, a server or a bill:
       gemqueue demo
     A file in, a file out, resumable at any moment:
-      gemqueue run prompts.jsonl -o answers.jsonl --model gemini-3.5-flash
+      gemqueue run prompts.jsonl -o answers.jsonl --model gemini-3.8-flash
     Run it:
       export GEMQUEUE_REDIS_URL=redis://localhost:6379 GEMINI_API_KEY=...
       gemqueue work               in a process of its own, or several, anywhere

@@ -22,7 +22,7 @@ from gemqueue.states import Kind
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-GENERATE_MODEL: Final = "gemini-3.5-flash"
+GENERATE_MODEL: Final = "gemini-3.8-flash"
 EMBED_MODEL: Final = "gemini-embedding-2"
 _DOC_CHARS_MIN: Final = 60
 _DOC_CHARS_MAX: Final = 1_500

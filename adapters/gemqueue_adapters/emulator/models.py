@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from gemqueue_adapters.emulator.rows import Kind
 
 KNOWN: dict[str, re.Pattern[str]] = {
-    "generate": re.compile(r"gemini-(2\.0|2\.5|3|3\.1|3\.5|3\.6|3\.7)-(pro|flash)(-[a-z0-9-]+)?"),
+    "generate": re.compile(r"gemini-(2\.0|2\.5|3|3\.1|3\.5|3\.6|3\.7|3\.8)-(pro|flash)(-[a-z0-9-]+)?"),
     "embed": re.compile(r"(gemini-embedding|text-embedding)-[a-z0-9-]+"),
 }
 VERBS = {"generate": "batchGenerateContent", "embed": "asyncBatchEmbedContent"}
@@ -20,6 +20,7 @@ METHODS = {
     "embed": ["embedContent", "countTokens", "asyncBatchEmbedContent"],
 }
 USD_PER_MILLION: dict[str, tuple[float, float]] = {
+    "gemini-3.8-flash": (0.75, 3.75),
     "gemini-3.5-flash": (1.50, 9.00),
     "gemini-3.5-flash-lite": (0.30, 2.50),
     "gemini-3.1-pro-preview": (2.00, 12.00),

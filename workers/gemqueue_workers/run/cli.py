@@ -24,7 +24,7 @@ def _models(_context: click.Context, _param: click.Parameter, incomplete: str) -
 @click.command()
 @click.argument("source", metavar="IN", type=click.Path(allow_dash=True))
 @click.option("-o", "--out", metavar="OUT", help="Where results are appended; - is standard output.  [default: -]")
-@click.option("-m", "--model", shell_complete=_models, help="For example gemini-3.5-flash.")
+@click.option("-m", "--model", shell_complete=_models, help="For example gemini-3.8-flash.")
 @click.option("--name", metavar="RUN", help="The run's name; default: made of IN, OUT and the settings.")
 @click.option("--config", type=FILE, metavar="FILE.json", help="The config of all prompts, as google-genai has it.")
 @click.option("--embed", is_flag=True, help="Ask for embeddings.")
@@ -47,10 +47,10 @@ def run(*, dry_run: bool, emulate: bool | None, as_json: bool, quiet: bool, **gi
     """Answer every row of the file IN, at half the price, into OUT.
 
     \b
-      gemqueue run prompts.jsonl -o answers.jsonl --model gemini-3.5-flash
-      gemqueue run mails.csv -o out.jsonl -m gemini-3.5-flash --template "Classify: {text}" --key id --text
+      gemqueue run prompts.jsonl -o answers.jsonl --model gemini-3.8-flash
+      gemqueue run mails.csv -o out.jsonl -m gemini-3.8-flash --template "Classify: {text}" --key id --text
       gemqueue run docs.txt.gz -o vectors.jsonl -m gemini-embedding-2 --embed
-      gemqueue run prompts.jsonl -o answers.jsonl -m gemini-3.5-flash --dry-run
+      gemqueue run prompts.jsonl -o answers.jsonl -m gemini-3.8-flash --dry-run
 
     IN is JSONL (Gemini's own {"key", "request"}, or {"prompt": ...}, or {"contents": ..., "config": ...}), CSV, or
     plain lines; .gz and .zst are unpacked, - is standard input. OUT gets Gemini's result lines under your keys.

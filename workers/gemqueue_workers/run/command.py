@@ -62,7 +62,7 @@ def options_from(given: dict[str, Any]) -> RunOptions:
         raise ConfigError("--column and --template are two ways to the same: leave one out")
     deadline_of(given["deadline"] or "")
     if not given["model"]:
-        raise ConfigError("--model is missing, for example --model gemini-3.5-flash")
+        raise ConfigError("--model is missing, for example --model gemini-3.8-flash")
     return named(
         RunOptions(
             source=source,
