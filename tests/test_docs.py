@@ -10,6 +10,8 @@ from gemqueue.states import STEP_OF, TRANSITIONS, BatchState
 ROOT = Path(__file__).parents[1]
 ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+SETTINGS = (ROOT / "config" / "gemqueue.toml").read_text(encoding="utf-8")
+PACKAGES = ("gemqueue", "workers", "adapters")
 
 
 def states_picture() -> str:
@@ -63,6 +65,18 @@ def test_links_lead_somewhere() -> None:
                 for title in re.findall(r"^#+ (.+)$", linked, re.MULTILINE)
             }
             assert not anchor or anchor in headings, target
+
+
+def test_the_ledger_names_code_that_is_there() -> None:
+    """Where the ledger of assumptions says that the code relies on one, a file of that name holds that name."""
+    section = ARCHITECTURE.partition("## What we assume of the provider")[2].partition("\n## ")[0]
+    rows = [row.split(" | ") for row in section.splitlines() if row.startswith("| ")][1:]
+    assert len(rows) > 20
+    for *_, places in rows[1:]:
+        for module, name in re.findall(r"`(\w+)(?:\.(\w+))?`", places):
+            files = [file for top in PACKAGES for file in (ROOT / top).rglob(f"{module}.py")]
+            texts = [file.read_text(encoding="utf-8") for file in files] or [SETTINGS * (module in SETTINGS)]
+            assert any(name in text and text for text in texts), (module, name)
 
 
 if __name__ == "__main__":
