@@ -223,10 +223,10 @@ class Walk:
 
     def _schema(self, name: str, value: object, path: str, depth: int) -> tuple[str, object]:
         if schemas.is_schema_class(value):
-            return JSON_TWIN[name], schemas.class_schema(value, f"{path}.{name}")
+            return JSON_TWIN[name], schemas.Twin(schemas.class_schema(value, f"{path}.{name}"))
         schema = self.json(value, f"{path}.{name}", depth + 1)
         if schemas.is_json_schema(schema):
-            return JSON_TWIN[name], schema
+            return JSON_TWIN[name], schemas.Twin(schema) if isinstance(schema, dict) else schema
         return name, schemas.openapi_schema(schema, f"{path}.{name}")
 
     def loose(self, value: object, path: str, depth: int) -> object:

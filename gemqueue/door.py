@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from gemqueue.buffer import Prompt, Route
 from gemqueue.deadlines import deadline_at_ms
 from gemqueue.errors import PromptInvalid, SubmitError
+from gemqueue.identity import digest_of, salt_of
 from gemqueue.models import Lane
 from gemqueue.outcomes import refused
 from gemqueue.requests import check_kind, check_model, check_name, check_size, encoder_for
@@ -68,7 +68,7 @@ class Door:
         bare = check_model(model)
         check_kind(bare, self._kind)
         self._lane = str(Lane(account, bare, self._kind))
-        self._salt = self._lane.partition("/")[2].encode()
+        self._salt = salt_of(bare, self._kind)
         self._route = Route(self._lane, _check_tenant(tenant), _check_priority(priority), deadline_at)
 
     def single(self, row: Row) -> tuple[Route, Prompt, Ticket]:
@@ -83,7 +83,7 @@ class Door:
         Raises PromptInvalid, PromptTooLarge.
         """
         encoder = self._encoder if row.config is None else encoder_for(self._kind, row.config)
-        request = encoder.encode(row.contents)
+        request, asked = (encoder.encode(row.contents), b"") if row.name is None else encoder.identified(row.contents)
         if len(request) > self._bytes_max:
             check_size(request, self._bytes_max)
         route = self._route
@@ -99,8 +99,7 @@ class Door:
         if row.name is None:
             return route, Prompt(Ticket(None, row.tag), request)
         name = check_name(row.name)
-        digest = hashlib.sha256(self._salt + b"\0" + request).hexdigest()[:32]
-        return route, Prompt(Ticket(name, row.tag, sink, position), request, digest)
+        return route, Prompt(Ticket(name, row.tag, sink, position), request, digest_of(self._salt, asked))
 
     def admit(self, given: object, sink: Sink, position: int) -> Room | None:
         """Put a row of a bulk call on its way; a row that is refused has its outcome at once.

@@ -11,20 +11,22 @@ from __future__ import annotations
 import copy
 import marshal
 import re
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 import msgspec
 
-from gemqueue.canonical import Walk, has_substance, is_content, mapping_of, plain
+from gemqueue.canonical import Walk, has_substance, is_content, plain
+from gemqueue.configs import checked_embed, checked_generate, config_fields
 from gemqueue.errors import ConfigError, PromptInvalid, PromptTooLarge
-from gemqueue.fields import EMBED_CONFIG, EMBED_REQUEST, GENERATE_CONFIG, GENERATE_REQUEST, GENERATION
+from gemqueue.fields import EMBED_REQUEST, GENERATE_REQUEST
+from gemqueue.identity import as_json
 from gemqueue.states import Kind
+from gemqueue.wire import sent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-_encode: Final = msgspec.json.Encoder().encode
-_CONFIG: Final = {Kind.GENERATE: GENERATE_CONFIG, Kind.EMBED: EMBED_CONFIG}
+_Made = TypeVar("_Made")
 _REQUEST: Final = {Kind.GENERATE: GENERATE_REQUEST, Kind.EMBED: EMBED_REQUEST}
 _HEAD: Final = {Kind.GENERATE: b'{"contents":[{"parts":[{"text":', Kind.EMBED: b'{"content":{"parts":[{"text":'}
 _FOOT: Final = {Kind.GENERATE: b'}],"role":"user"}]', Kind.EMBED: b"}]}"}
@@ -46,28 +48,38 @@ class RequestEncoder:
     Later changes to the ``config`` object are not seen. Raises ``PromptInvalid`` for a config that is not valid.
     """
 
-    __slots__ = ("_foot", "_head", "_tail", "kind")
+    __slots__ = ("_asked_tail", "_foot", "_head", "_tail", "kind")
 
     def __init__(self, kind: Kind, config: object | None = None) -> None:
         self.kind = kind
         self._head = _HEAD[kind]
-        self._tail = _config_tail(kind, config) + b"}"
+        self._asked_tail, self._tail = _guard(lambda given, path: _tails(kind, given, path), config, "config")
         self._foot = _FOOT[kind] + self._tail
 
+    def identified(self, contents: object) -> tuple[bytes, bytes]:
+        """The request as ``encode`` gives it, and its identity form: what names are compared by (``identity``).
+
+        Raises PromptInvalid, as ``encode``.
+        """
+        request = self.encode(contents)
+        if self._tail is self._asked_tail:
+            return request, request
+        return request, request.removesuffix(self._tail) + self._asked_tail
+
     def encode(self, contents: object) -> bytes:
-        """One request as compact JSON on one line.
+        """One request as compact JSON on one line, as it is sent.
 
         Raises:
             PromptInvalid: the contents are empty, of no known shape, or hold what JSON cannot carry.
         """
         if type(contents) is str and contents and not contents.isspace():
             try:
-                return b"".join((self._head, _encode(contents), self._foot))
+                return b"".join((self._head, as_json(contents), self._foot))
             except UnicodeEncodeError:
                 pass  # the walk below says where
         if self.kind is Kind.GENERATE:
-            return b'{"contents":' + _guard(_generate_contents, contents, "contents") + self._tail
-        return b'{"content":' + _guard(_embed_content, contents, "content") + self._tail
+            return b'{"contents":' + _guard_json(_generate_contents, contents, "contents") + self._tail
+        return b'{"content":' + _guard_json(_embed_content, contents, "content") + self._tail
 
 
 def generate_request(contents: object, config: object | None = None) -> bytes:
@@ -94,7 +106,7 @@ def rest_request(kind: Kind, request: object) -> bytes:
     Raises:
         PromptInvalid: an unknown or misplaced field, ``model`` or ``config`` in the row, nothing to ask.
     """
-    return _guard(lambda given, path: _rest(kind, given, path), request, "request")
+    return _guard_json(lambda given, path: sent(_rest(kind, given, path)), request, "request")
 
 
 def line(key: str, request: bytes) -> bytes:
@@ -187,10 +199,14 @@ def check_queue_name(name: str) -> str:
     return name
 
 
-def _guard(make: Callable[[object, str], object], value: object, path: str) -> bytes:
-    """``make``'s result as JSON; whatever goes wrong on the way is a PromptInvalid."""
+def _guard_json(make: Callable[[object, str], object], value: object, path: str) -> bytes:
+    return _guard(lambda given, where: as_json(make(given, where)), value, path)
+
+
+def _guard(make: Callable[[object, str], _Made], value: object, path: str) -> _Made:
+    """``make``'s result; whatever goes wrong on the way is a PromptInvalid."""
     try:
-        return _encode(make(value, path))
+        return make(value, path)
     except RecursionError as error:
         raise PromptInvalid(f"{path} is nested too deeply") from error
     except (TypeError, ValueError, OverflowError, msgspec.MsgspecError) as error:
@@ -235,56 +251,17 @@ def _need_substance(contents: list[dict[str, object]], path: str) -> None:
         raise PromptInvalid(f"{path} {_EMPTY}")
 
 
-def _config_tail(kind: Kind, config: object | None) -> bytes:
-    """The config as the rest of a request object: ``,"generationConfig":{...},"systemInstruction":{...}``."""
-    if config is None:
-        return b""
-    encoded = _guard(lambda given, path: _config_fields(kind, given, path), config, "config")
-    return b"," + encoded[1:-1] if len(encoded) > 2 else b""
+def _tails(kind: Kind, config: object, path: str) -> tuple[bytes, bytes]:
+    """A config as the rest of a request object, in its identity form and as it is sent; the same object where equal."""
+    fields = config_fields(kind, config, path)
+    asked = _tail(fields)
+    going = sent(fields)
+    return asked, asked if going is fields else _tail(going)
 
 
-def _config_fields(kind: Kind, config: object, path: str) -> dict[str, object]:
-    given = mapping_of(plain(config, path), path, "a dict or a google.genai.types config")
-    fields = Walk().message(_CONFIG[kind], given, path)
-    if kind is Kind.EMBED:
-        return _checked_embed(fields, path)
-    return _checked_generate(_split(fields, path), path)
-
-
-def _split(fields: dict[str, object], path: str) -> dict[str, object]:
-    """Generation parameters under ``generationConfig``, the others beside it, as the SDK does (protocol 4.1)."""
-    generation = {name: value for name, value in fields.items() if name in GENERATION.fields}
-    nested = cast("dict[str, object]", fields.get("generationConfig") or {})
-    for name, value in nested.items():
-        if generation.setdefault(name, value) != value:
-            raise PromptInvalid(f"{path}.{name} and {path}.generationConfig.{name} differ; leave one out")
-    if {"responseSchema", "responseJsonSchema"} & generation.keys():
-        generation.setdefault("responseMimeType", "application/json")  # the provider refuses a schema without one
-    top = {name: value for name, value in fields.items() if name not in GENERATION.fields}
-    top.pop("generationConfig", None)
-    if generation:
-        top["generationConfig"] = dict(sorted(generation.items()))
-    return dict(sorted(top.items()))
-
-
-def _checked_generate(fields: dict[str, object], path: str) -> dict[str, object]:
-    generation = cast("dict[str, object]", fields.get("generationConfig") or {})
-    if {"responseSchema", "responseJsonSchema"} <= generation.keys():
-        raise PromptInvalid(f"{path}: responseSchema and responseJsonSchema are both given; leave one out")
-    if "cachedContent" in fields:
-        for name in ("systemInstruction", "tools", "toolConfig"):
-            if name in fields:
-                raise PromptInvalid(
-                    f"{path}.{name} cannot stand beside {path}.cachedContent; put it into the cached content"
-                )
-    return fields
-
-
-def _checked_embed(fields: dict[str, object], path: str) -> dict[str, object]:
-    dimension = fields.get("outputDimensionality")
-    if dimension is not None and cast("int", dimension) < 1:
-        raise PromptInvalid(f"{path}.outputDimensionality must be 1 or more")
-    return fields
+def _tail(fields: dict[str, object]) -> bytes:
+    """``,"generationConfig":{...},"systemInstruction":{...}}``."""
+    return b"," + as_json(fields)[1:] if fields else b"}"
 
 
 def _rest(kind: Kind, request: object, path: str) -> dict[str, object]:
@@ -292,12 +269,12 @@ def _rest(kind: Kind, request: object, path: str) -> dict[str, object]:
     if kind is Kind.EMBED:
         content = fields.pop("content")
         _need_substance([cast("dict[str, object]", content)], f"{path}.content")
-        return {"content": content, **_checked_embed(fields, path)}
+        return {"content": content, **checked_embed(fields, path)}
     contents = cast("list[dict[str, object]]", fields.pop("contents"))
     _need_substance(contents, f"{path}.contents")
     if not fields.get("generationConfig", True):
         del fields["generationConfig"]
-    return {"contents": contents, **_checked_generate(fields, path)}
+    return {"contents": contents, **checked_generate(fields, path)}
 
 
 _ENCODERS_MAX: Final = 64

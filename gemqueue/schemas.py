@@ -16,6 +16,13 @@ from gemqueue.errors import PromptInvalid
 from gemqueue.fields import JSON_SCHEMA_WORDS, SCHEMA_FIELDS, camel, unknown_field
 
 
+class Twin(dict[str, object]):
+    """A JSON Schema that stands in the twin's place, for a class or a dict that was asked for as a ``Schema``.
+
+    What is sent for it is for the wire to say; its identity is this.
+    """
+
+
 def is_schema_class(value: object) -> bool:
     """Whether ``value`` is a class or a typing construct such as ``list[Recipe]`` rather than a dict."""
     return isinstance(value, type | types.UnionType) or get_origin(value) is not None

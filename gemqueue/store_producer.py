@@ -27,7 +27,7 @@ _DELIVERED_MAX = 100  # segments a call, of some five commands each: 500 blocked
 
 
 class SegmentWrite(msgspec.Struct, frozen=True, kw_only=True):
-    """A segment as a producer hands it over; ``names`` holds (index, name, digest of the body) of the named prompts.
+    """A segment as a producer hands it over; ``names`` holds (index, name, digest) of the named prompts.
 
     One that belongs to a ``run`` carries the run's ``epoch`` and the ``entry`` that the run's list gets with it.
     """
