@@ -29,14 +29,16 @@ class Route(NamedTuple):
 
 
 class Prompt(msgspec.Struct, frozen=True):
-    """A prompt at the door: its request and its ticket, with the digest of what it asks where it has a name.
+    """A prompt at the door: its request and its ticket, with the digests of what it asks where it has a name.
+
+    The first of them is the one to store; by any of them a stored one is known to be of the same question.
 
     A row of a bulk call that has no name has no ticket, but its ``position`` in the call, which is the ``sink``.
     """
 
     ticket: Ticket | None
     request: bytes
-    digest: str = ""
+    digests: tuple[str, ...] = ()
     sink: Sink | None = None
     position: int = 0
 

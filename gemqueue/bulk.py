@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, cast
 
 import msgspec
 
+from gemqueue.errors import PromptInvalid
+
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
@@ -29,6 +31,15 @@ Rows = Iterable[object] | AsyncIterable[object]
 """What a bulk call takes: any iterable; an item is contents, or a dict with ``contents`` and other fields of a row."""
 
 _BREATH_PROMPTS = 200
+
+
+def checked_rows(rows: object) -> Rows:
+    """The rows of a bulk call. Raises PromptInvalid for what cannot be iterated over, and for a single prompt."""
+    if isinstance(rows, str | bytes | dict):
+        raise PromptInvalid("rows must be an iterable of prompts, not a single one: put it into a list")
+    if not isinstance(rows, Iterable | AsyncIterable):
+        raise PromptInvalid(f"rows must be an iterable or async iterable of prompts, not {type(rows).__name__}")
+    return cast("Rows", rows)
 
 
 class _Call(ABC):

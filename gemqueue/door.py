@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from gemqueue.buffer import Prompt, Route
+from gemqueue.configs import ConfigMode, known_mode
 from gemqueue.deadlines import deadline_at_ms
 from gemqueue.errors import PromptInvalid, SubmitError
 from gemqueue.identity import digest_of, salt_of
@@ -65,11 +67,23 @@ class Door:
         self._bytes_max = settings.prompt_bytes_max
         self._kind = encoder.kind
         self._encoder = encoder
+        self._under = encoder  # what rows' own configs are laid over
         bare = check_model(model)
         check_kind(bare, self._kind)
         self._lane = str(Lane(account, bare, self._kind))
         self._salt = salt_of(bare, self._kind)
         self._route = Route(self._lane, _check_tenant(tenant), _check_priority(priority), deadline_at)
+
+    def in_mode(self, config_mode: str) -> Door:
+        """The door whose rows' own configs are laid over its config ("merge"), or take its place ("replace").
+
+        Raises PromptInvalid for another mode.
+        """
+        if known_mode(config_mode) is ConfigMode.MERGE:
+            return self
+        other = copy.copy(self)
+        other._under = encoder_for(self._kind)  # noqa: SLF001 - a door of our own making
+        return other
 
     def single(self, row: Row) -> tuple[Route, Prompt, Ticket]:
         """A row of no bulk call as a prompt, and its ticket. Raises PromptInvalid, PromptTooLarge."""
@@ -82,7 +96,7 @@ class Door:
 
         Raises PromptInvalid, PromptTooLarge.
         """
-        encoder = self._encoder if row.config is None else encoder_for(self._kind, row.config)
+        encoder = self._encoder if row.config is None else encoder_for(self._kind, row.config, self._under)
         request, asked = (encoder.encode(row.contents), b"") if row.name is None else encoder.identified(row.contents)
         if len(request) > self._bytes_max:
             check_size(request, self._bytes_max)
@@ -95,11 +109,17 @@ class Door:
         if row.name is None and sink is not None:
             if row.tag is not None:
                 sink.tags[position] = row.tag
-            return route, Prompt(None, request, "", sink, position)
+            return route, Prompt(None, request, (), sink, position)
         if row.name is None:
             return route, Prompt(Ticket(None, row.tag), request)
-        name = check_name(row.name)
-        return route, Prompt(Ticket(name, row.tag, sink, position), request, digest_of(self._salt, asked))
+        ticket = Ticket(check_name(row.name), row.tag, sink, position)
+        return route, Prompt(ticket, request, (digest_of(self._salt, asked), *self._digest_before(row)))
+
+    def _digest_before(self, row: Row) -> tuple[str, ...]:
+        """By what 0.2.0 knew a named row whose config is laid over the call's: by the row's own config alone."""
+        if row.config is None or self._under is encoder_for(self._kind):
+            return ()
+        return (digest_of(self._salt, encoder_for(self._kind, row.config).identified(row.contents)[1]),)
 
     def admit(self, given: object, sink: Sink, position: int) -> Room | None:
         """Put a row of a bulk call on its way; a row that is refused has its outcome at once.
@@ -111,7 +131,7 @@ class Door:
                 request = self._encoder.encode(given)
                 if len(request) > self._bytes_max:
                     check_size(request, self._bytes_max)
-                route, prompt = self._route, Prompt(None, request, "", sink, position)
+                route, prompt = self._route, Prompt(None, request, (), sink, position)
             else:
                 route, prompt = self.prompt(row_of(given), sink, position)
             if not self._producer.space.try_take(len(prompt.request)):

@@ -20,6 +20,7 @@ from gemqueue.models import BATCH
 as_json: Final = msgspec.json.Encoder().encode
 """The JSON of form 1: compact, on one line, in the order of the fields as they come."""
 
+FORM: Final = 1
 _HEX_DIGITS: Final = 32
 
 
@@ -34,3 +35,9 @@ def salt_of(model: str, kind: str) -> bytes:
 def digest_of(salt: bytes, asked: bytes) -> str:
     """The digest of a request in its identity form, as it is stored beside a name."""
     return hashlib.sha256(salt + b"\0" + asked).hexdigest()[:_HEX_DIGITS]
+
+
+def form_of(digest: str) -> int:
+    """The number of the form that a stored digest was taken of; what is above ``FORM`` cannot be compared here."""
+    number, numbered, _ = digest.partition(":")
+    return int(number) if numbered else 1

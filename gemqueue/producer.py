@@ -21,6 +21,7 @@ from gemqueue import codec
 from gemqueue.buffer import Buffer, Prompt, Route, Space
 from gemqueue.bursts import Bursts
 from gemqueue.errors import GemqueueError, NameConflict, QueueFull, StoreError, StoreUnavailable
+from gemqueue.identity import FORM, form_of
 from gemqueue.models import new_segment_id, split_key
 from gemqueue.outcomes import refused
 from gemqueue.requests import lines, token_estimates
@@ -126,11 +127,11 @@ class Producer:
     def _is_new(self, name: str, prompt: Prompt) -> bool:
         holder = self._names.get(name)
         if holder is None:
-            self._names[name] = _Holder(prompt.digest)
+            self._names[name] = _Holder(prompt.digests[0])
             return True
-        if holder.digest != prompt.digest:
+        if holder.digest not in prompt.digests:
             self.space.give_back(len(prompt.request))
-            raise _conflict(name, "")
+            raise _conflict(name, "", holder.digest)
         assert prompt.ticket is not None  # noqa: S101 - what has a name has a ticket
         holder.twins.append(prompt.ticket)
         return False
@@ -242,7 +243,7 @@ class Producer:
             tenant=route.tenant,
             priority=route.priority,
             deadline_at=route.deadline_at,
-            names=[(i, t.name, flight.prompts[i].digest) for i, t in flight.tickets if t.name is not None],
+            names=[(i, t.name, flight.prompts[i].digests[0]) for i, t in flight.tickets if t.name is not None],
         )
         body = await codec.compress_async(text)
         del text, requests
@@ -316,8 +317,8 @@ class Producer:
                 continue
             key, digest = taken[index]
             name = ticket.name or ""
-            if digest != prompt.digest:
-                self._refuse(ticket, _conflict(name, key))
+            if digest not in prompt.digests:
+                self._refuse(ticket, _conflict(name, key, digest))
                 continue
             segment_id, at = split_key(key)
             segment = self._listener.segment(segment_id)
@@ -345,11 +346,11 @@ class Producer:
             each.settle(outcome)
 
 
-def _conflict(name: str, key: str) -> NameConflict:
+def _conflict(name: str, key: str, digest: str) -> NameConflict:
     whose = f"prompt {key}" if key else "a prompt that is just being submitted"
-    return NameConflict(
-        f"the name {name!r} belongs to {whose} with another body, model or config; "
-        "give this prompt another name, or submit exactly the same one",
-        name=name,
-        key=key,
-    )
+    why = "with another body, model or config; give this prompt another name, or submit exactly the same one"
+    if form_of(digest) > FORM:
+        why = (
+            "of a newer gemqueue, which this one cannot compare; upgrade this program, or give the prompt another name"
+        )
+    return NameConflict(f"the name {name!r} belongs to {whose} {why}", name=name, key=key)

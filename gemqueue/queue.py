@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterable, Iterable
 from contextlib import AsyncExitStack
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast, overload
 
 import msgspec
 
-from gemqueue.bulk import Flow, Gather, Rows
+from gemqueue.bulk import Flow, Gather, Rows, checked_rows
 from gemqueue.config import Settings, api_key_from_env, lane_account, load_settings
 from gemqueue.connections import safe_url
 from gemqueue.door import Doors, Row
-from gemqueue.errors import PromptInvalid, StoreUnavailable
+from gemqueue.errors import StoreUnavailable
 from gemqueue.futures import Future, answer_of, taken
 from gemqueue.listener import Listener
 from gemqueue.models import split_key
@@ -226,11 +225,12 @@ class Queue:
         priority: int = 0,
         tenant: str = "default",
         deadline: Deadline = None,
+        config_mode: str = "merge",
     ) -> list[Outcome]:
         """Submit every row and return every outcome, ``Answer`` or ``Failed``, in the rows' order.
 
-        A row is contents, or a dict with ``contents`` and any of ``name, config, tag, priority, tenant,
-        deadline``. Nothing that
+        A row is contents, or a dict with ``contents`` and any of ``name, config, tag, priority, tenant, deadline``. Its
+        config is laid over the call's, key by key; with ``config_mode="replace"`` it takes its place. Nothing that
         happens to one row costs the others' answers: a row that is not valid, whose name is taken by another body, or
         that the store did not take within ``submit_timeout_s``, is a ``Failed`` whose ``error`` says why. Raises only
         PromptInvalid for what all rows share, what ``rows`` itself raises, StoreUnavailable once the Queue is closed.
@@ -238,7 +238,7 @@ class Queue:
         door = self._doors.door(
             model=model, kind=kind, config=config, priority=priority, tenant=tenant, deadline=deadline
         )
-        return await Gather().run(door, _checked(rows), self._listener)
+        return await Gather().run(door.in_mode(config_mode), checked_rows(rows), self._listener)
 
     def stream(
         self,
@@ -250,6 +250,7 @@ class Queue:
         priority: int = 0,
         tenant: str = "default",
         deadline: Deadline = None,
+        config_mode: str = "merge",
     ) -> AsyncGenerator[Outcome]:
         """Submit rows as they come and yield outcomes as they land, at most ``window_prompts_max`` under way.
 
@@ -259,7 +260,7 @@ class Queue:
         door = self._doors.door(
             model=model, kind=kind, config=config, priority=priority, tenant=tenant, deadline=deadline
         )
-        return Flow(self.settings.window_prompts_max).run(door, _checked(rows), self._listener)
+        return Flow(self.settings.window_prompts_max).run(door.in_mode(config_mode), checked_rows(rows), self._listener)
 
     # --- prompts from elsewhere ---
 
@@ -384,14 +385,6 @@ async def _answering(store: ProducerStore) -> None:
         ) from None
     for warning in warnings:
         log.warning(warning)
-
-
-def _checked(rows: object) -> Rows:
-    if isinstance(rows, str | bytes | dict):
-        raise PromptInvalid("rows must be an iterable of prompts, not a single one: put it into a list")
-    if not isinstance(rows, Iterable | AsyncIterable):
-        raise PromptInvalid(f"rows must be an iterable or async iterable of prompts, not {type(rows).__name__}")
-    return cast("Rows", rows)
 
 
 async def _nothing() -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, TypeVar, cast
 import msgspec
 
 from gemqueue.canonical import Walk, has_substance, is_content, plain
-from gemqueue.configs import checked_embed, checked_generate, config_fields
+from gemqueue.configs import checked_embed, checked_generate, config_fields, given_fields
 from gemqueue.errors import ConfigError, PromptInvalid, PromptTooLarge
 from gemqueue.fields import EMBED_REQUEST, GENERATE_REQUEST
 from gemqueue.identity import as_json
@@ -26,6 +26,7 @@ from gemqueue.wire import sent
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+_Given = TypeVar("_Given")
 _Made = TypeVar("_Made")
 _REQUEST: Final = {Kind.GENERATE: GENERATE_REQUEST, Kind.EMBED: EMBED_REQUEST}
 _HEAD: Final = {Kind.GENERATE: b'{"contents":[{"parts":[{"text":', Kind.EMBED: b'{"content":{"parts":[{"text":'}
@@ -45,15 +46,20 @@ _NAME_CHARS_MAX: Final = 256
 class RequestEncoder:
     """Requests of one kind that share a config, which is validated and encoded once, here.
 
-    Later changes to the ``config`` object are not seen. Raises ``PromptInvalid`` for a config that is not valid.
+    With ``over``, the config is laid over that encoder's. Later changes to the ``config`` object are not seen. Raises
+    ``PromptInvalid`` for a config that is not valid. ``given`` are its canonical fields.
     """
 
-    __slots__ = ("_asked_tail", "_foot", "_head", "_tail", "kind")
+    __slots__ = ("_asked_tail", "_foot", "_head", "_tail", "given", "kind")
 
-    def __init__(self, kind: Kind, config: object | None = None) -> None:
+    def __init__(self, kind: Kind, config: object | None = None, over: RequestEncoder | None = None) -> None:
         self.kind = kind
         self._head = _HEAD[kind]
-        self._asked_tail, self._tail = _guard(lambda given, path: _tails(kind, given, path), config, "config")
+        base: dict[str, object] = over.given if over is not None else {}
+        self.given: Final[dict[str, object]] = _guard(
+            lambda given, path: given_fields(kind, given, path, base), config, "config"
+        )
+        self._asked_tail, self._tail = _guard(lambda given, path: _tails(kind, given, path), self.given, "config")
         self._foot = _FOOT[kind] + self._tail
 
     def identified(self, contents: object) -> tuple[bytes, bytes]:
@@ -203,7 +209,7 @@ def _guard_json(make: Callable[[object, str], object], value: object, path: str)
     return _guard(lambda given, where: as_json(make(given, where)), value, path)
 
 
-def _guard(make: Callable[[object, str], _Made], value: object, path: str) -> _Made:
+def _guard(make: Callable[[_Given, str], _Made], value: _Given, path: str) -> _Made:
     """``make``'s result; whatever goes wrong on the way is a PromptInvalid."""
     try:
         return make(value, path)
@@ -251,9 +257,9 @@ def _need_substance(contents: list[dict[str, object]], path: str) -> None:
         raise PromptInvalid(f"{path} {_EMPTY}")
 
 
-def _tails(kind: Kind, config: object, path: str) -> tuple[bytes, bytes]:
+def _tails(kind: Kind, given: dict[str, object], path: str) -> tuple[bytes, bytes]:
     """A config as the rest of a request object, in its identity form and as it is sent; the same object where equal."""
-    fields = config_fields(kind, config, path)
+    fields = config_fields(kind, given, path)
     asked = _tail(fields)
     going = sent(fields)
     return asked, asked if going is fields else _tail(going)
@@ -280,46 +286,49 @@ def _rest(kind: Kind, request: object, path: str) -> dict[str, object]:
 _ENCODERS_MAX: Final = 64
 _FINGERPRINT_BYTES_MAX: Final = 65_536
 _plain: Final = {kind: RequestEncoder(kind) for kind in Kind}
-_by_value: Final[dict[tuple[Kind, bytes], RequestEncoder]] = {}
-_by_object: Final[dict[tuple[Kind, int], tuple[object, object, RequestEncoder]]] = {}
+_by_value: Final[dict[tuple[RequestEncoder, bytes], RequestEncoder]] = {}
+_by_object: Final[dict[tuple[RequestEncoder, int], tuple[object, object, RequestEncoder]]] = {}
 
 
-def encoder_for(kind: Kind, config: object | None = None) -> RequestEncoder:
+def encoder_for(kind: Kind, config: object | None = None, over: RequestEncoder | None = None) -> RequestEncoder:
     """The encoder for a config, remembered: by value for dicts of plain data, by identity and state for objects.
 
+    With ``over``, for the config laid over that encoder's.
+
     Raises:
-        PromptInvalid: the config is not valid.
+        PromptInvalid: the config is not valid, or cannot be laid over the other.
     """
+    base = over if over is not None else _plain[kind]
     if config is None:
-        return _plain[kind]
+        return base
     if isinstance(config, dict):
-        return _dict_encoder(kind, cast("dict[object, object]", config))
-    return _object_encoder(kind, config)
+        return _dict_encoder(base, cast("dict[object, object]", config))
+    return _object_encoder(base, config)
 
 
-def _dict_encoder(kind: Kind, config: dict[object, object]) -> RequestEncoder:
+def _dict_encoder(base: RequestEncoder, config: dict[object, object]) -> RequestEncoder:
     try:
         # Equal bytes mean equal values of equal types (1, 1.0 and True differ). Version 4 refers back to what it has
         # written, so a structure that holds itself many times over stays small.
         fingerprint = marshal.dumps(config, 4)
     except ValueError:
-        return RequestEncoder(kind, config)  # it holds classes or objects
-    encoder = _by_value.get((kind, fingerprint))
+        return RequestEncoder(base.kind, config, base)  # it holds classes or objects
+    encoder = _by_value.get((base, fingerprint))
     if encoder is None:
-        encoder = RequestEncoder(kind, config)
+        encoder = RequestEncoder(base.kind, config, base)
         if len(fingerprint) <= _FINGERPRINT_BYTES_MAX:
             if len(_by_value) >= _ENCODERS_MAX:
                 _by_value.clear()
-            _by_value[kind, fingerprint] = encoder
+            _by_value[base, fingerprint] = encoder
     return encoder
 
 
-def _object_encoder(kind: Kind, config: object) -> RequestEncoder:
+def _object_encoder(base: RequestEncoder, config: object) -> RequestEncoder:
     state: object = getattr(config, "__dict__", None)
-    known = _by_object.get((kind, id(config)))
+    known = _by_object.get((base, id(config)))
     if known is not None and known[0] is config and known[1] == state:
         return known[2]
-    encoder = RequestEncoder(kind, config)
+    encoder = RequestEncoder(base.kind, config, base)
     if state is not None:
         try:
             snapshot = copy.deepcopy(state)
@@ -327,5 +336,5 @@ def _object_encoder(kind: Kind, config: object) -> RequestEncoder:
             return encoder
         if len(_by_object) >= _ENCODERS_MAX:
             _by_object.clear()
-        _by_object[kind, id(config)] = (config, snapshot, encoder)  # holds config, so its id stays its own
+        _by_object[base, id(config)] = (config, snapshot, encoder)  # holds config, so its id stays its own
     return encoder

@@ -90,7 +90,7 @@ def test_every_row_gets_its_own_outcome_once(given_prompts: list[tuple[str, int]
             continue
         if tag is not None:
             call.tags[position] = tag
-        prompts.append(Prompt(None, b"{}", "", call, position))
+        prompts.append(Prompt(None, b"{}", (), call, position))
     listener = Listener(cast("Any", None), "emulated.local", cast("Any", None))
     segment.place_all(prompts)
     listener.expect(segment)
