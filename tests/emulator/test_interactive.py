@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from google.genai import errors, types
 
+from gemqueue_adapters.emulator.models import usd
 from tests.emulator.plain import MODEL, Plain, error_of, text_request, texts
 
 if TYPE_CHECKING:
@@ -133,7 +134,9 @@ def test_the_ledger_says_who_bought_what_and_what_it_cost(plain: Plain, emulator
     first, second = emulator.ledger()["jobs"]
     assert first["prompt_tokens"] == sum(usage["promptTokenCount"] for usage in usages)
     assert first["answer_tokens"] == sum(usage["candidatesTokenCount"] for usage in usages)
-    assert first["usd"] == pytest.approx((first["prompt_tokens"] * 1.5 + first["answer_tokens"] * 9) / 2e6, abs=1e-6)
+    listed_usd = usd(MODEL, first["prompt_tokens"], first["answer_tokens"], emulator.now_ms())
+    assert listed_usd > 0
+    assert first["usd"] == pytest.approx(listed_usd / 2, abs=1e-6)
     assert first["project"] != second["project"]
 
 

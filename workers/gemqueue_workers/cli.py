@@ -142,6 +142,7 @@ def demo(*, prompts_count: int, as_json: bool, keep: bool, out: Path | None) -> 
 @click.option("--job-s", type=click.FloatRange(min=0), default=1.0, show_default=True, help="How long a job takes.")
 @click.option("--tier", type=click.Choice(["none", "1", "2", "3"]), default="none", help="Quotas to enforce.")
 @click.option("--answers", type=click.Choice(["full", "echo"]), default="full", help="echo costs next to nothing.")
+@click.option("--reroute", multiple=True, metavar="ASKED=ANSWERING", help="The other model answers; may be repeated.")
 @click.option("--faults", type=click.Path(exists=True, path_type=Path), help="A fault script (JSON).")
 @click.option("--ready-file", type=click.Path(path_type=Path), help="Gets url and pid when requests are accepted.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Any address but loopback needs a token.")

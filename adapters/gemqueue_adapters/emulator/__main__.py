@@ -22,6 +22,7 @@ def main() -> None:
     parser.add_argument("--tier", choices=["none", "1", "2", "3"], default="none")
     parser.add_argument("--storage-max-bytes", type=int)
     parser.add_argument("--answers", choices=["full", "echo"], default="full")
+    parser.add_argument("--reroute", action="append", default=[], metavar="ASKED=ANSWERING")
     parser.add_argument("--faults", type=Path)
     parser.add_argument("--ready-file", type=Path)
     try:

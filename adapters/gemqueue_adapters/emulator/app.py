@@ -61,7 +61,7 @@ def build(options: Options, data: Path) -> Starlette:
     hashed = options.answers == "full"  # the echo mode leaves out what costs time and nothing of ours looks at
     files = Files(Store(data / "files"), Store(data / "uploads"), clock, storage_max_bytes, hashed=hashed)
     batches = Batches(options, Store(data / "batches"), clock, faults)
-    interactive = Interactive(options, Store(data / "interactive"))
+    interactive = Interactive(options, Store(data / "interactive"), clock)
     keys, webhooks = Keys(options.seed, data / "rsa.pem"), Webhooks(Store(data / "webhooks"), clock)
     deliveries = Deliveries(
         options=options,

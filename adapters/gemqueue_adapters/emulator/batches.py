@@ -313,7 +313,7 @@ class Batches:
         plan = Plan(
             kind=job.kind,
             mode=self._options.answers,
-            model=job.model,
+            model=self._options.answering(job.model),
             seed=self._options.seed,
             number=job.number,
             rows=job.rows,

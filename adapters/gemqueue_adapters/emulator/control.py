@@ -99,7 +99,7 @@ class Control:
         """The response that a request gets from a model when no fault befalls it."""
         asked = _decoded(await request.body(), _Expect)
         raw = bytes(asked.request)
-        model = asked.model.removeprefix("models/")
+        model = self._options.answering(asked.model.removeprefix("models/"))
         response = answer(asked.kind, self._options.answers, model, raw, self._options.seed)
         return Json({"response": msgspec.Raw(response)})
 
@@ -184,7 +184,8 @@ def _paid(job: Job, state: str) -> dict[str, Any]:
     return {
         "prompt_tokens": tally.prompt_tokens,
         "answer_tokens": tally.answer_tokens,
-        "usd": usd(job.model, tally.prompt_tokens, tally.answer_tokens, HALF),
+        "answered_by": tally.model or job.model,
+        "usd": usd(tally.model or job.model, tally.prompt_tokens, tally.answer_tokens, job.create_ms, HALF),
     }
 
 

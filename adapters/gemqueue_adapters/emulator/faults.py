@@ -92,8 +92,9 @@ ROW_SHAPES = (
     "max_tokens",
     "max_tokens_empty",
     "empty",
+    "rerouted",
 )
-"""Row faults that change what the result file holds for a row."""
+"""Row faults that change what the result file holds for a row. "rerouted": the answer says that `model` gave it."""
 
 JOBS = ("pending", "expired", "failed", "cancelled", "half", "inline_output", "job_state", "flat", "event_early")
 """What may happen to a job. "event_early": its webhook is told `seconds` before get shows the end."""
@@ -140,6 +141,7 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     seconds: float = 0
     code: int = 13
     message: str | None = None
+    model: str = ""
     retry_after_s: float | None = None
     retry_info_s: float | None = None
     effect: bool = False

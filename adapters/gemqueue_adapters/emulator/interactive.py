@@ -21,6 +21,7 @@ from gemqueue_adapters.emulator.wire import ApiError, Json, page_size, page_star
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+    from gemqueue_adapters.emulator.clock import Clock
     from gemqueue_adapters.emulator.options import Options
     from gemqueue_adapters.emulator.rows import Kind
     from gemqueue_adapters.emulator.store import Store
@@ -43,8 +44,9 @@ class Bill(msgspec.Struct):
 class Interactive:
     """Handlers that answer at once."""
 
-    def __init__(self, options: Options, store: Store) -> None:
+    def __init__(self, options: Options, store: Store, clock: Clock) -> None:
         self._options = options
+        self._clock = clock
         self._store = store
         self._bill = Bill()
 
@@ -139,11 +141,13 @@ class Interactive:
         tier = str(pick(fields(msgspec.json.decode(body)), "service_tier") or "").lower()
         if tier not in TIERS:
             raise ApiError(400, f"Invalid value at 'service_tier' (ServiceTier), \"{tier[:40]}\"")
+        model = self._options.answering(model)
         response = answer("generate", self._options.answers, model, body, self._options.seed)
         self._sell(model, msgspec.json.decode(response)["usageMetadata"], TIERS[tier])
         return response, tier if tier in {"flex", "priority"} else "standard"
 
     def _embedded(self, model: str, body: bytes) -> dict[str, Any]:
+        model = self._options.answering(model)
         value: dict[str, Any] = msgspec.json.decode(
             answer("embed", self._options.answers, model, body, self._options.seed)
         )
@@ -161,7 +165,7 @@ class Interactive:
         bill.calls += 1
         bill.prompt_tokens += prompt
         bill.answer_tokens += answered
-        bill.usd = round(bill.usd + usd(model, prompt, answered, share), 6)
+        bill.usd = round(bill.usd + usd(model, prompt, answered, self._clock.now_ms(), share), 6)
         self._store.put(BILL, bill)
 
 

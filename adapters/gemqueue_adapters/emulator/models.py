@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from gemqueue_adapters.emulator.wire import ApiError, quota_error
@@ -21,6 +22,8 @@ METHODS = {
 }
 USD_PER_MILLION: dict[str, tuple[float, float]] = {
     "gemini-3.8-flash": (0.75, 3.75),
+    "gemini-3.7-flash": (0.75, 3.75),
+    "gemini-3.6-flash": (1.50, 7.50),
     "gemini-3.5-flash": (1.50, 9.00),
     "gemini-3.5-flash-lite": (0.30, 2.50),
     "gemini-3.1-pro-preview": (2.00, 12.00),
@@ -31,9 +34,14 @@ USD_PER_MILLION: dict[str, tuple[float, float]] = {
     "gemini-embedding-2": (0.20, 0.0),
     "gemini-embedding-001": (0.15, 0.0),
 }
-"""Interactive list prices of input and output tokens, of October 2026, for illustration. Other models of the service
+"""Interactive list prices of input and output tokens, of November 2026, for illustration. Other models of the service
 are known as well, without a price: the ledger counts them as the longest name here that theirs begins with, or as
 nothing."""
+
+DOUBLES_MS = dict.fromkeys(
+    ("gemini-3.8-flash", "gemini-3.7-flash"), int(datetime(2027, 1, 1, tzinfo=UTC).timestamp() * 1000)
+)
+"""When the price that a model was introduced at ends: from then on it is twice the above."""
 
 HALF = 0.5
 """What a batch and the flex tier cost of the list price (protocol section 13)."""
@@ -73,10 +81,12 @@ def check_model(kind: Kind, model: str, verb: str = "") -> None:
         )
 
 
-def usd(model: str, prompt_tokens: int, answer_tokens: int, share: float = 1.0) -> float:
-    """What these tokens cost, in USD, rounded to a thousandth of a thousandth."""
-    names = [name for name in USD_PER_MILLION if model.startswith(name)]
-    price_in, price_out = USD_PER_MILLION[max(names, key=len)] if names else (0.0, 0.0)
+def usd(model: str, prompt_tokens: int, answer_tokens: int, at_ms: int, share: float = 1.0) -> float:
+    """What these tokens cost that were asked for at that time, in USD, rounded to a thousandth of a thousandth."""
+    name = max((name for name in USD_PER_MILLION if model.startswith(name)), key=len, default="")
+    price_in, price_out = USD_PER_MILLION.get(name, (0.0, 0.0))
+    if at_ms >= DOUBLES_MS.get(name, at_ms + 1):
+        share *= 2
     return round(share * (prompt_tokens * price_in + answer_tokens * price_out) / MILLION, 6)
 
 

@@ -34,7 +34,19 @@ class Options:
     storage_max_bytes: int | None = None
     """How much the files of a project may hold; None is 20 GB in a tier, and no limit without one."""
     answers: Mode = "full"
+    reroute: tuple[str, ...] = ()
+    """`ASKED=ANSWERING`: what is asked of the one model is answered, and billed, by the other."""
     faults: Path | None = None
     """A JSON file with the faults that are in force from the start."""
     ready_file: Path | None = None
     """Gets {"url", "pid"} when requests are accepted; removed when the emulator stops."""
+
+    def __post_init__(self) -> None:
+        """Refuse, with ValueError, a reroute that is no pair of models."""
+        for pair in self.reroute:
+            if not all(pair.partition("=")):
+                raise ValueError(f"reroute {pair!r} is no pair of models: write ASKED=ANSWERING")
+
+    def answering(self, model: str) -> str:
+        """The model that answers what is asked of `model`: itself, where nothing reroutes it."""
+        return dict(pair.split("=", 1) for pair in self.reroute).get(model, model)

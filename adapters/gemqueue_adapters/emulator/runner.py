@@ -55,13 +55,14 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 class Tally(msgspec.Struct):
-    """What came of a run: rows failed, rows bought, the keys whose counted marker was at work, tokens paid for."""
+    """What came of a run: rows failed and bought, keys whose counted marker was at work, tokens paid, and to whom."""
 
     failed: int = 0
     bought: int = 0
     seen: list[str] = []
     prompt_tokens: int = 0
     answer_tokens: int = 0
+    model: str = ""
 
     def count(self, results: bytes) -> None:
         """Add the tokens that these result lines report."""
@@ -78,6 +79,7 @@ class _Row(msgspec.Struct, gc=False):
     request: Buffer
     fault: str = shapes.ANSWERED
     error: bytes = b""
+    model: str = ""
 
 
 class _Line(msgspec.Struct, gc=False):
@@ -104,7 +106,7 @@ class Runner:
         self._aborted = aborted
         self._dice = random.Random(f"{plan.seed}:{plan.number}")
         self._answer = answerer(plan.kind, plan.mode, plan.model, plan.seed)
-        self._tally = Tally()
+        self._tally = Tally(model=plan.model)
         self._quick = plan.mode == "echo" and not plan.inline_output
 
     def run(self, source: Path, results: Path, rows: Path) -> Tally:
@@ -215,7 +217,7 @@ class Runner:
         if found := self._marked(row.key, line):
             row.fault = found
         elif fault := self._faults.at_row(Occurrence(key=row.key.strip(b'"'), index=index, line=line)):
-            row.fault, code, message = fault.do, fault.code, fault.message
+            row.fault, row.model, code, message = fault.do, fault.model, fault.code, fault.message
         if row.fault == "error" or row.fault in ROW_ERRORS:
             row.error = shapes.error(row.fault, code, message)
         return row
@@ -237,7 +239,7 @@ class Runner:
         """The line or lines of the result file that the row becomes."""
         if row.error:
             return _result(row.tag, b'"error":' + row.error)
-        body = b'"response":' + shapes.reshaped(row.fault, self._answer(row.request))
+        body = b'"response":' + shapes.reshaped(row.fault, self._answer(row.request), row.model)
         if row.fault == "foreign":
             foreign = b'"foreign-%08x"' % zlib.crc32(row.key)
             named = self._plan.inline_input or self._plan.inline_output

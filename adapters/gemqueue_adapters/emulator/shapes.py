@@ -9,7 +9,9 @@ import msgspec
 from gemqueue_adapters.emulator.faults import ROW_ERRORS
 
 ANSWERED = "answered"
-BOUGHT = frozenset({ANSWERED, "doubled", "max_tokens"})
+REROUTED = "gemini-3.6-flash"
+"""The model that a row's fault "rerouted" has answered by, where it names none."""
+BOUGHT = frozenset({ANSWERED, "doubled", "max_tokens", "rerouted"})
 """Outcomes that hold a usable answer: what the ledger counts as bought."""
 
 
@@ -20,8 +22,13 @@ def error(name: str, code: int, message: str | None) -> bytes:
     return msgspec.json.encode({"code": known_code, "message": text} if text else {"code": known_code})
 
 
-def reshaped(name: str, response: bytes) -> bytes:
-    """The response of a row that is a success without a usable answer; unchanged for faults that are none of these."""
+def reshaped(name: str, response: bytes, model: str = "") -> bytes:
+    """The response of a row that is a success without a usable answer, or is said to be another model's, `model`.
+
+    Unchanged for faults that are none of these.
+    """
+    if name == "rerouted":
+        return msgspec.json.encode(msgspec.json.decode(response) | {"modelVersion": f"emulator/{model or REROUTED}"})
     if name not in _SHAPES:
         return response
     value: dict[str, Any] = msgspec.json.decode(response)
