@@ -8,7 +8,7 @@ import httpx
 import msgspec
 import pytest
 
-from tests.emulator.plain import MODEL, Plain, by_key, error_of, texts, until
+from tests.emulator.plain import MODEL, Plain, by_key, error_of, lines, text_request, texts, until
 
 if TYPE_CHECKING:
     from tests.emulator_process import EmulatorProcess
@@ -295,3 +295,41 @@ def test_faults_that_do_not_exist(plain: Plain) -> None:
     """A fault with a typing error is refused, and the old ones stay."""
     for wrong in ({"on": "create", "do": "lag"}, {"on": "x", "do": "429"}, {"on": "get", "do": "429", "n": 1}):
         assert error_of(plain.http.post("/_emulator/faults", json=[wrong]))[0] == 400
+
+
+SCHEMA = {"type": "object", "properties": {"label": {"type": "string"}}, "required": ["label"]}
+
+
+@pytest.mark.parametrize("spelling", ["responseJsonSchema", "response_json_schema"])
+def test_answers_of_the_wrong_shape(plain: Plain, emulator: EmulatorProcess, spelling: str) -> None:
+    """In a batch, rows that ask by responseJsonSchema get JSON of another shape; all else is answered rightly."""
+    asked = {
+        name: text_request(name) | {"generationConfig": {"responseMimeType": "application/json", **more}}
+        for name, more in {"json": {spelling: SCHEMA}, "own": {"responseSchema": SCHEMA}, "free": {}}.items()
+    }
+    emulator.faults([{"on": "row", "do": "wrong_shape"}])
+    rows = by_key(plain.results(plain.create(lines(*asked.items()))))
+    said = {key: row["response"]["candidates"][0]["content"]["parts"][0]["text"] for key, row in rows.items()}
+    assert isinstance(msgspec.json.decode(said["json"]), list)
+    assert set(msgspec.json.decode(said["own"])) == {"label"}
+    assert msgspec.json.decode(said["free"])["emulated"] is True
+    alone = plain.http.post(f"/v1/models/{MODEL}:generateContent", json=asked["json"]).json()
+    assert set(msgspec.json.decode(alone["candidates"][0]["content"]["parts"][0]["text"])) == {"label"}
+    assert emulator.ledger()["rows_bought"] == 3
+
+
+@pytest.mark.parametrize(
+    ("do", "code", "status"),
+    [
+        ("spend_cap", 429, "RESOURCE_EXHAUSTED"),
+        ("no_credits", 429, "RESOURCE_EXHAUSTED"),
+        ("no_billing", 403, "PERMISSION_DENIED"),
+        ("unpaid", 400, "FAILED_PRECONDITION"),
+    ],
+)
+def test_refusals_for_want_of_money(plain: Plain, emulator: EmulatorProcess, do: str, code: int, status: str) -> None:
+    """A create is refused in the service's words, and nothing was created."""
+    body = batch(plain, "x")
+    emulator.faults([{"on": "create", "do": do}])
+    assert error_of(plain.post_batch(body))[:2] == (code, status)
+    assert names(plain) == []

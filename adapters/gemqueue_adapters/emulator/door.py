@@ -10,8 +10,8 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from gemqueue_adapters.emulator.connections import Dropped, Spoiled
-from gemqueue_adapters.emulator.faults import SPOILED
-from gemqueue_adapters.emulator.wire import ApiError, quota_error
+from gemqueue_adapters.emulator.faults import MONEY, SPOILED
+from gemqueue_adapters.emulator.wire import ApiError, money_error, quota_error
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -81,6 +81,9 @@ class Door:
                 return Dropped()
             case do if do in SPOILED:
                 return Spoiled(await handler(request), fault)
+            case do if do in MONEY:
+                await request.body()
+                raise money_error(do)
             case do if do.isdigit():
                 await (_effect(handler, request) if fault.effect else request.body())
                 raise _error(fault)

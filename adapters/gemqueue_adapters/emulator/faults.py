@@ -48,11 +48,16 @@ announced, and the connection breaks after `at_bytes`."""
 
 ERRORS = ("400", "403", "404", "408", "409", "429", "500", "502", "503", "504")
 
+MONEY = ("spend_cap", "no_credits", "no_billing", "unpaid")
+"""Refusals for want of money, each in the service's words. "spend_cap" and "no_credits": 429; "no_billing": 403;
+"unpaid": 400 FAILED_PRECONDITION."""
+
 REPLIES = (
     "lost_before",
     "lost_after",
     "delayed",
     *SPOILED,
+    *MONEY,
     "400",
     "403",
     "404",
@@ -93,8 +98,11 @@ ROW_SHAPES = (
     "max_tokens_empty",
     "empty",
     "rerouted",
+    "wrong_shape",
 )
-"""Row faults that change what the result file holds for a row. "rerouted": the answer says that `model` gave it."""
+"""Row faults that change what the result file holds for a row. "rerouted": the answer says that `model` gave it.
+"wrong_shape": JSON, but not of the schema, to rows that ask by `responseJsonSchema`, as the batch route was reported to
+answer; all other rows are answered rightly."""
 
 JOBS = ("pending", "expired", "failed", "cancelled", "half", "inline_output", "job_state", "flat", "event_early")
 """What may happen to a job. "event_early": its webhook is told `seconds` before get shows the end."""

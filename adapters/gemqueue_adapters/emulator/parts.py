@@ -52,6 +52,12 @@ def _text(value: dict[str, Any], digest: str) -> str:
     return msgspec.json.encode({"emulated": True, "digest": digest}).decode()
 
 
+def asks_by_json_schema(request: bytes | msgspec.Raw) -> bool:
+    """Whether a request asks for structured output by `responseJsonSchema`, and not by `responseSchema`."""
+    config = _config(fields(msgspec.json.decode(request)))
+    return pick(config, "response_json_schema") is not None and pick(config, "response_schema") is None
+
+
 def _excerpt(value: dict[str, Any]) -> str:
     for content in reversed(items(value.get("contents"))):
         for part in items(fields(content).get("parts")):

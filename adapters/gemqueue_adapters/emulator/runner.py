@@ -19,6 +19,7 @@ import msgspec
 from gemqueue_adapters.emulator import shapes
 from gemqueue_adapters.emulator.answers import Buffer, Mode, answerer, echo_tokens
 from gemqueue_adapters.emulator.faults import ROW_ERRORS, Faults, Occurrence, marker
+from gemqueue_adapters.emulator.parts import asks_by_json_schema
 from gemqueue_adapters.emulator.rows import HEAD, MARKER, Block, Kind
 
 if TYPE_CHECKING:
@@ -218,6 +219,8 @@ class Runner:
             row.fault = found
         elif fault := self._faults.at_row(Occurrence(key=row.key.strip(b'"'), index=index, line=line)):
             row.fault, row.model, code, message = fault.do, fault.model, fault.code, fault.message
+        if row.fault == "wrong_shape" and not asks_by_json_schema(row.request):
+            row.fault = shapes.ANSWERED
         if row.fault == "error" or row.fault in ROW_ERRORS:
             row.error = shapes.error(row.fault, code, message)
         return row

@@ -11,8 +11,8 @@ from gemqueue_adapters.emulator.faults import ROW_ERRORS
 ANSWERED = "answered"
 REROUTED = "gemini-3.6-flash"
 """The model that a row's fault "rerouted" has answered by, where it names none."""
-BOUGHT = frozenset({ANSWERED, "doubled", "max_tokens", "rerouted"})
-"""Outcomes that hold a usable answer: what the ledger counts as bought."""
+BOUGHT = frozenset({ANSWERED, "doubled", "max_tokens", "rerouted", "wrong_shape"})
+"""Outcomes that hold an answer with text in it: what the ledger counts as bought."""
 
 
 def error(name: str, code: int, message: str | None) -> bytes:
@@ -67,6 +67,16 @@ def _empty(value: dict[str, Any]) -> None:
     _count(value, 0)
 
 
+def _misshapen(value: dict[str, Any]) -> None:
+    part = value["candidates"][0]["content"]["parts"][0]
+    try:
+        given = msgspec.json.decode(part.get("text", ""))
+    except msgspec.DecodeError:
+        return  # cut short, or no JSON at all
+    # No list where an object is asked, no object of that name where anything else is.
+    part["text"] = msgspec.json.encode([given] if isinstance(given, dict) else {"answer": given}).decode()
+
+
 def _count(value: dict[str, Any], answer_tokens: int) -> None:
     usage = value["usageMetadata"]
     usage.pop("candidatesTokenCount", None)
@@ -82,4 +92,5 @@ _SHAPES = {
     "max_tokens": _cut,
     "max_tokens_empty": _withheld("MAX_TOKENS"),
     "empty": _empty,
+    "wrong_shape": _misshapen,
 }

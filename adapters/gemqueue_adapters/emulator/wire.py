@@ -63,6 +63,35 @@ HELP = {
 }
 
 
+NO_MONEY: dict[str, tuple[int, str, str, str]] = {
+    "spend_cap": (
+        429,
+        "RESOURCE_EXHAUSTED",
+        "",
+        "Your project has exceeded its monthly spending cap. Please go to AI Studio to manage your project spend cap.",
+    ),
+    "no_credits": (
+        429,
+        "RESOURCE_EXHAUSTED",
+        "",
+        "Your prepayment credits are depleted. Please go to AI Studio to manage your project and billing.",
+    ),
+    "no_billing": (
+        403,
+        "PERMISSION_DENIED",
+        "BILLING_DISABLED",
+        "This API method requires billing to be enabled. Please enable billing on the project, then retry.",
+    ),
+    "unpaid": (
+        400,
+        "FAILED_PRECONDITION",
+        "",
+        "The billing account of the project is not open. Please enable billing on your project in Google AI Studio.",
+    ),
+}
+"""Refusals for want of money: HTTP code, status, reason of the ErrorInfo where there is one, message."""
+
+
 class ApiError(Exception):
     """A refusal, answered with the envelope of protocol section 2.1."""
 
@@ -109,6 +138,13 @@ def quota_error(*, retry_after_s: float | None = None, retry_info_s: float | Non
         details.append({"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": f"{retry_info_s:g}s"})
     headers = {} if retry_after_s is None else {"Retry-After": f"{retry_after_s:g}"}
     return ApiError(429, QUOTA_EXCEEDED, details=details, headers=headers)
+
+
+def money_error(name: str) -> ApiError:
+    """A refusal for want of money: no quota frees itself here, somebody has to pay or to raise a cap."""
+    code, status, reason, message = NO_MONEY[name]
+    info = {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": reason, "domain": "googleapis.com"}
+    return ApiError(code, message, status=status, details=[info] if reason else [HELP])
 
 
 def timestamp(ms: int, extra_ns: int = 0) -> str:
