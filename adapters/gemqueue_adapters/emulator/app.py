@@ -83,7 +83,7 @@ def build(options: Options, data: Path) -> Starlette:
         deliveries=deliveries,
         door=door,
     )
-    api = Api(options, files, batches, keys)
+    api, uploads = Api(options, files, batches, keys), Uploads(files, batches)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncGenerator[None]:
@@ -100,9 +100,9 @@ def build(options: Options, data: Path) -> Starlette:
     app = Starlette(
         routes=[
             *_openai_routes(door, OpenAI(api, batches)),
-            *_routes(door, [*_batch_table(api), *_file_table(api, Uploads(files))]),
+            *_routes(door, [*_batch_table(api), *_file_table(api, uploads)]),
             *_routes(door, [*_interactive_table(interactive), *_webhook_table(webhooks, deliveries)]),
-            *_upload_routes(door, Uploads(files)),
+            *_upload_routes(door, uploads),
             *_control_routes(control, deliveries, options.token),
         ],
         lifespan=lifespan,

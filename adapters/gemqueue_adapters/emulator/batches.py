@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from gemqueue_adapters.emulator.jobs import EXPIRY_MS, Fate, Hook, Job, Ran, Status, due_ms, status
+from gemqueue_adapters.emulator.jobs import EXPIRY_MS, Fate, Hook, Job, Ran, Status, due_ms, hurt, status
 from gemqueue_adapters.emulator.models import check_model, check_quota
 from gemqueue_adapters.emulator.openai_rows import from_native
 from gemqueue_adapters.emulator.rows import Kind, RowError, Scan, check_head, check_line, scan
@@ -221,6 +221,13 @@ class Batches:
             self._start(job)
         elif job.id not in self._runs:
             self.store.drop(job.id, "out", "rows", "input")
+
+    def input_deleted(self, project: str, file_id: str) -> None:
+        """An input file was deleted: the jobs over it that need it have failed."""
+        now_ms = self._clock.now_ms()
+        for job in self._of_project[project]:
+            if job.input_file == f"files/{file_id}" and hurt(job, now_ms):
+                self.update(job, {"input_gone_ms": now_ms})
 
     def update(self, job: Job, changed: dict[str, Any]) -> None:
         """Set these fields of a job."""

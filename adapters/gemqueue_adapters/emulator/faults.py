@@ -104,8 +104,21 @@ ROW_SHAPES = (
 "wrong_shape": JSON, but not of the schema, to rows that ask by `responseJsonSchema`, as the batch route was reported to
 answer; all other rows are answered rightly."""
 
-JOBS = ("pending", "expired", "failed", "cancelled", "half", "inline_output", "job_state", "flat", "event_early")
-"""What may happen to a job. "event_early": its webhook is told `seconds` before get shows the end."""
+JOBS = (
+    "pending",
+    "expired",
+    "failed",
+    "cancelled",
+    "half",
+    "inline_output",
+    "job_state",
+    "flat",
+    "event_early",
+    "needs_input_pending",
+    "needs_input_running",
+)
+"""What may happen to a job. "event_early": its webhook is told `seconds` before get shows the end.
+"needs_input_pending", "needs_input_running": it fails when its input is deleted while it is pending, or running."""
 
 WEBHOOKS = ("lost", "late", "doubled", "bad_signature", "old_timestamp", "jwt")
 """What may happen to the delivery of an event. "late": `seconds` later; "old_timestamp": signed `seconds` (0: 600) ago;

@@ -8,7 +8,7 @@ import msgspec
 
 from gemqueue_adapters.emulator.rows import Block, Kind  # noqa: TC001 - msgspec reads the annotations
 from gemqueue_adapters.emulator.runner import Tally  # noqa: TC001 - as above
-from gemqueue_adapters.emulator.wire import timestamp
+from gemqueue_adapters.emulator.wire import NOT_FOUND, timestamp
 
 State = Literal["PENDING", "RUNNING", "SUCCEEDED", "FAILED", "CANCELLED", "EXPIRED"]
 
@@ -34,6 +34,10 @@ class Fate(msgspec.Struct, omit_defaults=True):
     flat: bool = False
     early_ms: int = 0
     """How long before its end the job's webhook says that it has ended."""
+    needs_input_pending: bool = False
+    """It fails when its input file is deleted while it is pending; else that does not hurt an accepted job."""
+    needs_input_running: bool = False
+    """The same while it is running."""
 
 
 class Hook(msgspec.Struct, omit_defaults=True):
@@ -69,6 +73,8 @@ class Job(msgspec.Struct, omit_defaults=True):
     job_ms: int
     fate: Fate
     cancelled_ms: int | None = None
+    input_gone_ms: int | None = None
+    """When the job failed because its input file was deleted."""
     deleted: bool = False
     ran: Ran | None = None
     hook: Hook | None = None
@@ -101,6 +107,12 @@ def due_ms(job: Job) -> int:
 
 def status(job: Job, now_ms: int) -> Status:
     """The state of `job` at `now_ms`."""
+    if job.input_gone_ms is not None:
+        return _ended("FAILED", job.input_gone_ms, 5, NOT_FOUND)
+    return _by_the_clock(job, now_ms)
+
+
+def _by_the_clock(job: Job, now_ms: int) -> Status:
     due, expiry = due_ms(job), job.create_ms + EXPIRY_MS
     if job.cancelled_ms is not None and not job.fate.half:
         return _ended("CANCELLED", due, 13, "Batch was cancelled.")
@@ -115,6 +127,12 @@ def status(job: Job, now_ms: int) -> Status:
         return Status("RUNNING", due)
     end = max(due, job.ran.finished_ms)
     return Status("SUCCEEDED", end, end)
+
+
+def hurt(job: Job, now_ms: int) -> bool:
+    """Whether the job fails when its input file is deleted at `now_ms`."""
+    needs = {"PENDING": job.fate.needs_input_pending, "RUNNING": job.fate.needs_input_running}
+    return needs.get(status(job, now_ms).state, False)
 
 
 def _ended(state: State, end_ms: int, code: int, message: str) -> Status:

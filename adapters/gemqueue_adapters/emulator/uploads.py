@@ -17,6 +17,8 @@ from gemqueue_adapters.emulator.wire import ApiError, Json, page_size, page_star
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+    from gemqueue_adapters.emulator.batches import Batches
+
 GRANULARITY_BYTES = 8 << 20
 START_MAX_BYTES = 64 << 10
 
@@ -24,8 +26,9 @@ START_MAX_BYTES = 64 << 10
 class Uploads:
     """Handlers over the files."""
 
-    def __init__(self, files: Files) -> None:
+    def __init__(self, files: Files, batches: Batches) -> None:
         self._files = files
+        self._batches = batches
 
     async def start(self, request: Request) -> Response:
         """Begin a resumable upload; answers with the address for the bytes."""
@@ -113,8 +116,11 @@ class Uploads:
         return Json({"files": [self._show(request, each) for each in files]} if files else {})
 
     async def delete(self, request: Request) -> Response:
-        """Delete a file."""
-        self._files.delete(self._files.get(project_of(request), request.path_params["id"]))
+        """Delete a file, on which jobs may stand."""
+        project = project_of(request)
+        file = self._files.get(project, request.path_params["id"])
+        self._files.delete(file)
+        self._batches.input_deleted(project, file.id)
         return Json({})
 
     def _show(self, request: Request, file: File) -> dict[str, Any]:
