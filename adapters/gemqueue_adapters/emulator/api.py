@@ -73,8 +73,10 @@ class Api:
                 break
             jobs.append(job)
         await self._batches.settled(jobs)
-        shown = [operation(job, self._batches.status(job), listed=True) for job in jobs]
         token = {"nextPageToken": page_token(jobs[-1].number)} if more else {}
+        if fault is not None and fault.do == "oldest_first":
+            jobs.reverse()
+        shown = [operation(job, self._batches.status(job), listed=True) for job in jobs]
         return Json({"operations": shown, **token} if shown else {})
 
     async def cancel(self, request: Request) -> Response:
@@ -153,7 +155,7 @@ class Api:
             ApiError: 404 if the project has no such file, 400 if it is not ready.
         """
         try:
-            file = self._files.get(project, name.removeprefix("files/"))
+            file = self._files.get(project, name.removeprefix("files/"), hidden=True)
         except ApiError as error:
             raise ApiError(404, NOT_FOUND) from error
         if not self._files.active(file):

@@ -328,7 +328,7 @@ class Batches:
             half=job.fate.half,
             inline_input=job.input_file is None,
             inline_output=job.inline_output,
-            shuffled=job.shuffled,
+            shuffled=job.shuffled and not job.fate.ordered,
         )
         runner = Runner(plan, self._faults, self._seen, stop.is_set)
         path = self.store.path

@@ -185,7 +185,13 @@ def _paid(job: Job, state: str) -> dict[str, Any]:
         "prompt_tokens": tally.prompt_tokens,
         "answer_tokens": tally.answer_tokens,
         "answered_by": tally.model or job.model,
-        "usd": usd(tally.model or job.model, tally.prompt_tokens, tally.answer_tokens, job.create_ms, HALF),
+        "usd": usd(
+            tally.model or job.model,
+            tally.prompt_tokens,
+            tally.answer_tokens,
+            job.create_ms,
+            1.0 if job.fate.dear else HALF,
+        ),
     }
 
 

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from gemqueue_adapters.emulator.connections import Dropped, Spoiled
 from gemqueue_adapters.emulator.faults import MONEY, SPOILED
-from gemqueue_adapters.emulator.wire import ApiError, money_error, quota_error
+from gemqueue_adapters.emulator.wire import BAD_KEY, NOT_FOUND, ApiError, Json, money_error, quota_error
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 LOG_MAX = 5000
 POLL_S = 0.01
+GONE = (403, 404)
 MESSAGES = {
     408: "The request timed out.",
     500: "An internal error has occurred. Please retry or report in https://developers.generativeai.google/guide/troubleshooting",
@@ -88,7 +89,7 @@ class Door:
                 await (_effect(handler, request) if fault.effect else request.body())
                 raise _error(fault)
             case _:
-                return await handler(request)
+                return await _otherwise(fault, handler, request)
 
     async def _later(self, seconds: float, handler: Handler, request: Request) -> None:
         due_ms = self._clock.now_ms() + seconds * 1000
@@ -109,6 +110,20 @@ class Door:
         if fault is not None:
             entry["fault"] = fault.do
         self.requests.append(entry)
+
+
+async def _otherwise(fault: Fault, handler: Handler, request: Request) -> Response:
+    """The handler's reply, but for the refusal that the fault is about, if it is about one: that has its code."""
+    try:
+        return await handler(request)
+    except ApiError as error:
+        bad_key = any(detail.get("reason") == BAD_KEY for detail in error.details)
+        about = {"bad_key": bad_key, "gone": error.code in GONE and not bad_key}
+        if not about.get(fault.do, False):
+            raise
+        if fault.code == 200:
+            return Json({})
+        raise ApiError(fault.code, fault.message or NOT_FOUND) from error
 
 
 async def _effect(handler: Handler, request: Request) -> None:

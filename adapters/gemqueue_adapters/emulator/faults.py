@@ -70,7 +70,10 @@ REPLIES = (
     "504",
 )
 """What may happen to any reply. "lost_before": dropped, no effect. "lost_after": effect, then dropped. "delayed":
-dropped, and the effect comes `seconds` of virtual time later. A number: that error; with `effect`, after the effect."""
+dropped, and the effect comes `seconds` of virtual time later. A number: that error; with `effect`, after the effect.
+Where a route has them: "lag" hides the jobs of the last `seconds` from the list, "oldest_first" turns its pages round;
+"gone" answers the deletion of what is not there with `code`, "bad_key" a bad key; "usable" deletes a file from sight
+alone, so that a create still takes it."""
 
 ROW_ERRORS: dict[str, tuple[int, str]] = {
     "cancelled": (1, ""),
@@ -116,9 +119,12 @@ JOBS = (
     "event_early",
     "needs_input_pending",
     "needs_input_running",
+    "ordered",
+    "dear",
 )
 """What may happen to a job. "event_early": its webhook is told `seconds` before get shows the end.
-"needs_input_pending", "needs_input_running": it fails when its input is deleted while it is pending, or running."""
+"needs_input_pending", "needs_input_running": it fails when its input is deleted while it is pending, or running.
+"ordered": its rows come in the order of its input. "dear": it is billed at the full price."""
 
 WEBHOOKS = ("lost", "late", "doubled", "bad_signature", "old_timestamp", "jwt")
 """What may happen to the delivery of an event. "late": `seconds` later; "old_timestamp": signed `seconds` (0: 600) ago;
@@ -126,8 +132,11 @@ WEBHOOKS = ("lost", "late", "doubled", "bad_signature", "old_timestamp", "jwt")
 
 ROWS = (*ROW_ERRORS, *ROW_SHAPES, "error")
 ALLOWED: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys((*ROUTES, "any"), REPLIES),
-    "list": (*REPLIES, "lag"),
+    **dict.fromkeys(ROUTES, REPLIES),
+    "any": (*REPLIES, "bad_key"),
+    "list": (*REPLIES, "lag", "oldest_first"),
+    "delete": (*REPLIES, "gone"),
+    "delete_file": (*REPLIES, "gone", "usable"),
     "upload": (*REPLIES, "processing"),
     "cancel": (*REPLIES, "half"),
     "job": JOBS,

@@ -40,6 +40,8 @@ class File(msgspec.Struct, omit_defaults=True):
     sha256: str
     create_ms: int
     active_ms: int
+    hidden: bool = False
+    """Deleted, but a create that names it still finds it."""
 
 
 class Upload(msgspec.Struct, omit_defaults=True):
@@ -168,8 +170,8 @@ class Files:
         del self._uploads[upload.id]
         self._uploads_store.drop(upload.id, "json", "part")
 
-    def get(self, project: str, file_id: str) -> File:
-        """A file that lives and belongs to the project.
+    def get(self, project: str, file_id: str, *, hidden: bool = False) -> File:
+        """A file that lives and belongs to the project; with `hidden`, also one that was deleted from sight alone.
 
         Raises:
             ApiError: 403, whatever the reason (protocol section 8.3); 400 for an id longer than 40 characters.
@@ -177,7 +179,7 @@ class Files:
         if len(file_id) > 40:
             raise ApiError(400, "* GetFileRequest.name: File name must be at most 40 characters.")
         file = self._living(file_id)
-        if file is None or file.project != project:
+        if file is None or file.project != project or (file.hidden and not hidden):
             message = f"You do not have permission to access the File {file_id} or it may not exist."
             raise ApiError(403, message)
         return file
@@ -185,9 +187,15 @@ class Files:
     def newest_first(self, project: str, below: int | None) -> Iterator[File]:
         """The living files of a project, from number `below` down."""
         living = [file for file_id in list(self._files) if (file := self._living(file_id)) and file.project == project]
+        living = [file for file in living if not file.hidden]
         for file in sorted(living, key=lambda file: -file.number):
             if below is None or file.number < below:
                 yield file
+
+    def hide(self, file: File) -> None:
+        """Take a file from sight; a create that names it still finds its bytes."""
+        file.hidden = True
+        self.store.put(file.id, file)
 
     def delete(self, file: File) -> None:
         """Remove a file, its bytes first from sight, then from disk."""

@@ -32,6 +32,10 @@ class Fate(msgspec.Struct, omit_defaults=True):
     inline_output: bool = False
     job_state: bool = False
     flat: bool = False
+    ordered: bool = False
+    """Its rows come in the order of its input."""
+    dear: bool = False
+    """It is billed at the full price."""
     early_ms: int = 0
     """How long before its end the job's webhook says that it has ended."""
     needs_input_pending: bool = False

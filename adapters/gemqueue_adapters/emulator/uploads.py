@@ -117,9 +117,10 @@ class Uploads:
 
     async def delete(self, request: Request) -> Response:
         """Delete a file, on which jobs may stand."""
-        project = project_of(request)
+        project, fault = project_of(request), request.state.fault
         file = self._files.get(project, request.path_params["id"])
-        self._files.delete(file)
+        usable = fault is not None and fault.do == "usable"
+        (self._files.hide if usable else self._files.delete)(file)
         self._batches.input_deleted(project, file.id)
         return Json({})
 

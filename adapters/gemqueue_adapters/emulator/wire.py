@@ -51,6 +51,7 @@ CODE_NAMES = {
 """google.rpc code to its name (protocol section 9.5)."""
 
 NOT_FOUND = "Requested entity was not found."
+BAD_KEY = "API_KEY_INVALID"
 QUOTA_EXCEEDED = "You exceeded your current quota, please check your plan and billing details."
 HELP = {
     "@type": "type.googleapis.com/google.rpc.Help",
@@ -175,7 +176,7 @@ def project_of(request: Request) -> str:
     if key == "invalid-key":
         reason = {
             "@type": "type.googleapis.com/google.rpc.ErrorInfo",
-            "reason": "API_KEY_INVALID",
+            "reason": BAD_KEY,
             "domain": "googleapis.com",
             "metadata": {"service": "generativelanguage.googleapis.com"},
         }
