@@ -237,7 +237,7 @@ def test_lines_that_are_broken(plain: Plain) -> None:
     good, broken, foul = 0, 0, 0
     for line in plain.download(done).splitlines():
         try:
-            msgspec.json.decode(line)
+            msgspec.json.decode(line.decode())
             good += 1
         except UnicodeDecodeError:
             foul += 1
