@@ -115,6 +115,11 @@ def rest_request(kind: Kind, request: object) -> bytes:
     return _guard_json(lambda given, path: sent(_rest(kind, given, path)), request, "request")
 
 
+def identified_request(kind: Kind, request: object) -> tuple[bytes, bytes]:
+    """What ``rest_request`` gives, and the request's identity form. Raises PromptInvalid."""
+    return _guard(lambda given, path: _both(_rest(kind, given, path)), request, "request")
+
+
 def line(key: str, request: bytes) -> bytes:
     """One line of an input file: ``{"key": ..., "request": ...}`` (protocol section 9.1). ``key`` needs no escaping."""
     return b'{"key":"' + key.encode("ascii") + b'","request":' + request + b"}\n"
@@ -260,9 +265,13 @@ def _need_substance(contents: list[dict[str, object]], path: str) -> None:
 def _tails(kind: Kind, given: dict[str, object], path: str) -> tuple[bytes, bytes]:
     """A config as the rest of a request object, in its identity form and as it is sent; the same object where equal."""
     fields = config_fields(kind, given, path)
-    asked = _tail(fields)
     going = sent(fields)
+    asked = _tail(fields)
     return asked, asked if going is fields else _tail(going)
+
+
+def _both(fields: dict[str, object]) -> tuple[bytes, bytes]:
+    return as_json(sent(fields)), as_json(fields)
 
 
 def _tail(fields: dict[str, object]) -> bytes:

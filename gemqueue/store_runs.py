@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from gemqueue import codec
+from gemqueue.configs import ConfigMode
 from gemqueue.errors import ConfigError
 from gemqueue.models import new_producer_id
 from gemqueue.scripts import translated
@@ -27,7 +28,8 @@ _SEGMENTS_A_CALL = 500
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What the store knows of a run; ``open`` counts its live segments.
 
-    ``settings`` and ``command`` are JSON: what must stay the same, and how it was last started.
+    ``settings`` and ``command`` are JSON: what must stay the same, and how it was last started. ``config_mode`` is
+    how it began, and how it goes on; 0.2.0 knew one and wrote none.
     """
 
     settings: str
@@ -38,6 +40,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     open: int = 0
     rows: int = 0
     created_at: int = 0
+    config_mode: str = ConfigMode.REPLACE
 
 
 class RunEntry(msgspec.Struct, frozen=True, array_like=True):
@@ -72,16 +75,28 @@ def digest64(data: bytes) -> bytes:
 class RunStore(Store, PurgeStore):
     """The store, and runs; and what operators take away."""
 
-    async def open_run(self, account: str, name: str, settings: str, command: str, entries: list[bytes]) -> RunRecord:
-        """Take the run over, or begin it; ``entries`` go to its list. Raises ConfigError when its settings differ."""
+    async def open_run(
+        self, account: str, name: str, settings: str, command: str, entries: list[bytes], *, config_mode: str = ""
+    ) -> RunRecord:
+        """Take the run over, or begin it; ``entries`` go to its list.
+
+        Without a ``config_mode`` it goes on as it began, and a new one merges. Raises ConfigError when it began with
+        other settings or another mode.
+        """
         producer = new_producer_id()  # the first one stays: its inbox hears of every segment of the run
         keep_s = int(self.settings.keep_outcome_s)
         reply = await self.scripts.run(
-            "open_run", account, name, settings, producer, keep_s, command, *entries, retry=False
+            "open_run", account, name, settings, producer, keep_s, command, config_mode, *entries, retry=False
         )
         if reply[0] == b"other":
             _refuse_settings(name, settings, reply[1].decode())
-        return RunRecord(settings=settings, epoch=int(reply[1]), producer=reply[2].decode(), entries=int(reply[3]))
+        if reply[0] == b"mode":
+            raise ConfigError(
+                f"run {name!r} was started with config_mode = {reply[1].decode()!r}, and now it is {config_mode!r}: "
+                "leave --config-mode out to go on, or give the new one another --name"
+            )
+        epoch, producer, count, mode = int(reply[1]), reply[2].decode(), int(reply[3]), reply[4].decode()
+        return RunRecord(settings=settings, epoch=epoch, producer=producer, entries=count, config_mode=mode)
 
     async def run_record(self, account: str, name: str) -> RunRecord | None:
         """The run as it is; None when nothing is known of it (any more)."""

@@ -162,6 +162,23 @@ def test_what_is_refused(world: RunWorld, tmp_path: Path) -> None:
     assert world.run(twice, out, "--dedupe", "first")["duplicates"] == 1
 
 
+def test_a_rows_config_is_laid_over_config(world: RunWorld, tmp_path: Path) -> None:
+    """--config holds for rows with a config of their own; not with --config-mode replace, which a run keeps."""
+    config, source = tmp_path / "config.json", tmp_path / "in.jsonl"
+    config.write_text('{"maxOutputTokens": 2}')
+    source.write_text('{"key": "a", "prompt": "one two three", "config": {"temperature": 0}}\n')
+    for mode, reason in (("merge", "MAX_TOKENS"), ("replace", "STOP")):
+        out = tmp_path / f"{mode}.jsonl"
+        more = ["--config-mode", mode] if mode == "replace" else []
+        world.run(source, out, "--config", str(config), *more)
+        assert rows_of(out)["a"]["response"]["candidates"][0]["finishReason"] == reason
+        other = "replace" if mode == "merge" else "merge"
+        said = world.refused(source, out, "--config", str(config), "--config-mode", other)
+        assert f"was begun with --config-mode {mode}, and now it is {other}" in said
+        again = world.command("run", str(source), "-o", str(out), "-m", MODEL, "--config", str(config), "-q")
+        assert ("goes on as it began" in again.stderr) == (mode == "replace")
+
+
 def test_out_belongs_to_its_run_and_account(world: RunWorld, tmp_path: Path) -> None:
     """OUT is not continued by another account, other settings or another IN; nor by the same IN with changed rows."""
     source, out = prompts(tmp_path / "in.jsonl", 3), tmp_path / "out.jsonl"

@@ -80,6 +80,23 @@ async def test_other_settings_are_refused(store: RunStore) -> None:
         await store.open_run(ACCOUNT, "nightly", '{"model":"b"}', "{}", [])
 
 
+async def test_a_run_goes_on_in_the_mode_that_it_began_in(store: RunStore) -> None:
+    """A new run merges, or does as it is asked to; what 0.2.0 began replaces; another mode is refused, and said."""
+    for name, asked, mode in (("new", "", "merge"), ("asked", "replace", "replace"), ("old", "", "merge")):
+        record = await store.open_run(ACCOUNT, name, "{}", "{}", [], config_mode=asked)
+        assert record.config_mode == mode
+    await store.redis.hdel(store.key("run", ACCOUNT, "old"), "config_mode")
+    for name, mode, other in (("new", "merge", "replace"), ("asked", "replace", "merge"), ("old", "replace", "merge")):
+        found = await store.run_record(ACCOUNT, name)
+        assert found is not None
+        assert found.config_mode == mode
+        with pytest.raises(ConfigError, match=f"config_mode = '{mode}', and now it is '{other}'"):
+            await store.open_run(ACCOUNT, name, "{}", "{}", [b"never"], config_mode=other)
+        for asked in ("", mode):
+            record = await store.open_run(ACCOUNT, name, "{}", "{}", [], config_mode=asked)
+            assert (record.config_mode, record.entries) == (mode, 0)
+
+
 async def test_a_run_lives_as_long_as_its_prompts(store: RunStore) -> None:
     """While a prompt is under way the record has no TTL and cannot be purged; then it has one, and can."""
     record = await store.open_run(ACCOUNT, "nightly", "{}", "{}", [])

@@ -57,5 +57,5 @@ async def _take_back(settings: Settings, options: RunOptions) -> None:
         entries = [taken_back(keys[i : i + _KEYS_AN_ENTRY]) for i in range(0, len(keys), _KEYS_AN_ENTRY)]
         async with connected(settings, with_worker=False) as link:
             for start in range(0, len(entries), _ENTRIES_A_CALL):
-                await take_over(link, options, entries[start : start + _ENTRIES_A_CALL])
+                await take_over(link, options, entries[start : start + _ENTRIES_A_CALL], place.config_mode)
         place.failures.replace(without_failures(place.failures, lambda _: None))

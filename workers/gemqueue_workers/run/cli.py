@@ -27,6 +27,11 @@ def _models(_context: click.Context, _param: click.Parameter, incomplete: str) -
 @click.option("-m", "--model", shell_complete=_models, help="For example gemini-3.8-flash.")
 @click.option("--name", metavar="RUN", help="The run's name; default: made of IN, OUT and the settings.")
 @click.option("--config", type=FILE, metavar="FILE.json", help="The config of all prompts, as google-genai has it.")
+@click.option(
+    "--config-mode",
+    type=click.Choice(["merge", "replace"]),
+    help="A row's own config is laid over --config, or takes its place.  [default: as the run began; merge]",
+)
 @click.option("--embed", is_flag=True, help="Ask for embeddings.")
 @click.option("--format", "form", type=click.Choice(["jsonl", "csv", "tsv", "text"]), help="Default: by IN's name.")
 @click.option("--column", help="The CSV column (or JSON field) that holds the prompt.")

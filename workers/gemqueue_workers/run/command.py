@@ -71,6 +71,7 @@ def options_from(given: dict[str, Any]) -> RunOptions:
             name=given["name"] or "",
             kind=Kind.EMBED if given["embed"] else Kind.GENERATE,
             config=config,
+            config_mode=given["config_mode"] or "",
             form=given["form"] or "",
             column=given["column"] or "",
             template=given["template"] or "",

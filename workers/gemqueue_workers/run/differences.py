@@ -46,13 +46,13 @@ class Differences:
         """The first difference, in words that are safe to print."""
         submitted = await self._submitted(row.key)
         try:
-            now = self._encoder.encode(row)
+            forms = self._encoder.identified(row)
         except SubmitError as error:
             return f"now {stripped(str(error))}"
-        if submitted == now:
+        if submitted in forms:
             return "only its JSON is written in another way, the request is the same"
         if submitted is not None:
-            return first_difference(submitted, now)
+            return first_difference(submitted, max(forms, key=lambda now: _common(submitted, now)))
         if before is None:
             return f"what it was is no longer kept, now it begins {_quoted(row.content, 0)}"
         return _from_begin(before, row.content.removesuffix(b"\0"))

@@ -37,9 +37,15 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     order: str = "landed"
     dedupe_first: bool = False
     deadline: str = ""
+    config_mode: str = ""
+    """What a row's own config does to ``config``; empty: as the run began, and a new one merges."""
 
     def settings(self) -> str:
-        """What a repetition must have in common with the start: all that answers and OUT's form depend on, as JSON."""
+        """What a repetition must have in common with the start: all that answers and OUT's form depend on, as JSON.
+
+        It names runs and is compared as it is, so it stays byte for byte: a new field stands in it only where it
+        differs from its default.
+        """
         fields = ("model", "kind", "config", "column", "template", "key", "text")
         return msgspec.json.encode({field: getattr(self, field) for field in fields}, order="sorted").decode()
 

@@ -79,6 +79,10 @@ class Progress:
             done = collector.tally.answered + collector.tally.failed
             self._console.print(plain(outlook(report, done)), soft_wrap=not self._console.is_terminal)
 
+    def note(self, text: str) -> None:
+        """Something that one should know, however quiet it is."""
+        self._console.print(plain(text), style="yellow", soft_wrap=not self._console.is_terminal)
+
     def account(self, report: Outcome) -> None:
         """Write what this start has spent into the report."""
         usage = self._collector.usage.usage

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final, cast
 import msgspec
 
 from gemqueue.config import api_key_from_env, lane_account
+from gemqueue.configs import ConfigMode
 from gemqueue.errors import ConfigError
 from gemqueue.store_runs import RunEntry, RunRecord, pack_entry
 from gemqueue_workers.prices import Cost  # noqa: TC001 - msgspec reads the annotation
@@ -62,6 +63,7 @@ class Place:
             "account": account,
             "settings": options.settings(),
         }
+        self.config_mode = options.config_mode
         self._check(options)
         stack.callback(self._leave_nothing, options)
         self.tally = Tally()
@@ -81,10 +83,18 @@ class Place:
         for name in ("version", "account", "settings", "run") if bound else ():
             if theirs[name] != self._ours[name]:
                 raise ConfigError(_other_run(options.out, name, self._ours, theirs))
+        if bound:
+            begun = self.index.get("config_mode") or ConfigMode.REPLACE  # 0.2.0 knew one and wrote none
+            if self.config_mode not in {"", begun}:
+                raise ConfigError(
+                    f"{options.out} was begun with --config-mode {begun}, and now it is {self.config_mode}: "
+                    "leave it out to go on, or choose another -o"
+                )
+            self.config_mode = begun
 
-    def bind(self) -> None:
-        """From now on OUT is this run's."""
-        for name, value in self._ours.items():
+    def bind(self, config_mode: str) -> None:
+        """From now on OUT is this run's, which began with this mode."""
+        for name, value in (self._ours | {"config_mode": config_mode}).items():
             self.index.set(name, value)
 
     def _leave_nothing(self, options: RunOptions) -> None:
@@ -187,11 +197,12 @@ class Runner:
     async def _run(self, link: Link, place: Place, progress: Progress) -> None:
         files = (place.answers, place.failures)
         collector = Collector(link.store, place.index, files, place.tally, text=self.options.text)
-        record = await take_over(link, self.options, [])
+        record = await take_over(link, self.options, [], place.config_mode)
+        self._go_on_as_begun(record, progress)
         await load_entries(link, self.options.name, record, place.index, collector)
         compare = Differences(link.store, self.account, self.options.name, self.encoder)
         plan = await look(self.options, place.source, place.index, self._on_bad, compare)
-        place.bind()
+        place.bind(record.config_mode)
         run = (self.account, self.options.name, record)
         deadline_at = deadline_at_now(self.options.deadline, link.store.clock.now_ms())
         submitter = Submitter(link.store, run, self.encoder, collector, link.revive, deadline_at=deadline_at)
@@ -211,6 +222,14 @@ class Runner:
         finally:
             report.submitted, report.left_out = submitter.submitted, collector.left_out
             progress.account(report)
+
+    def _go_on_as_begun(self, record: RunRecord, progress: Progress) -> None:
+        mode = self.encoder.config_mode = record.config_mode
+        if mode == ConfigMode.REPLACE and self.options.config is not None and not self.options.config_mode:
+            progress.note(
+                f"Run {self.options.name} goes on as it began: a row's own config takes the place of --config "
+                "(--config-mode replace). A new run lays it over --config."
+            )
 
     async def _submit(self, submitter: Submitter, path: str, plan: Plan) -> None:
         if not plan.new:
@@ -241,10 +260,12 @@ def _first(error: BaseException) -> BaseException:
     return error
 
 
-async def take_over(link: Link, options: RunOptions, entries: list[bytes]) -> RunRecord:
+async def take_over(link: Link, options: RunOptions, entries: list[bytes], config_mode: str) -> RunRecord:
     """The run is this process's from now on. Raises ConfigError when it was begun with other settings."""
     command = msgspec.json.encode(options).decode()
-    return await link.store.open_run(link.account, options.name, options.settings(), command, entries)
+    return await link.store.open_run(
+        link.account, options.name, options.settings(), command, entries, config_mode=config_mode
+    )
 
 
 async def load_entries(link: Link, name: str, record: RunRecord, index: Index, collector: Collector) -> None:

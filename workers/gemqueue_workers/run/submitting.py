@@ -11,9 +11,19 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from gemqueue import codec
+from gemqueue.configs import ConfigMode
 from gemqueue.errors import ConfigError, StoreUnavailable, SubmitError
 from gemqueue.models import Lane, new_segment_id
-from gemqueue.requests import check_kind, check_model, check_size, encoder_for, line, rest_request, token_estimate
+from gemqueue.requests import (
+    check_kind,
+    check_model,
+    check_size,
+    encoder_for,
+    identified_request,
+    line,
+    rest_request,
+    token_estimate,
+)
 from gemqueue.store_producer import SegmentWrite
 from gemqueue.store_runs import RunEntry, pack_entry
 from gemqueue_workers.run.index import digests_of, number_of
@@ -22,9 +32,11 @@ from gemqueue_workers.run.reading import BadLine, Request, Row
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from gemqueue.requests import RequestEncoder
     from gemqueue.store_runs import RunRecord, RunStore
     from gemqueue_workers.run.collecting import Collector
     from gemqueue_workers.run.options import RunOptions
+    from gemqueue_workers.run.reading import Prompt
 
 _LINE_BYTES: Final = 50
 _PAUSE_FIRST_S: Final = 0.1
@@ -33,28 +45,47 @@ _decode: Final = msgspec.json.Decoder().decode
 
 
 class RowEncoder:
-    """Rows of one run as requests. Raises PromptInvalid for a config or a model that is not valid."""
+    """Rows of one run as requests. Raises PromptInvalid for a config or a model that is not valid.
+
+    ``config_mode`` is what a row's own config does to that of the run.
+    """
 
     def __init__(self, options: RunOptions, prompt_bytes_max: int) -> None:
         self.model = check_model(options.model)
         self.kind = options.kind
         check_kind(self.model, self.kind)
         self._encoder = encoder_for(options.kind, options.config)
+        self.config_mode = options.config_mode or ConfigMode.MERGE
         self._bytes_max = prompt_bytes_max
 
     def encode(self, row: Row) -> bytes:
         """The row's request. Raises PromptInvalid, PromptTooLarge."""
         ask = row.ask
         if isinstance(ask, Request):
-            fields: Any = _decode(ask.raw)
-            for name in ask.drop:
-                fields.pop(name, None)
-            request = rest_request(self.kind, fields)
+            request = rest_request(self.kind, _fields(ask))
         else:
-            encoder = self._encoder if ask.config is None else encoder_for(self.kind, ask.config)
-            request = encoder.encode(ask.contents)
+            request = self._encoder_of(ask).encode(ask.contents)
         check_size(request, self._bytes_max)
         return request
+
+    def identified(self, row: Row) -> tuple[bytes, bytes]:
+        """The row's request and its identity form. Raises PromptInvalid."""
+        ask = row.ask
+        if isinstance(ask, Request):
+            return identified_request(self.kind, _fields(ask))
+        return self._encoder_of(ask).identified(ask.contents)
+
+    def _encoder_of(self, ask: Prompt) -> RequestEncoder:
+        if ask.config is None:
+            return self._encoder
+        return encoder_for(self.kind, ask.config, self._encoder if self.config_mode == ConfigMode.MERGE else None)
+
+
+def _fields(ask: Request) -> Any:
+    fields: Any = _decode(ask.raw)
+    for name in ask.drop:
+        fields.pop(name, None)
+    return fields
 
 
 class Submitter:
