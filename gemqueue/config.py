@@ -59,6 +59,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     call_timeout_s: float = 60.0
     create_timeout_s: float = 30.0
 
+    schema_dialect: str = "schema"
     prompt_bytes_max: int = 16_000_000
     segment_prompts_max: int = 1_000
     segment_bytes_max: int = 1_040_000
@@ -263,6 +264,10 @@ def _relations(s: Settings) -> tuple[tuple[bool, str], ...]:
         ),
         (s.standard_lead_s < s.flex_lead_s, "standard_lead_s must be below flex_lead_s: standard is what follows flex"),
         (s.interactive_calls_max <= 48, "interactive_calls_max must be at most 48: a process has 64 connections"),
+        (
+            s.schema_dialect in {"schema", "json_schema"},
+            'schema_dialect must be "schema" or "json_schema": how a class goes out as a response schema',
+        ),
         (s.api_version in {"v1", "v1beta"}, 'api_version must be "v1" or "v1beta"'),
         (
             _is_name(s.queue, 64) and "." not in s.queue and s.queue[0] not in "-_",

@@ -65,6 +65,7 @@ class Door:
     ) -> None:
         self._producer = producer
         self._bytes_max = settings.prompt_bytes_max
+        self._dialect = settings.schema_dialect
         self._kind = encoder.kind
         self._encoder = encoder
         self._under = encoder  # what rows' own configs are laid over
@@ -82,7 +83,7 @@ class Door:
         if known_mode(config_mode) is ConfigMode.MERGE:
             return self
         other = copy.copy(self)
-        other._under = encoder_for(self._kind)  # noqa: SLF001 - a door of our own making
+        other._under = encoder_for(self._kind, dialect=self._dialect)  # noqa: SLF001 - a door of our own making
         return other
 
     def single(self, row: Row) -> tuple[Route, Prompt, Ticket]:
@@ -96,7 +97,7 @@ class Door:
 
         Raises PromptInvalid, PromptTooLarge.
         """
-        encoder = self._encoder if row.config is None else encoder_for(self._kind, row.config, self._under)
+        encoder = self._encoder if row.config is None else encoder_for(self._kind, row.config, over=self._under)
         request, asked = (encoder.encode(row.contents), b"") if row.name is None else encoder.identified(row.contents)
         if len(request) > self._bytes_max:
             check_size(request, self._bytes_max)
@@ -117,7 +118,7 @@ class Door:
 
     def _digest_before(self, row: Row) -> tuple[str, ...]:
         """By what 0.2.0 knew a named row whose config is laid over the call's: by the row's own config alone."""
-        if row.config is None or self._under is encoder_for(self._kind):
+        if row.config is None or self._under is encoder_for(self._kind, dialect=self._dialect):
             return ()
         return (digest_of(self._salt, encoder_for(self._kind, row.config).identified(row.contents)[1]),)
 
@@ -173,7 +174,7 @@ class Doors:
         self, *, model: str, kind: str, config: object, priority: int, tenant: str, deadline: object = None
     ) -> Door:
         """The door for these defaults. Raises PromptInvalid for one that is not valid."""
-        encoder = encoder_for(known_kind(kind), config)
+        encoder = encoder_for(known_kind(kind), config, self._settings.schema_dialect)
         deadline_at = deadline_at_ms(deadline, self._producer.now_ms()) if deadline is not None else 0
         key = (model, encoder, priority, tenant, deadline_at)
         plain = type(model) is type(tenant) is str and type(priority) is int  # anything else may not even have a hash

@@ -21,7 +21,7 @@ from gemqueue.errors import ConfigError, PromptInvalid, PromptTooLarge
 from gemqueue.fields import EMBED_REQUEST, GENERATE_REQUEST
 from gemqueue.identity import as_json
 from gemqueue.states import Kind
-from gemqueue.wire import sent
+from gemqueue.wire import DIALECTS, SCHEMA, sent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -46,20 +46,26 @@ _NAME_CHARS_MAX: Final = 256
 class RequestEncoder:
     """Requests of one kind that share a config, which is validated and encoded once, here.
 
-    With ``over``, the config is laid over that encoder's. Later changes to the ``config`` object are not seen. Raises
+    ``dialect`` is the setting ``schema_dialect``. With ``over``, the config is laid over that encoder's, and goes out
+    in its dialect. Later changes to the ``config`` object are not seen. Raises
     ``PromptInvalid`` for a config that is not valid. ``given`` are its canonical fields.
     """
 
-    __slots__ = ("_asked_tail", "_foot", "_head", "_tail", "given", "kind")
+    __slots__ = ("_asked_tail", "_foot", "_head", "_tail", "dialect", "given", "kind")
 
-    def __init__(self, kind: Kind, config: object | None = None, over: RequestEncoder | None = None) -> None:
+    def __init__(
+        self, kind: Kind, config: object | None = None, dialect: str = SCHEMA, *, over: RequestEncoder | None = None
+    ) -> None:
         self.kind = kind
+        self.dialect: Final[str] = over.dialect if over is not None else dialect
         self._head = _HEAD[kind]
         base: dict[str, object] = over.given if over is not None else {}
         self.given: Final[dict[str, object]] = _guard(
             lambda given, path: given_fields(kind, given, path, base), config, "config"
         )
-        self._asked_tail, self._tail = _guard(lambda given, path: _tails(kind, given, path), self.given, "config")
+        self._asked_tail, self._tail = _guard(
+            lambda given, path: _tails(kind, given, path, self.dialect), self.given, "config"
+        )
         self._foot = _FOOT[kind] + self._tail
 
     def identified(self, contents: object) -> tuple[bytes, bytes]:
@@ -106,18 +112,18 @@ def embed_request(content: object, config: object | None = None) -> bytes:
     return encoder_for(Kind.EMBED, config).encode(content)
 
 
-def rest_request(kind: Kind, request: object) -> bytes:
+def rest_request(kind: Kind, request: object, dialect: str = SCHEMA) -> bytes:
     """A request that is already in the REST form (either spelling), validated and in its one canonical form.
 
     Raises:
         PromptInvalid: an unknown or misplaced field, ``model`` or ``config`` in the row, nothing to ask.
     """
-    return _guard_json(lambda given, path: sent(_rest(kind, given, path)), request, "request")
+    return _guard_json(lambda given, path: sent(_rest(kind, given, path), dialect), request, "request")
 
 
-def identified_request(kind: Kind, request: object) -> tuple[bytes, bytes]:
+def identified_request(kind: Kind, request: object, dialect: str = SCHEMA) -> tuple[bytes, bytes]:
     """What ``rest_request`` gives, and the request's identity form. Raises PromptInvalid."""
-    return _guard(lambda given, path: _both(_rest(kind, given, path)), request, "request")
+    return _guard(lambda given, path: _both(_rest(kind, given, path), dialect), request, "request")
 
 
 def line(key: str, request: bytes) -> bytes:
@@ -262,16 +268,16 @@ def _need_substance(contents: list[dict[str, object]], path: str) -> None:
         raise PromptInvalid(f"{path} {_EMPTY}")
 
 
-def _tails(kind: Kind, given: dict[str, object], path: str) -> tuple[bytes, bytes]:
+def _tails(kind: Kind, given: dict[str, object], path: str, dialect: str) -> tuple[bytes, bytes]:
     """A config as the rest of a request object, in its identity form and as it is sent; the same object where equal."""
     fields = config_fields(kind, given, path)
-    going = sent(fields)
+    going = sent(fields, dialect)
     asked = _tail(fields)
     return asked, asked if going is fields else _tail(going)
 
 
-def _both(fields: dict[str, object]) -> tuple[bytes, bytes]:
-    return as_json(sent(fields)), as_json(fields)
+def _both(fields: dict[str, object], dialect: str) -> tuple[bytes, bytes]:
+    return as_json(sent(fields, dialect)), as_json(fields)
 
 
 def _tail(fields: dict[str, object]) -> bytes:
@@ -294,20 +300,22 @@ def _rest(kind: Kind, request: object, path: str) -> dict[str, object]:
 
 _ENCODERS_MAX: Final = 64
 _FINGERPRINT_BYTES_MAX: Final = 65_536
-_plain: Final = {kind: RequestEncoder(kind) for kind in Kind}
+_plain: Final = {(kind, dialect): RequestEncoder(kind, None, dialect) for kind in Kind for dialect in DIALECTS}
 _by_value: Final[dict[tuple[RequestEncoder, bytes], RequestEncoder]] = {}
 _by_object: Final[dict[tuple[RequestEncoder, int], tuple[object, object, RequestEncoder]]] = {}
 
 
-def encoder_for(kind: Kind, config: object | None = None, over: RequestEncoder | None = None) -> RequestEncoder:
+def encoder_for(
+    kind: Kind, config: object | None = None, dialect: str = SCHEMA, *, over: RequestEncoder | None = None
+) -> RequestEncoder:
     """The encoder for a config, remembered: by value for dicts of plain data, by identity and state for objects.
 
-    With ``over``, for the config laid over that encoder's.
+    ``dialect`` and ``over`` are as for ``RequestEncoder``.
 
     Raises:
         PromptInvalid: the config is not valid, or cannot be laid over the other.
     """
-    base = over if over is not None else _plain[kind]
+    base = over if over is not None else _plain[kind, dialect]
     if config is None:
         return base
     if isinstance(config, dict):
@@ -321,10 +329,10 @@ def _dict_encoder(base: RequestEncoder, config: dict[object, object]) -> Request
         # written, so a structure that holds itself many times over stays small.
         fingerprint = marshal.dumps(config, 4)
     except ValueError:
-        return RequestEncoder(base.kind, config, base)  # it holds classes or objects
+        return RequestEncoder(base.kind, config, over=base)  # it holds classes or objects
     encoder = _by_value.get((base, fingerprint))
     if encoder is None:
-        encoder = RequestEncoder(base.kind, config, base)
+        encoder = RequestEncoder(base.kind, config, over=base)
         if len(fingerprint) <= _FINGERPRINT_BYTES_MAX:
             if len(_by_value) >= _ENCODERS_MAX:
                 _by_value.clear()
@@ -337,7 +345,7 @@ def _object_encoder(base: RequestEncoder, config: object) -> RequestEncoder:
     known = _by_object.get((base, id(config)))
     if known is not None and known[0] is config and known[1] == state:
         return known[2]
-    encoder = RequestEncoder(base.kind, config, base)
+    encoder = RequestEncoder(base.kind, config, over=base)
     if state is not None:
         try:
             snapshot = copy.deepcopy(state)

@@ -1,12 +1,97 @@
-"""What is sent for a canonical request. Every release may send something else; ``identity`` does not look here."""
+"""What is sent for a canonical request. Every release may send something else; ``identity`` does not look here.
+
+A schema that was asked for as the provider's ``Schema``, as a class or in words of JSON Schema goes out in the language
+that ``schema_dialect`` prefers, and in the other one where that cannot say it. What was given as the ``...JsonSchema``
+field is the caller's own and stays.
+"""
 
 from __future__ import annotations
 
+import logging
+from typing import Final, cast
 
-def sent(fields: dict[str, object]) -> dict[str, object]:
+import msgspec
+
+from gemqueue.dialects import Fields, Unsayable, to_json_schema, to_schema
+from gemqueue.schemas import Twin, has_other_enum, misfit
+
+SCHEMA: Final = "schema"
+JSON_SCHEMA: Final = "json_schema"
+DIALECTS: Final = frozenset({SCHEMA, JSON_SCHEMA})
+
+log = logging.getLogger("gemqueue")
+
+_RESPONSE: Final = (("responseSchema", "responseJsonSchema"),)
+_FUNCTION: Final = (("parameters", "parametersJsonSchema"), ("response", "responseJsonSchema"))
+_WARNED_MAX: Final = 256
+_warned: Final[set[bytes]] = set()
+
+
+def sent(fields: Fields, dialect: str = SCHEMA) -> Fields:
     """The fields of a canonical config or request as the provider gets them.
 
     It changes nothing in ``fields``, and gives ``fields`` itself back where they go as they are. A schema that was
     asked for as a class, or in words that only JSON Schema has, is a ``schemas.Twin``.
     """
-    return fields
+    changed: Fields = {}
+    if (generation := fields.get("generationConfig")) is not None:
+        said = _said(cast("Fields", generation), _RESPONSE, dialect)
+        changed |= {} if said is generation else {"generationConfig": said}
+    if (tools := fields.get("tools")) is not None:
+        given = cast("list[Fields]", tools)
+        made = [_tool(tool, dialect) for tool in given]
+        changed |= {} if all(a is b for a, b in zip(made, given, strict=True)) else {"tools": made}
+    return {**fields, **changed} if changed else fields
+
+
+def _tool(tool: Fields, dialect: str) -> Fields:
+    functions = cast("list[Fields]", tool.get("functionDeclarations") or [])
+    made = [_said(function, _FUNCTION, dialect) for function in functions]
+    if all(a is b for a, b in zip(made, functions, strict=True)):
+        return tool
+    return {**tool, "functionDeclarations": made}
+
+
+def _said(message: Fields, pairs: tuple[tuple[str, str], ...], dialect: str) -> Fields:
+    """A message with each of its schemas under the field of the language that says it."""
+    out = message
+    for own, twin in pairs:
+        given = message.get(twin)
+        if not isinstance(given, Twin):
+            given = message.get(own)
+            if given is None or not has_other_enum(given):
+                continue
+        name, schema = _chosen(own, twin, cast("Fields", given), dialect)
+        if schema is not given:
+            rest = {field: value for field, value in out.items() if field not in {own, twin}}
+            out = dict(sorted({**rest, name: schema}.items()))
+    return out
+
+
+def _chosen(own: str, twin: str, schema: Fields, dialect: str) -> tuple[str, Fields]:
+    if dialect == SCHEMA:
+        try:
+            said = to_schema(schema)
+            if (wrong := misfit(said)) is None:
+                return own, said
+            why = f"{wrong[0] or 'schema'} must be {wrong[1]}"
+        except Unsayable as unsayable:
+            why = str(unsayable)
+        if own == _RESPONSE[0][0]:
+            _warn(schema, why)
+    same = cast("Fields", to_json_schema(schema))
+    return twin, schema if same == schema and isinstance(schema, Twin) else same
+
+
+def _warn(schema: Fields, why: str) -> None:
+    """Once for each shape, in a process."""
+    shape = msgspec.json.encode(schema)
+    if shape in _warned or len(_warned) >= _WARNED_MAX:
+        return
+    _warned.add(shape)
+    log.warning(
+        "responseSchema cannot say a schema (%s), so it goes out as responseJsonSchema, which batches were reported to "
+        "answer with wrong shapes: check the answers, or change the schema; "
+        'schema_dialect = "json_schema" ends this warning',
+        why[:200],
+    )

@@ -111,7 +111,7 @@ def test_recorded_digests_hold(digest: str, kind: Kind, contents: object, config
 def test_what_is_sent_may_change(monkeypatch: pytest.MonkeyPatch) -> None:
     """Another wire changes what goes out, for classes too, and no digest."""
 
-    def other(fields: dict[str, object]) -> dict[str, object]:
+    def other(fields: dict[str, object], _dialect: str) -> dict[str, object]:
         assert isinstance(fields["generationConfig"], dict)
         assert isinstance(fields["generationConfig"]["responseJsonSchema"], Twin)
         return {"generationConfig": {"responseSchema": {"type": "OBJECT"}}}

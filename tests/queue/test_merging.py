@@ -36,7 +36,7 @@ CALL: dict[str, Any] = {
 
 def merged(call: object, row: object, kind: Kind = Kind.GENERATE) -> dict[str, Any]:
     """The config that goes out."""
-    request = encoder_for(kind, row, encoder_for(kind, call)).encode("q")
+    request = encoder_for(kind, row, over=encoder_for(kind, call)).encode("q")
     fields = cast("dict[str, Any]", json.loads(request))
     return {name: value for name, value in fields.items() if name not in {"contents", "content"}}
 
@@ -149,18 +149,18 @@ def laid_by_hand(call: Mapping[str, object], row: Mapping[str, object]) -> dict[
 @given(PLAIN, PLAIN)
 def test_a_merged_config_is_the_one_that_says_the_same(call: dict[str, object], row: dict[str, object]) -> None:
     """Bytes and identity are those of the one config that a person would have written."""
-    made = encoder_for(Kind.GENERATE, row, encoder_for(Kind.GENERATE, call)).identified("q")
+    made = encoder_for(Kind.GENERATE, row, over=encoder_for(Kind.GENERATE, call)).identified("q")
     assert made == RequestEncoder(Kind.GENERATE, laid_by_hand(call, row)).identified("q")
 
 
 def test_merged_configs_are_remembered() -> None:
     """The same row's config over the same call's gives the same encoder, and over another call's another one."""
     call, other = encoder_for(Kind.GENERATE, {"top_k": 1}), encoder_for(Kind.GENERATE, {"top_k": 2})
-    made = encoder_for(Kind.GENERATE, {"temperature": 0}, call)
-    assert encoder_for(Kind.GENERATE, {"temperature": 0}, call) is made
-    assert encoder_for(Kind.GENERATE, {"temperature": 0}, other) is not made
+    made = encoder_for(Kind.GENERATE, {"temperature": 0}, over=call)
+    assert encoder_for(Kind.GENERATE, {"temperature": 0}, over=call) is made
+    assert encoder_for(Kind.GENERATE, {"temperature": 0}, over=other) is not made
     sdk = types.GenerateContentConfig(temperature=0)
-    assert encoder_for(Kind.GENERATE, sdk, call) is encoder_for(Kind.GENERATE, sdk, call)
+    assert encoder_for(Kind.GENERATE, sdk, over=call) is encoder_for(Kind.GENERATE, sdk, over=call)
 
 
 @pytest.mark.usefixtures("no_leaks")

@@ -47,6 +47,10 @@ def double(number: int) -> int:
     return number * 2
 
 
+class Broken:
+    """A class of no library."""
+
+
 def refused(contents: object, config: object | None = None) -> str:
     with pytest.raises(PromptInvalid) as caught:
         generate_request(contents, config)
@@ -76,7 +80,19 @@ WRONG_CONFIGS: list[tuple[object, str]] = [
     ({"top_p": 1, "generation_config": {"topP": 0.5}}, "config.topP and config.generationConfig.topP differ"),
     ({"response_schema": {"type": "object"}, "response_json_schema": {}}, "both given"),
     ({"response_schema": {"typ": "object"}}, 'config.responseSchema.typ is not a field; did you mean "type"?'),
-    ({"response_schema": object}, "no JSON Schema can be made of this class"),
+    ({"response_schema": object}, "no JSON Schema can be made of object"),
+    ({"response_schema": list[dict[str, int] | Broken]}, "no JSON Schema can be made of Broken"),
+    ({"response_schema": {"type": "strin"}}, "config.responseSchema.type must be one of string, number"),
+    (
+        {"response_schema": {"properties": {"a": {"type": "string", "required": True}}}},
+        "config.responseSchema.properties.a.required must be a list of strings",
+    ),
+    ({"response_schema": {"type": "string", "maxLength": "long"}}, "config.responseSchema.maxLength must be a number"),
+    ({"response_schema": {"type": "string", "enum": "a"}}, "config.responseSchema.enum must be a list"),
+    (
+        {"tools": [{"function_declarations": [{"name": "f", "parameters": {"nullable": "yes"}}]}]},
+        "parameters.nullable must be true or false",
+    ),
     ({"cached_content": "c", "system_instruction": "s"}, "config.systemInstruction cannot stand beside"),
     ({"cached_content": "c", "tools": [{"google_search": {}}]}, "config.tools cannot stand beside"),
     ({"cached_content": "c", "tool_config": {}}, "config.toolConfig cannot stand beside"),

@@ -197,26 +197,6 @@ def test_the_request_is_the_one_that_the_sdk_sends(contents: Any, config: dict[s
     assert generate(contents, types.GenerateContentConfig(**config)) == wire
 
 
-@pytest.mark.parametrize(
-    ("schema", "expected"),
-    [
-        (Recipe, {"type": "object"}),
-        (list[Recipe], {"type": "array"}),
-        (Tree, {"type": "object"}),
-        (list[str], {"type": "array", "items": {"type": "string"}}),
-        (Colour, {"enum": ["blue", "red"]}),
-        ({"type": "object", "additionalProperties": False}, {"type": "object", "additionalProperties": False}),
-        ({"type": ["string", "null"]}, {"type": ["string", "null"]}),
-    ],
-)
-def test_classes_and_json_schema_become_response_json_schema(schema: object, expected: dict[str, object]) -> None:
-    """A class, or a dict that only JSON Schema can say, goes out as responseJsonSchema with its MIME type."""
-    config = generate("q", {"response_schema": schema})["generationConfig"]
-    assert config["responseMimeType"] == "application/json"
-    assert {name: config["responseJsonSchema"][name] for name in expected} == expected
-    assert "responseSchema" not in config
-
-
 def test_a_schema_in_the_providers_language_stays_one() -> None:
     """Names become camelCase, types upper case, and the names of properties and the defaults stay the caller's own."""
     schema = {

@@ -58,7 +58,7 @@ class Estimate(msgspec.Struct, kw_only=True):
 async def estimate(options: RunOptions, *, emulate: bool | None, console: Console) -> Estimate:
     """Read IN twice, as a run does, and buy nothing; OUT and the store are not touched. Raises GemqueueError."""
     settings = load_settings(emulate=emulate)
-    encoder = RowEncoder(options, settings.prompt_bytes_max)
+    encoder = RowEncoder(options, settings)
     on_bad = BadLines(console)
     counted, packed = 0.0, 0
     found = Estimate(run=options.name, model=encoder.model, kind=options.kind, emulated=settings.emulate)

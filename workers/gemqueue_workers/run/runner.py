@@ -176,7 +176,7 @@ class Runner:
         self.settings = settings
         self._on_bad = on_bad
         self.account = lane_account(settings, api_key_from_env())
-        self.encoder = RowEncoder(options, settings.prompt_bytes_max)
+        self.encoder = RowEncoder(options, settings)
         self.report = Outcome(run=options.name, emulated=settings.emulate, out=options.out)
 
     async def run(self, progress: Progress) -> Outcome:

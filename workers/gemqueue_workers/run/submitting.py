@@ -32,6 +32,7 @@ from gemqueue_workers.run.reading import BadLine, Request, Row
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from gemqueue.config import Settings
     from gemqueue.requests import RequestEncoder
     from gemqueue.store_runs import RunRecord, RunStore
     from gemqueue_workers.run.collecting import Collector
@@ -50,19 +51,20 @@ class RowEncoder:
     ``config_mode`` is what a row's own config does to that of the run.
     """
 
-    def __init__(self, options: RunOptions, prompt_bytes_max: int) -> None:
+    def __init__(self, options: RunOptions, settings: Settings) -> None:
         self.model = check_model(options.model)
         self.kind = options.kind
         check_kind(self.model, self.kind)
-        self._encoder = encoder_for(options.kind, options.config)
+        self._encoder = encoder_for(options.kind, options.config, settings.schema_dialect)
         self.config_mode = options.config_mode or ConfigMode.MERGE
-        self._bytes_max = prompt_bytes_max
+        self._bytes_max = settings.prompt_bytes_max
+        self._dialect = settings.schema_dialect
 
     def encode(self, row: Row) -> bytes:
         """The row's request. Raises PromptInvalid, PromptTooLarge."""
         ask = row.ask
         if isinstance(ask, Request):
-            request = rest_request(self.kind, _fields(ask))
+            request = rest_request(self.kind, _fields(ask), self._dialect)
         else:
             request = self._encoder_of(ask).encode(ask.contents)
         check_size(request, self._bytes_max)
@@ -72,13 +74,14 @@ class RowEncoder:
         """The row's request and its identity form. Raises PromptInvalid."""
         ask = row.ask
         if isinstance(ask, Request):
-            return identified_request(self.kind, _fields(ask))
+            return identified_request(self.kind, _fields(ask), self._dialect)
         return self._encoder_of(ask).identified(ask.contents)
 
     def _encoder_of(self, ask: Prompt) -> RequestEncoder:
         if ask.config is None:
             return self._encoder
-        return encoder_for(self.kind, ask.config, self._encoder if self.config_mode == ConfigMode.MERGE else None)
+        over = self._encoder if self.config_mode == ConfigMode.MERGE else None
+        return encoder_for(self.kind, ask.config, self._dialect, over=over)
 
 
 def _fields(ask: Request) -> Any:
