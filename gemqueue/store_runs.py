@@ -91,8 +91,9 @@ class RunStore(Store, PurgeStore):
         if reply[0] == b"other":
             _refuse_settings(name, settings, reply[1].decode())
         if reply[0] == b"mode":
+            begun = reply[1].decode()
             raise ConfigError(
-                f"run {name!r} was started with config_mode = {reply[1].decode()!r}, and now it is {config_mode!r}: "
+                f"run {name!r} was started with config_mode = {begun!r}, and now it is {str(config_mode)!r}: "
                 "leave --config-mode out to go on, or give the new one another --name"
             )
         epoch, producer, count, mode = int(reply[1]), reply[2].decode(), int(reply[3]), reply[4].decode()

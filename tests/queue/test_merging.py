@@ -33,6 +33,41 @@ CALL: dict[str, Any] = {
     "safety_settings": [{"category": "A", "threshold": "OFF"}],
 }
 
+LAID_OVER: list[tuple[object, dict[str, Any]]] = [
+    ({"temperature": 0}, CALL | {"temperature": 0}),
+    ({"generationConfig": {"temperature": 0, "topK": 3}}, CALL | {"temperature": 0, "top_k": 3}),
+    ({"maxOutputTokens": 9, "systemInstruction": "In Latin"},
+     CALL | {"max_output_tokens": 9, "system_instruction": "In Latin"}),
+    ({"thinkingConfig": {"thinkingBudget": 0}},
+     CALL | {"thinking_config": {"include_thoughts": True, "thinking_budget": 0}}),
+    ({"speech_config": "Puck"}, CALL | {"speech_config": {
+        "language_code": "fr", "voice_config": {"prebuilt_voice_config": {"voice_name": "Puck"}}}}),
+    ({"safetySettings": [{"category": "B", "threshold": "OFF"}]},
+     CALL | {"safety_settings": [{"category": "B", "threshold": "OFF"}]}),
+    ({"safety_settings": []}, CALL | {"safety_settings": None}),
+    ({"maxOutputTokens": None, "system_instruction": None},
+     CALL | {"max_output_tokens": None, "system_instruction": None}),
+    ({"generation_config": None}, {name: CALL[name] for name in ("system_instruction", "safety_settings")}),
+    ({"generationConfig": {"thinking_config": {"includeThoughts": None}}},
+     CALL | {"thinking_config": {"thinking_budget": 5}}),
+    ({"thinking_config": {"include_thoughts": None, "thinking_budget": None}}, CALL | {"thinking_config": {}}),
+    ({"speech_config": {"languageCode": None}}, CALL | {"speech_config": "Kore"}),
+    ({"response_schema": Verdict}, CALL | {"response_schema": Verdict}),
+    ({"http_options": None}, CALL),
+    ({}, CALL),
+    (types.GenerateContentConfig(temperature=0), CALL | {"temperature": 0}),
+]  # fmt: skip
+"""Rows' configs, and what the call's and theirs come to."""
+CONFLICTS: list[tuple[dict[str, Any], dict[str, Any], list[str]]] = [
+    ({"system_instruction": "s"}, {"cached_content": "c"}, ["systemInstruction", "cachedContent"]),
+    ({"cached_content": "c"}, {"tools": [{"google_search": {}}]}, ["cachedContent", "tools"]),
+    ({"response_schema": Verdict}, {"response_json_schema": {}}, ["responseSchema", "responseJsonSchema"]),
+    ({"response_json_schema": {}}, {"response_schema": {"type": "OBJECT"}},
+     ["responseJsonSchema", "responseSchema"]),
+    ({"thinking_config": {"thinking_budget": 0}}, {"thinking_config": {"thinking_level": "high"}},
+     ["thinkingConfig.thinkingBudget", "thinkingConfig.thinkingLevel"]),
+]  # fmt: skip
+
 
 def merged(call: object, row: object, kind: Kind = Kind.GENERATE) -> dict[str, Any]:
     """The config that goes out."""
@@ -51,33 +86,7 @@ def refused(call: object, row: object) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("row", "whole"),
-    [
-        ({"temperature": 0}, CALL | {"temperature": 0}),
-        ({"generationConfig": {"temperature": 0, "topK": 3}}, CALL | {"temperature": 0, "top_k": 3}),
-        ({"maxOutputTokens": 9, "systemInstruction": "In Latin"},
-         CALL | {"max_output_tokens": 9, "system_instruction": "In Latin"}),
-        ({"thinkingConfig": {"thinkingBudget": 0}},
-         CALL | {"thinking_config": {"include_thoughts": True, "thinking_budget": 0}}),
-        ({"speech_config": "Puck"}, CALL | {"speech_config": {
-            "language_code": "fr", "voice_config": {"prebuilt_voice_config": {"voice_name": "Puck"}}}}),
-        ({"safetySettings": [{"category": "B", "threshold": "OFF"}]},
-         CALL | {"safety_settings": [{"category": "B", "threshold": "OFF"}]}),
-        ({"safety_settings": []}, CALL | {"safety_settings": None}),
-        ({"maxOutputTokens": None, "system_instruction": None},
-         CALL | {"max_output_tokens": None, "system_instruction": None}),
-        ({"generation_config": None}, {name: CALL[name] for name in ("system_instruction", "safety_settings")}),
-        ({"generationConfig": {"thinking_config": {"includeThoughts": None}}},
-         CALL | {"thinking_config": {"thinking_budget": 5}}),
-        ({"thinking_config": {"include_thoughts": None, "thinking_budget": None}}, CALL | {"thinking_config": {}}),
-        ({"speech_config": {"languageCode": None}}, CALL | {"speech_config": "Kore"}),
-        ({"response_schema": Verdict}, CALL | {"response_schema": Verdict}),
-        ({"http_options": None}, CALL),
-        ({}, CALL),
-        (types.GenerateContentConfig(temperature=0), CALL | {"temperature": 0}),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("row", "whole"), LAID_OVER)
 def test_the_row_wins_key_by_key(row: object, whole: dict[str, Any]) -> None:
     """In either spelling and inside messages; lists go whole, None and an empty list take a key away."""
     assert merged(CALL, row) == alone(whole)
@@ -93,18 +102,7 @@ def test_a_schema_is_replaced_whole(call: dict[str, Any], row: dict[str, Any]) -
     assert merged(call | enum, row) == alone(row | enum)
 
 
-@pytest.mark.parametrize(
-    ("call", "row", "names"),
-    [
-        ({"system_instruction": "s"}, {"cached_content": "c"}, ["systemInstruction", "cachedContent"]),
-        ({"cached_content": "c"}, {"tools": [{"google_search": {}}]}, ["cachedContent", "tools"]),
-        ({"response_schema": Verdict}, {"response_json_schema": {}}, ["responseSchema", "responseJsonSchema"]),
-        ({"response_json_schema": {}}, {"response_schema": {"type": "OBJECT"}},
-         ["responseJsonSchema", "responseSchema"]),
-        ({"thinking_config": {"thinking_budget": 0}}, {"thinking_config": {"thinking_level": "high"}},
-         ["thinkingConfig.thinkingBudget", "thinkingConfig.thinkingLevel"]),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("call", "row", "names"), CONFLICTS)
 def test_a_conflict_names_both_origins(call: dict[str, Any], row: dict[str, Any], names: list[str]) -> None:
     """What cannot stand together is refused with which is whose; None for the call's is the way out, and works."""
     words = refused(call, row)

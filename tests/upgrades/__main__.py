@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import base64
+import io
 import json
 import os
 import subprocess
@@ -21,8 +22,9 @@ import tempfile
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
+from unittest import mock
 
-from gemqueue import bitmap, codec
+from gemqueue import Queue, bitmap, codec
 from gemqueue.config import Settings
 from gemqueue.models import Lane, new_batch_id
 from gemqueue.requests import generate_request, line
@@ -31,6 +33,7 @@ from gemqueue.store_batches import Claim, JobEnd, Landing, RetrySegment
 from gemqueue.store_producer import SegmentWrite
 from gemqueue.store_runs import RunEntry, RunStore, digest64, pack_entry
 from tests.queue.storing import HandClock
+from tests.upgrades import asking
 from tests.valkey_server import ValkeyServer
 
 if TYPE_CHECKING:
@@ -50,12 +53,18 @@ MANY = 501
 class Writer:
     """One queue on its way to a state."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, folder: Path = Path()) -> None:
+        self.folder = folder
         self.clock = HandClock()
         self.clock.advance(-100_000_000)  # some years ago: later than nothing that is loaded
         settings = Settings(queue=QUEUE, emulate=True, linger_s=0.001)
+        self._settings = settings
         self.store = RunStore(url, settings, self.clock)
         self.segments = 0
+
+    def reconnect(self) -> None:
+        """A store of its own again, after a client has closed it."""
+        self.store = RunStore(self.store.url, self._settings, self.clock)
 
     async def segment(self, count: int = 3, **more: Any) -> str:
         """One segment with real lines; its id."""
@@ -199,6 +208,61 @@ async def _run(writer: Writer) -> None:
     await writer.segment(2, run="nightly", epoch=record.epoch, entry=pack_entry(entry))
 
 
+async def _accepted(writer: Writer, count: int) -> None:
+    for _ in range(2000):
+        if (await writer.store.counts()).get("accepted", 0) == count:
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError(f"{count} prompts are not accepted")
+
+
+async def _answer_all(writer: Writer) -> None:
+    """What waits in the lane is answered and closed."""
+    pending = await writer.store.redis.zrange(writer.store.key("pending", LANE, "default"), 0, -1)
+    claim = await writer.ended()
+    for segment in pending:
+        meta = await writer.store.redis.hgetall(writer.store.key("segmeta", segment.decode()))
+        await writer.answer(claim, segment.decode(), list(range(int(meta[b"count"]))))
+    assert (await writer.store.close(claim, give_back=False))[0] == "closed"
+
+
+async def _named(writer: Writer) -> None:
+    queue = Queue(writer.store, ACCOUNT, None)
+    await queue.open()
+    calls = asking.ask(queue)
+    await _accepted(writer, len(calls))
+    await queue.aclose()
+    await asyncio.gather(*calls.values(), return_exceptions=True)
+    writer.reconnect()
+
+
+async def _named_answered(writer: Writer) -> None:
+    await _named(writer)
+    await _answer_all(writer)
+
+
+async def _run_middle(writer: Writer) -> None:
+    """Half of the run's rows are in OUT, the others wait; its files stand beside the records."""
+    os.chdir(writer.folder)  # so that the run's command holds no path of this machine
+
+    def opened(url: str, settings: Settings) -> RunStore:
+        return RunStore(url, settings, writer.clock)
+
+    def started(rows: int) -> asyncio.Task[Any]:
+        Path("in.jsonl").write_text("".join(map(asking.row, range(rows))))
+        return asyncio.create_task(asking.run(writer.store.url, QUEUE, Path(), io.StringIO()))
+
+    with mock.patch("gemqueue_workers.run.connection.RunStore", opened):
+        first = started(3)
+        await _accepted(writer, 3)
+        await _answer_all(writer)
+        await first
+        second = started(6)
+        await _accepted(writer, 6)
+        second.cancel()
+        await asyncio.gather(second, return_exceptions=True)
+
+
 STATES: dict[str, Callable[[Writer], Awaitable[None]]] = {
     "pending": _pending,
     "packing": _packing,
@@ -213,6 +277,14 @@ STATES: dict[str, Callable[[Writer], Awaitable[None]]] = {
     "closed": _closed,
     "run": _run,
 }
+
+LATER_STATES: dict[str, Callable[[Writer], Awaitable[None]]] = {
+    "named": _named,
+    "named_answered": _named_answered,
+    "run_middle": _run_middle,
+}
+"""What versions since 0.2.0 have, too."""
+FILES = ("in.jsonl", "out.jsonl", "out.jsonl.gemqueue")
 
 _READERS = {"string": "GET", "hash": "HGETALL", "list": "LRANGE {} 0 -1", "set": "SMEMBERS", "stream": "XRANGE {} - +"}
 _READERS["zset"] = "ZRANGE {} 0 -1 WITHSCORES"
@@ -248,9 +320,9 @@ async def dump(client: Any) -> dict[str, Any]:
 
 async def write(folder: Path) -> None:
     """One file per state."""
-    with ValkeyServer() as server:
-        for name, reach in STATES.items():
-            writer = Writer(server.url)
+    with ValkeyServer() as server, tempfile.TemporaryDirectory() as files:
+        for name, reach in (STATES | LATER_STATES).items():
+            writer = Writer(server.url, Path(files))
             await writer.store.redis.flushall()
             await reach(writer)
             text = json.dumps(await dump(writer.store.redis), indent=1, sort_keys=True)
@@ -258,6 +330,11 @@ async def write(folder: Path) -> None:
                 text = json.dumps({"zlib": base64.b64encode(zlib.compress(text.encode(), 9)).decode()})
             await asyncio.to_thread((folder / f"{name}.json").write_text, text + "\n")
             await writer.store.aclose()
+        found = {name: (Path(files) / name).read_bytes() for name in FILES}
+    text = json.dumps(
+        {name: base64.b64encode(zlib.compress(data, 9)).decode() for name, data in found.items()}, indent=1
+    )
+    await asyncio.to_thread((folder / "files" / "run_middle.json").write_text, text + "\n")
 
 
 def side_by_side(ref: str) -> int:
@@ -277,8 +354,8 @@ def main() -> int:
     parser.add_argument("--old", metavar="REF", help="drain a queue with workers of REF and of this tree")
     options = parser.parse_args()
     if options.write:
-        options.write.mkdir(parents=True, exist_ok=True)
-        asyncio.run(write(options.write))
+        (options.write / "files").mkdir(parents=True, exist_ok=True)
+        asyncio.run(write(options.write.resolve()))
         return 0
     if not options.old:
         parser.error("give --write FOLDER or --old REF")

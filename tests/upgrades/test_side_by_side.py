@@ -1,6 +1,6 @@
 """Workers of an earlier version and of this one drain one queue.
 
-The version is that of the tag below, where the clone has it; ``python -m tests.upgrades --old REF`` takes another.
+The versions are those below, where the clone has them; ``python -m tests.upgrades --old REF`` takes another.
 """
 
 from __future__ import annotations
@@ -11,30 +11,36 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.world import ROOT, World, until
 
 if TYPE_CHECKING:
     from tests.valkey_server import ValkeyServer
 
-OLD_TAG = "0.1.0"
+OLD_REFS = ("0.1.0", "201880f")
+"""A tag, and the commit whose records are those of 0.2.0."""
 OLD_ENTRY = "gemqueue_workers.cli"
 
 
-def old_tree(folder: Path) -> Path | None:
-    """The earlier version: where the environment says, else from this repository's tag; None where there is neither."""
+def old_tree(folder: Path, ref: str) -> Path | None:
+    """The earlier version: where the environment says, else from this repository; None where there is neither."""
     if os.environ.get("UPGRADE_FROM"):
         return Path(os.environ["UPGRADE_FROM"])
-    packed = subprocess.run(["git", "archive", OLD_TAG], cwd=ROOT, capture_output=True, check=False)
+    packed = subprocess.run(["git", "archive", ref], cwd=ROOT, capture_output=True, check=False)
     if packed.returncode:
         return None
     subprocess.run(["tar", "-x", "-C", folder], input=packed.stdout, check=True)
     return folder
 
 
-async def test_old_and_new_workers_drain_one_queue(valkey: ValkeyServer, queue_name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("ref", OLD_REFS)
+async def test_old_and_new_workers_drain_one_queue(
+    valkey: ValkeyServer, queue_name: str, tmp_path: Path, ref: str
+) -> None:
     """Either takes over what the other has begun: every prompt has one outcome, and none is bought twice."""
     (tmp_path / "old").mkdir()
-    old = await asyncio.to_thread(old_tree, tmp_path / "old")
+    old = await asyncio.to_thread(old_tree, tmp_path / "old", ref)
     if old is None:
         return  # no tag in this clone: nothing to stand beside
     path = os.pathsep.join([str(old), str(old / "workers"), str(old / "adapters")])
