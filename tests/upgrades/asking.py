@@ -1,16 +1,19 @@
 """What is asked under names and in a run: by the code of a version when its records are written, and again by this one.
 
-It uses what every version since 0.2.0 has.
+It uses what every version since 0.2.0 has. ``python -m tests.upgrades.asking URL QUEUE`` asks what is named.
 """
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
+import json
+import sys
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from gemqueue import Failed, Queue
 from gemqueue.config import Settings
 from gemqueue_workers.run.options import RunOptions
 from gemqueue_workers.run.progress import Progress
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
     import io
     from pathlib import Path
 
-    from gemqueue import Outcome, Queue
+    from gemqueue import Outcome
     from gemqueue_workers.run.runner import Outcome as Report
 
 MODEL, EMBEDDING = "gemini-3.5-flash", "gemini-embedding-2"
@@ -63,9 +66,24 @@ def row(number: int) -> str:
     return f'{{"key": "k{number}", "prompt": "upgrade row {number}"{config}}}\n'
 
 
+async def outcomes(queue: Queue) -> dict[str, str]:
+    """The key of every named prompt, or the kind of error that refused it, once it has its outcome."""
+    found = {name: (await call)[0] for name, call in ask(queue).items()}
+    return {name: type(o.error).__name__ if isinstance(o, Failed) else o.key for name, o in found.items()}
+
+
+async def _main(url: str, name: str) -> None:
+    async with Queue.connect(url, queue=name, emulate=True) as queue:
+        sys.stdout.write(json.dumps(await outcomes(queue)))
+
+
 async def run(url: str, queue: str, folder: Path, said: io.StringIO, **more: Any) -> Report:
     """``gemqueue run`` of the folder's in.jsonl into its out.jsonl, in this process."""
     source, out = str(folder / "in.jsonl"), str(folder / "out.jsonl")
     options = RunOptions(source=source, out=out, model=MODEL, name=RUN, config=CALL, **more)
     runner = Runner(options, Settings(queue=queue, emulate=True, redis_url=url), lambda _: None)
     return await runner.run(Progress(Console(file=said, width=1000), MODEL))
+
+
+if __name__ == "__main__":
+    asyncio.run(_main(*sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""Workers of an earlier version and of this one drain one queue.
+"""Workers and producers of an earlier version and of this one share one queue.
 
 The versions are those below, where the clone has them; ``python -m tests.upgrades --old REF`` takes another.
 """
@@ -6,13 +6,17 @@ The versions are those below, where the clone has them; ``python -m tests.upgrad
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from gemqueue import Queue
+from tests.upgrades import asking
 from tests.world import ROOT, World, until
 
 if TYPE_CHECKING:
@@ -34,6 +38,39 @@ def old_tree(folder: Path, ref: str) -> Path | None:
     return folder
 
 
+def path_of(old: Path) -> str:
+    """Where an earlier version's packages are."""
+    return os.pathsep.join([str(old), str(old / "workers"), str(old / "adapters")])
+
+
+async def ask_old(old: Path, world: World) -> dict[str, str]:
+    """What becomes of the named prompts when a producer of the earlier version submits them."""
+    command = [sys.executable, "-P", "-m", "tests.upgrades.asking", world.settings.redis_url, world.settings.queue]
+    environ = os.environ | {"PYTHONPATH": os.pathsep.join([path_of(old), str(ROOT)])}
+    ended = await asyncio.to_thread(subprocess.run, command, env=environ, check=True, capture_output=True)
+    found: dict[str, str] = json.loads(ended.stdout)
+    return found
+
+
+@pytest.mark.parametrize("old_first", [True, False])
+async def test_old_and_new_producers_share_names(
+    valkey: ValkeyServer, queue_name: str, tmp_path: Path, *, old_first: bool
+) -> None:
+    """Whoever comes second joins; an old one is refused what a new one laid over. Nothing is bought twice."""
+    (tmp_path / "old").mkdir()
+    old = await asyncio.to_thread(old_tree, tmp_path / "old", OLD_REFS[-1])
+    if old is None:
+        return  # not in this clone: nothing to stand beside
+    async with World(tmp_path, valkey, queue_name) as world, Queue.connect(settings=world.settings) as queue:
+        world.start_worker()
+        before = await ask_old(old, world) if old_first else await asking.outcomes(queue)
+        after = await asking.outcomes(queue) if old_first else await ask_old(old, world)
+        merged = {} if old_first else {"row": "NameConflict", "row class": "NameConflict"}
+        assert after == before | merged
+        assert len(set(before.values())) == (await world.store.counts())["accepted"] == len(asking.NAMED)
+        assert world.emulator.ledger()["bought_twice"] == []
+
+
 @pytest.mark.parametrize("ref", OLD_REFS)
 async def test_old_and_new_workers_drain_one_queue(
     valkey: ValkeyServer, queue_name: str, tmp_path: Path, ref: str
@@ -43,7 +80,7 @@ async def test_old_and_new_workers_drain_one_queue(
     old = await asyncio.to_thread(old_tree, tmp_path / "old", ref)
     if old is None:
         return  # no tag in this clone: nothing to stand beside
-    path = os.pathsep.join([str(old), str(old / "workers"), str(old / "adapters")])
+    path = path_of(old)
     async with World(tmp_path, valkey, queue_name, job_s=0.5) as world:
         await world.submit([f"prompt {n}" for n in range(40)], segment_prompts=4)
         first = world.start_worker(entry=OLD_ENTRY, PYTHONPATH=path)
