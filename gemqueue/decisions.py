@@ -14,6 +14,7 @@ import msgspec
 
 from gemqueue.errors import Ambiguous, ProviderError, Rejected, ShortRead, Transient
 from gemqueue.provider import JobStatus
+from gemqueue.quota import spend_pauses_s
 from gemqueue.states import BatchState, FailureKind, JobState
 
 if TYPE_CHECKING:
@@ -152,6 +153,8 @@ def _after_refusal(batch: Batch, error: Rejected, settings: Settings) -> Refusal
 
 def transient_delay_s(batch: Batch, error: Transient, settings: Settings) -> float:
     """How long to leave a batch alone after a call that did nothing: the provider's wish, else backoff by its tries."""
+    if error.spend and error.call in {"create", "upload", "answer"}:
+        return max(spend_pauses_s(settings)[0], error.retry_after_s or 0)
     if error.retry_after_s is not None:
         return min(max(error.retry_after_s, settings.backoff_first_s), settings.backoff_max_s)
     first_s = settings.quota_backoff_s if error.quota else settings.backoff_first_s
@@ -166,6 +169,8 @@ def held_reason(error: ProviderError) -> str:
     whose = "provider"
     if isinstance(error, Transient) and error.quota:
         whose = "quota"
+    elif isinstance(error, Transient) and error.spend:
+        whose = "spend"
     elif isinstance(error, Rejected) and error.auth:
         whose = _ACCOUNT
     return f"{whose} ({error.call}): {error}"

@@ -120,7 +120,7 @@ class Door:
         """By what 0.2.0 knew a named row whose config is laid over the call's: by the row's own config alone."""
         if row.config is None or self._under is encoder_for(self._kind, dialect=self._dialect):
             return ()
-        return (digest_of(self._salt, encoder_for(self._kind, row.config).identified(row.contents)[1]),)
+        return (digest_of(self._salt, encoder_for(self._kind, row.config, self._dialect).identified(row.contents)[1]),)
 
     def admit(self, given: object, sink: Sink, position: int) -> Room | None:
         """Put a row of a bulk call on its way; a row that is refused has its outcome at once.

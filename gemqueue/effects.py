@@ -44,6 +44,8 @@ class Effect(StrEnum):
     """Room for a job is reserved in the quota ledger, or the batch stands in line for it."""
     SUBMIT_SHRINK = "submit.shrink"
     """A create was refused for quota: a ceiling shrinks."""
+    SUBMIT_SUSPEND = "submit.suspend"
+    """A create or its upload was refused for want of money: the account waits."""
     SUBMIT_UPLOAD = "submit.upload"
     """The input file is at the provider; it buys nothing."""
     SUBMIT_BEGIN = "submit.begin"

@@ -103,15 +103,24 @@ class ProviderError(GemqueueError):
 class Transient(ProviderError):  # noqa: N818
     """The call did nothing and may be made again later, in the same state.
 
-    ``retry_after_s`` is the provider's own wish where it said one. ``quota`` marks a refusal for quota (429).
+    ``retry_after_s`` is the provider's own wish where it said one. ``quota`` marks a refusal for quota (429), ``spend``
+    one for want of money: a spend cap, credits that are used up, billing that is off.
     """
 
     def __init__(
-        self, message: str, *, call: str = "", code: int = 0, retry_after_s: float | None = None, quota: bool = False
+        self,
+        message: str,
+        *,
+        call: str = "",
+        code: int = 0,
+        retry_after_s: float | None = None,
+        quota: bool = False,
+        spend: bool = False,
     ) -> None:
         super().__init__(message, call=call, code=code)
         self.retry_after_s = retry_after_s
         self.quota = quota
+        self.spend = spend
 
 
 class ShortRead(Transient):

@@ -35,6 +35,7 @@ COUNTERS: Final = {
     "fenced": "Creates in doubt: their input file was deleted, so that they can succeed no more.",
     "slow": "Jobs that took longer than 99 of 100 of their model; an alarm, nothing is done to them for it.",
     "quota_refused": "Creates refused for quota (429), those that were under way together counted once.",
+    "spend_refused": "Refusals for want of money (a spend cap, credits, billing); the account then waits.",
     "unreserved": "Entries of the quota ledger whose batch had no job any more.",
     "closed": "Batches of which every prompt is settled or has moved on.",
     "quarantined": "Rows that belong to nobody, or that cannot be read.",

@@ -92,6 +92,9 @@ def why_left(room: Room, model: str, tokens: int, limits: Limits) -> str:
 
 def _no_room(room: Room, sealed: Sequence[OpenBatch], model: str, tokens: int, limits: Limits) -> Held | None:
     """As ``reserve`` judges (lua/reserve.lua), with what is sealed and has not reserved yet counted too."""
+    spend = room.ledger.corrections.get(Resource.SPEND)
+    if spend is not None and spend.held_until > room.now_ms:
+        return Held(Resource.SPEND, 0, 0, 0.0, True, spend.why)
     counted = [one for one in room.ledger.reservations if not one.until or one.until > room.now_ms]
     ids = {one.batch for one in counted}
     waiting = [one for one in sealed if one.id not in ids]

@@ -33,6 +33,8 @@ class Resource(StrEnum):
     """Open jobs of a model: our own limit, so that one that stalls leaves room for the others."""
     TOKENS = "tokens"
     """Enqueued tokens of a model."""
+    SPEND = "spend"
+    """Money: a spend cap, credits, billing. It has no amount here; the provider refuses, or does not."""
 
 
 _WORDS = {
@@ -54,7 +56,8 @@ class Reservation(msgspec.Struct, frozen=True):
 class Correction(msgspec.Struct, frozen=True):
     """What refusals have taught of one resource; ``since`` counts what was accepted after the last one.
 
-    ``base`` is the ceiling as the last refusal left it, ``proven`` what has been in use before.
+    ``base`` is the ceiling as the last refusal left it, ``proven`` what has been in use before. Of ``spend`` there are
+    ``refusals``, ``held_until`` (ms), ``probe`` and ``why``, the provider's words.
     """
 
     ceiling: float
@@ -66,6 +69,7 @@ class Correction(msgspec.Struct, frozen=True):
     shrunk_at: float = 0
     held_until: float = 0
     probe: str = ""
+    why: str = ""
 
 
 class Ledger(msgspec.Struct, frozen=True):
@@ -85,6 +89,8 @@ class Ledger(msgspec.Struct, frozen=True):
 
     def room(self, model: str, limits: Limits) -> tuple[int, int]:
         """How many jobs and how many tokens of the model would be let in now; never below 0."""
+        if Resource.SPEND in self.corrections:
+            return 0, 0
         jobs_max, tokens_max = float(limits.jobs_max), float(limits.tokens_max)
         if (jobs := self.corrections.get(Resource.JOBS)) is not None:
             jobs_max = min(jobs_max, jobs.ceiling)
@@ -104,13 +110,17 @@ class Limits(msgspec.Struct, frozen=True):
 
 
 class Held(msgspec.Struct, frozen=True):
-    """No room: which resource, how much of it is in use and allowed, when to try again, and whether it was refused."""
+    """No room: which resource, how much of it is in use and allowed, when to try again, and whether it was refused.
+
+    ``why`` is what the provider said, of ``spend``.
+    """
 
     resource: Resource
     used: int
     limit: int
     wait_s: float
     refused: bool
+    why: str = ""
 
 
 def limits(settings: Settings, model: str, tiers: Mapping[str, tuple[int, ...]]) -> Limits:
@@ -120,6 +130,15 @@ def limits(settings: Settings, model: str, tiers: Mapping[str, tuple[int, ...]])
     tokens_max = min(settings.enqueued_tokens_max, known[tier - 1]) if len(known) >= tier > 0 else None
     tokens_max = settings.enqueued_tokens_max if tokens_max is None else tokens_max
     return Limits(settings.open_jobs_max, tokens_max, settings.model_jobs_max)
+
+
+def spend_pauses_s(settings: Settings) -> tuple[float, float]:
+    """The first pause after a refusal for want of money, and the longest: an hour and four by the shipped settings.
+
+    They are 12 and 48 times ``backoff_max_s``, the longest pause of what mends itself: this is mended by a person, or
+    by the next month, and each try uploads a whole file for nothing.
+    """
+    return 12 * settings.backoff_max_s, 48 * settings.backoff_max_s
 
 
 def batch_tokens_max(settings: Settings, limit: Limits, token_ratio: float) -> int:
@@ -146,6 +165,8 @@ def must_divide(batch: Batch, refusals: int, *, alone: bool) -> bool:
 
 def held_reason(held: Held) -> str:
     """Why a batch waits, in words."""
+    if held.resource is Resource.SPEND:
+        return f"spend: the provider refuses for want of money, and is asked again after a pause: {held.why}"
     what = _WORDS[held.resource]
     if held.refused:
         return f"{what}: the provider refused more (429), {held.used:,} in use, ceiling now {held.limit:,}"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from gemqueue.errors import StaleFence, WrongState
-from gemqueue.quota import Correction, Held, Ledger, Limits, Reservation, Resource
+from gemqueue.quota import Correction, Held, Ledger, Limits, Reservation, Resource, spend_pauses_s
 from gemqueue.scripts import translated
 from gemqueue.store_base import StoreBase
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from gemqueue.store_batches import Claim
 
 _pack = msgspec.msgpack.encode
+_WHY_CHARS_MAX = 300
 
 
 class QuotaStore(StoreBase):
@@ -31,7 +32,8 @@ class QuotaStore(StoreBase):
             word: str = reply[0].decode()
             return word
         resource = Resource(reply[1].decode().partition("/")[0])
-        return Held(resource, int(reply[2]), int(reply[3]), int(reply[4]) / 1000, bool(reply[5]))
+        why = reply[6].decode() if len(reply) > 6 else ""
+        return Held(resource, int(reply[2]), int(reply[3]), int(reply[4]) / 1000, bool(reply[5]), why)
 
     async def shrink(
         self, claim: Claim, resource: Resource, limits: Limits, wish_s: float | None
@@ -48,6 +50,21 @@ class QuotaStore(StoreBase):
         }
         reply = _checked(await self.scripts.run("shrink", claim.id, claim.fence, _pack(fields)), "shrink")
         return int(reply[1]) / 1000, int(reply[2]), bool(reply[3])
+
+    async def suspend(self, claim: Claim, why: str, wish_s: float | None) -> float:
+        """The provider refused for want of money, in these words: how long the account creates nothing more.
+
+        ``wish_s`` is the provider's own wish for the pause. The first create that succeeds ends it.
+        """
+        first_s, max_s = spend_pauses_s(self.settings)
+        fields = {
+            "first_ms": int(first_s * 1000),
+            "max_ms": int(max_s * 1000),
+            "wish_ms": int((wish_s or 0) * 1000),
+            "why": why[:_WHY_CHARS_MAX],
+        }
+        reply = _checked(await self.scripts.run("suspend", claim.id, claim.fence, _pack(fields)), "suspend")
+        return int(reply[1]) / 1000
 
     async def weigh(self, lane: str, ratio: float) -> None:
         """Learn how many tokens the provider counted for each that was estimated."""

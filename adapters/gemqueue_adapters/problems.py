@@ -28,6 +28,12 @@ RETRY_AFTER_S_MAX = 86_400.0
 _LINE = re.compile(r"error on line (\d{1,9})", re.IGNORECASE)
 _INLINE_ROW = re.compile(r"\brequests\[(\d{1,9})\]")
 _FILE_NOT_ACTIVE = re.compile(r"(?i:\bfiles?\b).*\b(?:ACTIVE|PROCESSING)\b", re.DOTALL)
+_MONEY = re.compile(
+    r"\bspend(?:ing)?\b|\bprepa(?:y|id)|\bcredits?\b|(?<!thinking )\bbudgets?\b|\bpayments?\b|\bunpaid\b|\bpast due\b"
+    r"|\binsufficient (?:funds|balance)\b",
+    re.IGNORECASE,
+)
+_MONEY_REASON = re.compile(r"BILLING|\bSPEND|_SPEND|CREDIT")
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s")
 
 
@@ -47,6 +53,7 @@ class Verdict(Enum):
 
     LATER = auto()
     QUOTA = auto()
+    SPEND = auto()
     IN_DOUBT = auto()
     NEVER = auto()
     MISSING = auto()
@@ -57,8 +64,25 @@ def _failed_precondition(problem: Problem) -> bool:
     return problem.code == 400 and problem.status == "FAILED_PRECONDITION"
 
 
+def _wants_money(problem: Problem) -> bool:
+    """A spend cap, credits that are used up, billing that is off: somebody has to pay, or the month to end.
+
+    An ordinary refusal for quota speaks of billing, too ("check your plan and billing details"), and a bad row may be
+    refused with a word on invoices, so neither the word alone nor every status will do.
+    """
+    if problem.code == 402:
+        return True
+    if problem.code not in (403, 429) and not _failed_precondition(problem):
+        return False
+    if any(map(_MONEY_REASON.search, problem.reasons)):
+        return True
+    text = problem.message.lower()
+    return bool(_MONEY.search(text)) or ("billing" in text and "quota" not in text)
+
+
 RULES: tuple[tuple[Callable[[Problem], bool], Verdict, Verdict], ...] = (
     # when                                                                             verdict          if risky
+    (_wants_money, Verdict.SPEND, Verdict.SPEND),
     (lambda p: p.code == 429, Verdict.QUOTA, Verdict.QUOTA),
     (lambda p: p.code in (408, 499) or p.code >= 500, Verdict.LATER, Verdict.IN_DOUBT),
     (lambda p: p.code == 409 and p.status == "ALREADY_EXISTS", Verdict.NEVER, Verdict.IN_DOUBT),
@@ -68,7 +92,7 @@ RULES: tuple[tuple[Callable[[Problem], bool], Verdict, Verdict], ...] = (
     (lambda p: p.code == 403, Verdict.AUTH, Verdict.AUTH),
     (lambda p: p.code in (404, 410), Verdict.MISSING, Verdict.MISSING),
     (lambda p: _failed_precondition(p) and bool(_FILE_NOT_ACTIVE.search(p.message)), Verdict.LATER, Verdict.LATER),
-    (_failed_precondition, Verdict.NEVER, Verdict.AUTH),  # billing or region: the account's fault, not the prompts'
+    (_failed_precondition, Verdict.NEVER, Verdict.AUTH),  # the region, say: the account's fault, not the prompts'
     (lambda _: True, Verdict.NEVER, Verdict.NEVER),
 )
 """The first row that matches decides."""
@@ -94,13 +118,12 @@ def refusal(problem: Problem, *, call: str, risky: bool) -> ProviderError:
     if named := [clean(field, 100) for field in problem.fields[:3] if field and field not in problem.message]:
         text += f" ({', '.join(named)})"
     code = problem.code
-    # A synchronous call buys, as a create does: billing or region is the account's fault there too.
-    blames_account = call == "answer" and _failed_precondition(problem)
+    # A synchronous call buys, as a create does: the region is the account's fault there too.
+    blames_account = call == "answer" and _failed_precondition(problem) and not _wants_money(problem)
     match Verdict.AUTH if blames_account else verdict(problem, risky=risky):
-        case Verdict.LATER:
-            return Transient(text, call=call, code=code, retry_after_s=problem.retry_after_s)
-        case Verdict.QUOTA:
-            return Transient(text, call=call, code=code, retry_after_s=problem.retry_after_s, quota=True)
+        case Verdict.LATER | Verdict.QUOTA | Verdict.SPEND as why:
+            quota, spend = why is Verdict.QUOTA, why is Verdict.SPEND
+            return Transient(text, call=call, code=code, retry_after_s=problem.retry_after_s, quota=quota, spend=spend)
         case Verdict.IN_DOUBT:
             return Ambiguous(text, call=call, code=code)
         case Verdict.MISSING:

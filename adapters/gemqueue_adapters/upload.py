@@ -219,7 +219,7 @@ def _position(reply: Reply, *, unsaid: int) -> _Position:
 def _resumable(error: Transient | Rejected) -> Transient:
     """The error to keep while going on; raises what cannot get better within this upload."""
     if isinstance(error, Transient):
-        if error.quota:
+        if error.quota or error.spend:
             raise error
         return error
     if error.auth:

@@ -1,7 +1,8 @@
 -- The quota ledger; stands after the prelude. `reserved:<account>` has an entry for each batch that has a job or is about
 -- to create one: "<tokens> <until> <model>", with until = 0 while it counts as open, else the end of its cool-off. What is
 -- in use is their sum, so there is no counter that could drift. `quota:<account>` holds what refusals have taught of a
--- resource ('jobs', or 'tokens/<model>'), and is there only as long as that differs from the configured limit.
+-- resource ('jobs', or 'tokens/<model>'), and is there only as long as that differs from the configured limit; and under
+-- 'spend' that the provider refuses for want of money, until a create succeeds.
 local function model_of(lane)
   return string.match(lane, '^[^/]+/([^/]+)')
 end
@@ -69,7 +70,7 @@ end
 -- There is room: the first in line for each resource tries now, and wakes the next when it has been let in.
 local function wake(account, model)
   local first = first_waiting(account)
-  for _, resource in ipairs({ 'tokens/' .. model, 'model_jobs/' .. model, 'jobs' }) do
+  for _, resource in ipairs({ 'spend', 'tokens/' .. model, 'model_jobs/' .. model, 'jobs' }) do
     local id = first[resource]
     if id and redis.call('HGET', key('batch', id), 'state') == 'sealed' then
       want(key('batch', id), account, 'submit ' .. id, now)
@@ -84,7 +85,8 @@ local function unreserve(batch, lane, cool_ms)
   local reserved, record = key('reserved', account), key('batch', batch)
   local entry = redis.call('HGET', reserved, batch)
   if not entry then return end
-  if cool_ms > 0 and redis.call('EXISTS', key('quota', account)) == 1 then
+  local lessons = redis.call('HLEN', key('quota', account)) - redis.call('HEXISTS', key('quota', account), 'spend')
+  if cool_ms > 0 and lessons > 0 then
     local tokens, model = string.match(entry, '^(%d+) %d+ (.+)$')
     redis.call('HSET', reserved, batch, tokens .. ' ' .. string.format('%d', now + cool_ms) .. ' ' .. model)
   else
@@ -99,6 +101,8 @@ local function grow(batch, lane)
   local account, model = account_of(lane), model_of(lane)
   if redis.call('EXISTS', key('quota', account)) == 0 then return end
   local b = redis.call('HMGET', key('batch', batch), 'reserved', 'reserved_at')
+  local spend = lesson(account, 'spend')
+  if spend and num(b[2]) > spend.shrunk_at then remember(account, 'spend', nil) end
   local used = usage(account, model)
   for what, amount in pairs({ jobs = 1, tokens = num(b[1]) }) do
     local resource = what == 'jobs' and what or 'tokens/' .. model

@@ -1,7 +1,8 @@
 -- reserve: room for one more job is taken in the account's ledger, before anything is uploaded. Asking again changes
 -- nothing. A batch that alone is over its model's limit is large: it must be divided. One that finds no room waits in line.
 -- ARGV[2] batch, ARGV[3] fence, ARGV[4] msgpack {jobs_max, model_jobs_max, tokens_max, wait_ms}
--- ok | large | held <resource> <in use> <limit> <ms until the next try> <1 after a refusal> | stale | state <state>
+-- ok | large | held <resource> <in use> <limit> <ms until the next try> <1 after a refusal> <the provider's words or ''>
+-- | stale | state <state>
 local record, a = key('batch', ARGV[2]), cmsgpack.unpack(ARGV[4])
 if stale(record, ARGV[3]) then return { 'stale' } end
 local b = redis.call('HMGET', record, 'state', 'lane', 'sealed_at', 'prompts', 'tokens')
@@ -15,6 +16,13 @@ pass_when_full()
 local function probes(id)
   local state = redis.call('HGET', key('batch', id), 'state')
   return (state == 'sealed' or state == 'submitting') and redis.call('HEXISTS', key('reserved', account), id) == 1
+end
+
+local function unpaid() -- the whole account waits, then for the one batch that tries
+  local q = lesson(account, 'spend')
+  if not q then return end
+  if q.held_until > now then return { 'held', 'spend', 0, 0, q.held_until - now, 1, q.why } end
+  if q.probe ~= ARGV[2] and q.probe ~= '' and probes(q.probe) then return { 'held', 'spend', 0, 0, a.wait_ms, 1, q.why } end
 end
 
 local function refusal(used)
@@ -45,7 +53,7 @@ local function refusal(used)
 end
 
 local used = usage(account, model, ARGV[2])
-local held = refusal(used)
+local held = unpaid() or refusal(used)
 if held then
   reconcile(account)
   unreserve(ARGV[2], b[2], 0)
@@ -55,7 +63,7 @@ end
 redis.call('HSET', key('reserved', account), ARGV[2], string.format('%d 0 ', amount.tokens) .. model)
 redis.call('HSET', record, 'reserved', amount.tokens, 'reserved_at', now, 'held_for', '')
 redis.call('ZREM', key('waiting', account), ARGV[2])
-for _, resource in ipairs({ 'jobs', 'tokens/' .. model }) do
+for _, resource in ipairs({ 'spend', 'jobs', 'tokens/' .. model }) do
   local q = lesson(account, resource)
   if q and q.refusals > 0 then
     q.probe = ARGV[2]

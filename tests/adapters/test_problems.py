@@ -16,14 +16,35 @@ MISSING_FILE = "You do not have permission to access the File abc or it may not 
 NOT_ACTIVE = "The File abc is not in an ACTIVE state and usage is not allowed."
 BAD_KEY = [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID"}]
 
+ORDINARY = (
+    "You exceeded your current quota, please check your plan and billing details. For more information on this error, "
+    "head to: https://ai.google.dev/gemini-api/docs/rate-limits. Quota exceeded for metric: generate_requests, limit: 0"
+)
+SPENT = (
+    "Your project has exceeded its monthly spending cap.",
+    "The spend cap of this project is reached; manage it in AI Studio.",
+    "Monthly spend limit exceeded.",
+    "Your prepayment credits are depleted. Please manage your project and billing.",
+    "The project is out of budget for the month.",
+    "Your account has insufficient funds.",
+    "Billing is disabled for this project.",
+)
+
 STATUSES: list[tuple[int, str, str, list[Any], str, str]] = [
     # code, status, message, details, kind, kind for a create
     (400, "INVALID_ARGUMENT", "API key not valid.", BAD_KEY, "auth", "auth"),
     (400, "INVALID_ARGUMENT", "bad", [], "never", "never"),
     (400, "FAILED_PRECONDITION", NOT_ACTIVE, [], "later", "later"),
-    (400, "FAILED_PRECONDITION", "Billing is not active.", [], "never", "auth"),
+    (400, "FAILED_PRECONDITION", "Billing is not active.", [], "spend", "spend"),
+    (400, "FAILED_PRECONDITION", "User location is not supported for the API use.", [], "never", "auth"),
+    (400, "INVALID_ARGUMENT", "BLOCK_NONE is for accounts with monthly invoiced billing.", [], "never", "never"),
+    (402, "", "", [], "spend", "spend"),
     (401, "UNAUTHENTICATED", "", [], "auth", "auth"),
     (403, "PERMISSION_DENIED", "no", [], "auth", "auth"),
+    (403, "PERMISSION_DENIED", "This API method requires billing to be enabled.", [], "spend", "spend"),
+    (403, "PERMISSION_DENIED", "no", [{"reason": "BILLING_DISABLED"}], "spend", "spend"),
+    (403, "PERMISSION_DENIED", "The billing account for the owning project is disabled.", [], "spend", "spend"),
+    (403, "PERMISSION_DENIED", "Consumer has been suspended.", [{"reason": "CONSUMER_SUSPENDED"}], "auth", "auth"),
     (403, "PERMISSION_DENIED", MISSING_FILE, [], "missing", "missing"),
     (404, "NOT_FOUND", "Requested entity was not found.", [], "missing", "missing"),
     (408, "", "", [], "later", "in doubt"),
@@ -31,6 +52,9 @@ STATUSES: list[tuple[int, str, str, list[Any], str, str]] = [
     (409, "ALREADY_EXISTS", "", [], "never", "in doubt"),
     (413, "", "", [], "never", "never"),
     (429, "RESOURCE_EXHAUSTED", "", [], "quota", "quota"),
+    (429, "RESOURCE_EXHAUSTED", ORDINARY, [], "quota", "quota"),
+    (429, "RESOURCE_EXHAUSTED", "Resource has been exhausted (e.g. check quota).", [], "quota", "quota"),
+    *[(429, "RESOURCE_EXHAUSTED", said, list[Any](), "spend", "spend") for said in SPENT],
     (499, "CANCELLED", "", [], "later", "in doubt"),
     (500, "INTERNAL", "", [], "later", "in doubt"),
     (503, "UNAVAILABLE", "", [], "later", "in doubt"),
@@ -43,7 +67,7 @@ def kind_of(error: ProviderError) -> str:
         case Ambiguous():
             return "in doubt"
         case Transient():
-            return "quota" if error.quota else "later"
+            return "spend" if error.spend else "quota" if error.quota else "later"
         case Rejected():
             return "missing" if error.missing else "auth" if error.auth else "never"
         case _:
@@ -157,7 +181,6 @@ def test_messages_are_printable_and_bounded() -> None:
 
 def test_an_account_that_may_not_buy_fails_no_prompt() -> None:
     """Billing or region refuses a synchronous call for the account's fault, so that its prompts wait."""
-    problem = Problem(code=400, status="FAILED_PRECONDITION", message="Billing is not active.")
-    error = refusal(problem, call="answer", risky=False)
-    assert isinstance(error, Rejected)
-    assert error.auth
+    for message, kind in (("User location is not supported.", "auth"), ("Billing is not active.", "spend")):
+        problem = Problem(code=400, status="FAILED_PRECONDITION", message=message)
+        assert kind_of(refusal(problem, call="answer", risky=False)) == kind

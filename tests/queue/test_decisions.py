@@ -235,6 +235,7 @@ def test_an_outage_is_no_evidence(batch: Batch, error: str) -> None:
 
 WORDS: list[tuple[Callable[[], ProviderError], str]] = [
     (lambda: Transient("429", quota=True, call="create"), "quota (create): 429"),
+    (lambda: Transient("429", spend=True, call="create"), "spend (create): 429"),
     (lambda: Transient("503", call="poll"), "provider (poll): 503"),
     (lambda: Rejected("403", auth=True, call="upload"), "account (upload): 403"),
 ]

@@ -142,3 +142,19 @@ async def test_a_day_of_deadlines(tmp_path: Path, valkey: ValkeyServer) -> None:
 async def submitted(world: World, prompts: int) -> bool:
     """Whether so many prompts are at the provider."""
     return (await world.store.counts()).get("submitted", 0) == prompts
+
+
+async def test_want_of_money_sends_nothing_to_a_dearer_way(
+    tmp_path: Path, valkey: ValkeyServer, queue_name: str
+) -> None:
+    """A Flex call that is refused for want of money is made again after a pause; the standard tier costs money, too."""
+    policy = POLICY | {"backoff_max_s": 0.1}
+    async with World(tmp_path, valkey, queue_name, policy) as world:
+        world.emulator.faults([{"on": "generate", "do": "spend_cap", "nth": [1]}])
+        world.start_worker()
+        await world.submit([f"prompt {n}" for n in range(4)], deadline_s=3600)
+        await world.drained()
+        assert services(await world.judge()) == ["flex"]
+        counts = await world.store.counts()
+        assert (counts["spend_refused"], counts["answered"], counts.get("failed", 0)) == (1, 4, 0)
+        assert not [lane.lane for lane in await world.store.lanes() if lane.lane.endswith("/standard")]

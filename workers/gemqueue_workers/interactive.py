@@ -172,7 +172,11 @@ class _Asking:
     async def _failed(self, source: Source, number: int, error: ProviderError) -> None:
         key = source.meta.key_of(number)
         log.info("call.failed", key=key, lane=self._batch.lane, error=str(error))
-        if isinstance(error, Transient | Ambiguous):
+        if isinstance(error, Transient) and error.spend:
+            if self._stop is None:  # the calls under way are refused alike
+                await self._kit.store.add_count("spend_refused", 1)
+            self._stop = error  # neither another service nor another minute brings money
+        elif isinstance(error, Transient | Ambiguous):
             if isinstance(error, Ambiguous):
                 await self._kit.store.add_count("interactive_in_doubt", 1)
             self._go_on(source, number, await self._again(source.meta, key, error))

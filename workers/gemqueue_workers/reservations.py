@@ -45,6 +45,14 @@ async def reserve(kit: Kit, lease: Lease, batch: Batch) -> str:
     return "held"
 
 
+async def suspended(kit: Kit, lease: Lease, batch: Batch, error: Transient) -> float:
+    """A create, or the upload for it, was refused for want of money: how long the account creates nothing."""
+    with effect(Effect.SUBMIT_SUSPEND):
+        hold_s = await kit.store.suspend(lease.claim, str(error), error.retry_after_s)
+    log.error("spend.refused", batch=batch.id, account=kit.provider.account, hold_s=hold_s, error=str(error))
+    return hold_s
+
+
 async def refused(kit: Kit, lease: Lease, batch: Batch, error: Transient) -> tuple[float, bool]:
     """A create was refused for quota: how long to wait, and whether the batch is to be divided first."""
     lane, limit = Lane.parse(batch.lane), limits_of(kit.settings, batch.lane)

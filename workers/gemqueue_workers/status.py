@@ -37,7 +37,7 @@ COUNTS: Final = (
     "accepted", "answered", "failed", "cancelled", "requeued", "returned", "created", "adopted", "fenced",
     "quarantined", "bought_twice", "lost_answers", "lost_prompts", "diverted",
     "rescued", "late", "interactive_in_doubt",
-    "account_refused",
+    "account_refused", "spend_refused",
 )  # fmt: skip
 """These are in every status, 0 where nothing was counted."""
 

@@ -26,7 +26,7 @@ from gemqueue.store_batches import JobEnd
 from gemqueue_workers import division
 from gemqueue_workers.keys import check_key
 from gemqueue_workers.losses import without_lost
-from gemqueue_workers.reservations import refused, reserve
+from gemqueue_workers.reservations import refused, reserve, suspended
 
 if TYPE_CHECKING:
     from gemqueue_workers.contents import BatchContents
@@ -153,8 +153,13 @@ class Submitter:
     async def _upload(self, lease: Lease, batch: Batch, contents: BatchContents) -> str:
         size_bytes = await contents.upload_bytes()
         name = tokens.file_name(lease.claim.home, batch.id)
-        with effect(Effect.SUBMIT_UPLOAD):
-            file = await self._kit.provider.upload(contents.upload_chunks(), size_bytes=size_bytes, name=name)
+        try:
+            with effect(Effect.SUBMIT_UPLOAD):
+                file = await self._kit.provider.upload(contents.upload_chunks(), size_bytes=size_bytes, name=name)
+        except Transient as error:
+            if error.spend:
+                await suspended(self._kit, lease, batch, error)
+            raise
         log.info("file.uploaded", batch=batch.id, file=file, size_bytes=size_bytes)
         return file
 
@@ -190,6 +195,8 @@ class Submitter:
         delay_s, divided = after.delay_s if after.refusal is Refusal.LATER else None, False
         if isinstance(error, Transient) and error.quota and error.call == "create":
             delay_s, divided = await refused(self._kit, lease, batch, error)
+        elif isinstance(error, Transient) and error.spend:
+            delay_s = await suspended(self._kit, lease, batch, error)
         if divided:
             delay_s = None
         denied = decisions.denied_creates(batch, error)

@@ -12,11 +12,12 @@ from rich.text import Text
 
 from gemqueue.config import api_key_from_env, lane_account, load_settings, unknown_env, webhook_secrets_from_env
 from gemqueue.errors import GemqueueError
+from gemqueue.quota import Resource
 from gemqueue.scripts import NotReplicated
 from gemqueue_workers.manage.listening import listening
 from gemqueue_workers.prices import DATED
 from gemqueue_workers.run.connection import connected
-from gemqueue_workers.screen import plain
+from gemqueue_workers.screen import duration, plain
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -90,12 +91,23 @@ async def _server(store: RunStore, settings: Settings) -> AsyncGenerator[Finding
     n = len(await store.workers())
     own = "; the next command starts one" if not settings.redis_url else ": start gemqueue work"
     yield Finding("workers", "ok" if n or not settings.redis_url else "warning", f"{n} run{'' if n else own}")
+    yield await _spend(store, settings)
     counts = await store.counts()
     twice = counts.get("bought_twice", 0)
     if (refused := counts.get("events_refused", 0)) and not counts.get("events", 0):
         said = f"{refused} deliveries were refused, and none was taken: the log of gemqueue serve says why"
         yield Finding("webhooks", "warning", f"{said} (events.refused)")
     yield Finding("bought twice", "failed" if twice else "ok", f"{twice} prompts")
+
+
+async def _spend(store: RunStore, settings: Settings) -> Finding:
+    """Whether the account is refused for want of money."""
+    lesson = (await store.ledger(lane_account(settings, api_key_from_env()))).corrections.get(Resource.SPEND)
+    if lesson is None:
+        return Finding("spend", "ok", "nothing was refused for want of money since the last create")
+    left_s = max(0.0, (lesson.held_until - await store.server_now_ms()) / 1000)
+    said = f"nothing is created for want of money: {lesson.why}; raise the cap or pay; it is tried again"
+    return Finding("spend", "failed", f"{said} in {duration(left_s)}")
 
 
 async def _replication(store: RunStore, settings: Settings) -> Finding:
