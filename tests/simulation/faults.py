@@ -17,8 +17,10 @@ _PROCESS = {"crash": 0.006, "crash_sent": 0.006, "pause": 0.006, "pause_sent": 0
 _STORE = {"lost": 0.006, "reply_lost": 0.010, "late": 0.004, "restart_lost": 0.0007, "restart_kept": 0.0007}
 """A call to the server never arrives; its reply does not; it arrives after its caller gave up; the server restarts and
 has forgotten, or kept, what it had not acknowledged."""
-_PROVIDER = {"lost": 0.02, "reply_lost": 0.05, "late": 0.04, "quota": 0.04, "5xx": 0.03, "5xx_after": 0.02}
-"""The same; 429; an error of the server before, or after the effect."""
+_PROVIDER = {
+    "lost": 0.02, "reply_lost": 0.05, "late": 0.04, "quota": 0.04, "spend": 0.008, "5xx": 0.03, "5xx_after": 0.02
+}  # fmt: skip
+"""The same; 429 for quota, or for want of money; an error of the server before, or after the effect."""
 _JOBS = {"failed": 0.08, "expired": 0.08, "cancelled": 0.05}
 """How a job ends that does not succeed."""
 _ROWS = {"error": 0.05, "invalid": 0.01, "missing": 0.04, "malformed": 0.03, "doubled": 0.04, "blocked": 0.01}
@@ -26,7 +28,9 @@ _ROWS = {"error": 0.05, "invalid": 0.01, "missing": 0.04, "malformed": 0.03, "do
 _FILES = {"broken": 0.1, "short": 0.06, "foreign": 0.15, "denied": 0.05}
 """What befalls a whole download: it breaks, it ends early and looks whole, it brings foreign rows; a look at a job that
 finds nothing."""
-_CALLS = {"lost": 0.02, "reply_lost": 0.04, "late": 0.03, "quota": 0.08, "5xx": 0.04, "5xx_after": 0.03}
+_CALLS = {
+    "lost": 0.02, "reply_lost": 0.04, "late": 0.03, "quota": 0.08, "spend": 0.01, "5xx": 0.04, "5xx_after": 0.03
+}  # fmt: skip
 """What befalls a synchronous call: as any call to the provider, with its own rates."""
 _SERVICES = {"unknown": 0.05}
 """Flex refuses a prompt for good."""

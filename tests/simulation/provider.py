@@ -51,8 +51,9 @@ class SimulatedProvider:
         scheduler = world.scheduler
         future = process.create_future()
         arrival = scheduler.now + 0.02 + 0.2 * world.rng.random()
-        if fate in {"quota", "5xx"}:
-            error = Transient("429", call=name, quota=True) if fate == "quota" else unsure("503", call=name)
+        if fate in {"quota", "spend", "5xx"}:
+            refused = Transient("429", call=name, quota=fate == "quota", spend=fate == "spend")
+            error = unsure("503", call=name) if fate == "5xx" else refused
             scheduler.at(arrival, _fail, future, error, process=process)
             world.note(process.name, what, fate)
         elif fate != "lost":

@@ -50,6 +50,7 @@ _COUNTERS = (
     "interactive_in_doubt",
     "adopted",
     "account_refused",
+    "spend_refused",
     "replayed",
     "ended_returned",
 )

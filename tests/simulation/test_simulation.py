@@ -49,7 +49,7 @@ def test_seeds_break_no_promise(tmp_path: Path) -> None:
     assert all(found[kind] > SEEDS / 10 for kind in kinds), found
     scenes = ("deadlines", "pool", "dead", "replicated", "failover")
     assert all(found["scenes"][scene] > SEEDS / 20 for scene in scenes), found
-    counted = ("diverted", "rescued", "late", "account_refused", "replayed", "ended_returned")
+    counted = ("diverted", "rescued", "late", "account_refused", "spend_refused", "replayed", "ended_returned")
     assert all(found["counted"][name] for name in counted), found
 
 
