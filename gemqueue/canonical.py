@@ -224,10 +224,8 @@ class Walk:
     def _schema(self, name: str, value: object, path: str, depth: int) -> tuple[str, object]:
         if schemas.is_schema_class(value):
             return JSON_TWIN[name], schemas.Twin(schemas.class_schema(value, f"{path}.{name}"))
-        schema = self.json(value, f"{path}.{name}", depth + 1)
-        if schemas.is_json_schema(schema):
-            return JSON_TWIN[name], schemas.Twin(schema) if isinstance(schema, dict) else schema
-        return name, schemas.openapi_schema(schema, f"{path}.{name}")
+        schema = schemas.dict_schema(self.json(value, f"{path}.{name}", depth + 1), f"{path}.{name}")
+        return (JSON_TWIN[name] if isinstance(schema, schemas.Twin) or not isinstance(schema, dict) else name), schema
 
     def loose(self, value: object, path: str, depth: int) -> object:
         """A message without a table: names become camelCase, nulls are dropped, all else is JSON."""

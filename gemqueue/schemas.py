@@ -27,6 +27,10 @@ class Twin(dict[str, object]):
     """
 
 
+class Unsendable(dict[str, object]):
+    """A ``Schema`` with an enum of other things than strings, which the provider would refuse: the wire finds a way."""
+
+
 def is_schema_class(value: object) -> bool:
     """Whether ``value`` is a class or a typing construct such as ``list[Recipe]`` rather than a dict."""
     return isinstance(value, type | types.UnionType) or get_origin(value) is not None
@@ -110,6 +114,38 @@ def _inline_root(schema: dict[str, object]) -> dict[str, object]:
         return schema
     definitions = cast("dict[str, dict[str, object]]", schema["$defs"])
     return {**definitions[reference.rsplit("/", 1)[-1]], "$defs": definitions}
+
+
+_KNOWN_MAX: Final = 64
+_KNOWN_BYTES_MAX: Final = 65_536
+_known: Final[dict[bytes, dict[str, object]]] = {}
+_encode: Final = msgspec.json.Encoder().encode
+
+
+def dict_schema(schema: object, path: str) -> object:
+    """A schema that was given as finite JSON: a ``Twin``, a ``Schema`` message, or what is no object as it is.
+
+    The last ones are remembered, since the rows of a file mostly carry the same one; nobody may change them.
+
+    Raises:
+        PromptInvalid: as ``openapi_schema``.
+    """
+    key = _encode(schema)
+    known = _known.get(key)
+    if known is not None:
+        return known
+    if not is_json_schema(schema):
+        own = openapi_schema(schema, path)
+        made = Unsendable(own) if _has_other_enum(own) else own
+    elif isinstance(schema, dict):
+        made = Twin(cast("dict[str, object]", schema))
+    else:
+        return schema
+    if len(key) <= _KNOWN_BYTES_MAX:
+        if len(_known) >= _KNOWN_MAX:
+            _known.clear()
+        _known[key] = made
+    return made
 
 
 def is_json_schema(schema: object) -> bool:
@@ -197,12 +233,12 @@ def misfit(schema: dict[str, object], *, deep: bool = True) -> tuple[str, str] |
     return next((found for found in inner if found is not None), None)
 
 
-def has_other_enum(schema: object) -> bool:
+def _has_other_enum(schema: object) -> bool:
     """Whether an enum in a ``Schema`` message holds other things than strings, which that message cannot."""
     if not isinstance(schema, dict):
         return False
     fields = cast("dict[str, object]", schema)
-    return ("enum" in fields and not _are_texts(fields["enum"])) or any(map(has_other_enum, _subschemas(fields)))
+    return ("enum" in fields and not _are_texts(fields["enum"])) or any(map(_has_other_enum, _subschemas(fields)))
 
 
 def _schema_field(name: str, value: object, path: str) -> object:

@@ -13,7 +13,7 @@ from typing import Final, cast
 import msgspec
 
 from gemqueue.dialects import Fields, Unsayable, to_json_schema, to_schema
-from gemqueue.schemas import Twin, has_other_enum, misfit
+from gemqueue.schemas import Twin, Unsendable, misfit
 
 SCHEMA: Final = "schema"
 JSON_SCHEMA: Final = "json_schema"
@@ -23,6 +23,9 @@ log = logging.getLogger("gemqueue")
 
 _RESPONSE: Final = (("responseSchema", "responseJsonSchema"),)
 _FUNCTION: Final = (("parameters", "parametersJsonSchema"), ("response", "responseJsonSchema"))
+_KNOWN_MAX: Final = 64
+_KNOWN_BYTES_MAX: Final = 65_536
+_known: Final[dict[tuple[str, str, bytes], tuple[str, Fields]]] = {}
 _WARNED_MAX: Final = 256
 _warned: Final[set[bytes]] = set()
 
@@ -59,13 +62,27 @@ def _said(message: Fields, pairs: tuple[tuple[str, str], ...], dialect: str) -> 
         given = message.get(twin)
         if not isinstance(given, Twin):
             given = message.get(own)
-            if given is None or not has_other_enum(given):
+            if not isinstance(given, Unsendable):
                 continue
-        name, schema = _chosen(own, twin, cast("Fields", given), dialect)
-        if schema is not given:
-            rest = {field: value for field, value in out.items() if field not in {own, twin}}
-            out = dict(sorted({**rest, name: schema}.items()))
+        name, schema = _remembered(own, twin, given, dialect)
+        if name in message and schema == given:
+            continue
+        rest = {field: value for field, value in out.items() if field not in {own, twin}}
+        out = dict(sorted({**rest, name: schema}.items()))
     return out
+
+
+def _remembered(own: str, twin: str, schema: Fields, dialect: str) -> tuple[str, Fields]:
+    """As ``_chosen``, which the rows of a file mostly ask of one schema. Nobody may change what comes."""
+    key = (own, dialect, msgspec.json.encode(schema))
+    found = _known.get(key)
+    if found is None:
+        found = _chosen(own, twin, schema, dialect)
+        if len(_known) >= _KNOWN_MAX:
+            _known.clear()
+        if len(key[2]) <= _KNOWN_BYTES_MAX:
+            _known[key] = found
+    return found
 
 
 def _chosen(own: str, twin: str, schema: Fields, dialect: str) -> tuple[str, Fields]:
@@ -79,8 +96,7 @@ def _chosen(own: str, twin: str, schema: Fields, dialect: str) -> tuple[str, Fie
             why = str(unsayable)
         if own == _RESPONSE[0][0]:
             _warn(schema, why)
-    same = cast("Fields", to_json_schema(schema))
-    return twin, schema if same == schema and isinstance(schema, Twin) else same
+    return twin, cast("Fields", to_json_schema(schema))
 
 
 def _warn(schema: Fields, why: str) -> None:

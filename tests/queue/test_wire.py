@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gemqueue import wire
+from gemqueue import schemas, wire
+from gemqueue.dialects import to_schema
 from gemqueue.identity import digest_of, salt_of
 from gemqueue.requests import RequestEncoder, encoder_for, rest_request
 from gemqueue.states import Kind
@@ -165,3 +166,25 @@ async def test_a_batch_that_garbles_json_schema_answers_classes_rightly(
                 parsed[dialect] = answer.parsed
     assert sorted(parsed["schema"]) == ["label", "score"]
     assert isinstance(parsed["json_schema"], list)
+
+
+def test_a_schema_that_many_rows_carry_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rows of a file mostly carry one schema: what it becomes is remembered, with its order, for each setting."""
+    monkeypatch.setattr(wire, "_known", dict[object, object]())
+    monkeypatch.setattr(schemas, "_known", dict[object, object]())
+    said = list[object]()
+
+    def counted(schema: object) -> dict[str, object]:
+        said.append(schema)
+        return to_schema(schema)
+
+    monkeypatch.setattr(wire, "to_schema", counted)
+    sent = list[list[str]]()
+    for order in ("ab", "ab", "ba"):
+        properties = {name: {"type": "string"} for name in order}
+        closed = {"type": "object", "properties": properties, "additionalProperties": False}
+        row = {"contents": [{"parts": [{"text": "q"}]}], "generationConfig": {"responseSchema": closed}}
+        generation = json.loads(rest_request(Kind.GENERATE, row))["generationConfig"]
+        sent.append(generation["responseSchema"]["propertyOrdering"])
+    assert sent == [["a", "b"], ["a", "b"], ["b", "a"]]
+    assert len(said) == 2
