@@ -147,6 +147,7 @@ async def _run(worker: Worker) -> None:
         for task in worker.tasks.values():
             task.cancel()
         await asyncio.gather(*worker.tasks.values(), return_exceptions=True)
+        worker.tasks.clear()  # arq awaits them once more, and a job that was cancelled would end this process, too
         await stop(worker.ctx)
         try:
             await worker.close()
