@@ -63,20 +63,25 @@ class StoreBase:
             return None
         return sum(1 for n in range(info.get("connected_slaves", 0)) if info[f"slave{n}"]["state"] == "online")
 
-    async def durability_warnings(self) -> list[str]:
-        """What the server's configuration puts at risk, in words; empty when nothing, or when it will not say."""
+    async def server_config(self) -> dict[str, str]:
+        """What of the server's configuration bears on what it keeps; empty when it will not say."""
         try:
             with translated(self.url):
-                config: dict[str, str] = await self.redis.config_get("appendonly", "maxmemory-policy")
-                memory: dict[str, str] = await self.redis.config_get("maxmemory")
-        except Exception:  # noqa: BLE001 - managed servers refuse CONFIG; then there is nothing to say
-            return []
+                log: dict[str, str] = await self.redis.config_get("*append*")  # 6.2 takes one pattern a call
+                memory: dict[str, str] = await self.redis.config_get("maxmemory*")
+        except Exception:  # noqa: BLE001 - managed servers refuse CONFIG
+            return {}
+        return log | memory
+
+    async def durability_warnings(self) -> list[str]:
+        """What the server's configuration puts at risk whenever it runs, in words; empty when it will not say."""
+        config = await self.server_config()
         warnings: list[str] = []
         if config.get("appendonly") == "no":
             warnings.append(
                 f"Redis at {safe_url(self.url)} has no append-only file: a restart loses prompts (appendonly yes)"
             )
-        if memory.get("maxmemory", "0") != "0" and config.get("maxmemory-policy") != "noeviction":
+        if config.get("maxmemory", "0") != "0" and config.get("maxmemory-policy") != "noeviction":
             warnings.append(
                 f"Redis at {safe_url(self.url)} evicts keys when it is full: prompts are lost "
                 "(maxmemory-policy noeviction)"

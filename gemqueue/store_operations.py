@@ -9,7 +9,7 @@ that two do it at once would be harmless, because each of their writes is a tran
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -18,7 +18,7 @@ from gemqueue.scripts import ServerFull, translated
 from gemqueue.store_batches import BatchStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from gemqueue.provider import JobStatus
     from gemqueue.store_batches import Claim
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _READ_AT_ONCE = 500
 _SEGMENTS_A_CALL = 500
 _STRAYS_MAX = 1000
+_WRITES_THROUGH: Final = {"appendonly": "yes", "appendfsync": "always", "no-appendfsync-on-rewrite": "no"}
 
 
 class Sizes(msgspec.Struct, frozen=True):
@@ -74,6 +75,11 @@ class Rebuild(msgspec.Struct, frozen=True, kw_only=True):
     """Fingerprint of a key that sees the job."""
 
 
+def writes_through(config: Mapping[str, str]) -> bool:
+    """Whether a server of this configuration has on its disk what it acknowledges: with everysec it may not."""
+    return _WRITES_THROUGH.items() <= config.items()
+
+
 class OperationsStore(BatchStore):
     """Reading for operators; the life of a server's record."""
 
@@ -115,13 +121,11 @@ class OperationsStore(BatchStore):
         """
         try:
             with translated(self.url):
-                config: dict[str, str] = await self.redis.config_get("appendonly", "appendfsync")
                 replication: dict[str, Any] = await self.redis.info("replication")
-        except Exception:  # noqa: BLE001 - managed servers refuse CONFIG
+        except Exception:  # noqa: BLE001 - some managed servers refuse INFO
             return False
-        through = config.get("appendonly") == "yes" and config.get("appendfsync") == "always"
         promoted = str(replication.get("master_replid2", "")).strip("0") != ""
-        return through and not promoted and replication.get("role") == "master"
+        return writes_through(await self.server_config()) and not promoted and replication.get("role") == "master"
 
     async def take_reconciling(self, account: str, holder: str, lease_s: float) -> bool:
         """Be the one who compares, for ``lease_s``; False while somebody else is."""

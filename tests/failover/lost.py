@@ -20,6 +20,7 @@ from gemqueue.states import Kind
 from gemqueue.store import Store
 from gemqueue.store_producer import SegmentWrite
 from tests.failover.servers import Pair
+from tests.world import until
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -38,6 +39,8 @@ class Lost(msgspec.Struct, frozen=True):
     unknown: int
     """Writes whose fate the writer was not told: it has to ask again, which is safe."""
     lost: int
+    lost_span_ms: int
+    """From the first acknowledgement of what is lost to the last one."""
     stalled_ms: int
     """The longest time between two acknowledgements."""
 
@@ -54,7 +57,8 @@ class Writer:
     """Enqueues segments one after the other, each again until it is acknowledged, as a producer does."""
 
     def __init__(self, store: Store) -> None:
-        self.acknowledged: list[str] = []
+        self.acknowledged: dict[str, float] = {}
+        """Segments, and when this was heard."""
         self.unknown = 0
         self.stalled_ms = 0
         self._store = store
@@ -73,12 +77,21 @@ class Writer:
         """Write no more."""
         self._stop.set()
 
+    async def more(self, count: int) -> None:
+        """Return when so many more have been acknowledged."""
+        enough = len(self.acknowledged) + count
+
+        async def there() -> bool:
+            return len(self.acknowledged) >= enough
+
+        await until(there, what=f"{count} more writes")
+
     async def _write(self, id_: str) -> None:
         segment, body = one_prompt(id_, self._producer)
         while not self._stop.is_set():
             try:
                 if (await self._store.enqueue(segment, body)).word == "ok":
-                    self.acknowledged.append(id_)
+                    self.acknowledged[id_] = time.monotonic()
                     return
             except StoreUnavailable:
                 self.unknown += 1
@@ -122,25 +135,31 @@ async def measure(failover: str, durability: str, *, before_s: float = 0.5, afte
         writer.stop()
         await writing
         await store.aclose()
-        gone = await missing(pair.replica.url, settings, writer.acknowledged)
+        return await found_lost(failover, settings, pair.replica.url, writer, known)
+
+
+async def found_lost(failover: str, settings: Settings, url: str, writer: Writer, known: int) -> Lost:
+    """What the server at ``url`` does not have of all that was acknowledged, the first ``known`` before it happened."""
+    gone = await _missing(url, settings, list(writer.acknowledged))
+    heard = [writer.acknowledged[id_] for id_ in gone]
     return Lost(
         failover=failover,
-        durability=durability,
+        durability=settings.durability,
         acknowledged=len(writer.acknowledged),
         acknowledged_after=len(writer.acknowledged) - known,
         unknown=writer.unknown,
-        lost=gone,
+        lost=len(gone),
+        lost_span_ms=int(1000 * (max(heard) - min(heard))) if heard else 0,
         stalled_ms=writer.stalled_ms,
     )
 
 
-async def missing(url: str, settings: Settings, ids: list[str]) -> int:
-    """How many of these segments the server does not have."""
+async def _missing(url: str, settings: Settings, ids: list[str]) -> set[str]:
     store = Store(url, settings)
     try:
-        gone = 0
+        gone: set[str] = set()
         for start in range(0, len(ids), 500):
-            gone += len(await store.gone(ids[start : start + 500]))
+            gone |= await store.gone(ids[start : start + 500])
         return gone
     finally:
         await store.aclose()

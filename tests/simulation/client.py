@@ -309,7 +309,8 @@ class Client:
     async def config_get(self, *_names: str) -> dict[str, str]:
         """What a well-kept server says."""
         fsync = self._line.appendfsync
-        return {"appendonly": "yes", "appendfsync": fsync, "maxmemory-policy": "noeviction", "maxmemory": "0"}
+        log = {"appendonly": "yes", "appendfsync": fsync, "no-appendfsync-on-rewrite": "no"}
+        return log | {"maxmemory-policy": "noeviction", "maxmemory": "0"}
 
     async def info(self, section: str) -> dict[str, Any]:
         """What the server says of itself."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import pytest
+
 from gemqueue.states import Step
 from gemqueue_workers.aftermath import Aftermath
 from tests.failover.servers import free_port
@@ -95,6 +97,21 @@ async def test_a_server_that_writes_through_is_not_held(emulator: EmulatorProces
             assert not await Aftermath(made.kit).look()
             assert len(emulator.requests()) == before
             await all_answered_once(made)
+
+
+@pytest.mark.parametrize(
+    "extra", [("--appendfsync", "everysec"), ("--appendfsync", "no"), ("--no-appendfsync-on-rewrite", "yes")]
+)
+async def test_a_server_that_may_lose_a_write_is_held(extra: tuple[str, str], emulator: EmulatorProcess) -> None:
+    """Unless every write is on the disk before its answer, a server that was started again is compared first."""
+    with ValkeyServer(extra=extra) as server:
+        async with shop(server.url, "tlossy", emulator) as made:
+            assert not (await made.store.greet(ACCOUNT))[1]
+            server.kill()
+            server.start()
+            await made.reconnect()
+            assert await made.store.beat("w", "pack", ACCOUNT)
+            assert (await made.store.greet(ACCOUNT))[1]
 
 
 async def test_a_promoted_replica_is_held(emulator: EmulatorProcess) -> None:

@@ -14,13 +14,14 @@ from gemqueue.config import api_key_from_env, lane_account, load_settings, unkno
 from gemqueue.errors import GemqueueError
 from gemqueue.quota import Resource
 from gemqueue.scripts import NotReplicated
+from gemqueue.store_operations import writes_through
 from gemqueue_workers.manage.listening import listening
 from gemqueue_workers.prices import DATED
 from gemqueue_workers.run.connection import connected
 from gemqueue_workers.screen import duration, plain
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Mapping
 
     from rich.console import Console
 
@@ -32,6 +33,17 @@ _SKEW_S_MAX: Final = 2.0
 _SLOW_S: Final = 0.05
 _PRICES_DAYS_MAX: Final = 180
 _UNNAMED: Final = " (of the key: with GEMQUEUE_ACCOUNT a new key strands nothing)"
+_RISKS: Final = {
+    "always": "a power cut during a rewrite of its log loses what was acknowledged (no-appendfsync-on-rewrite yes)",
+    "everysec": "kill -9 or a power cut may lose up to two seconds of what was acknowledged (appendfsync everysec)",
+    "no": "a power cut loses what the kernel had not written yet, half a minute of it or more (appendfsync no)",
+}
+_NO_LOG: Final = "a restart loses what was acknowledged since its last snapshot (appendonly no)"
+_UNTOLD: Final = "it does not tell its configuration, and may lose what was acknowledged"
+_WAY_OUT: Final = (
+    "with appendfsync always nothing is lost, and a thousand prompts are one write; "
+    'or durability = "replicated", with two replicas'
+)
 _STYLE: Final = {"ok": "green", "warning": "yellow", "failed": "bold red"}
 
 
@@ -75,11 +87,9 @@ async def _server(store: RunStore, settings: Settings) -> AsyncGenerator[Finding
     version = str(info.get("valkey_version") or info.get("redis_version") or "0")
     new_enough = tuple(int(part) for part in version.split(".")[:2]) >= _VERSION_MIN
     yield Finding("version", "ok" if new_enough else "failed", f"{version} (6.2 or newer)")
-    warnings = await store.durability_warnings()
-    for warning in warnings:
+    for warning in await store.durability_warnings():
         yield Finding("durability", "warning", warning)
-    if not warnings:
-        yield Finding("durability", "ok", "append-only, and nothing is evicted")
+    yield written(await store.server_config(), settings.durability)
     yield await _replication(store, settings)
     used, limit = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
     tight = bool(limit) and settings.memory_bytes_max > 0.9 * limit
@@ -108,6 +118,17 @@ async def _spend(store: RunStore, settings: Settings) -> Finding:
     left_s = max(0.0, (lesson.held_until - await store.server_now_ms()) / 1000)
     said = f"nothing is created for want of money: {lesson.why}; raise the cap or pay; it is tried again"
     return Finding("spend", "failed", f"{said} in {duration(left_s)}")
+
+
+def written(config: Mapping[str, str], durability: str) -> Finding:
+    """What a server of this configuration may lose of what it acknowledged, and the way out."""
+    if writes_through(config):
+        return Finding("log", "ok", "it writes through: what is acknowledged is on its disk")
+    fsync = config.get("appendfsync", "") if config.get("appendonly") == "yes" else ""
+    risk = _RISKS.get(fsync, _UNTOLD if not config else _NO_LOG)
+    if durability == "replicated":
+        return Finding("log", "ok", f"a replica has what is acknowledged; if it comes back before that leads, {risk}")
+    return Finding("log", "warning", f"{risk}; {_WAY_OUT}")
 
 
 async def _replication(store: RunStore, settings: Settings) -> Finding:
