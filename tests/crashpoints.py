@@ -157,10 +157,10 @@ async def _worker_dies_at(point: str, scenario: Scenario, valkey: ValkeyServer, 
         async def dead() -> bool:
             return not doomed.alive
 
-        await until(dead, 60, f"dead at {point}")
+        await until(dead, what=f"dead at {point}")
         assert doomed.process.returncode == CRASH_EXIT_CODE, f"exit code {doomed.process.returncode}"
         world.start_worker()
-        await world.drained(40)
+        await world.drained()
         found = await world.judge()
         if not scenario.cancel:
             plain = [key for key, text in zip(keys, scenario.texts, strict=True) if "refuse" not in text]
@@ -172,7 +172,7 @@ async def _cancel_when_submitted(world: World, keys: Sequence[str]) -> None:
     async def submitted() -> bool:
         return (await world.store.counts()).get("submitted", 0) > 0
 
-    await until(submitted, 30, "submitted")
+    await until(submitted, what="submitted")
     for key in keys:
         segment, _, index = key.rpartition(".")
         line = msgspec.json.encode({"key": key, "failure": {"kind": "cancelled"}})

@@ -20,6 +20,8 @@ ROOT = Path(__file__).parents[1]
 FILE_LINES_MAX = 400
 FUNCTION_LINES_MAX = 70
 SLEEP_S_MAX = 0.05
+WAIT_S_MIN = 60
+WAITS = {"until", "wait_for", "timeout", "communicate", "create_connection"}
 UNITS = ("_s", "_ms", "_bytes", "_count", "_max")
 UNITLESS = {"timeout", "interval", "delay", "ttl", "size", "duration", "period"}
 
@@ -93,6 +95,19 @@ def test_tests_do_not_sleep() -> None:
         and seconds > SLEEP_S_MAX
     ]
     assert sleeps == []
+
+
+def test_tests_wait_long_enough() -> None:
+    """What waits for a condition gives it a minute; a second or less is for what should not happen meanwhile."""
+    short = [
+        f"{path}:{node.lineno}"
+        for path, tree in TESTS.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in WAITS
+        for given in (*node.args, *(keyword.value for keyword in node.keywords))
+        if isinstance(given, ast.Constant) and isinstance(given.value, int | float) and 1 < given.value < WAIT_S_MIN
+    ]
+    assert short == []
 
 
 def test_names_end_in_their_unit() -> None:

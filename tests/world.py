@@ -99,7 +99,7 @@ class WorkerProcess:
         self.process.kill()
         self.process.wait()
 
-    def stop(self, wait_s: float = 20.0) -> int:
+    def stop(self, wait_s: float = DEADLINE_S) -> int:
         """SIGTERM; the exit code."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(wait_s)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from gemqueue.provider import JobStatus, Provider, StoredFile
 
-DEADLINE_S = 15.0
+DEADLINE_S = 60.0
 
 
 @pytest.fixture(scope="module", params=SUBJECTS)

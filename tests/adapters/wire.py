@@ -107,7 +107,7 @@ async def provider(served: Wire, **settings: Any) -> AsyncGenerator[GeminiProvid
         await made.aclose()
 
 
-async def until(condition: Callable[[], bool], deadline_s: float = 5.0) -> None:
+async def until(condition: Callable[[], bool], deadline_s: float = 60.0) -> None:
     """Look often until it holds; fails after ``deadline_s``."""
     async with asyncio.timeout(deadline_s):
         while not condition():  # noqa: ASYNC110 - a condition of another task's, for which there is no event

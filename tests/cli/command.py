@@ -10,7 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "gemqueue_workers.start"]
-END_S_MAX = 40.0
+END_S_MAX = 120.0
 
 
 def environment(**extra: str) -> dict[str, str]:

@@ -90,7 +90,7 @@ def test_a_changed_row_is_shown_while_its_request_is_kept(world: RunWorld, tmp_p
         while "2 submitted" not in (line := process.stderr.readline()):
             assert line
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)
     write(source, rows[0], {"key": "b", "prompt": f"{long}It ends badly\x1b[31m."})
     ended = gemqueue(*command, **nobody)
     assert ended.returncode == 2

@@ -125,7 +125,7 @@ async def test_cancel_a_run_at_the_provider(world: RunWorld, tmp_path: Path) -> 
 
         await until(running, what="submitted")
         assert asked(world, "cancel", "--run", "given-up") == {"cancelled": 5, "too_late": 0, "where": {"submitted": 5}}
-        stdout, stderr = process.communicate(timeout=30)
+        stdout, stderr = process.communicate(timeout=60)
     assert (process.returncode, msgspec.json.decode(stdout)["failed"]) == (1, 5)
     assert "gemqueue retry --run given-up" in stderr
     assert {row["error"]["code"] for row in rows_of(out).values()} == {13}
@@ -133,7 +133,7 @@ async def test_cancel_a_run_at_the_provider(world: RunWorld, tmp_path: Path) -> 
     with start("retry", "--run", "given-up", "--json", "-q", **world.env) as process:
         await until(running, what="submitted again")
         await finish(world)
-        stdout, _ = process.communicate(timeout=30)
+        stdout, _ = process.communicate(timeout=60)
     assert (process.returncode, msgspec.json.decode(stdout)["answered"]) == (0, 5)
     assert len(rows_of(out)) == 5
 
@@ -148,7 +148,7 @@ def test_retry_of_nothing(world: RunWorld, tmp_path: Path) -> None:
         while "1 submitted" not in (line := process.stderr.readline()):
             assert line
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)
     ended = world.command("retry", "--run", "piped")
     assert (ended.returncode, "a pipe" in ended.stderr) == (2, True)
     assert asked(world, "cancel", "--run", "piped")["cancelled"] == 1

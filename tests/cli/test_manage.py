@@ -56,11 +56,11 @@ def test_cancel_a_run(world: RunWorld, tmp_path: Path) -> None:
     nobody = {**world.env, "GEMQUEUE_QUEUE": f"t{secrets.token_hex(6)}"}  # no worker works there
     before = world.emulator.ledger()["rows_bought"]
     with start("run", str(source), "-o", str(out), "-m", MODEL, "--name", "held", **nobody) as process:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while '"rows":5' not in gemqueue("show", "held", "--json", **nobody).stdout and time.monotonic() < deadline:
             pass
         process.send_signal(signal.SIGINT)
-        assert "Go on: gemqueue run" in process.communicate(timeout=20)[1]
+        assert "Go on: gemqueue run" in process.communicate(timeout=60)[1]
         assert process.returncode == 130
     found = msgspec.json.decode(gemqueue("cancel", "--run", "held", "--json", **nobody).stdout)
     assert found == {"cancelled": 5, "too_late": 0, "where": {"pending": 5}}
@@ -142,7 +142,7 @@ def test_outcomes_that_are_no_longer_kept_fail_and_can_be_bought_again(world: Ru
     assert world.command(*command, **env).returncode == 0
     bought = world.emulator.ledger()["rows_bought"]
     out.unlink()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while world.command("show", "late/k0").returncode == 0 and time.monotonic() < deadline:
         pass
     ended = world.command(*command, **env)

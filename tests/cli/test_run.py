@@ -110,11 +110,11 @@ def test_stopped_and_continued(world: RunWorld, tmp_path: Path, number: signal.S
         text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - one thread in the tests
     ) as process:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not (out.exists() and out.stat().st_size) and time.monotonic() < deadline:
             time.sleep(0.005)
         process.send_signal(number)
-        _, stderr = process.communicate(timeout=20)
+        _, stderr = process.communicate(timeout=60)
     if number is signal.SIGINT and process.returncode:
         assert process.returncode == 130
         assert "Go on: gemqueue run" in stderr

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 MODEL = "gemini-3.8-flash"
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 
 def text_request(text: str) -> dict[str, Any]:
@@ -44,7 +44,7 @@ class Plain:
 
     def __init__(self, url: str, key: str = "test-key", version: str = "v1beta") -> None:
         self.version = version
-        self.http = httpx.Client(base_url=url, headers={"x-goog-api-key": key}, timeout=30)
+        self.http = httpx.Client(base_url=url, headers={"x-goog-api-key": key}, timeout=60)
 
     def start(self, size_bytes: int | None = None, **file: Any) -> str:
         """Begin an upload; the address for its bytes."""

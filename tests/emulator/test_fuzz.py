@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tests.emulator_process import EmulatorProcess
 
 EXAMPLES = 300
-DEADLINE_S = 10.0
+DEADLINE_S = 60.0
 QUIET = settings(
     max_examples=EXAMPLES,
     deadline=None,

@@ -179,7 +179,7 @@ async def test_the_async_client(emulator: EmulatorProcess) -> None:
     ).aio as client:
         file = await client.files.upload(file=io.BytesIO(texts("one")), config={"mime_type": "application/jsonl"})
         job = await client.batches.create(model=MODEL, src=str(file.name))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while job.state in RUNNING:
                 job = await client.batches.get(name=str(job.name))
         assert job.dest is not None

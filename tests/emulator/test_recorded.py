@@ -51,7 +51,7 @@ class Wire:
         """Send it, and read until the connection closes."""
         head = f"{line} HTTP/1.1\r\nHost: {self.host}:{self.port}\r\n{headers}"
         head += f"Content-Length: {len(body)}\r\n" if length else ""
-        with contextlib.closing(socket.create_connection((self.host, self.port), 10)) as connection:
+        with contextlib.closing(socket.create_connection((self.host, self.port), 60)) as connection:
             connection.sendall(f"{head}Connection: close\r\n\r\n".encode() + body)
             raw = b"".join(iter(lambda: connection.recv(1 << 16), b""))
         top, _, rest = raw.partition(b"\r\n\r\n")

@@ -35,7 +35,7 @@ def call(function: Any) -> Any:
 
 def ended(name: Any) -> Any:
     """The job when it has ended, polled as the guide does."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while (job := CLIENT.batches.get(name=name)).state.name not in ENDED:
         if time.monotonic() > deadline:
             raise TimeoutError(name)

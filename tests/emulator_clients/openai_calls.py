@@ -38,7 +38,7 @@ def uploaded(url: str, body: dict[str, Any]) -> str:
 def completed(url: Any, body: dict[str, Any]) -> dict[str, Any]:
     """The body of the response of a batch of one row."""
     made = CLIENT.batches.create(input_file_id=uploaded(url, body), endpoint=url, completion_window="24h")
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while (batch := CLIENT.batches.retrieve(made.id)).status not in {"completed", "failed", "cancelled", "expired"}:
         if time.monotonic() > deadline:
             raise TimeoutError(made.id)

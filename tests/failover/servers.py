@@ -57,7 +57,7 @@ class Pair:
         self.replica = ValkeyServer(port=free_port(), extra=follow)
         await asyncio.to_thread(self.replica.start)
         self._start_sentinel()
-        await until(self._in_step, 20, "the replica in step and known to the sentinel")
+        await until(self._in_step, what="the replica in step and known to the sentinel")
         return self
 
     async def __aexit__(
@@ -78,7 +78,7 @@ class Pair:
             address = await _ask(self._sentinel_port, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE)
             return bool(address) and int(address[1]) == self.replica.port and await self._role(self.replica) == "master"
 
-        await until(is_master, 20, "the replica promoted")
+        await until(is_master, what="the replica promoted")
 
     async def mend(self) -> None:
         """Bring the old master back; return when it follows the new one: what only it had is gone then."""
@@ -91,7 +91,7 @@ class Pair:
             info = await _ask(self.master.port, "INFO", "replication")
             return info is not None and (info["role"], info.get("master_link_status")) == ("slave", "up")
 
-        await until(follows, 40, "the old master follows the new one")
+        await until(follows, what="the old master follows the new one")
 
     async def _in_step(self) -> bool:
         """A master calls a replica online while that one still loads; what counts is that it says what it has."""

@@ -73,7 +73,7 @@ async def test_a_full_server_refuses_submits_and_drains(tmp_path: Path) -> None:
                 with pytest.raises(QueueFull, match="maxmemory"):
                     await queue.submit("one more", model=MODEL)
             worker = world.start_worker()
-            await until(world.finished, 40, "finished on a full server")
+            await until(world.finished, what="finished on a full server")
             assert worker.alive
             assert await world.store.workers() != {}, "its heartbeat passes too"
             await world.store.redis.config_set("maxmemory", "0")
@@ -118,7 +118,7 @@ async def test_a_read_only_server_is_waited_out() -> None:
             await store.redis.execute_command("REPLICAOF", "127.0.0.1", str(free_port()))
             await _refused(store, "ReadOnlyError")
             await store.redis.execute_command("REPLICAOF", "NO", "ONE")
-            await until(lambda: _taken(store), 10, "master again")
+            await until(lambda: _taken(store), what="master again")
 
 
 async def test_a_busy_server_is_waited_out() -> None:
@@ -135,11 +135,11 @@ async def test_a_busy_server_is_waited_out() -> None:
                     return True
                 return False
 
-            await until(busy, 10, "busy")
+            await until(busy, what="busy")
             await _refused(store, "BUSY")
             await store.redis.script_kill()
             await asyncio.gather(endless, return_exceptions=True)
-            await until(lambda: _taken(store), 10, "no longer busy")
+            await until(lambda: _taken(store), what="no longer busy")
             assert (await store.counts())["accepted"] == 2
 
 
@@ -154,11 +154,11 @@ async def test_a_server_that_cannot_save_is_waited_out() -> None:
             async def failed() -> bool:
                 return not await _taken(store)
 
-            await until(failed, 10, "a snapshot failed")
+            await until(failed, what="a snapshot failed")
             await _refused(store, "MISCONF")
             (server.folder / "dump.rdb").rmdir()
             await store.redis.bgsave()
-            await until(lambda: _taken(store), 10, "mended")
+            await until(lambda: _taken(store), what="mended")
 
 
 async def test_a_loading_server_is_waited_out() -> None:
@@ -182,7 +182,7 @@ async def test_a_loading_server_is_waited_out() -> None:
                     return False
                 return True
 
-            await until(taken, 30, "loaded")
+            await until(taken, what="loaded")
             await asyncio.to_thread(starting.join)
             assert "BusyLoadingError" in words
             assert await store.gone(ids) == set()

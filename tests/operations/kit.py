@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+import time
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from gemqueue import codec
@@ -24,7 +25,7 @@ from tests.emulator_process import EmulatorProcess
 from tests.queue.storing import HandClock
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Generator
     from pathlib import Path
 
     from gemqueue_workers.reconciler import Survey
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 MODEL = "gemini-3.8-flash"
 ACCOUNT = "emulated.local"
 LANE = str(Lane(ACCOUNT, MODEL, Kind.GENERATE))
+JOB_S = 200.0
+"""The emulator's clock goes on while a test runs: longer than any test may take."""
 
 
 class MovedClock(HandClock):
@@ -144,6 +147,20 @@ class Shop:
         await self.step(Step.SUBMIT, batch)
         return batch
 
+    @contextmanager
+    def ticking(self) -> Generator[str]:
+        """The URL of a clock for commands: the shop's, which goes on while they run, for the shop as well."""
+        file = self.emulator.data.parent / "clock"
+        started_s = time.time()
+        file.write_text(repr(self.clock.now_ms() / 1000 - started_s))
+        yield f"file://{file}"
+        self.clock.advance(time.time() - started_s)
+
+    def jobs_end(self) -> None:
+        """As much time passes, here and at the provider, as a job takes and a little more."""
+        self.clock.advance(JOB_S + 10)
+        self.emulator.advance(JOB_S + 10)
+
     async def drain(self, rounds_max: int = 60) -> None:
         """Do whatever falls due, moving the time on, until no batch is open and nothing is pending."""
         for _ in range(rounds_max):
@@ -153,8 +170,7 @@ class Shop:
                 await self.step(Step(step), id_)
             if not await self.store.open_batches() and not await self._due():
                 return
-            self.clock.advance(60)
-            self.emulator.advance(60)
+            self.jobs_end()
         raise AssertionError(f"not drained: {await self._due()}")
 
     async def _due(self) -> list[bytes]:
@@ -186,10 +202,10 @@ async def shop(url: str, queue: str, emulator: EmulatorProcess, **settings: Any)
 
 
 def start_emulator(folder: Path) -> EmulatorProcess:
-    """An emulator whose jobs end when a test moves its time on by a minute, and not because the test takes long.
+    """An emulator whose jobs end when a test moves its time on, and not because the test takes long.
 
     The caller kills it.
     """
-    emulator = EmulatorProcess(folder, job_s=50.0)
+    emulator = EmulatorProcess(folder, job_s=JOB_S)
     emulator.start()
     return emulator

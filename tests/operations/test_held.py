@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +20,10 @@ if TYPE_CHECKING:
 
 def command(made: Shop, *arguments: str) -> str:
     """What a command prints on this shop, at its time."""
-    clock = made.emulator.data.parent / "clock"
-    clock.write_text(repr((made.clock.now_ms() - time.time() * 1000) / 1000))
     env = {"GEMQUEUE_REDIS_URL": made.settings.redis_url, "GEMQUEUE_QUEUE": made.settings.queue}
     env |= {"GEMQUEUE_EMULATE": "1", "GOOGLE_GEMINI_BASE_URL": made.emulator.url, "TZ": "UTC"}
-    ended = gemqueue(*arguments, GEMQUEUE_TEST_CLOCK=f"file://{clock}", **env)
+    with made.ticking() as clock:
+        ended = gemqueue(*arguments, GEMQUEUE_TEST_CLOCK=clock, **env)
     assert ended.returncode == 0, ended.stderr
     return ended.stdout
 

@@ -103,8 +103,7 @@ async def test_lost_answers_are_counted(made: Shop) -> None:
     """A job that succeeded and whose results are gone: what was bought is counted as lost, and bought anew."""
     await made.submit("one", "two", "three")
     batch = await made.submitted()
-    made.clock.advance(60)
-    made.emulator.advance(60)
+    made.jobs_end()
     await made.step(Step.TRACK, batch)
     record = await made.store.batch(batch)
     assert record is not None

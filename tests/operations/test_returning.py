@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -26,22 +25,20 @@ EFFECTS = [effect for effect in Effect if effect.startswith("return.")]
 
 def command(made: Shop, batch: str, **env: str) -> tuple[int, Any]:
     """``gemqueue return`` on this shop, at its time and without a key."""
-    clock = made.emulator.data.parent / "clock"
-    clock.write_text(repr((made.clock.now_ms() - time.time() * 1000) / 1000))
     given = {"GEMQUEUE_REDIS_URL": made.settings.redis_url, "GEMQUEUE_QUEUE": made.settings.queue}
     given |= {
         "GEMQUEUE_LINGER_S": "0.001",
         "GEMQUEUE_POOL": "shared",
         "GEMQUEUE_EMULATE": "1",
-        "GEMQUEUE_TEST_CLOCK": f"file://{clock}",
     }
-    ended = gemqueue("return", batch, "--json", **given, **env)
+    with made.ticking() as clock:
+        ended = gemqueue("return", batch, "--json", GEMQUEUE_TEST_CLOCK=clock, **given, **env)
     return ended.returncode, msgspec.json.decode(ended.stdout) if ended.returncode == 0 else ended.stderr
 
 
 async def answered_once(made: Shop) -> None:
     """Everything is answered, and was bought once."""
-    made.clock.advance(60)  # a command's time goes on while it runs
+    made.clock.advance(60)
     await made.drain()
     assert await made.count("answered") == len(made.keys)
     ledger = made.emulator.ledger()

@@ -47,8 +47,7 @@ async def test_a_step_that_meets_what_has_moved_on_is_tried_again_at_once(
             await made.store.defer(first[0], {segment: made.clock.now_ms() + 60_000}, 0.0)
             made.clock.advance(30)
             batch = await made.submitted()
-            made.clock.advance(60)
-            emulator.advance(60)
+            made.jobs_end()
             await made.step(Step.TRACK, batch)
             results = made.provider.results
 

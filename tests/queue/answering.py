@@ -137,7 +137,7 @@ async def answering(
         await worker.store.aclose()
 
 
-async def until_counted(queue: Queue, name: str, value: int, wait_s_max: float = 20.0) -> None:
+async def until_counted(queue: Queue, name: str, value: int, wait_s_max: float = 60.0) -> None:
     """Return when that counter of the queue has that value; asserts that it does within the time."""
     deadline = asyncio.get_running_loop().time() + wait_s_max
     while (await queue.counts()).get(name) != value:
@@ -145,7 +145,7 @@ async def until_counted(queue: Queue, name: str, value: int, wait_s_max: float =
         await asyncio.sleep(0.005)
 
 
-async def until(condition: Callable[[], bool], wait_s_max: float = 20.0) -> None:
+async def until(condition: Callable[[], bool], wait_s_max: float = 60.0) -> None:
     """Return when the condition holds; asserts that it does within the time."""
     deadline = asyncio.get_running_loop().time() + wait_s_max
     while not condition():

@@ -20,7 +20,8 @@ def test_the_system_clock_is_the_machine_s() -> None:
     clock = clock_from_env({})
     assert isinstance(clock, SystemClock)
     assert not clock.virtual
-    assert abs(clock.now_ms() - time.time() * 1000) < 1000
+    before_ms = int(time.time() * 1000)
+    assert before_ms <= clock.now_ms() <= time.time() * 1000
     first = clock.monotonic()
     assert clock.monotonic() >= first
 
@@ -65,7 +66,7 @@ async def test_a_virtual_sleep_ends_when_its_time_has_come(tmp_path: Path) -> No
     done, _ = await asyncio.wait([asleep], timeout=0.05)
     assert not done
     file.write_text("3600")
-    await asyncio.wait_for(asleep, 5)
+    await asyncio.wait_for(asleep, 60)
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1/clock", "file://", "clock"])

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from asyncio.subprocess import Process
     from collections.abc import AsyncGenerator
 
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 ROOT = Path(__file__).parents[2]
 SLEEPER = ["/bin/sh", "-c", "echo started; exec sleep 1000"]
 # Acquires, reports the server's pid as counted from inside, waits for a line, releases.

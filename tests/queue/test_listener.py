@@ -41,7 +41,7 @@ async def test_a_lost_notice_costs_little(redis_url: str, queue_name: str, worke
     async with connect(redis_url, queue_name) as queue:
         worker.open.clear()
         future = await queue.submit("p", model=MODEL)
-        waiting = asyncio.create_task(future.result(20))
+        waiting = asyncio.create_task(future.result(60))
         await redis.unlink(inbox(queue))
         worker.open.set()
         assert (await waiting).text == "echo: p"
@@ -64,7 +64,7 @@ async def test_the_server_dies_while_a_future_waits(queue_name: str) -> None:
     with ValkeyServer() as server:
         async with connect(server.url, queue_name) as queue, connect(server.url, queue_name) as another:
             own = await queue.submit("p", model=MODEL)
-            waiting = [asyncio.create_task(each.future(own.key).result(30)) for each in (queue, another)]
+            waiting = [asyncio.create_task(each.future(own.key).result(60)) for each in (queue, another)]
             await until(lambda: all(each._listener.waited for each in (queue, another)))
             server.kill()
             server.start()
@@ -82,11 +82,11 @@ async def test_a_server_that_is_gone_for_good(queue_name: str) -> None:
             await until(lambda: sum(segment.live for segment in queue._listener.waited.values()) == 2)
             server.kill()
             with pytest.raises(StoreUnavailable):
-                await asyncio.wait_for(waiting, 20)
+                await asyncio.wait_for(waiting, 60)
             with pytest.raises(StoreUnavailable):
-                await asyncio.wait_for(mapping, 20)
+                await asyncio.wait_for(mapping, 60)
             with pytest.raises(StoreUnavailable):
-                await asyncio.wait_for(future.result(), 20)
+                await asyncio.wait_for(future.result(), 60)
 
 
 async def test_a_listener_that_is_cut_off(redis_url: str, queue_name: str, worker: Answering, redis: Redis) -> None:
@@ -94,7 +94,7 @@ async def test_a_listener_that_is_cut_off(redis_url: str, queue_name: str, worke
     async with connect(redis_url, queue_name) as queue:
         worker.open.clear()
         futures = [await queue.submit(f"p{n}", model=MODEL) for n in range(3)]
-        waiting = asyncio.gather(*(future.result(20) for future in futures))
+        waiting = asyncio.gather(*(future.result(60) for future in futures))
         for _ in range(3):
             await cast("Any", redis).execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
             worker.open.set()
@@ -105,14 +105,14 @@ async def test_outcomes_that_were_delivered_elsewhere(redis_url: str, queue_name
     """Another process that asks while they are kept gets them, though somebody has taken them; later it is told."""
     async with connect(redis_url, queue_name) as queue, connect(redis_url, queue_name) as another:
         future = await queue.submit("p", model=MODEL)
-        assert (await future.result(20)).text == "echo: p"
+        assert (await future.result(60)).text == "echo: p"
         await queue._watchdog._deliver()
-        assert (await another.future(future.key).result(20)).text == "echo: p"
+        assert (await another.future(future.key).result(60)).text == "echo: p"
         names = [queue._store.key(what, future.key.partition(".")[0]) for what in ("segmeta", "settled", "outcomes")]
         await queue._store.redis.unlink(*names)  # as after keep_delivered_s
     async with connect(redis_url, queue_name) as third:
         with pytest.raises(OutcomeExpired):
-            await third.future(future.key).result(20)
+            await third.future(future.key).result(60)
         assert worker.batches == 1
 
 
@@ -121,7 +121,7 @@ async def test_an_outcome_that_is_gone(redis_url: str, queue_name: str, worker: 
     async with connect(redis_url, queue_name) as queue:
         worker.open.clear()
         future = await queue.submit("p", model=MODEL)
-        waiting = asyncio.create_task(future.result(20))
+        waiting = asyncio.create_task(future.result(60))
         mapping = asyncio.create_task(queue.map(["q"], model=MODEL))
         await until(lambda: sum(segment.live for segment in queue._listener.waited.values()) == 2)
         await cast("Any", redis).unlink(*await cast("Any", redis).keys(f"{{gq:{queue_name}:*"))
@@ -144,9 +144,9 @@ async def test_an_outcome_that_cannot_be_read(redis_url: str, queue_name: str, w
         damaged = [line for line in good if first.key.encode() in line] + [b"{not json", b'{"key":"elsewhere.0"}']
         await cast("Any", redis).lset(name, 0, codec.compress(b"\n".join(damaged)))
         await cast("Any", redis).rpush(name, b"no frame at all")
-        assert (await first.result(20)).text == "echo: p"
+        assert (await first.result(60)).text == "echo: p"
         with pytest.raises(OutcomeExpired, match="cannot be read"):
-            await second.result(20)
+            await second.result(60)
 
 
 async def test_delivered_outcomes_go_sooner(redis_url: str, queue_name: str, worker: Answering, redis: Redis) -> None:
@@ -205,7 +205,7 @@ async def test_kept_lines_are_bounded(
     async with connect(redis_url, queue_name) as queue, connect(redis_url, queue_name) as another:
         keys = [outcome.key for outcome in await queue.map([f"p{i}" for i in range(100)], model=MODEL)]
         for i in (50, 3, 99):
-            assert (await another.future(keys[i]).result(20)).text == f"echo: p{i}"
+            assert (await another.future(keys[i]).result(60)).text == f"echo: p{i}"
             assert another._listener._kept_bytes <= 1_000
         assert worker.batches >= 1
 

@@ -80,7 +80,7 @@ async def test_it_survives_its_companions(data_dir: Path) -> None:
         for lock in ("companions/work.lock", "server.lock"):
             future = await queue.submit(f"before {lock}", model=MODEL)
             os.kill(pid_of(data_dir, lock), signal.SIGKILL)
-            assert (await future.result(30)).emulated
+            assert (await future.result(60)).emulated
             assert (await queue.generate(f"after {lock}", model=MODEL)).emulated
 
 

@@ -112,7 +112,7 @@ async def test_one_name_from_twenty_queues(redis_url: str, queue_name: str) -> N
         queues = await asyncio.gather(*(connect(redis_url, queue_name) for _ in range(20)))
         futures = await asyncio.gather(*(queue.submit("same", model=MODEL, name="doc-42") for queue in queues))
         assert len({future.key for future in futures}) == 1
-        answers = await asyncio.gather(*(future.result(20) for future in futures))
+        answers = await asyncio.gather(*(future.result(60) for future in futures))
         assert {answer.text for answer in answers} == {"echo: same"}
         counts = await queues[0].counts()
         assert (counts["accepted"], counts["answered"]) == (1, 1)

@@ -93,7 +93,7 @@ async def test_a_future_is_awaited_many_times(queue: Queue, worker: Answering) -
     """Many tasks may await a future, before and after its outcome has come; each has the same answer."""
     worker.open.clear()
     future = await queue.submit("p", model=MODEL)
-    waiting = [asyncio.create_task(future.result(20)) for _ in range(10)]
+    waiting = [asyncio.create_task(future.result(60)) for _ in range(10)]
     await asyncio.sleep(0)
     assert not future.done()
     worker.open.set()
@@ -132,9 +132,9 @@ async def test_cancel(queue: Queue, another: Queue, worker: Answering) -> None:
     assert await answered.cancel() is Stopped.TOO_LATE
     worker.open.clear()
     pending = await queue.submit("q", model=MODEL)
-    elsewhere = asyncio.create_task(another.future(pending.key).result(20))
+    elsewhere = asyncio.create_task(another.future(pending.key).result(60))
     assert await another.cancel(pending.key) is Stopped.PENDING
-    for waiting in (pending.result(20), elsewhere):
+    for waiting in (pending.result(60), elsewhere):
         with pytest.raises(PromptCancelled):
             await waiting
     outcome = await pending.outcome()
@@ -152,9 +152,9 @@ async def test_another_process_gets_the_answers(queue: Queue, another: Queue, wo
         worker.open.clear()
     futures = [await queue.submit(f"p{i}", model=MODEL, name=f"n{i}") for i in range(3)]
     if landed:
-        await asyncio.gather(*(future.result(20) for future in futures))
+        await asyncio.gather(*(future.result(60) for future in futures))
     found = [another.future(futures[0].key), await another.lookup("n1"), another.future(futures[2].key)]
-    waiting = [asyncio.create_task(future.result(20)) for future in found if future is not None]
+    waiting = [asyncio.create_task(future.result(60)) for future in found if future is not None]
     await asyncio.sleep(0.02)
     worker.open.set()
     assert [answer.text for answer in await asyncio.gather(*waiting)] == ["echo: p0", "echo: p1", "echo: p2"]
@@ -325,7 +325,7 @@ async def test_a_stream_ends_when_its_queue_is_closed(redis_url: str, queue_name
         await queue.aclose()
         more.set()
         with pytest.raises(StoreUnavailable):
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 await anext(stream)
 
 

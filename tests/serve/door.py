@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 SECRET = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="  # noqa: S105 - a test vector of the protocol
-START_S = 20.0
+START_S = 60.0
 
 
 class Door:
@@ -49,7 +49,7 @@ class Door:
             time.sleep(0.01)
         self.url = msgspec.json.decode(self._ready.read_bytes())["url"]
         self._port = httpx.URL(self.url).port or 0
-        self.http = httpx.Client(base_url=self.url, timeout=20, trust_env=False)
+        self.http = httpx.Client(base_url=self.url, timeout=60, trust_env=False)
         return self
 
     @property

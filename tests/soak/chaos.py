@@ -133,18 +133,22 @@ class Chaos:
 
     async def run(self) -> Report:
         """Disturb, let end, judge."""
-        started = time.monotonic()
         options, folder = self._options, self._world.folder
         self._workers = [self._world.start_worker() for _ in range(options.workers)]
         env = self._world.env()
         self._producers = [Producer(f"p{n}", folder, options, env) for n in range(options.producers)]
         try:
+            await until(self._begun, options.end_s_max, "the first prompt accepted")
+            started = time.monotonic()
             await self._disturb(started + options.seconds)
             await self._let_end()
             return await self._judge(time.monotonic() - started)
         finally:
             for producer in self._producers:
                 producer.kill()
+
+    async def _begun(self) -> bool:
+        return (await self._world.store.counts()).get("accepted", 0) > 0
 
     async def _disturb(self, until_s: float) -> None:
         for what in disturbances(self._dice):
@@ -223,7 +227,8 @@ class Chaos:
         errors = (self._world.folder / "producers.log").read_text()
         assert [producer.process.returncode for producer in self._producers] == [0] * len(self._producers), errors
         await until(self._world.finished, self._options.end_s_max, "everything accepted settled, every batch closed")
-        assert all(worker.alive for worker in self._workers), "a worker ended by itself"
+        log = (self._world.folder / "workers.log").read_text()
+        assert all(worker.alive for worker in self._workers), f"a worker ended by itself: {log[-4000:]}"
 
     async def _leaked(self) -> list[str]:
         """What is still there when the workers have had time to put away their last steps."""

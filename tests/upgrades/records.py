@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from gemqueue import codec
 from gemqueue.states import Kind
-from tests.operations.kit import MODEL
+from tests.operations.kit import JOB_S, MODEL
 from tests.upgrades.__main__ import FILE, JOB, OUTPUT
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ async def at_the_provider(made: Shop, records: dict[str, Any], *, job: bool) -> 
     if fields["state"] != "closed" and (job or JOB in text):
         token = fields["intent_token"]
         name = await made.provider.create(model=MODEL, kind=Kind.GENERATE, file=file, token=token)
-        made.emulator.advance(60)
+        made.emulator.advance(JOB_S + 10)
         text = text.replace(JOB, name).replace(OUTPUT, (await made.provider.poll(name)).output_file)
     return dict(json.loads(text))
 

@@ -81,7 +81,7 @@ class Hand:
                     found.append(id_)
             return bool(found)
 
-        await until(there, 30, state)
+        await until(there, what=state)
         return found[0]
 
 
@@ -111,7 +111,7 @@ async def held(world: World, hand: Hand, why: str) -> None:
                 return True
         return False
 
-    await until(reason, 30, f"held: {why}")
+    await until(reason, what=f"held: {why}")
 
 
 async def test_a_wrong_key_stops_its_own_account_alone(tmp_path: Path, valkey: ValkeyServer, queue_name: str) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("role", ["pack", "submit", "track", "resolve", "rescue"])
 async def test_a_worker_may_die_before_and_after_each_effect(role: str, valkey: ValkeyServer) -> None:
     """A worker dies exactly there; the next one finishes: every prompt answered, bought once, nothing left behind."""
@@ -59,7 +60,7 @@ async def test_kill_9_of_workers_and_server_loses_nothing_and_buys_nothing_twice
                 async def moved(settled: int = settled) -> bool:
                     return (await world.store.counts()).get("answered", 0) > settled or await world.finished()
 
-                await until(moved, 30, "progress")
+                await until(moved, what="progress")
                 await asyncio.sleep(dice.random() / 20)
                 worker.kill()
                 if kill == 2:
@@ -81,7 +82,7 @@ async def test_the_server_may_die_under_a_running_worker(tmp_path: Path) -> None
             async def submitted() -> bool:
                 return (await world.store.counts()).get("submitted", 0) == 50
 
-            await until(submitted, 30, "submitted")
+            await until(submitted, what="submitted")
             await asyncio.to_thread(server.kill)
             await asyncio.to_thread(server.start)
             await world.drained()

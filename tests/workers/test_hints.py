@@ -33,8 +33,7 @@ async def ended_job(url: str, queue: str, folder: Path) -> AsyncGenerator[tuple[
         async with shop(url, queue, emulator) as made:
             await made.submit("one", "two")
             batch = await made.submitted()
-            for clock in (made.clock, made.emulator):
-                clock.advance(60)
+            made.jobs_end()
             yield made, batch
     finally:
         emulator.kill()

@@ -22,7 +22,7 @@ async def test_a_batch_that_kills_workers_waits_and_is_tried_again(
         await world.submit(["one", "two"])
         for _ in range(2):
             doomed = world.start_worker(GEMQUEUE_CRASH_AT="submit.upload:before:1")
-            await until(partial(_dead, doomed), 30, "dead")
+            await until(partial(_dead, doomed), what="dead")
         world.start_worker()
         reasons: set[str] = set()
 
@@ -31,7 +31,7 @@ async def test_a_batch_that_kills_workers_waits_and_is_tried_again(
             reasons.update(batch.held_reason for batch in batches if batch is not None and batch.held_reason)
             return await world.finished()
 
-        await until(held_then_finished, 30, "finished")
+        await until(held_then_finished, what="finished")
         assert [reason for reason in reasons if reason.startswith("crashes: 2 leases")] != []
         assert "step.kills_workers" in (world.folder / "workers.log").read_text()
         await world.drained()

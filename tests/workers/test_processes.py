@@ -66,7 +66,7 @@ async def test_sigterm_lets_steps_end_and_exits_cleanly(world: World) -> None:
         async def beating() -> bool:
             return bool(await world.store.workers())
 
-        await until(beating, 30, "heartbeat")
+        await until(beating, what="heartbeat")
         assert worker.stop() == 0
         assert await world.store.workers() == {}
         world.start_worker()
@@ -131,7 +131,7 @@ async def test_two_virtual_days_pass_in_a_moment(tmp_path: Path, valkey: ValkeyS
         async def submitted() -> bool:
             return (await world.store.counts()).get("submitted", 0) == 10
 
-        await until(submitted, 30, "submitted")
+        await until(submitted, what="submitted")
         world.emulator.advance(49 * 3600)
         await world.drained()
         found = await world.judge()
@@ -152,7 +152,7 @@ async def test_a_refused_key_holds_the_batch_with_the_reason(world: World) -> No
             reasons.update(batch.held_reason for batch in batches if batch is not None and batch.held_reason)
             return await world.finished()
 
-        await until(held_then_finished, 30, "finished")
+        await until(held_then_finished, what="finished")
         assert any("account (upload)" in reason and "lacks permission" in reason for reason in reasons)
         await world.drained()
         assert all("response" in outcome for outcome in (await world.judge()).values())
@@ -172,7 +172,7 @@ async def test_a_worker_of_a_real_account_takes_nothing_from_an_emulator(world: 
             batches = [await world.store.batch(id_) for id_ in await world.store.open_batches()]
             return any(batch is not None and "emulator" in batch.held_reason for batch in batches)
 
-        await until(held, 30, "held with the reason")
+        await until(held, what="held with the reason")
         assert world.emulator.ledger()["rows_bought"] == 0
         assert not any(request["path"].startswith("/upload") for request in world.emulator.requests())
         assert (await world.store.counts()).get("answered", 0) == 0
@@ -189,7 +189,7 @@ async def test_an_emulated_worker_never_touches_prompts_of_a_real_account(world:
         async def answered() -> bool:
             return (await world.store.counts()).get("answered", 0) == 1
 
-        await until(answered, 30, "the emulated prompt's answer")
+        await until(answered, what="the emulated prompt's answer")
         lanes = {lane.lane: lane.prompts for lane in await world.store.lanes()}
         assert lanes[real] == 1
         assert await world.store.overdue("generativelanguage.googleapis.com.prod", tuple(Step)) != []
@@ -218,7 +218,7 @@ async def test_a_step_that_fails_is_put_back_for_later_and_logs_no_prompt(world:
         async def failed() -> bool:
             return log.exists() and "step.failed" in log.read_text()
 
-        await until(failed, 30, "a failed step")
+        await until(failed, what="a failed step")
         await redis.rename(f"{tenants}:aside", tenants)
         await world.drained()
         await world.judge()

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 ROOT = Path(__file__).parents[2]
-START_S = 20.0
-STOP_S = 10.0
+START_S = 60.0
+STOP_S = 60.0
 
 
 class EmulatorProcess:

@@ -46,11 +46,6 @@ async def lose(made: Shop, lossy: Past) -> None:
     await made.reconnect()
 
 
-def job_ends(made: Shop) -> None:
-    made.clock.advance(60)
-    made.emulator.advance(60)
-
-
 async def all_answered_once(made: Shop) -> None:
     """Every prompt has its answer, and none was bought twice; the quota ledger adds up before and after."""
     await ledger_adds_up(made)

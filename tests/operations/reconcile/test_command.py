@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -15,7 +14,7 @@ from gemqueue.states import Step
 from gemqueue_workers.aftermath import HELD
 from tests.cli.command import gemqueue
 from tests.operations.kit import ACCOUNT
-from tests.operations.reconcile.past import all_answered_once, go_on, job_ends, lose, noticed, uploaded
+from tests.operations.reconcile.past import all_answered_once, go_on, lose, noticed, uploaded
 
 if TYPE_CHECKING:
     from tests.operations.kit import Shop
@@ -26,12 +25,11 @@ RECONCILE_EFFECTS = [effect for effect in Effect if effect.startswith("reconcile
 
 def command(made: Shop, *arguments: str, **env: str) -> tuple[int, dict[str, Any]]:
     """``gemqueue reconcile`` on this shop: its exit code, and what it printed."""
-    clock = made.emulator.data.parent / "clock"
-    clock.write_text(repr((made.clock.now_ms() - time.time() * 1000) / 1000))
     named = {name: getattr(made.settings, name) for name in ("redis_url", "queue", "settle_s", "lease_s")}
     given = {f"GEMQUEUE_{name.upper()}": str(value) for name, value in named.items()}
     given |= {"GEMQUEUE_EMULATE": "1", "GOOGLE_GEMINI_BASE_URL": made.emulator.url}
-    ended = gemqueue("reconcile", "--json", *arguments, GEMQUEUE_TEST_CLOCK=f"file://{clock}", **given, **env)
+    with made.ticking() as clock:
+        ended = gemqueue("reconcile", "--json", *arguments, GEMQUEUE_TEST_CLOCK=clock, **given, **env)
     return ended.returncode, msgspec.json.decode(ended.stdout) if ended.returncode == 0 else {"error": ended.stderr}
 
 
@@ -75,7 +73,7 @@ async def test_the_command_is_a_look_unless_it_may_apply(made: Shop, lossy: Past
     _, said = command(made, "--go-on")
     assert said["held_reason"] == ""
     assert not await made.store.beat("w", "pack", ACCOUNT)
-    job_ends(made)
+    made.jobs_end()
     _, said = command(made, "--apply")
     assert said["counts"]["rebuilt"] == 1
     await all_answered_once(made)
@@ -95,7 +93,7 @@ async def test_a_reconcile_that_dies_anywhere_is_done_by_the_next(
     await made.submit("its record", "is lost")
     lossy.save()
     await made.submitted()
-    job_ends(made)
+    made.jobs_end()
     await made.step(Step.SUBMIT, thrown_back)
     await made.submit("the server forgets this")
     await made.submitted()
@@ -107,7 +105,7 @@ async def test_a_reconcile_that_dies_anywhere_is_done_by_the_next(
     assert code == CRASH_EXIT_CODE, said
     made.clock.advance(made.settings.lease_s + 1)
     await go_on(made)
-    job_ends(made)
+    made.jobs_end()
     survey = await go_on(made)
     assert await made.store.held_reason(ACCOUNT) == ""
     assert {finding.standing for finding in survey.findings} <= {Standing.KNOWN, Standing.OVER, Standing.ORPHANED}

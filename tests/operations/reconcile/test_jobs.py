@@ -10,7 +10,7 @@ from gemqueue.states import Kind, Step
 from gemqueue_workers.aftermath import HELD, Aftermath
 from gemqueue_workers.reconciler import Reconciler
 from tests.operations.kit import ACCOUNT, LANE, MODEL
-from tests.operations.reconcile.past import all_answered_once, job_ends, lose, noticed, uploaded
+from tests.operations.reconcile.past import all_answered_once, lose, noticed, uploaded
 
 if TYPE_CHECKING:
     from tests.operations.kit import Shop
@@ -58,7 +58,7 @@ async def test_a_lost_record_is_rebuilt_from_the_results(made: Shop, lossy: Past
     assert "its record is lost and it still runs" in await made.store.held_reason(ACCOUNT)
     assert not await made.step(Step.PACK)
     await made.submit("new")
-    job_ends(made)
+    made.jobs_end()
     assert not await aftermath.look()
     record = await made.store.batch(batch)
     assert record is not None
@@ -83,7 +83,7 @@ async def test_a_lost_batch_of_a_pool_is_rebuilt(made: Shop, lossy: Past) -> Non
     assert not await made.step(Step.PACK)
     made.clock.advance(made.settings.settle_s + 1)
     assert "server" in await made.store.held_reason(made.kit.pool)
-    job_ends(made)
+    made.jobs_end()
     assert not await Aftermath(made.kit).look()
     record = await made.store.batch(batch)
     assert record is not None
@@ -97,7 +97,7 @@ async def test_a_lost_batch_of_retries_is_rebuilt(made: Shop, lossy: Past) -> No
     """Prompts that had moved on into a retry segment are found there, by the keys that it carries."""
     await made.submit("[[fault:internal:1]] one", "two")
     first = await made.submitted()
-    job_ends(made)
+    made.jobs_end()
     for step in (Step.TRACK, Step.RESOLVE):
         await made.step(step, first)
     assert await made.count("requeued") == 1
@@ -105,7 +105,7 @@ async def test_a_lost_batch_of_retries_is_rebuilt(made: Shop, lossy: Past) -> No
     made.clock.advance(3600)
     await made.submitted()
     await lose(made, lossy)
-    job_ends(made)
+    made.jobs_end()
     made.clock.advance(3600)
     assert not await made.step(Step.PACK)
     made.clock.advance(made.settings.settle_s + 1)
@@ -120,7 +120,7 @@ async def test_segments_that_were_packed_anew_are_taken_back(made: Shop, lossy: 
     lossy.save()
     batch = await made.submitted()
     await lose(made, lossy)
-    job_ends(made)
+    made.jobs_end()
     await made.store.scripts.run("greet", ACCOUNT, "", 1)
     await made.store.resume(ACCOUNT, (await made.store.server(ACCOUNT)).noticed)  # as if nobody had noticed
     await made.submit("three", "four", "five")
@@ -189,7 +189,7 @@ async def test_a_job_that_nobody_can_place_is_cancelled_only_when_asked(made: Sh
     assert (finding.standing, len(survey.open_questions())) == (Standing.RUNNING, 1)
     await reconciler.clean_up(survey)
     assert finding.done == "cancelled"
-    job_ends(made)
+    made.jobs_end()
     assert (await made.compare()).open_questions() == []
 
 
