@@ -55,6 +55,7 @@ COUNTERS: Final = {
     "diverted": "Prompts that went from the batch lane to an interactive one before they were bought.",
     "rescued": "Prompts that were taken out of an open batch for an interactive lane, and may be bought twice for it.",
     "late": "Answers of batches whose prompts had their outcomes already, and that were dropped.",
+    "rerouted": "Answers by another model than was asked for, by their own word: they are billed at that one's price.",
     "account_refused": "Steps that were put back because the key was refused, or does not see the account's own.",
     "interactive_in_doubt": "Interactive calls at most that may have been billed though their answers were lost.",
     "lost_prompts": "Prompts that failed because Redis had lost their bodies; failed counts them, too. Must stay 0.",

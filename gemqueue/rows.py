@@ -43,7 +43,7 @@ class RowVerdict(msgspec.Struct, frozen=True, gc=False):
     ``key`` is None where none could be read. ``code`` is the row's own error code (google.rpc, or HTTP where the row
     had that), 0 where it had none. ``message`` is at most 500 characters. ``raw`` is the undecoded JSON that the
     verdict rests on: the ``response`` of an answer, the ``error`` of a failure, empty for garbage. ``usage`` is an
-    answer's usageMetadata, undecoded.
+    answer's usageMetadata, undecoded, and ``version`` its modelVersion.
     """
 
     key: str | None
@@ -52,6 +52,7 @@ class RowVerdict(msgspec.Struct, frozen=True, gc=False):
     message: str = ""
     raw: bytes = b""
     usage: bytes = b""
+    version: bytes = b""
 
 
 _ABSENT: Final = Raw()
@@ -112,6 +113,7 @@ class _PlainResponse(msgspec.Struct, gc=False, rename="camel"):
     prompt_feedback: _PromptFeedback | None = None
     embedding: _Embedding | None = None
     usage_metadata: Usage | None = None
+    model_version: str | None = None
 
 
 class _Response(msgspec.Struct, gc=False, rename="camel"):
@@ -119,6 +121,7 @@ class _Response(msgspec.Struct, gc=False, rename="camel"):
     prompt_feedback: _PromptFeedback | None = None
     embedding: _Embedding | None = None
     usage_metadata: Raw = _ABSENT
+    model_version: Raw = _ABSENT
 
 
 class TextRow(msgspec.Struct, gc=False, forbid_unknown_fields=True):
@@ -217,7 +220,7 @@ _HTTP_RETRYABLE: Final = frozenset({408, 409, 425, 429, 499})
 def text_rows(lines: Sequence[bytes]) -> list[TextRow | None]:
     """What most rows are, in a short look: a key and an answer with text that is no thought, and nothing else.
 
-    None says nothing of the line. What is not None, ``row_verdict`` calls answered, with the same key and usage.
+    None says nothing of the line. What is not None, ``row_verdict`` calls answered, with the same key, usage, version.
     """
     rows: list[TextRow | None]
     try:
@@ -276,8 +279,6 @@ def _judge(row: _Row) -> RowVerdict:
 
 def _metadata_key(raw: bytes) -> str | None:
     """The key of an inline result item (protocol section 9.4)."""
-    if raw in _NOTHING:
-        return None
     try:
         return _METADATA.decode(raw).key
     except _BROKEN:
@@ -291,7 +292,7 @@ def _judge_response(key: str, raw: bytes) -> RowVerdict:
         return RowVerdict(key, Verdict.GARBAGE, 0, f"not a response: {error}"[:_MESSAGE_CHARS_MAX])
     if decoded.candidates:
         if any(map(_has_content, decoded.candidates)):
-            return RowVerdict(key, Verdict.ANSWERED, 0, "", raw, bytes(decoded.usage_metadata))
+            return _answered(key, decoded, raw)
         return _judge_candidate(key, decoded.candidates[0], raw)
     if decoded.embedding is not None:
         return _judge_embedding(key, decoded, raw)
@@ -300,6 +301,11 @@ def _judge_response(key: str, raw: bytes) -> RowVerdict:
         message = _reason("prompt blocked: ", feedback.block_reason, feedback.block_reason_message)
         return RowVerdict(key, Verdict.BLOCKED, 0, message, raw)
     return RowVerdict(key, Verdict.EMPTY, 0, "the response has no candidates", raw)
+
+
+def _answered(key: str, response: _Response, raw: bytes) -> RowVerdict:
+    usage, version = bytes(response.usage_metadata), bytes(response.model_version)
+    return RowVerdict(key, Verdict.ANSWERED, 0, "", raw, usage, version)
 
 
 def _has_content(candidate: _Candidate) -> bool:
@@ -336,7 +342,7 @@ def _judge_candidate(key: str, candidate: _Candidate, raw: bytes) -> RowVerdict:
 def _judge_embedding(key: str, response: _Response, raw: bytes) -> RowVerdict:
     values = bytes(response.embedding.values) if response.embedding else b""
     if values.startswith(b"[") and not _EMPTY_LIST.fullmatch(values):
-        return RowVerdict(key, Verdict.ANSWERED, 0, "", raw, bytes(response.usage_metadata))
+        return _answered(key, response, raw)
     return RowVerdict(key, Verdict.EMPTY, 0, "the embedding has no values", raw)
 
 

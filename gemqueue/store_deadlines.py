@@ -12,15 +12,20 @@ import msgspec
 from gemqueue.errors import StaleFence, WrongState
 from gemqueue.models import Onward
 from gemqueue.scripts import translated
-from gemqueue.spent import Spent
+from gemqueue.spent import Charge, Spent
 from gemqueue.store_base import StoreBase
 from gemqueue.store_producer import full_limits
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from gemqueue.scripts import Arg
     from gemqueue.store_batches import Claim
 
 _pack = msgspec.msgpack.encode
+_TOTALS = ("answers", "input_tokens", "output_tokens")
+"""What stands in ``spent:<lane>``; readers of 0.2.0 take no more than these."""
+_SEPARATOR = "|"
 
 
 class RescueSegment(Onward, frozen=True, kw_only=True):
@@ -94,13 +99,40 @@ class DeadlineStore(StoreBase):
         with translated(self.url):
             return bool(await self.redis.getbit(self.key("settled", segment), index))
 
-    async def add_spent(self, lane: str, spent: Spent) -> None:
-        """A lane has answered so much; a crash just before or after may leave some of it out."""
-        flat = [item for pair in msgspec.structs.asdict(spent).items() for item in pair]
-        await self.scripts.run("tally", f"spent:{lane}", *flat, retry=False)
+    async def add_spent(self, lane: str, spent: Mapping[Charge, Spent], rerouted: int = 0) -> set[str]:
+        """A lane has answered so much, of it ``rerouted`` by another model than was asked; the versions new to it.
+
+        A crash just before or after may leave some of it out.
+        """
+        flat: list[Arg] = ["counts", "rerouted", rerouted]
+        for by, one in spent.items():
+            fields = msgspec.structs.asdict(one)
+            flat += [item for name in _TOTALS for item in (f"spent:{lane}", name, fields[name])]
+            flat += [item for name, n in fields.items() for item in (f"usage:{lane}", _SEPARATOR.join((*by, name)), n)]
+        reply = await self.scripts.run("tally", *flat, retry=False)
+        answers = reply[2 + len(_TOTALS) :: len(_TOTALS) + len(Spent.__struct_fields__)]
+        return {by.version for (by, one), n in zip(spent.items(), answers, strict=True) if n == one.answers}
 
     async def spent(self, lane: str) -> Spent:
         """What the lane has answered since it was first used."""
+        return (await self._spent(lane))[0]
+
+    async def charges(self, lane: str) -> dict[Charge, Spent]:
+        """The same by what it is charged by; what was counted without that stands under an empty charge."""
+        whole, usage = await self._spent(lane)
+        charges: dict[Charge, Spent] = {}
+        for name, n in usage.items():
+            version, since, what = name.split(_SEPARATOR)
+            setattr(charges.setdefault(Charge(version, since), Spent()), what, n)
+        rest = whole.less(charges.values())
+        if rest.answers:
+            charges[Charge()] = rest + charges.get(Charge(), Spent())
+        return charges
+
+    async def _spent(self, lane: str) -> tuple[Spent, dict[str, int]]:
         with translated(self.url):
-            raw: dict[bytes, bytes] = await self.redis.hgetall(self.key("spent", lane))
-        return Spent(**{name.decode(): int(value) for name, value in raw.items()})
+            pipe: Any = self.redis.pipeline(transaction=True)
+            pipe.hgetall(self.key("spent", lane))
+            pipe.hgetall(self.key("usage", lane))
+            spent, usage = [{k.decode(): int(v) for k, v in raw.items()} for raw in await pipe.execute()]
+        return Spent(**spent), usage

@@ -40,5 +40,5 @@ class WebhookStore(StoreBase):
 
     async def add_counts(self, counts: Mapping[str, int]) -> None:
         """Raise several counters at once; on a full server, too."""
-        flat = [item for pair in counts.items() for item in pair]
-        await self.scripts.run("tally", "counts", *flat, retry=False)
+        flat = [item for name, n in counts.items() for item in ("counts", name, n)]
+        await self.scripts.run("tally", *flat, retry=False)

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 KEPT = frozenset(
     {
-        "counts", "kept", "workers", "lanes", "lane", "rescue", "spent", "dead", "quarantine", "meta", "turnaround",
-        "quota", "server", "pool",
+        "counts", "kept", "workers", "lanes", "lane", "rescue", "spent", "usage", "dead", "quarantine", "meta",
+        "turnaround", "quota", "server", "pool",
     }
 )  # fmt: skip
 """What a queue that has nothing to do keeps."""

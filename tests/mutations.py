@@ -347,8 +347,8 @@ MUTANTS: dict[str, Mutant] = {
         (
             Patch(
                 f"{_WORKERS}collector.py",
-                "            self._spent.count(usage_of(found.usage))\n            self._keep",
-                "            self._keep",
+                "            self._spending.count(usage_of(found.usage), version_of(found.version))\n",
+                "",
             ),
         ),
         ("tests/operations/test_metrics.py",),

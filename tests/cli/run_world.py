@@ -24,8 +24,8 @@ MODEL = "gemini-3.8-flash"
 class RunWorld:
     """The environment in which commands are run; use as a context manager."""
 
-    def __init__(self, folder: Path, redis_url: str, queue: str, job_s: float = 0.1) -> None:
-        self.emulator = EmulatorProcess(folder / "emulator", job_s=job_s)
+    def __init__(self, folder: Path, redis_url: str, queue: str, job_s: float = 0.1, **emulator: Any) -> None:
+        self.emulator = EmulatorProcess(folder / "emulator", job_s=job_s, **emulator)
         self.env = {f"GEMQUEUE_{name.upper()}": str(value) for name, value in QUICK.items()}
         self.env |= {"GEMQUEUE_REDIS_URL": redis_url, "GEMQUEUE_QUEUE": queue, "GEMQUEUE_EMULATE": "1"}
         self._worker: subprocess.Popen[bytes] | None = None

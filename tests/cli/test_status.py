@@ -76,6 +76,9 @@ async def test_status_follows_a_prompt(redis_url: str, queue_name: str) -> None:
             "held_age_s": None,
             "cost": cost,
             "turnaround": [],
+            "answered_by": {},
+            "rerouted": 0,
+            "warnings": [],
         }
         assert found["lanes"] == [empty]
         (row,) = found["batches"]

@@ -14,6 +14,7 @@ import pytest
 from gemqueue.requests import generate_request
 from gemqueue.states import Kind
 from gemqueue_adapters.emulator import tokens as emulator
+from gemqueue_workers.prices import Usage, batch_usd
 from gemqueue_workers.tokens import MEDIA_TOKENS, request_tokens, text_tokens
 from tests.cli.run_world import MODEL, RunWorld
 from tests.cli.token_texts import TEXTS
@@ -120,7 +121,9 @@ def test_dry_run_against_the_ledger(world: RunWorld, tmp_path: Path, name: str, 
     assert planned["input_tokens"] == pytest.approx(charged, rel=0.1)
     usd = sum(job["usd"] for job in after["jobs"] if job["model"] == MODEL) - sum(job["usd"] for job in before["jobs"])
     answered = after["answer_tokens"] - before["answer_tokens"]
-    assert planned["batch_input_usd"] + answered * 4.5e-6 == pytest.approx(usd, rel=0.1)
+    answers_usd = batch_usd(MODEL, Usage(0, answered))
+    assert answers_usd
+    assert planned["batch_input_usd"] + answers_usd == pytest.approx(usd, rel=0.1)
 
 
 def test_dry_run_of_embeddings_against_the_ledger(world: RunWorld, tmp_path: Path) -> None:

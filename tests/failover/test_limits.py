@@ -14,7 +14,7 @@ from gemqueue.config import Settings
 from gemqueue.errors import QueueFull, StoreUnavailable
 from gemqueue.models import LaneState, new_producer_id, new_segment_id
 from gemqueue.scripts import ServerFull
-from gemqueue.spent import Spent
+from gemqueue.spent import Charge, Spent
 from gemqueue.store import Store
 from gemqueue.store_runs import RunStore
 from tests.failover.lost import one_prompt
@@ -103,7 +103,7 @@ async def test_a_full_server_lets_go_of_what_is_there() -> None:
             await store.join_pool("pool.shared", "account")  # a worker's beat and sweep begin with these
             await store.leave_lane(LaneState(lane="lane", fence=0), "account: full")
             await store.add_counts({"events_refused_time": 3, "events_refused": 4})
-            await store.add_spent("lane", Spent(answers=3))
+            await store.add_spent("lane", {Charge(): Spent(answers=3)})
             await store.redis.config_set("maxmemory", "0")
             assert await store.gone([segment]) == {segment}
             counts = await store.counts()

@@ -20,7 +20,7 @@ from gemqueue import bitmap
 from gemqueue.errors import GemqueueError
 from gemqueue.models import Batch, Lane, rescue_segment_id
 from gemqueue.pools import RETURNED
-from gemqueue.spent import Spent
+from gemqueue.spent import Charge, Spent
 from gemqueue.states import BatchState, FailureKind, Kind, Step
 from gemqueue.store_batches import Claim, JobEnd
 from gemqueue.store_deadlines import RescueSegment
@@ -185,8 +185,10 @@ class Ways(RuleBasedStateMachine):
     def ask(self, pick: int) -> None:
         """What an interactive batch's resolver does beside its answers."""
         self.run(self.store.permit_s(ACCOUNT, "flex"))
-        self.run(self.store.add_spent(FLEX, Spent(answers=pick % 3, input_tokens=pick)))
+        by = Charge(("", "gemini-3.8-flash", "gemini-3.6-flash")[pick % 3])
+        self.run(self.store.add_spent(FLEX, {by: Spent(answers=pick % 3, input_tokens=pick)}, pick % 2))
         self.run(self.store.spent(FLEX))
+        self.run(self.store.charges(FLEX))
         claims = [claim for claim in self.claims if claim.step is Step.RESOLVE]
         if claims:
             self.run(self.store.doubt(self._any(claims, pick), 1 + pick % 2, 3))

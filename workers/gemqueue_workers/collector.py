@@ -20,12 +20,13 @@ from gemqueue.errors import ShortRead
 from gemqueue.models import Lane, split_key
 from gemqueue.rows import Verdict, row_verdict, text_rows
 from gemqueue.scripts import ServerFull
-from gemqueue.spent import Spent, usage_of
+from gemqueue.spent import usage_of, version_of
 from gemqueue.states import FailureKind
 from gemqueue_workers.contents import lost_bodies
 from gemqueue_workers.expected import Arrival, Expected
 from gemqueue_workers.landings import PLAIN_END, LandingBuffer, answer_line, failure_line, service_end
 from gemqueue_workers.retries import RetryWriter, Why
+from gemqueue_workers.spending import Spending
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,7 +71,7 @@ class Collector:
         self._dead_bytes = 0
         self._answer_end = service_end(Lane.parse(batch.lane).service)
         self._late = 0
-        self._spent = Spent()
+        self._spending = Spending(kit, batch)
         self._lost: set[str] = set()
         self._quarantined: list[tuple[str, bytes]] = []
         self._partial = decisions.came_short(batch)
@@ -165,9 +166,7 @@ class Collector:
 
     async def _flush(self, *, everything: bool) -> None:
         await self._buffer.flush(everything=everything)
-        if self._spent.answers:
-            spent, self._spent = self._spent, Spent()
-            await self._kit.store.add_spent(self._batch.lane, spent)
+        await self._spending.write()
 
     def _rows(self, lines: Sequence[bytes], *, again: bool) -> None:
         """Match and judge rows. Most are text, and are kept as they came, in runs of one origin."""
@@ -185,7 +184,7 @@ class Collector:
                 self._buffer.extend(run_of, run)
                 run, run_of = [], origin
             run.append((index, line, "answered"))
-            self._count(row.response.usage_metadata)
+            self._count(row.response.usage_metadata, row.response.model_version)
         self._buffer.extend(run_of, run)
 
     def _row(self, line: bytes, arrived: tuple[Arrival, str, int] | None, *, again: bool) -> None:
@@ -207,7 +206,7 @@ class Collector:
         """Act on a row that has a key; says why it belongs to nobody, if so."""
         if arrival is _EXPECTED:
             if found.verdict is _ANSWERED:
-                self._count(usage_of(found.usage))
+                self._count(usage_of(found.usage), version_of(found.version))
                 self._keep(origin, index, found)
             else:
                 self._fate(origin, index, found)
@@ -222,7 +221,7 @@ class Collector:
         if found.verdict is not _ANSWERED:
             return
         if self._expected.has_gone_on(origin, index):
-            self._spent.count(usage_of(found.usage))
+            self._spending.count(usage_of(found.usage), version_of(found.version))
             self._keep(origin, index, found)
         else:
             self._late += 1
@@ -231,8 +230,8 @@ class Collector:
         line = answer_line(f"{origin}.{index}", found.raw, self._answer_end)
         self._buffer.add(origin, index, line, "answered")
 
-    def _count(self, usage: Usage | None) -> None:
-        self._spent.count(usage)
+    def _count(self, usage: Usage | None, version: str | None) -> None:
+        self._spending.count(usage, version)
         if self._answered % self._sample_every == 0:
             self.token_counts.append((usage.prompt_token_count or 0) if usage is not None else 0)
         self._answered += 1

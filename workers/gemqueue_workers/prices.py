@@ -1,102 +1,47 @@
-"""What tokens cost, for illustration: Google's list prices of one day, in ``config/models.toml``.
+"""What tokens cost, for illustration: list prices of one day, in the model table (``config/models.toml``).
 
-USD per million tokens, interactive; the Batch API costs half of it (protocol section 13), cached tokens apart. A file
-of one's own, named by ``GEMQUEUE_MODELS``, is laid over the packaged one, model by model.
+USD per million tokens, interactive; the Batch API and Flex cost half of it (protocol section 13), cached tokens apart.
+Every answer is charged at the price of the model that gave it, as it was when its job was created.
 """
 
 from __future__ import annotations
 
-import os
-import tomllib
-from fnmatch import fnmatchcase
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+import datetime as dt
+from decimal import Decimal
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from gemqueue.errors import ConfigError
+from gemqueue.models import BATCH
+from gemqueue.spent import Charge, Spent
+from gemqueue_workers.model_table import TABLE, billed_as, routed, today
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from gemqueue.answers import Answer
+    from gemqueue_workers.model_table import Table
 
-MODELS_ENV: Final = "GEMQUEUE_MODELS"
 _MILLION: Final = 1_000_000
-_HERE: Final = Path(__file__).parent
-_FILES: Final = (_HERE / "models.toml", _HERE.parents[1] / "config" / "models.toml")
-"""Where a wheel has the table, and where a checkout has it."""
-
-
-class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """USD per million tokens, interactive; an embedding has no output. Enqueued tokens are by tier."""
-
-    input_usd: float
-    output_usd: float = 0.0
-    enqueued_tokens: tuple[int, ...] = ()
-
-
-class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    dated: str
-    models: dict[str, Price]
-    source: str = ""
-    batch_share: float = 0.5
-    flex_share: float = 0.5
-    enqueued_tokens: dict[str, tuple[int, ...]] = {}
-
-
-def load_table(own: Path | None = None) -> _Table:
-    """The table, with a file of one's own laid over it. Raises ConfigError that names the file and the field."""
-    path = next(file for file in _FILES if file.is_file())
-    values = _read(path)
-    if own is not None:
-        path, over = own, _read(own)
-        patterns = over.get("enqueued_tokens", {})
-        values = (
-            values
-            | over
-            | {
-                "models": values["models"] | over.get("models", {}),
-                "enqueued_tokens": patterns | {k: v for k, v in values["enqueued_tokens"].items() if k not in patterns},
-            }
-        )
-    try:
-        return msgspec.convert(values, _Table)
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"Price table {path}: {error}") from error
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"Price table {path}: {error}") from error
-
-
-_TABLE: Final = load_table(Path(os.environ[MODELS_ENV]) if os.environ.get(MODELS_ENV) else None)
-DATED: Final = _TABLE.dated
-BATCH_SHARE: Final = _TABLE.batch_share
-SHARES: Final = {"batch": BATCH_SHARE, "flex": _TABLE.flex_share, "standard": 1.0}
+DATED: Final = TABLE.dated
+STANDARD: Final = "standard"
+SHARES: Final = {BATCH: TABLE.batch_share, "flex": TABLE.flex_share, STANDARD: Decimal(1)}
 """Of the interactive price, by service class."""
-PRICES: Final = _TABLE.models
-
-
-def tier_tokens(model: str, table: _Table = _TABLE) -> tuple[int, ...]:
-    """Enqueued tokens of a model by tier: its own, else those of the first pattern that fits; empty where none does."""
-    price = table.models.get(model)
-    if price is not None and price.enqueued_tokens:
-        return price.enqueued_tokens
-    return next((limits for pattern, limits in table.enqueued_tokens.items() if fnmatchcase(model, pattern)), ())
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """Tokens that were paid for."""
+    """Tokens that were paid for; those of the input that came out of a cache are among it."""
 
     input_tokens: int = 0
     output_tokens: int = 0
+    cached_tokens: int = 0
 
     def __add__(self, other: Usage) -> Usage:
-        return Usage(self.input_tokens + other.input_tokens, self.output_tokens + other.output_tokens)
+        return Usage(
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.cached_tokens + other.cached_tokens,
+        )
 
     @property
     def tokens(self) -> int:
@@ -106,36 +51,69 @@ class Usage(msgspec.Struct, frozen=True):
 
 def usage_of(answers: Iterable[Answer]) -> Usage:
     """What the answers report of themselves; counts that are missing are nothing."""
-    input_tokens = output_tokens = 0
+    usage = Usage()
     for answer in answers:
         found = answer.usage_metadata
-        input_tokens += _count(found, "promptTokenCount")
-        output_tokens += _count(found, "candidatesTokenCount") + _count(found, "thoughtsTokenCount")
-    return Usage(input_tokens, output_tokens)
+        output_tokens = _count(found, "candidatesTokenCount") + _count(found, "thoughtsTokenCount")
+        usage += Usage(_count(found, "promptTokenCount"), output_tokens, _count(found, "cachedContentTokenCount"))
+    return usage
 
 
-def interactive_usd(model: str, usage: Usage) -> float | None:
-    """What the tokens would have cost one by one; None for a model without a price here."""
-    price = PRICES.get(model.removeprefix("models/"))
-    if price is None:
+def service_usd(
+    model: str, usage: Usage | Spent, service: str, day: dt.date | None = None, table: Table = TABLE
+) -> float | None:
+    """What tokens that a model answers cost in a service class on a day, today's as a rule; None without a price.
+
+    A cached token costs its share of the input price. A batch and Flex take no more off that than is certain.
+    """
+    known = table.models.get(model.removeprefix("models/"))
+    price = known.price(day or today()) if known is not None else None
+    if known is None or price is None:
         return None
-    return (usage.input_tokens * price.input_usd + usage.output_tokens * price.output_usd) / _MILLION
+    cached = min(usage.cached_tokens, usage.input_tokens)
+    share = SHARES[service]
+    left_share = Decimal(1) if service == STANDARD else max(known.batch_cached_shares)
+    whole = (usage.input_tokens - cached) * price.input_usd + usage.output_tokens * price.output_usd
+    return float((whole * share + cached * price.input_usd * table.cached_share * left_share) / _MILLION)
 
 
-def batch_usd(model: str, usage: Usage) -> float | None:
-    """What they cost through the Batch API."""
-    full_usd = interactive_usd(model, usage)
-    return None if full_usd is None else full_usd * BATCH_SHARE
+def interactive_usd(model: str, usage: Usage, day: dt.date | None = None) -> float | None:
+    """What the tokens would cost one by one if they were asked for on that day, whoever answers then."""
+    day = day or today()
+    return service_usd(routed(model, day), usage, STANDARD, day)
 
 
-def service_usd(model: str, usage: Usage, service: str) -> float | None:
-    """What they cost in a service class."""
-    full_usd = interactive_usd(model, usage)
-    return None if full_usd is None else full_usd * SHARES[service]
+def batch_usd(model: str, usage: Usage, day: dt.date | None = None) -> float | None:
+    """The same through the Batch API."""
+    day = day or today()
+    return service_usd(routed(model, day), usage, BATCH, day)
+
+
+def charge(asked: str, version: str, day: dt.date) -> Charge:
+    """What an answer is charged by: the version that it names, and the day from which the price holds."""
+    known = TABLE.models.get(billed_as(asked, version))
+    price = known.price(day) if known is not None else None
+    return Charge(version, price.since.isoformat() if price is not None and price.since > dt.date.min else "")
+
+
+def usd_of(asked: str, spent: Mapping[Charge, Spent], service: str) -> float | None:
+    """What answers cost in a service class, each at its own price; None where one of them has none."""
+    costs = [
+        service_usd(billed_as(asked, by.version), one, service, _day(by))
+        for by, one in (spent or {Charge(): Spent()}).items()
+    ]
+    return None if None in costs else sum(cost or 0.0 for cost in costs)
+
+
+def _day(by: Charge) -> dt.date:
+    return dt.date.fromisoformat(by.since) if by.since else dt.date.min
 
 
 class Cost(msgspec.Struct, frozen=True, kw_only=True):
-    """What a service class has answered, what that cost by the list, and what the full price would have been on top."""
+    """What a service class has answered, what that cost by the list, and what the full price would have been on top.
+
+    ``usd`` and ``saved_usd`` are None where a model that answered has no price.
+    """
 
     answers: int = 0
     tokens: int = 0
@@ -143,12 +121,14 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
     saved_usd: float | None = None
 
 
-def cost_of(model: str, answers: int, usage: Usage, service: str) -> Cost:
-    """The cost of answers of one service class; without prices where the model has none here."""
-    full_usd, usd = interactive_usd(model, usage), service_usd(model, usage, service)
+def cost_of(asked: str, spent: Mapping[Charge, Spent], service: str) -> Cost:
+    """The cost of answers of one service class."""
+    answers = sum(one.answers for one in spent.values())
+    tokens = sum(one.input_tokens + one.output_tokens for one in spent.values())
+    full_usd, usd = usd_of(asked, spent, STANDARD), usd_of(asked, spent, service)
     if full_usd is None or usd is None:
-        return Cost(answers=answers, tokens=usage.tokens)
-    return Cost(answers=answers, tokens=usage.tokens, usd=round(usd, 6), saved_usd=round(full_usd - usd, 6))
+        return Cost(answers=answers, tokens=tokens)
+    return Cost(answers=answers, tokens=tokens, usd=round(usd, 6), saved_usd=round(full_usd - usd, 6))
 
 
 def _count(usage_metadata: dict[str, object], name: str) -> int:

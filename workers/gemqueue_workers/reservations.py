@@ -13,7 +13,7 @@ import structlog
 from gemqueue import quota
 from gemqueue.effects import Effect, effect
 from gemqueue.models import Lane
-from gemqueue_workers.prices import tier_tokens
+from gemqueue_workers.model_table import tier_tokens
 
 if TYPE_CHECKING:
     from gemqueue.config import Settings

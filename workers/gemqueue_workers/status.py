@@ -18,7 +18,8 @@ from gemqueue.models import Lane, batch_held, waits_for
 from gemqueue.states import BatchState, Step
 from gemqueue.store import Store
 from gemqueue_workers.contents import BatchContents
-from gemqueue_workers.prices import Cost, Usage, cost_of
+from gemqueue_workers.model_notes import of_answers, of_model, rerouted_of, versions_of
+from gemqueue_workers.prices import Cost, cost_of
 from gemqueue_workers.screen import duration, held, plain
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from gemqueue.config import Settings
     from gemqueue.models import Batch, Held, LaneState
-    from gemqueue.spent import Spent
+    from gemqueue.spent import Charge, Spent
 
 SCHEMA: Final = 1
 """Raised when a field of the JSON goes or changes its meaning; new fields do not raise it."""
@@ -37,7 +38,7 @@ COUNTS: Final = (
     "accepted", "answered", "failed", "cancelled", "requeued", "returned", "created", "adopted", "fenced",
     "quarantined", "bought_twice", "lost_answers", "lost_prompts", "diverted",
     "rescued", "late", "interactive_in_doubt",
-    "account_refused", "spend_refused",
+    "account_refused", "rerouted", "spend_refused",
 )  # fmt: skip
 """These are in every status, 0 where nothing was counted."""
 
@@ -57,7 +58,9 @@ class LaneStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     ``held_age_s`` is for how long they have not, where that is known.
     ``cost`` is what the lane's answers have cost since its first, by the price list, and saved against the full price;
-    ``turnaround`` how long jobs of the account and model take, by size.
+    ``turnaround`` how long jobs of the account and model take, by size. ``answered_by`` says how many answers named
+    which model, ``rerouted`` how many of them came from another one than was asked, and ``warnings`` what to know of
+    the model: that it ends, was rerouted, or has no price.
     """
 
     lane: str
@@ -67,6 +70,9 @@ class LaneStatus(msgspec.Struct, frozen=True, kw_only=True):
     held_age_s: float | None = None
     cost: Cost = Cost()
     turnaround: list[Turnaround] = []
+    answered_by: dict[str, int] = {}
+    rerouted: int = 0
+    warnings: list[str] = []
 
 
 class BatchStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -142,7 +148,7 @@ async def _look(settings: Settings) -> Status:
                         batches,
                         now_ms,
                         paused[Lane.parse(lane.lane).account],
-                        await store.spent(lane.lane),
+                        await store.charges(lane.lane),
                         packs=packs,
                     ),
                     turnaround=await _turnaround(store, Lane.parse(lane.lane)),
@@ -157,9 +163,11 @@ async def _look(settings: Settings) -> Status:
         await store.aclose()
 
 
-def _lane(lane: LaneState, batches: list[Batch], now_ms: int, paused: Held, spent: Spent, *, packs: bool) -> LaneStatus:
+def _lane(
+    lane: LaneState, batches: list[Batch], now_ms: int, paused: Held, spent: dict[Charge, Spent], *, packs: bool
+) -> LaneStatus:
     named = Lane.parse(lane.lane)
-    usage = Usage(spent.input_tokens, spent.output_tokens)
+    versions = versions_of(spent)
     waits = [
         (batch.held_reason, batch.held_since) for batch in batches if batch.lane == lane.lane and batch.held_reason
     ]
@@ -173,7 +181,10 @@ def _lane(lane: LaneState, batches: list[Batch], now_ms: int, paused: Held, spen
         oldest_age_s=_age_s(lane.oldest, now_ms) if lane.oldest else None,
         held_reason=reason,
         held_age_s=_age_s(since_ms, now_ms) if reason and since_ms else None,
-        cost=cost_of(named.model, spent.answers, usage, named.service),
+        cost=cost_of(named.model, spent, named.service),
+        answered_by=versions,
+        rerouted=rerouted_of(named.model, versions),
+        warnings=[*of_model(named.model), *of_answers(named.model, versions)],
     )
 
 
@@ -237,6 +248,8 @@ def show_status(console: Console, status: Status) -> None:
     rest = ", ".join(f"{name} {n:,}" for name in COUNTS[3:] if (n := counts[name]))
     if rest:
         console.print(Text(f"Counted: {rest}"))
+    for warning in dict.fromkeys(warning for lane in status.lanes for warning in lane.warnings):
+        console.print(Text.assemble(("Warning: ", "yellow"), plain(warning)), soft_wrap=True)
     if counts["bought_twice"]:
         console.print("[bold red]Prompts were bought twice: this is a defect, please report it.[/]")
 
@@ -279,7 +292,7 @@ def _turnaround_table(lanes: list[LaneStatus]) -> Table:
 def _costs_table(lanes: list[LaneStatus]) -> Table:
     table = _table("Cost by lane, by the price list", "lane", "answers", "USD", "saved USD", held=False)
     for lane in lanes:
-        money = ["" if usd is None else f"{usd:,.4f}" for usd in (lane.cost.usd, lane.cost.saved_usd)]
+        money = ["no price" if usd is None else f"{usd:,.4f}" for usd in (lane.cost.usd, lane.cost.saved_usd)]
         table.add_row(plain(lane.lane), f"{lane.cost.answers:,}", *money)
     return table
 

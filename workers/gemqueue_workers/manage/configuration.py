@@ -20,7 +20,8 @@ from gemqueue.config import (
     load_settings,
     webhook_secrets_from_env,
 )
-from gemqueue_workers.prices import DATED, MODELS_ENV
+from gemqueue_workers.model_table import MODELS_ENV
+from gemqueue_workers.prices import DATED
 from gemqueue_workers.screen import plain
 
 if TYPE_CHECKING:

@@ -12,10 +12,12 @@ from rich.text import Text
 
 from gemqueue.config import api_key_from_env, lane_account, load_settings, unknown_env, webhook_secrets_from_env
 from gemqueue.errors import GemqueueError
+from gemqueue.models import Lane
 from gemqueue.quota import Resource
 from gemqueue.scripts import NotReplicated
 from gemqueue.store_operations import writes_through
 from gemqueue_workers.manage.listening import listening
+from gemqueue_workers.model_notes import of_answers, of_later_prices, of_model, versions_of
 from gemqueue_workers.prices import DATED
 from gemqueue_workers.run.connection import connected
 from gemqueue_workers.screen import duration, plain
@@ -56,7 +58,7 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 async def examine(*, emulate: bool | None) -> list[Finding]:
-    """Look at settings, account, webhooks, server, workers and prices; never raises for what it finds."""
+    """Look at settings, account, webhooks, server, workers, models and prices; never raises for what it finds."""
     findings: list[Finding] = []
     unknown = unknown_env(dict(os.environ))
     if unknown:
@@ -70,6 +72,7 @@ async def examine(*, emulate: bool | None) -> list[Finding]:
         findings += [Finding("webhooks", *heard) async for heard in listening(settings, webhook_secrets_from_env())]
         async with connected(settings, with_worker=False, look=True) as link:
             findings += [finding async for finding in _server(link.store, settings)]
+            findings += await _models(link.store)
     except GemqueueError as error:
         findings.append(Finding("start", "failed", str(error)))
     days = (dt.datetime.now(tz=dt.UTC).date() - dt.date.fromisoformat(DATED)).days
@@ -129,6 +132,17 @@ def written(config: Mapping[str, str], durability: str) -> Finding:
     if durability == "replicated":
         return Finding("log", "ok", f"a replica has what is acknowledged; if it comes back before that leads, {risk}")
     return Finding("log", "warning", f"{risk}; {_WAY_OUT}")
+
+
+async def _models(store: RunStore) -> list[Finding]:
+    """The models that the queue was asked for: which end, have no price, or let another one answer."""
+    said: dict[Finding, None] = {}
+    for lane in await store.lanes():
+        model = Lane.parse(lane.lane).model
+        notes = [*of_model(model), *of_answers(model, versions_of(await store.charges(lane.lane)))]
+        said |= dict.fromkeys(Finding("models", "warning", note) for note in notes)
+        said |= dict.fromkeys(Finding("models", "ok", note) for note in of_later_prices(model))
+    return list(said) or [Finding("models", "ok", "none that was asked for ends, has no price, or is another's")]
 
 
 async def _replication(store: RunStore, settings: Settings) -> Finding:

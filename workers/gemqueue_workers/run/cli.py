@@ -16,9 +16,9 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 
 def _models(_context: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
     """The models of the price table, for the shell."""
-    from gemqueue_workers.prices import PRICES  # noqa: PLC0415 - reads a file
+    from gemqueue_workers.model_table import TABLE  # noqa: PLC0415 - reads a file
 
-    return [name for name in PRICES if name.startswith(incomplete)]
+    return [name for name in TABLE.models if name.startswith(incomplete)]
 
 
 @click.command()

@@ -17,7 +17,7 @@ from gemqueue.answers import Answer
 from gemqueue.errors import StoreUnavailable
 from gemqueue.outcomes import decode_line, expired, outcome_of
 from gemqueue.store_runs import unpack_entry
-from gemqueue_workers.run.results import UsageSum, left_out, result_line, usage_in
+from gemqueue_workers.run.results import UsageSum, left_out, result_line
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -51,10 +51,10 @@ class Collector:
     """See the module's text. ``answers`` and ``failures`` are where results go, which may be one file."""
 
     def __init__(
-        self, store: RunStore, index: Index, files: tuple[OutFile, OutFile], tally: Tally, *, text: bool
+        self, store: RunStore, index: Index, files: tuple[OutFile, OutFile], tally: Tally, *, model: str, text: bool
     ) -> None:
         self.tally = tally
-        self.usage = UsageSum()
+        self.usage = UsageSum(model)
         self.open_rows = 0
         self.left_out = 0
         self._store = store
@@ -137,6 +137,7 @@ class Collector:
         if found is None:
             return
         keys = unpack_entry(self._index.entry(segment)).keys
+        self.usage.renew()
         answers: list[bytes] = []
         failures: list[bytes] = []
         n = len(segment) + 1
@@ -158,11 +159,11 @@ class Collector:
     def _line(self, key: str, line: OutcomeLine) -> bytes:
         response = bytes(line.response)
         if response and not self._text:
-            self.usage.add(usage_in(response), line.service)
+            self.usage.add(response, line.service)
             return b'{"key":%b,"response":%b}\n' % (msgspec.json.encode(key), response)
         outcome = outcome_of(line, None, None, emulated=self._emulated)
         if isinstance(outcome, Answer):
-            self.usage.add(usage_in(response), line.service)
+            self.usage.add(response, line.service)
             self.left_out += bool(left_out(outcome))
         return result_line(key, outcome, text=self._text)
 

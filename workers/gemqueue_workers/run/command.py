@@ -15,6 +15,7 @@ from gemqueue.config import load_settings
 from gemqueue.errors import ConfigError
 from gemqueue.models import BATCH
 from gemqueue.states import Kind
+from gemqueue_workers.model_notes import of_answers
 from gemqueue_workers.run.options import STDIO, RunOptions, absolute, deadline_of, named
 from gemqueue_workers.run.writing import OutError, OutFullError, is_plain
 from gemqueue_workers.screen import shortened, stripped
@@ -127,9 +128,8 @@ def show_stopped(console: Console, report: Outcome) -> None:
 def show_report(console: Console, report: Outcome) -> None:
     """What it came to, for a person."""
     mark = "EMULATED: " if report.emulated else ""
-    money = (
-        "" if report.batch_usd is None else f", ${report.batch_usd:,.4f} (${report.interactive_usd:,.4f} one by one)"
-    )
+    money = ", no price" if report.batch_usd is None else f", ${report.batch_usd:,.4f}"
+    money += "" if report.interactive_usd is None else f" (${report.interactive_usd:,.4f} one by one)"
     parts = [f"{report.answered:,} of {report.rows:,} rows answered"]
     parts += [f"{n:,} {what}" for n, what in ((report.failed, "failed"), (report.bad_lines, "bad lines")) if n]
     parts += [f"{n:,} {what}" for n, what in ((report.duplicates, "repeated rows left out"),) if n]
@@ -139,12 +139,16 @@ def show_report(console: Console, report: Outcome) -> None:
         soft_wrap=not console.is_terminal,
         markup=False,
     )
+    for warning in of_answers(report.model, report.answered_by):
+        console.print(f"Warning: {warning}", style="yellow", soft_wrap=True, markup=False)
     if report.left_out:
         say = f"--text left out pictures, calls or other parts of {report.left_out:,} answers; without it OUT has them"
         console.print(say, style="yellow", soft_wrap=True)
     others = {service: cost for service, cost in report.services.items() if service != BATCH}
     for service, cost in others.items():
-        money = "" if cost.usd is None else f" for ${cost.usd:,.4f}, ${cost.saved_usd:,.4f} below the full price"
+        money = (
+            ", no price" if cost.usd is None else f" for ${cost.usd:,.4f}, ${cost.saved_usd:,.4f} below the full price"
+        )
         console.print(f"Of these {cost.answers:,} by {service}{money}", markup=False)
     if report.failed:
         console.print(f"Ask for the failures again: gemqueue retry --run {report.run}", soft_wrap=True)

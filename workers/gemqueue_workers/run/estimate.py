@@ -15,7 +15,9 @@ from gemqueue.config import load_settings
 from gemqueue.errors import SubmitError
 from gemqueue.requests import token_estimate
 from gemqueue.states import Kind  # noqa: TC001 - msgspec reads the annotations
-from gemqueue_workers.prices import DATED, PRICES, Usage, batch_usd, interactive_usd
+from gemqueue_workers.model_notes import of_later_prices, of_model
+from gemqueue_workers.model_table import tier_tokens
+from gemqueue_workers.prices import DATED, Usage, batch_usd, interactive_usd
 from gemqueue_workers.run.command import BadLines
 from gemqueue_workers.run.index import Index
 from gemqueue_workers.run.options import STDIO
@@ -86,6 +88,7 @@ async def estimate(options: RunOptions, *, emulate: bool | None, console: Consol
                 await asyncio.sleep(0)
     found.bad_lines, found.input_tokens = on_bad.found, round(counted)
     _price(found, encoder.model, settings, packed)
+    found.caveats += [*of_model(encoder.model, config=options.config), *of_later_prices(encoder.model)]
     return found
 
 
@@ -105,12 +108,9 @@ def _price(found: Estimate, model: str, settings: Settings, packed_tokens: int) 
     if found.media_parts:
         many = f"{found.media_parts:,} images and other files count {MEDIA_TOKENS} tokens each here"
         found.caveats.append(f"{many}, as a small image or a page does; films, sound and long documents count more")
-    price = PRICES.get(model)
-    if price is None:
-        found.caveats.append(f"{model} has no price in config/models.toml; GEMQUEUE_MODELS names a table of your own")
-        return
-    found.caveats.append(f"list prices of {DATED}, answers and thoughts not included")
-    over = [str(tier) for tier, tokens in enumerate(price.enqueued_tokens, 1) if tokens < found.input_tokens]
+    if full is not None:
+        found.caveats.append(f"list prices of {DATED}, answers and thoughts not included")
+    over = [str(tier) for tier, tokens in enumerate(tier_tokens(model), 1) if tokens < found.input_tokens]
     if over:
         found.caveats.append(f"more than may be enqueued at once at tier {', '.join(over)}: batches wait their turn")
 

@@ -16,8 +16,10 @@ from rich.table import Table
 from rich.text import Text
 
 from gemqueue.errors import GemqueueError, StoreUnavailable
+from gemqueue.models import BATCH
 from gemqueue.states import BatchState
-from gemqueue_workers.prices import Usage, batch_usd, interactive_usd
+from gemqueue_workers.model_notes import of_answers, rerouted_of
+from gemqueue_workers.prices import STANDARD
 from gemqueue_workers.screen import counted, duration, held, plain
 
 if TYPE_CHECKING:
@@ -78,6 +80,8 @@ class Progress:
         if not self._quiet:
             done = collector.tally.answered + collector.tally.failed
             self._console.print(plain(outlook(report, done)), soft_wrap=not self._console.is_terminal)
+        for warning in report.warnings:
+            self._console.print(f"Warning: {warning}", style="yellow", soft_wrap=True, markup=False)
 
     def note(self, text: str) -> None:
         """Something that one should know, however quiet it is."""
@@ -85,9 +89,11 @@ class Progress:
 
     def account(self, report: Outcome) -> None:
         """Write what this start has spent into the report."""
-        usage = self._collector.usage.usage
-        full, half = interactive_usd(self._model, usage), batch_usd(self._model, usage)
-        report.services = self._collector.usage.costs(self._model)
+        usage = self._collector.usage
+        full, half = usage.usd_as(STANDARD), usage.usd_as(BATCH)
+        report.services, report.answered_by = usage.costs, usage.versions
+        report.rerouted = rerouted_of(self._model, report.answered_by)
+        report.warnings += of_answers(self._model, report.answered_by)
         report.tokens = usage.tokens
         report.interactive_usd = None if full is None else round(full, 6)
         report.batch_usd = None if half is None else round(half, 6)
@@ -96,8 +102,7 @@ class Progress:
         """How far it is now."""
         report, collector = self._report, self._collector
         batches, at_provider, oldest_s, held = self._lane
-        usage: Usage = collector.usage.usage
-        full, paid = interactive_usd(self._model, usage), collector.usage.usd(self._model)
+        full, paid = collector.usage.usd_as(STANDARD), collector.usage.usd
         rate = self._rate()
         left = max(0, report.rows - collector.tally.answered - collector.tally.failed)
         return Shot(
@@ -218,7 +223,7 @@ def _rest(shot: Shot) -> str:
         f", the oldest {duration(shot.oldest_s)}" if shot.batches else ""
     )
     eta = f"about {duration(shot.eta_s)} left" if shot.eta_s is not None else ""
-    money = "" if shot.usd is None else f"${shot.usd:,.4f} so far, ${shot.saved_usd or 0:,.4f} saved"
+    money = "no price" if shot.usd is None else f"${shot.usd:,.4f} so far, ${shot.saved_usd or 0:,.4f} saved"
     rate = f"{shot.rate:,.0f}/s" if shot.rate else ""
     return "; ".join(part for part in (jobs, rate, eta, money) if part)
 

@@ -8,70 +8,90 @@ import msgspec
 
 from gemqueue.answers import Answer
 from gemqueue.models import BATCH
-from gemqueue_workers.prices import Cost, Usage, cost_of, service_usd
+from gemqueue.spent import Charge, Spent, Usage
+from gemqueue_workers.model_notes import versions_of
+from gemqueue_workers.model_table import today
+from gemqueue_workers.prices import Cost, charge, cost_of, usd_of
 
 if TYPE_CHECKING:
     from gemqueue.outcomes import Outcome
 
 
-class _Counts(msgspec.Struct, rename="camel"):
-    prompt_token_count: int | None = None
-    candidates_token_count: int | None = None
-    thoughts_token_count: int | None = None
-
-
 class _Response(msgspec.Struct, rename="camel"):
-    usage_metadata: _Counts | None = None
+    usage_metadata: Usage | None = None
+    model_version: str | None = None
 
 
-_decode: Final = msgspec.json.Decoder(_Response).decode
+_decode: Final = msgspec.json.Decoder(_Response, strict=False).decode
 _INTERNAL: Final = 13
 _TEXTUAL: Final = frozenset({"text", "thought", "thoughtSignature"})
 
 
 class UsageSum:
-    """Answers, input and output tokens so far, by service class."""
+    """What the answers to a model took so far, by service class and by what they are charged by."""
 
-    def __init__(self) -> None:
-        self._sums: dict[str, list[int]] = {BATCH: [0, 0, 0]}
+    def __init__(self, model: str) -> None:
+        self._model = model
+        self._day = today()
+        self._charges: dict[str, Charge] = {}
+        self._sums: dict[str, dict[Charge, Spent]] = {BATCH: {}}
 
-    def add(self, usage: tuple[int, int], service: str) -> None:
+    def renew(self) -> None:
+        """Prices may be others from midnight (UTC) on: what comes now is charged by today's."""
+        if (day := today()) != self._day:
+            self._day = day
+            self._charges.clear()
+
+    def add(self, response: bytes, service: str) -> None:
         """One answer's; ``service`` is as the outcome line has it."""
-        sums = self._sums.get(service or BATCH)
-        if sums is None:
-            sums = self._sums[service] = [0, 0, 0]
-        sums[0] += 1
-        sums[1] += usage[0]
-        sums[2] += usage[1]
+        usage, version = used_by(response)
+        by = self._charges.get(version)
+        if by is None:
+            by = self._charges[version] = charge(self._model, version, self._day)
+        sums = self._sums.setdefault(service or BATCH, {})
+        if by not in sums:
+            sums[by] = Spent()
+        sums[by].count(usage)
 
     @property
-    def usage(self) -> Usage:
-        """As the prices take it."""
-        return Usage(sum(sums[1] for sums in self._sums.values()), sum(sums[2] for sums in self._sums.values()))
+    def tokens(self) -> int:
+        """Input and output together."""
+        return sum(one.input_tokens + one.output_tokens for one in self._all().values())
 
-    def usd(self, model: str) -> float | None:
-        """What it cost by the list."""
-        costs = [service_usd(model, Usage(*sums[1:]), service) for service, sums in self._sums.items()]
+    @property
+    def versions(self) -> dict[str, int]:
+        """How many answers named each model."""
+        return versions_of(self._all())
+
+    @property
+    def usd(self) -> float | None:
+        """What it cost by the list; None where a model that answered has no price."""
+        costs = [usd_of(self._model, sums, service) for service, sums in self._sums.items()]
         return None if None in costs else sum(cost or 0.0 for cost in costs)
 
-    def costs(self, model: str) -> dict[str, Cost]:
+    def usd_as(self, service: str) -> float | None:
+        """What all of it would have cost in one service class."""
+        return usd_of(self._model, self._all(), service)
+
+    @property
+    def costs(self) -> dict[str, Cost]:
         """What each service class that answered something cost and saved."""
-        return {
-            service: cost_of(model, sums[0], Usage(*sums[1:]), service)
-            for service, sums in self._sums.items()
-            if sums[0]
-        }
+        return {service: cost_of(self._model, sums, service) for service, sums in self._sums.items() if sums}
+
+    def _all(self) -> dict[Charge, Spent]:
+        found: dict[Charge, Spent] = {}
+        for by, one in (pair for sums in self._sums.values() for pair in sums.items()):
+            found[by] = found.get(by, Spent()) + one
+        return found
 
 
-def usage_in(response: bytes) -> tuple[int, int]:
-    """Input and output tokens that a response reports; what is missing or odd is nothing."""
+def used_by(response: bytes) -> tuple[Usage | None, str]:
+    """What a response reports of tokens, and the model that it says it is by; what is odd says nothing."""
     try:
-        counts = _decode(response).usage_metadata
-    except msgspec.MsgspecError:
-        return 0, 0
-    if counts is None:
-        return 0, 0
-    return counts.prompt_token_count or 0, (counts.candidates_token_count or 0) + (counts.thoughts_token_count or 0)
+        found = _decode(response)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None, ""
+    return found.usage_metadata, found.model_version or ""
 
 
 def left_out(answer: Answer) -> list[str]:

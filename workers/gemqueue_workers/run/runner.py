@@ -22,6 +22,7 @@ from gemqueue.config import api_key_from_env, lane_account
 from gemqueue.configs import ConfigMode
 from gemqueue.errors import ConfigError
 from gemqueue.store_runs import RunEntry, RunRecord, pack_entry
+from gemqueue_workers.model_notes import of_model
 from gemqueue_workers.prices import Cost  # noqa: TC001 - msgspec reads the annotation
 from gemqueue_workers.run.collecting import Collector
 from gemqueue_workers.run.connection import connected
@@ -142,10 +143,12 @@ class Outcome(msgspec.Struct, kw_only=True):
     ``rows`` are those of IN; ``answered`` and ``failed`` those in OUT, also from earlier starts; ``resumed`` were
     bought by earlier starts, ``submitted`` by this one. Tokens, costs and ``left_out``, the answers that had more than
     the text which --text kept, are of what this start wrote. ``services`` says what
-    each service class of them cost and saved.
+    each service class of them cost and saved, ``answered_by`` how many of them named which model, ``rerouted`` how many
+    came from another one than was asked, and ``warnings`` what to know of the model.
     """
 
     run: str
+    model: str = ""
     rows: int = 0
     answered: int = 0
     failed: int = 0
@@ -159,6 +162,9 @@ class Outcome(msgspec.Struct, kw_only=True):
     interactive_usd: float | None = None
     batch_usd: float | None = None
     services: dict[str, Cost] = {}
+    answered_by: dict[str, int] = {}
+    rerouted: int = 0
+    warnings: list[str] = []
     emulated: bool = False
     out: str = ""
 
@@ -177,7 +183,14 @@ class Runner:
         self._on_bad = on_bad
         self.account = lane_account(settings, api_key_from_env())
         self.encoder = RowEncoder(options, settings)
-        self.report = Outcome(run=options.name, emulated=settings.emulate, out=options.out)
+        warnings = of_model(self.encoder.model, config=options.config)
+        self.report = Outcome(
+            run=options.name,
+            model=self.encoder.model,
+            emulated=settings.emulate,
+            out=options.out,
+            warnings=warnings,
+        )
 
     async def run(self, progress: Progress) -> Outcome:
         """Do it. Raises GemqueueError; when it is cancelled, what has landed is in OUT."""
@@ -196,7 +209,9 @@ class Runner:
 
     async def _run(self, link: Link, place: Place, progress: Progress) -> None:
         files = (place.answers, place.failures)
-        collector = Collector(link.store, place.index, files, place.tally, text=self.options.text)
+        collector = Collector(
+            link.store, place.index, files, place.tally, model=self.encoder.model, text=self.options.text
+        )
         record = await take_over(link, self.options, [], place.config_mode)
         self._go_on_as_begun(record, progress)
         await load_entries(link, self.options.name, record, place.index, collector)
