@@ -54,7 +54,8 @@ class Spent(msgspec.Struct):
             return
         self.input_tokens += found.prompt_token_count or 0
         self.output_tokens += (found.candidates_token_count or 0) + (found.thoughts_token_count or 0)
-        self.cached_tokens += found.cached_content_token_count or 0
+        if found.cached_content_token_count:
+            self.cached_tokens += found.cached_content_token_count
 
     def __add__(self, other: Spent) -> Spent:
         mine, theirs = msgspec.structs.astuple(self), msgspec.structs.astuple(other)
