@@ -182,7 +182,7 @@ def ignored(model: str, config: Mapping[str, Any] | None, table: Table = TABLE) 
     given = {_folded(name) for name in config or {}}
     for name, value in (config or {}).items():
         if _folded(name) == "generationconfig" and isinstance(value, dict):
-            given |= {_folded(str(inner)) for inner in value}
+            given |= {_folded(inner) for inner in cast("dict[str, Any]", value)}
     return [name for name in known.ignores if _folded(name) in given] if known else []
 
 
