@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from gemqueue.errors import ConfigError
+from gemqueue.inputs import DeleteFiles
 
 DEFAULT_BASE_URL = "https://generativelanguage.googleapis.com"
 CONFIG_ENV = "GEMQUEUE_CONFIG"
@@ -94,6 +95,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     open_jobs_max: int = 100
     model_jobs_max: int = 80
     enqueued_tokens_max: int = 1_000_000_000_000
+    stored_bytes_max: int = 16_000_000_000
     quota_cool_s: float = 60.0
 
     poll_first_s: float = 0.2
@@ -107,7 +109,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     retry_max_s: float = 3600.0
     requeues_max: int = 3
     resolve_buffer_bytes_max: int = 16_000_000
-    delete_files: bool = True
+    delete_files: str = "ended"
     delete_jobs: bool = False
 
     webhook_url: str = ""
@@ -145,6 +147,7 @@ def load_settings(path: Path | None = None, env: dict[str, str] | None = None, *
     values.update(_from_env(environ))
     values.update({name: value for name, value in overrides.items() if value is not None})
     _check_names(values)
+    _read_old_words(values)
     try:
         settings = msgspec.convert(values, Settings, strict=False)
     except msgspec.ValidationError as error:
@@ -209,6 +212,16 @@ def _check_names(values: dict[str, object]) -> None:
             close = difflib.get_close_matches(name, known, 1)
             hint = f'; did you mean "{close[0]}"?' if close else ""
             raise ConfigError(f'"{name}" is not a setting{hint} (config/gemqueue.toml lists them all)')
+
+
+_OLD_DELETE_FILES = {"true": "ended", "1": "ended", "false": "never", "0": "never"}
+
+
+def _read_old_words(values: dict[str, object]) -> None:
+    """What 0.2.0 wrote: ``delete_files`` was true or false."""
+    if "delete_files" in values:
+        word = str(values["delete_files"])
+        values["delete_files"] = _OLD_DELETE_FILES.get(word.lower(), word)
 
 
 def _relations(s: Settings) -> tuple[tuple[bool, str], ...]:
@@ -283,6 +296,19 @@ def _relations(s: Settings) -> tuple[tuple[bool, str], ...]:
     )
 
 
+def _file_relations(s: Settings) -> tuple[tuple[bool, str], ...]:
+    return (
+        (
+            s.delete_files in set(DeleteFiles),
+            'delete_files must be "ended", "running" or "never": when files are deleted',
+        ),
+        (
+            s.stored_bytes_max <= 20_000_000_000,
+            "stored_bytes_max must be at most 20000000000: the Files API stores no more for a project",
+        ),
+    )
+
+
 def _is_callback(url: str) -> bool:
     try:
         parts = urlsplit(url)
@@ -316,7 +342,7 @@ def _is_name(text: str, length_max: int) -> bool:
 
 def check_settings(settings: Settings) -> None:
     """Raise ConfigError for the first relation between settings that does not hold."""
-    for holds, message in _relations(settings):
+    for holds, message in _relations(settings) + _file_relations(settings):
         if not holds:
             raise ConfigError(f"Settings: {message}")
 

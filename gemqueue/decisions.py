@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from gemqueue.errors import Ambiguous, ProviderError, Rejected, ShortRead, Transient
+from gemqueue.inputs import blames_input
 from gemqueue.provider import JobStatus
 from gemqueue.quota import spend_pauses_s
 from gemqueue.states import BatchState, FailureKind, JobState
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 _LOST_AFTER_MS = 50 * 3600 * 1000
 """A job that the provider has denied knowing for this long is past its 48 h life (protocol section 10)."""
-_NOT_FOUND = 5
 _CREATES_MAX = 1000
 _DENIED_CREATES_MAX = 50
 _READS_MAX = 3
@@ -89,12 +89,12 @@ def is_named(batch: Batch) -> bool:
 
 def announced(batch: Batch, status: JobStatus) -> bool:
     """Whether a job that an event named, looked at by name, is the one that the standing intent created."""
-    return status.display_name == batch.intent_token and adoptable(status)
+    return status.display_name == batch.intent_token and adoptable(status, batch.intent_file)
 
 
-def adoptable(found: JobStatus | None) -> bool:
+def adoptable(found: JobStatus | None, file: str = "") -> bool:
     """Whether a job found by its token is to be adopted: not one that failed for want of its input file."""
-    return found is not None and not (found.state is JobState.FAILED and found.error_code == _NOT_FOUND)
+    return found is not None and not blames_input(found, file)
 
 
 class Refusal(StrEnum):

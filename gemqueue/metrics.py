@@ -33,6 +33,7 @@ COUNTERS: Final = {
     "reconciled": "How often the provider's jobs were compared with the records after that, and the queue went on.",
     "replayed": "Dead letters that were submitted again.",
     "fenced": "Creates in doubt: their input file was deleted, so that they can succeed no more.",
+    "inputs_missed": "Jobs that failed because their input file was gone, and in whose place another was created.",
     "slow": "Jobs that took longer than 99 of 100 of their model; an alarm, nothing is done to them for it.",
     "quota_refused": "Creates refused for quota (429), those that were under way together counted once.",
     "spend_refused": "Refusals for want of money (a spend cap, credits, billing); the account then waits.",

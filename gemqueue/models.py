@@ -159,6 +159,9 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     denials: int = 0
     short_reads: int = 0
     denied_creates: int = 0
+    inputs_missed: int = 0
+    missed_jobs: str = ""
+    """Jobs that failed for want of their input file, in place of each of which another one is created."""
     crashes: int = 0
     crashes_held: int = 0
     refusals: int = 0

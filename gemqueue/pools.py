@@ -38,6 +38,8 @@ class OpenBatch(msgspec.Struct, frozen=True, kw_only=True):
     held_for: str = ""
     """The resource that it waits for: ``jobs``, ``model_jobs/<model>``, ``tokens/<model>``, or empty."""
     tokens: int = 0
+    raw_bytes: int = 0
+    input_file: str = ""
 
 
 class Room(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,8 +72,8 @@ def why_kept(batch: Batch) -> str:
     return ""
 
 
-def why_left(room: Room, model: str, tokens: int, limits: Limits) -> str:
-    """Why the account leaves a pool's lane to others; empty when it may pack a batch of about so many tokens.
+def why_left(room: Room, model: str, tokens: int, limits: Limits, raw_bytes: int = 0) -> str:
+    """Why the account leaves a pool's lane to others; empty when it may pack a batch of about so many tokens and bytes.
 
     Something of its own that is held comes first, above all a refused key: it must not swallow what others can do.
     Until the provider has taken a job of the account's open batches, one at a time is enough. What waits for another
@@ -86,8 +88,16 @@ def why_left(room: Room, model: str, tokens: int, limits: Limits) -> str:
             return f"{room.account}: {one.held_reason}"
     if before_job and not with_job:
         return f"{room.account}: its first job is on its way"
-    held = _no_room(room, sealed, model, tokens, limits)
+    stored = [*sealed, *(one for one in with_job if one.input_file)]
+    held = _no_room(room, sealed, model, tokens, limits) or _no_storage(stored, raw_bytes, limits)
     return f"{room.account}: {quota.held_reason(held)}" if held is not None else ""
+
+
+def _no_storage(stored: Sequence[OpenBatch], raw_bytes: int, limits: Limits) -> Held | None:
+    used = sum(one.raw_bytes for one in stored)
+    if used and used + raw_bytes > limits.stored_bytes_max:
+        return Held(Resource.STORED_BYTES, used, limits.stored_bytes_max, 0.0, refused=False)
+    return None
 
 
 def _no_room(room: Room, sealed: Sequence[OpenBatch], model: str, tokens: int, limits: Limits) -> Held | None:

@@ -35,12 +35,15 @@ class Resource(StrEnum):
     """Enqueued tokens of a model."""
     SPEND = "spend"
     """Money: a spend cap, credits, billing. It has no amount here; the provider refuses, or does not."""
+    STORED_BYTES = "stored_bytes"
+    """Bytes of input files that the account stores for open jobs."""
 
 
 _WORDS = {
     Resource.JOBS: "open jobs",
     Resource.MODEL_JOBS: "open jobs of the model",
     Resource.TOKENS: "enqueued tokens",
+    Resource.STORED_BYTES: "bytes of stored input files (stored_bytes_max)",
 }
 
 
@@ -107,6 +110,7 @@ class Limits(msgspec.Struct, frozen=True):
     jobs_max: int
     tokens_max: int
     model_jobs_max: int = 1_000_000
+    stored_bytes_max: int = 10**15
 
 
 class Held(msgspec.Struct, frozen=True):
@@ -129,7 +133,7 @@ def limits(settings: Settings, model: str, tiers: Mapping[str, tuple[int, ...]])
     tier = int(settings.tier or 0)
     tokens_max = min(settings.enqueued_tokens_max, known[tier - 1]) if len(known) >= tier > 0 else None
     tokens_max = settings.enqueued_tokens_max if tokens_max is None else tokens_max
-    return Limits(settings.open_jobs_max, tokens_max, settings.model_jobs_max)
+    return Limits(settings.open_jobs_max, tokens_max, settings.model_jobs_max, settings.stored_bytes_max)
 
 
 def spend_pauses_s(settings: Settings) -> tuple[float, float]:

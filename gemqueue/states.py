@@ -23,7 +23,7 @@ class BatchState(StrEnum):
     SUBMITTING = "submitting"
     """A create may be in flight. ``accept`` moves it on; in doubt ``fence``, then ``accept`` (adopt) or ``reopen``."""
     SUBMITTED = "submitted"
-    """A provider job exists; the tracker moves it out with ``end`` when the job is terminal."""
+    """A provider job exists; the tracker moves it out with ``end`` when the job is terminal, or with ``restart``."""
     ENDED = "ended"
     """The job is terminal; the resolver settles and requeues its prompts and moves it out with ``close``."""
     CLOSING = "closing"
@@ -60,6 +60,7 @@ TRANSITIONS: tuple[tuple[BatchState, str, BatchState], ...] = (
     (BatchState.SEALED, "accept", BatchState.SUBMITTED),  # to adopt a job that the server has forgotten
     (BatchState.SUBMITTING, "reopen", BatchState.SEALED),
     (BatchState.SUBMITTED, "end", BatchState.ENDED),
+    (BatchState.SUBMITTED, "restart", BatchState.SEALED),  # its job missed its input file
     (BatchState.ENDED, "settle", BatchState.ENDED),
     (BatchState.ENDED, "requeue", BatchState.ENDED),
     (BatchState.ENDED, "close", BatchState.CLOSING),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from gemqueue.store_dead import DeadStore
 from gemqueue.store_deadlines import DeadlineStore
+from gemqueue.store_inputs import InputStore
 from gemqueue.store_operations import OperationsStore
 from gemqueue.store_pools import PoolStore
 from gemqueue.store_producer import ProducerStore
@@ -21,6 +22,7 @@ class Store(
     ProducerStore,
     OperationsStore,
     QuotaStore,
+    InputStore,
     DeadStore,
     TurnaroundStore,
     WebhookStore,

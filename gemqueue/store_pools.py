@@ -13,7 +13,7 @@ from gemqueue.store_base import StoreBase
 if TYPE_CHECKING:
     from gemqueue.models import LaneState
 
-_FIELDS = ("state", "lane", "held_reason", "held_for", "tokens")
+_FIELDS = ("state", "lane", "held_reason", "held_for", "tokens", "raw_bytes", "input_file")
 
 
 class PoolStore(StoreBase):
@@ -44,8 +44,10 @@ class PoolStore(StoreBase):
                 held_reason=held_reason,
                 held_for=held_for,
                 tokens=int(tokens or 0),
+                raw_bytes=int(raw_bytes or 0),
+                input_file=input_file,
             )
-            for id_, (state, lane, held_reason, held_for, tokens) in found
+            for id_, (state, lane, held_reason, held_for, tokens, raw_bytes, input_file) in found
             if state and lane.startswith(f"{account}/")
         ]
 

@@ -27,7 +27,7 @@ class QuotaStore(StoreBase):
         Asking again changes nothing. ``end``, and whatever puts the batch back, gives the room back.
         """
         fields = msgspec.structs.asdict(limits) | {"wait_ms": int(self.settings.backoff_max_s * 1000)}
-        reply = _checked(await self.scripts.run("reserve", claim.id, claim.fence, _pack(fields)), "reserve")
+        reply = checked(await self.scripts.run("reserve", claim.id, claim.fence, _pack(fields)), "reserve")
         if reply[0] != b"held":
             word: str = reply[0].decode()
             return word
@@ -48,7 +48,7 @@ class QuotaStore(StoreBase):
             "max_ms": int(self.settings.backoff_max_s * 1000),
             "wish_ms": int((wish_s or 0) * 1000),
         }
-        reply = _checked(await self.scripts.run("shrink", claim.id, claim.fence, _pack(fields)), "shrink")
+        reply = checked(await self.scripts.run("shrink", claim.id, claim.fence, _pack(fields)), "shrink")
         return int(reply[1]) / 1000, int(reply[2]), bool(reply[3])
 
     async def suspend(self, claim: Claim, why: str, wish_s: float | None) -> float:
@@ -63,7 +63,7 @@ class QuotaStore(StoreBase):
             "wish_ms": int((wish_s or 0) * 1000),
             "why": why[:_WHY_CHARS_MAX],
         }
-        reply = _checked(await self.scripts.run("suspend", claim.id, claim.fence, _pack(fields)), "suspend")
+        reply = checked(await self.scripts.run("suspend", claim.id, claim.fence, _pack(fields)), "suspend")
         return int(reply[1]) / 1000
 
     async def weigh(self, lane: str, ratio: float) -> None:
@@ -87,7 +87,8 @@ class QuotaStore(StoreBase):
         )
 
 
-def _checked(reply: list[Any], what: str) -> list[Any]:
+def checked(reply: list[Any], what: str) -> list[Any]:
+    """The reply of a fenced transition. Raises StaleFence, WrongState."""
     if reply[0] == b"stale":
         raise StaleFence(f"{what}: overtaken")
     if reply[0] == b"state":

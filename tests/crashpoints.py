@@ -54,6 +54,8 @@ _NO_MONEY = Scenario(faults=({"on": "create", "do": "spend_cap", "nth": [1]},), 
 _POLICY: dict[str, Any] = {"deadline_policy": "flex", "deadline_margin_s": 1.0, "interactive_per_min_max": 60_000}
 _LATE = Scenario(deadline_s=3600, settings=_POLICY)
 _OUTRUN = Scenario(deadline_s=86_420, job_s=60.0, settings=_POLICY | {"flex_lead_s": 86_402.0})
+_EARLY = Scenario(job_s=2.0, settings={"delete_files": "running"})
+_MISSED = msgspec.structs.replace(_EARLY, faults=({"on": "job", "do": "needs_input_running"},))
 _REFUSED = Scenario(texts=(*_PLAIN, "[[fault:refuse_line]]"))
 
 SCENARIOS: dict[Effect, Scenario] = {
@@ -76,7 +78,8 @@ SCENARIOS: dict[Effect, Scenario] = {
     Effect.SUBMIT_RELEASE: _REFUSED,
     Effect.TRACK_CLAIM: Scenario(),
     Effect.TRACK_CANCEL: Scenario(cancel=True, job_s=3.0),
-    Effect.TRACK_DELETE: Scenario(job_s=1.0),
+    Effect.TRACK_DELETE: _EARLY,
+    Effect.TRACK_RESTART: _MISSED,
     Effect.TRACK_END: Scenario(),
     Effect.TRACK_RELEASE: Scenario(job_s=1.0),
     Effect.RESOLVE_CLAIM: Scenario(),
@@ -84,6 +87,7 @@ SCENARIOS: dict[Effect, Scenario] = {
     Effect.RESOLVE_SETTLE: Scenario(),
     Effect.RESOLVE_REQUEUE: Scenario(texts=(*_PLAIN, "[[fault:internal:1]]")),
     Effect.RESOLVE_QUARANTINE: Scenario(texts=(*_PLAIN, "[[fault:doubled]]")),
+    Effect.RESOLVE_DELETE: Scenario(),
     Effect.RESOLVE_CLOSE: Scenario(),
     Effect.RESOLVE_FORGET: Scenario(),
     Effect.RESOLVE_RELEASE: Scenario(faults=({"on": "download", "do": "503", "nth": [1]},)),

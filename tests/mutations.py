@@ -103,8 +103,8 @@ MUTANTS: dict[str, Mutant] = {
         (
             Patch(
                 f"{_WORKERS}submitter.py",
-                "if found is not None and decisions.adoptable(found):",
-                "if found is None and decisions.adoptable(found):",
+                "if found is not None and decisions.adoptable(found, batch.intent_file):",
+                "if found is None and decisions.adoptable(found, batch.intent_file):",
             ),
         ),
     ),
@@ -118,11 +118,39 @@ MUTANTS: dict[str, Mutant] = {
         (
             Patch(
                 "gemqueue/decisions.py",
-                "    return found is not None and not (",
-                "    return found is not None or not (",
+                "    return found is not None and not blames_input(found, file)",
+                "    return found is not None",
             ),
         ),
         ("tests/queue/test_decisions.py",),
+    ),
+    "input-while-running": Mutant(
+        "the input of every running job is deleted",
+        (Patch("gemqueue/inputs.py", "    chosen = settings.delete_files == DeleteFiles.RUNNING and", "    chosen ="),),
+        ("tests/queue/test_inputs.py",),
+    ),
+    "missed-input-fails": Mutant(
+        "a job that failed for want of its input is a failure like any other",
+        (Patch("gemqueue/inputs.py", "    return batch.inputs_missed < MISSES_MAX and", "    return False and"),),
+        ("tests/queue/test_inputs.py",),
+    ),
+    "missed-input-for-ever": Mutant(
+        "a batch begins anew as often as its jobs say that their input is missing",
+        (Patch("gemqueue/inputs.py", "    return batch.inputs_missed < MISSES_MAX and", "    return"),),
+        ("tests/queue/test_inputs.py",),
+    ),
+    "no-storage-bound": Mutant(
+        "input files are stored without a bound",
+        (Patch(f"{_LUA}reserve.lua", "  return no_storage(firsts.stored_bytes)\n", ""),),
+        ("tests/queue/test_stored_bytes.py",),
+    ),
+    "input-stays": Mutant(
+        "the input of an ended job is left at the provider",
+        (
+            Patch(
+                f"{_WORKERS}resolver.py", "        await delete_input(self._kit, record, Effect.RESOLVE_DELETE)\n", ""
+            ),
+        ),
     ),
     "begin-without-lease": Mutant(
         "an intent may be written under a lease that has run out",

@@ -2,6 +2,7 @@
 -- script works inside one Cluster slot. ARGV[1] is the time in ms under a test clock, else 0: the server's clock decides.
 -- Replies are arrays whose first element is a word: 'ok', or why nothing was written.
 local VERSION = 1 -- of every record's layout; a record of a later one is left alone
+local KEEPS_INPUT = 2 -- of a batch's, once a job of it has missed its input: whoever holds it keeps the next file to the end
 local T = KEYS[1]
 local now = tonumber(ARGV[1])
 if now == 0 then
@@ -25,6 +26,11 @@ end
 
 local function num(value)
   return tonumber(value or 0) or 0
+end
+
+-- Whether a list of words, with blanks between them, has this one.
+local function has_word(list, word)
+  return string.find(' ' .. list .. ' ', ' ' .. word .. ' ', 1, true) ~= nil
 end
 
 local function account_of(lane)

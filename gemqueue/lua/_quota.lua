@@ -38,6 +38,17 @@ local function usage(account, model, except)
   return used
 end
 
+-- Bytes that the input files of the account's other open jobs take at the provider. They are known from the batch's record:
+-- what it was packed of, until the file is deleted.
+local function stored_bytes(account, except)
+  local bytes = 0
+  for _, id in ipairs(redis.call('HKEYS', key('reserved', account))) do
+    local b = id ~= except and redis.call('HMGET', key('batch', id), 'state', 'raw_bytes', 'input_file') or {}
+    if b[1] == 'sealed' or b[1] == 'submitting' or (b[1] == 'submitted' and b[3] ~= '') then bytes = bytes + num(b[2]) end
+  end
+  return bytes
+end
+
 -- Entries of batches that neither have a job nor are about to, because their record was lost or changed by hand.
 local function reconcile(account)
   local reserved = key('reserved', account)
@@ -70,7 +81,7 @@ end
 -- There is room: the first in line for each resource tries now, and wakes the next when it has been let in.
 local function wake(account, model)
   local first = first_waiting(account)
-  for _, resource in ipairs({ 'spend', 'tokens/' .. model, 'model_jobs/' .. model, 'jobs' }) do
+  for _, resource in ipairs({ 'spend', 'tokens/' .. model, 'model_jobs/' .. model, 'jobs', 'stored_bytes' }) do
     local id = first[resource]
     if id and redis.call('HGET', key('batch', id), 'state') == 'sealed' then
       want(key('batch', id), account, 'submit ' .. id, now)

@@ -14,8 +14,8 @@ count('events', 1)
 local id = redis.call('GET', key('job', job))
 if not id and ARGV[5] ~= '' then id = ARGV[5] end
 local record = key('batch', id or '')
-local b = redis.call('HMGET', record, 'state', 'lane', 'job', 'intent_token', 'event_at', 'ended_at', 'v')
-if not b[1] or num(b[7]) > VERSION then
+local b = redis.call('HMGET', record, 'state', 'lane', 'job', 'intent_token', 'event_at', 'ended_at', 'v', 'missed_jobs')
+if not b[1] or num(b[7]) > KEEPS_INPUT then
   redis.call('SET', key('early', job), 1, 'EX', ARGV[7])
   count('events_early', 1)
   return { 'early' }
@@ -28,6 +28,7 @@ if b[1] == 'submitting' and token ~= '' and b[4] == token then
   want(record, account, 'submit ' .. id, now)
   return { 'ok', 'submit', id }
 end
+if has_word(b[8] or '', job) then return { 'ok', 'late', id } end -- it missed its input, and has been replaced
 if b[3] ~= job then
   count('events_stray', 1)
   return { 'stray', id }

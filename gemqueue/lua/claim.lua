@@ -17,7 +17,7 @@ if redis.call('EXISTS', record) == 0 then
   redis.call('ZREM', index, member)
   return { 'gone' }
 end
-if num(redis.call('HGET', record, 'v')) > VERSION then return { 'newer' } end
+if num(redis.call('HGET', record, 'v')) > (RECORDS[step] and VERSION or KEEPS_INPUT) then return { 'newer' } end
 pass_when_full()
 local held, floor = paused(account)
 local pool = step == 'submit' and redis.call('HGET', record, 'pool')

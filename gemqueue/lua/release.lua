@@ -13,4 +13,7 @@ redis.call('HSET', record, 'lease_until', 0, unpack(ARGV, 6))
 redis.call('ZADD', due_key(ARGV[3]), now + delay_ms, member)
 local b = redis.call('HMGET', record, 'state', 'lane')
 if b[1] == 'sealed' then unreserve(string.match(member, ' (.+)$'), b[2], 0) end
+for i = 6, #ARGV, 2 do
+  if ARGV[i] == 'input_file' then wake(account_of(b[2]), model_of(b[2])) end -- the file is gone, and so is its claim to room
+end
 return { 'ok' }

@@ -1,11 +1,11 @@
 -- reserve: room for one more job is taken in the account's ledger, before anything is uploaded. Asking again changes
 -- nothing. A batch that alone is over its model's limit is large: it must be divided. One that finds no room waits in line.
--- ARGV[2] batch, ARGV[3] fence, ARGV[4] msgpack {jobs_max, model_jobs_max, tokens_max, wait_ms}
+-- ARGV[2] batch, ARGV[3] fence, ARGV[4] msgpack {jobs_max, model_jobs_max, tokens_max, stored_bytes_max, wait_ms}
 -- ok | large | held <resource> <in use> <limit> <ms until the next try> <1 after a refusal> <the provider's words or ''>
 -- | stale | state <state>
 local record, a = key('batch', ARGV[2]), cmsgpack.unpack(ARGV[4])
 if stale(record, ARGV[3]) then return { 'stale' } end
-local b = redis.call('HMGET', record, 'state', 'lane', 'sealed_at', 'prompts', 'tokens')
+local b = redis.call('HMGET', record, 'state', 'lane', 'sealed_at', 'prompts', 'tokens', 'raw_bytes')
 if b[1] ~= 'sealed' then return { 'state', b[1] or 'gone' } end
 local account, model = account_of(b[2]), model_of(b[2])
 local ratio = tonumber(redis.call('HGET', key('lane', b[2]), 'token_ratio') or 1)
@@ -23,6 +23,14 @@ local function unpaid() -- the whole account waits, then for the one batch that 
   if not q then return end
   if q.held_until > now then return { 'held', 'spend', 0, 0, q.held_until - now, 1, q.why } end
   if q.probe ~= ARGV[2] and q.probe ~= '' and probes(q.probe) then return { 'held', 'spend', 0, 0, a.wait_ms, 1, q.why } end
+end
+
+-- One that alone is over the bound goes when nothing else is stored.
+local function no_storage(first)
+  local bytes = stored_bytes(account, ARGV[2])
+  if bytes > 0 and (bytes + num(b[6]) > a.stored_bytes_max or (first and first ~= ARGV[2])) then
+    return { 'held', 'stored_bytes', bytes, a.stored_bytes_max, a.wait_ms, 0 }
+  end
 end
 
 local function refusal(used)
@@ -50,6 +58,7 @@ local function refusal(used)
       return { 'held', resource, used[what], limit, freed_ms, refused }
     end
   end
+  return no_storage(firsts.stored_bytes)
 end
 
 local used = usage(account, model, ARGV[2])

@@ -4,7 +4,7 @@
 local record = key('batch', ARGV[2])
 if redis.call('EXISTS', record) == 0 then return { 'ok', 0 } end
 local known = redis.call('HGET', record, 'twice') or ''
-if string.find(' ' .. known .. ' ', ' ' .. ARGV[3] .. ' ', 1, true) then return { 'ok', 0 } end
+if has_word(known, ARGV[3]) then return { 'ok', 0 } end
 pass_when_full()
 redis.call('HSET', record, 'twice', known == '' and ARGV[3] or known .. ' ' .. ARGV[3])
 count('bought_twice', tonumber(ARGV[4]))

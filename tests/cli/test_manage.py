@@ -125,7 +125,7 @@ def test_doctor_live_says_when_an_assumption_fails(world: RunWorld) -> None:
     finally:
         world.emulator.faults([])
     (finding,) = (each for each in msgspec.json.decode(ended.stdout) if each["what"] == "A-survives")
-    assert (ended.returncode, finding["state"], "delete_files = false" in finding["said"]) == (2, "failed", True)
+    assert (ended.returncode, finding["state"], 'delete_files = "ended"' in finding["said"]) == (2, "failed", True)
     (finding,) = (each for each in msgspec.json.decode(slow.stdout) if each["what"] == "A-survives")
     assert (finding["state"], "--job batches/" in finding["said"]) == ("warning", True)
     world.emulator.advance(7200)

@@ -71,7 +71,7 @@ class Shop:
 
     def __init__(self, url: str, queue: str, emulator: EmulatorProcess, **settings: Any) -> None:
         self.clock = MovedClock(emulator.now_ms())
-        chosen: dict[str, Any] = {"linger_s": 0.001, "create_timeout_s": 20.0, "delete_files": False} | settings
+        chosen: dict[str, Any] = {"linger_s": 0.001, "create_timeout_s": 20.0, "delete_files": "never"} | settings
         self.settings = Settings(queue=queue, emulate=True, redis_url=url, **chosen)
         self.emulator = emulator
         self.store = Store(url, self.settings, self.clock)

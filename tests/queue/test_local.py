@@ -97,7 +97,7 @@ async def test_health_is_of_the_process_that_wrote_the_file(tmp_path: Path) -> N
 
 def test_the_worker_has_this_process_settings(tmp_path: Path) -> None:
     """The worker's environment gives it every setting as it is here, whatever a file or a variable says."""
-    settings = Settings(queue="q", emulate=True, linger_s=0.25, delete_files=False, keep_outcome_s=86_400.0)
+    settings = Settings(queue="q", emulate=True, linger_s=0.25, delete_files="never", keep_outcome_s=86_400.0)
     file = tmp_path / "gemqueue.toml"
     file.write_text("linger_s = 9.0\n")
     inherited = {"GEMQUEUE_CONFIG": str(file), "GEMQUEUE_ACCOUNT": "other", "GEMQUEUE_DELETE_JOBS": "true"}

@@ -25,6 +25,7 @@ from hypothesis.stateful import (
 from gemqueue import bitmap
 from gemqueue.errors import StaleFence, WrongState
 from gemqueue.models import Batch, retry_segment_id
+from gemqueue.quota import Limits
 from gemqueue.states import Step
 from gemqueue.store_batches import Claim, JobEnd
 from gemqueue_workers.contents import BatchContents
@@ -154,7 +155,7 @@ class StoreMachine(RuleBasedStateMachine):
             record = self.run(self.store.batch(claim.id))
             if record.state == "sealed":
                 self.run(self.store.begin(claim, f"token-{claim.fence}", "files/f"))
-            self.run(self.store.accept(claim, f"batches/{claim.id}", "created", 0))
+            self.run(self.store.accept(claim, f"batches/{claim.id}-{claim.fence}", "created", 0))
         elif claim.step is Step.TRACK:
             self.run(self.store.end(claim, JobEnd(job_state=state)))
 
@@ -196,7 +197,9 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.holds(Step.SUBMIT))
     @rule(
         pick=picks,
-        verb=st.sampled_from(["begin", "accept", "fence", "reopen", "put back", "release", "renew", "refuse"]),
+        verb=st.sampled_from(
+            ["begin", "accept", "fence", "reopen", "put back", "release", "reserve", "renew", "refuse"]
+        ),
     )
     def submit(self, pick: int, verb: str) -> None:
         """One of the submitter's verbs."""
@@ -206,7 +209,7 @@ class StoreMachine(RuleBasedStateMachine):
                 case "begin":
                     await self.store.begin(claim, f"token-{claim.fence}", "files/f")
                 case "accept":
-                    await self.store.accept(claim, f"batches/{claim.id}", "created", 0)
+                    await self.store.accept(claim, f"batches/{claim.id}-{claim.fence}", "created", 0)
                 case "fence":
                     await self.store.fence(claim, 1)
                 case "reopen":
@@ -215,6 +218,9 @@ class StoreMachine(RuleBasedStateMachine):
                     await self.store.reopen(claim, await self._token(claim), delay_s=1, held_reason="quota")
                 case "release":
                     await self.store.release(claim, 1, held_reason="x")
+                case "reserve":
+                    limits = Limits(jobs_max=3, tokens_max=20, stored_bytes_max=90)
+                    await self.store.reserve(claim, limits)
                 case "renew":
                     await self.store.renew(claim)
                 case _:
@@ -237,6 +243,18 @@ class StoreMachine(RuleBasedStateMachine):
     def isolate(self, pick: int, lines: set[int]) -> None:
         """Lines of a sealed batch go into a batch of their own."""
         self._call(Step.SUBMIT, pick, lambda claim: self._move(claim, pick, lines, self.new_id("b")))
+
+    @precondition(lambda self: self.holds(Step.TRACK))
+    @rule(pick=picks, proven=st.booleans())
+    def restart(self, pick: int, proven: bool) -> None:
+        """A job has failed for want of its input file."""
+
+        async def work(claim: Claim) -> None:
+            record = await self.store.batch(claim.id)
+            job = record.job if record is not None else "none"
+            await self.store.restart(claim, job, delay_s=pick % 2, held_reason="input", proven=proven)
+
+        self._call(Step.TRACK, pick, work)
 
     @precondition(lambda self: self.holds(Step.TRACK))
     @rule(pick=picks, state=st.sampled_from(["succeeded", "failed", "expired"]))

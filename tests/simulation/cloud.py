@@ -2,8 +2,8 @@
 
 A job's life: a create looks for its input file and is refused without it; a moment later the job is there, later still
 the listing shows it. It waits, reads its file (a provider may read late, and fail for want of a file that has gone),
-runs, and ends as its fate has it. What its result file will hold is decided at its end, row by row; from then on the
-ledger says which prompts were bought.
+runs, and ends as its fate has it; a provider may need the file until then. What its result file will hold is decided at
+its end, row by row; from then on the ledger says which prompts were bought.
 """
 
 from __future__ import annotations
@@ -80,6 +80,7 @@ class Cloud:
         self.jobs: dict[str, Job] = {}
         self.lag_s = rng.random() * LAG_S_MAX
         self.reads_late = rng.random() < 0.5
+        self.needs_input = rng.random() < 0.3
         self.names_lines = rng.random() < 0.5
         self.slow_upload_s = rng.choice((0.3, 0.3, 5.0, 30.0))
         self.job_s_max = rng.choice((20.0, 60.0)) if world.has_deadlines else 20.0
@@ -148,8 +149,7 @@ class Cloud:
         if job.state.terminal:
             return
         if self.reads_late:
-            if job.file not in self.files:
-                job.state, job.error_code, job.raw_state = JobState.FAILED, _NOT_FOUND, "BATCH_STATE_FAILED"
+            if self._misses_input(job):
                 return
             self._read(job, self.files[job.file])
         job.raw_state = "BATCH_STATE_RUNNING"
@@ -157,8 +157,16 @@ class Cloud:
         runs_s = 1 + world.rng.random() * self.job_s_max
         world.scheduler.at(world.scheduler.now + runs_s, self._end, job, fate)
 
+    def _misses_input(self, job: Job) -> bool:
+        """Whether its file has gone, and it has failed for that."""
+        if job.file in self.files:
+            return False
+        job.state, job.error_code, job.raw_state = JobState.FAILED, _NOT_FOUND, "BATCH_STATE_FAILED"
+        self.world.note("provider", f"{job.name} misses {job.file}", "failed")
+        return True
+
     def _end(self, job: Job, fate: str) -> None:
-        if job.state.terminal:
+        if job.state.terminal or (self.needs_input and self._misses_input(job)):
             return
         job.state = JobState(fate) if fate else JobState.SUCCEEDED
         job.raw_state = f"BATCH_STATE_{job.state.upper()}"

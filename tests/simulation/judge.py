@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from gemqueue import codec
+from gemqueue.inputs import DeleteFiles
 from tests.leaks import leftovers
 from tests.simulation.client import Client, Direct
 from tests.simulation.lines import REFUSED, answer_to
-from tests.simulation.scenes import FAILOVER
+from tests.simulation.scenes import FAILOVER, POOL
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Generator
@@ -47,6 +48,7 @@ def _found(world: World) -> Generator[str]:
     yield from _of_purchases(world, counts_of(world))
     yield from _of_costs(world, counts_of(world))
     yield from _of_budget(world)
+    yield from _of_files(world)
     yield from _of_keys(world)
 
 
@@ -149,6 +151,17 @@ def _of_budget(world: World) -> Generator[str]:
             held = [batch.decode() for batch, entry in entries.items() if entry.split()[1] == b"0"]
             if held:
                 yield f"I8 nothing is open, and quota is reserved for {held}"
+
+
+def _of_files(world: World) -> Generator[str]:
+    """Where nobody died, and no call was lost or refused, no input file is left at the provider."""
+    faults = world.faults
+    disturbed = faults.process.total or faults.store.total or faults.provider.total or faults.replicas.total
+    if disturbed or {FAILOVER, POOL} & set(world.scenes) or world.settings.delete_files == DeleteFiles.NEVER:
+        return
+    results = {job.output for job in world.cloud.jobs.values()}
+    for file in world.cloud.files.keys() - results:
+        yield f"I11 nobody deletes {file}"
 
 
 def _of_keys(world: World) -> Generator[str]:

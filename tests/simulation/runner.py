@@ -51,6 +51,7 @@ _COUNTERS = (
     "adopted",
     "account_refused",
     "spend_refused",
+    "inputs_missed",
     "replayed",
     "ended_returned",
 )

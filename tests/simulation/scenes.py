@@ -52,6 +52,8 @@ def settings_of(scenes: Sequence[str], rng: random.Random) -> Settings:
         "requeues_max": rng.choice((1, 3)),
         "delete_jobs": rng.random() < 0.3,
         "flush_ms": rng.choice((1.0, 50.0)),
+        "delete_files": rng.choice(("ended", "ended", "running", "never")),
+        "stored_bytes_max": rng.choice((1, 2_000, 16_000_000_000)),
     }
     if rng.random() < 0.5:
         changed["watchdog_s"] = 1e6  # a future that only the watchdog would settle hangs, and is found

@@ -280,6 +280,19 @@ def test_what_waits_for_another_models_tokens_is_no_hindrance() -> None:
     assert why_left(room, "another", 10, Limits(1, 100)) == "a: open jobs: 1 of 1 in use"
 
 
+def test_an_account_without_room_for_files_leaves_the_lane() -> None:
+    """What its open batches store counts until the file is deleted; what is alone goes, however large."""
+    lane, limits = f"a/{MODEL}/generate/batch", Limits(9, 100, stored_bytes_max=1_000)
+    jobs = [
+        OpenBatch(id=f"s{n}", lane=lane, state=BatchState.SUBMITTED, raw_bytes=600, input_file=file)
+        for n, file in enumerate(("files/f", ""))
+    ]
+    full, empty = (Room(account="a", batches=some, ledger=Ledger((), {}), now_ms=1) for some in (jobs, jobs[1:]))
+    said = "a: bytes of stored input files (stored_bytes_max): 600 of 1,000 in use"
+    assert (why_left(full, MODEL, 10, limits, 400), why_left(full, MODEL, 10, limits, 401)) == ("", said)
+    assert why_left(empty, MODEL, 10, limits, 5_000) == ""
+
+
 async def test_a_purge_needs_the_key_of_each_account(tmp_path: Path, valkey: ValkeyServer, queue_name: str) -> None:
     """A run that two accounts answered goes with the keys of both, one after the other, and not before."""
     async with World(tmp_path, valkey, queue_name, PACKED | {"pool": "shared"}) as world:

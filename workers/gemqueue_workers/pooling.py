@@ -30,7 +30,8 @@ async def why_left(kit: Kit, lane: str, room: pools.Room) -> str:
     own = await kit.store.lane(pools.lane_of(lane, kit.provider.account))
     limit = limits_of(kit.settings, lane)
     tokens = min(state.tokens, quota.batch_tokens_max(kit.settings, limit, own.token_ratio))
-    reason = pools.why_left(room, Lane.parse(lane).model, int(tokens * own.token_ratio), limit)
+    raw_bytes = min(state.raw_bytes, kit.settings.batch_bytes_max)
+    reason = pools.why_left(room, Lane.parse(lane).model, int(tokens * own.token_ratio), limit, raw_bytes)
     if reason:
         await kit.store.leave_lane(state, reason)
     return reason

@@ -3,8 +3,9 @@
 A batch's last chapter: the job is looked at once more, but where it was seen to succeed and its result file is known.
 If it brought results, they are collected. What a job that did not succeed has not brought goes back to its lane in the
 segments as they are, free of charge, until these have been sent back too often, and then the prompts fail with the
-reason. The batch is closed a slice at a time when each of its prompts is settled or moved. Then files and job are
-deleted at the provider, as configured; a crash before that leaves them to their 48 h.
+reason. The batch is closed a slice at a time when each of its prompts is settled or moved. What is left at the provider
+is deleted as configured: the input file before the batch is closed, so that a crash leaves it to the next resolver;
+results and job after it, because they are needed until then, and a crash leaves them to their 48 h.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from gemqueue import decisions, quota
 from gemqueue.decisions import ResolvePlan
 from gemqueue.effects import Effect, effect
 from gemqueue.errors import ProviderError, Rejected, ShortRead
+from gemqueue.inputs import DeleteFiles
 from gemqueue.models import Batch, LaneState
 from gemqueue.states import FailureKind, Step
 from gemqueue_workers.collector import Collector
 from gemqueue_workers.contents import BatchContents
+from gemqueue_workers.inputs import delete_input
 from gemqueue_workers.interactive import Interactive
 from gemqueue_workers.keys import check_key
 
@@ -59,6 +62,7 @@ class Resolver:
             plan = await self._collect(lease, record, status)
         elif plan is ResolvePlan.REFUSE:
             await self._fail_all(lease, record, FailureKind.INVALID, record.error, bury=False)
+        await delete_input(self._kit, record, Effect.RESOLVE_DELETE)
         await self._close(lease, record, plan)
         await self._forget(record, status)
 
@@ -138,9 +142,9 @@ class Resolver:
         if not await self._kit.store.confirm_closed(batch.id):  # what is deleted exists in Redis alone from now on
             log.error("batch.open_again", batch=batch.id, job=batch.job, but="its files are kept")
             return
-        files = {batch.input_file, batch.output_file, status.output_file if status else ""} - {""}
+        files = {batch.output_file, status.output_file if status else ""} - {""}
         with effect(Effect.RESOLVE_FORGET):
-            for file in sorted(files) if settings.delete_files else ():
+            for file in sorted(files) if settings.delete_files != DeleteFiles.NEVER else ():
                 try:
                     await provider.delete_file(file)
                 except ProviderError as error:

@@ -38,9 +38,12 @@ COUNTS: Final = (
     "accepted", "answered", "failed", "cancelled", "requeued", "returned", "created", "adopted", "fenced",
     "quarantined", "bought_twice", "lost_answers", "lost_prompts", "diverted",
     "rescued", "late", "interactive_in_doubt",
-    "account_refused", "rerouted", "spend_refused",
+    "account_refused", "inputs_missed", "rerouted", "spend_refused",
 )  # fmt: skip
 """These are in every status, 0 where nothing was counted."""
+INPUT_NEEDED: Final = (
+    'a job failed because its input file was deleted; files are kept to the end: delete_files = "ended"'
+)
 
 
 class Turnaround(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,6 +107,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     batches: list[BatchStatus] = []
     workers: int = 0
     counts: dict[str, int] = {}
+    input_needed: list[str] = []
+    """The accounts in which a job failed because its input file had been deleted; they are kept to the end now."""
 
 
 async def status(*, emulate: bool | None = None) -> Status:
@@ -158,6 +163,7 @@ async def _look(settings: Settings) -> Status:
             batches=[await _batch(store, batch, now_ms, paused) for batch in batches],
             workers=len(workers),
             counts=dict.fromkeys(COUNTS, 0) | await store.counts(),
+            input_needed=list(await store.input_needed(account for place in places for account in waits_for(*place))),
         )
     finally:
         await store.aclose()
@@ -250,6 +256,8 @@ def show_status(console: Console, status: Status) -> None:
         console.print(Text(f"Counted: {rest}"))
     for warning in dict.fromkeys(warning for lane in status.lanes for warning in lane.warnings):
         console.print(Text.assemble(("Warning: ", "yellow"), plain(warning)), soft_wrap=True)
+    for account in status.input_needed:
+        console.print(Text(f"{account}: {INPUT_NEEDED}", style="yellow"))
     if counts["bought_twice"]:
         console.print("[bold red]Prompts were bought twice: this is a defect, please report it.[/]")
 

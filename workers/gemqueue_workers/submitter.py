@@ -24,6 +24,7 @@ from gemqueue.scripts import NotReplicated
 from gemqueue.states import BatchState, Step
 from gemqueue.store_batches import JobEnd
 from gemqueue_workers import division
+from gemqueue_workers.inputs import missed_in_doubt
 from gemqueue_workers.keys import check_key
 from gemqueue_workers.losses import without_lost
 from gemqueue_workers.reservations import refused, reserve, suspended
@@ -87,14 +88,15 @@ class Submitter:
     async def _adopt(self, lease: Lease, batch: Batch) -> bool:
         since_ms = batch.intent_at - int(self._kit.settings.skew_s * 1000)
         found = await self._kit.provider.find(token=batch.intent_token, since_ms=since_ms)
-        if found is not None and decisions.adoptable(found):
+        if found is not None and decisions.adoptable(found, batch.intent_file):
             with effect(Effect.SUBMIT_ACCEPT):
                 await self._kit.store.accept(lease.claim, found.job, "adopted", 0.0)
             log.warning("job.adopted", batch=batch.id, job=found.job, token=batch.intent_token)
             return True
         await check_key(self._kit, batch, "find")
+        missed = await missed_in_doubt(self._kit, batch, found) if found is not None else {}
         with effect(Effect.SUBMIT_REOPEN):
-            await self._kit.store.reopen(lease.claim, batch.intent_token)
+            await self._kit.store.reopen(lease.claim, batch.intent_token, **missed)
         log.warning("create.proven_dead", batch=batch.id, token=batch.intent_token)
         return False
 
@@ -219,7 +221,8 @@ class Submitter:
     async def _count_if_twice(self, batch: Batch, token: str, job: str, prompts: int) -> None:
         """A create that took effect after its intent had been proven dead is the one way to buy twice; it must show."""
         current = await self._kit.store.batch(batch.id)
-        if current is not None and token in current.past_tokens.split():
+        dead = current is not None and job not in current.missed_jobs.split() and token in current.past_tokens.split()
+        if dead:
             await self._kit.store.count_twice(batch.id, job, prompts)
             log.error("bought.twice", batch=batch.id, token=token, prompts=prompts)
 

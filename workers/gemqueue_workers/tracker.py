@@ -1,10 +1,10 @@
 """The tracker: a provider job is looked at until it has ended.
 
 A job's life as seen from here: it is polled by name, when jobs of its model use to end; a webhook or a person only
-hastens the next look. When it is seen running, its input file goes, because the provider's storage is small. When
-nobody waits for any of its prompts any more, the provider is asked to cancel it, and it is still followed to its end,
-because it may bring results. A job that takes longer than nearly all of its model raises an alarm; that is all, unless
-a policy says that it is to be cancelled before it expires.
+hastens the next look. One that failed for want of its input file is replaced by another (``inputs.py``). When nobody
+waits for any of its prompts any more, the provider is asked to cancel it, and it is still followed to its end, because
+it may bring results. A job that takes longer than nearly all of its model raises an alarm; that is all, unless a policy
+says that it is to be cancelled before it expires.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ import structlog
 from gemqueue import decisions, slow
 from gemqueue.decisions import TrackStep
 from gemqueue.effects import Effect, effect
-from gemqueue.errors import ProviderError, Rejected
+from gemqueue.errors import Rejected
 from gemqueue.models import Batch, Lane, LaneState
 from gemqueue.states import Step
 from gemqueue.store_batches import JobEnd
 from gemqueue.turnaround import sample
 from gemqueue_workers.contents import BatchContents
+from gemqueue_workers.inputs import delete_while_running, restarted
 from gemqueue_workers.keys import check_key
 from gemqueue_workers.sightings import Sightings
 
@@ -51,6 +52,8 @@ class Tracker:
         status = await self._look(record)
         now_ms = lease.now_ms
         known = await self._turnaround(record)
+        if status is not None and await restarted(self._kit, lease, record, status):
+            return None
         if status is None:
             after = decisions.after_missing(record, now_ms, settings)
             log.error("job.missing", batch=record.id, job=record.job, alarm=after.alarm)
@@ -106,14 +109,8 @@ class Tracker:
         log.info("job.ended", batch=batch.id, job=batch.job, state=str(after.job_state), error=end.error)
 
     async def _while_running(self, batch: Batch, status: JobStatus) -> dict[str, str | int]:
-        fields: dict[str, str | int] = {"operation": status.raw.decode(errors="replace")}
-        if batch.input_file and self._kit.settings.delete_files and "RUNNING" in status.raw_state:
-            try:
-                with effect(Effect.TRACK_DELETE):
-                    await self._kit.provider.delete_file(batch.input_file)
-                fields["input_file"] = ""
-            except ProviderError as error:
-                log.warning("file.not_deleted", batch=batch.id, error=str(error))
+        fields = await delete_while_running(self._kit, batch, status)
+        fields["operation"] = status.raw.decode(errors="replace")
         return fields | await self._cancel_if_unwanted(batch)
 
     async def _if_slow(self, batch: Batch, known: Turnaround | None, now_ms: int) -> dict[str, str | int]:

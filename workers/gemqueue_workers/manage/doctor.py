@@ -12,6 +12,7 @@ from rich.text import Text
 
 from gemqueue.config import api_key_from_env, lane_account, load_settings, unknown_env, webhook_secrets_from_env
 from gemqueue.errors import GemqueueError
+from gemqueue.inputs import DeleteFiles
 from gemqueue.models import Lane
 from gemqueue.quota import Resource
 from gemqueue.scripts import NotReplicated
@@ -110,6 +111,7 @@ async def _server(store: RunStore, settings: Settings) -> AsyncGenerator[Finding
     if (refused := counts.get("events_refused", 0)) and not counts.get("events", 0):
         said = f"{refused} deliveries were refused, and none was taken: the log of gemqueue serve says why"
         yield Finding("webhooks", "warning", f"{said} (events.refused)")
+    yield await _inputs(store, settings, counts.get("inputs_missed", 0))
     yield Finding("bought twice", "failed" if twice else "ok", f"{twice} prompts")
 
 
@@ -143,6 +145,23 @@ async def _models(store: RunStore) -> list[Finding]:
         said |= dict.fromkeys(Finding("models", "warning", note) for note in notes)
         said |= dict.fromkeys(Finding("models", "ok", note) for note in of_later_prices(model))
     return list(said) or [Finding("models", "ok", "none that was asked for ends, has no price, or is another's")]
+
+
+async def _inputs(store: RunStore, settings: Settings, missed: int) -> Finding:
+    """When input files are deleted, and what the account has taught of that."""
+    account = lane_account(settings, api_key_from_env())
+    early = settings.delete_files == DeleteFiles.RUNNING
+    said = f'delete_files = "{settings.delete_files}"'
+    if early:
+        said += (
+            ": that a running job survives it rests on one report (gemqueue doctor --live asks); else each fails once"
+        )
+    if missed:
+        said += f"; {missed} jobs failed because their input file was gone, and were replaced (inputs_missed)"
+    if at_ms := (await store.input_needed([account])).get(account, 0):
+        since = dt.datetime.fromtimestamp(at_ms / 1000, tz=dt.UTC)
+        said += f"; {account} needs them to the end, since {since:%Y-%m-%d %H:%M} UTC, and they are kept"
+    return Finding("input files", "warning" if early or missed else "ok", said)
 
 
 async def _replication(store: RunStore, settings: Settings) -> Finding:

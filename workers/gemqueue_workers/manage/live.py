@@ -91,7 +91,7 @@ async def _ended(provider: Provider, job: str, wait_s_max: float) -> Finding:
     if status.state is JobState.SUCCEEDED and any(b'"response"' in row for row in rows):
         return Finding("A-survives", "ok", f"{job} was answered after its input file had been deleted")
     why = status.error_message or f"{len(rows)} rows"
-    said = f"{job} ended as {status.state} ({why}) after its input file had been deleted: set delete_files = false"
+    said = f'{job} ended as {status.state} ({why}) after its input file had been deleted: keep delete_files = "ended"'
     return Finding("A-survives", "failed", said)
 
 
