@@ -134,6 +134,7 @@ class Submitter:
         if lease.left_s <= self._kit.provider.create_timeout_s:
             with effect(Effect.SUBMIT_REOPEN):  # certain: the create has not been sent
                 await self._kit.store.reopen(lease.claim, token, delay_s=0.0)
+            await self._drop_file(file)
             return
         await self._create(lease, batch, contents, _Intent(token, file, first_look_s))
 
@@ -149,6 +150,9 @@ class Submitter:
         except NotReplicated:
             with effect(Effect.SUBMIT_REOPEN):  # certain: the create has not been sent
                 await self._kit.store.reopen(lease.claim, token)
+            await self._drop_file(file)
+            raise
+        except (StaleFence, WrongState):  # overtaken during the upload: no create of ours will name this file
             await self._drop_file(file)
             raise
 
