@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from gemqueue.errors import Ambiguous, ProviderError, Rejected, ShortRead, Transient
-from gemqueue.inputs import blames_input
+from gemqueue.inputs import begins_anew, blames_input
 from gemqueue.provider import JobStatus
 from gemqueue.quota import spend_pauses_s
 from gemqueue.states import BatchState, FailureKind, JobState
@@ -89,12 +89,12 @@ def is_named(batch: Batch) -> bool:
 
 def announced(batch: Batch, status: JobStatus) -> bool:
     """Whether a job that an event named, looked at by name, is the one that the standing intent created."""
-    return status.display_name == batch.intent_token and adoptable(status, batch.intent_file)
+    return status.display_name == batch.intent_token and adoptable(status, batch)
 
 
-def adoptable(found: JobStatus | None, file: str = "") -> bool:
-    """Whether a job found by its token is to be adopted: not one that failed for want of its input file."""
-    return found is not None and not blames_input(found, file)
+def adoptable(found: JobStatus | None, batch: Batch | None = None) -> bool:
+    """Whether a job found by its token is to be adopted: not one in whose place ``batch`` begins anew."""
+    return found is not None and not (blames_input(found) if batch is None else begins_anew(batch, found))
 
 
 class Refusal(StrEnum):

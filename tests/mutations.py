@@ -103,8 +103,8 @@ MUTANTS: dict[str, Mutant] = {
         (
             Patch(
                 f"{_WORKERS}submitter.py",
-                "if found is not None and decisions.adoptable(found, batch.intent_file):",
-                "if found is None and decisions.adoptable(found, batch.intent_file):",
+                "if found is not None and decisions.adoptable(found, batch):",
+                "if found is None and decisions.adoptable(found, batch):",
             ),
         ),
     ),
@@ -118,8 +118,8 @@ MUTANTS: dict[str, Mutant] = {
         (
             Patch(
                 "gemqueue/decisions.py",
-                "    return found is not None and not blames_input(found, file)",
-                "    return found is not None",
+                "    return found is not None and not (blames_input(found) if batch",
+                "    return found is not None and (found is None if batch",
             ),
         ),
         ("tests/queue/test_decisions.py",),

@@ -35,8 +35,9 @@ def failed(code: int, message: str, **changed: Any) -> JobStatus:
 
 def batch(**changed: Any) -> Batch:
     """A batch whose job runs over ``FILE``."""
-    plain: dict[str, Any] = {"state": BatchState.SUBMITTED, "lane": LANE, "fence": 1, "intent_file": FILE}
-    return Batch(id="b", v=1, job="batches/j", **(plain | {"input_file": FILE} | changed))
+    plain: dict[str, Any] = {"state": BatchState.SUBMITTED, "lane": LANE, "fence": 1}
+    plain |= {"intent_file": FILE, "input_file": FILE}
+    return Batch(id="b", v=1, job="batches/j", **(plain | changed))
 
 
 @pytest.mark.parametrize(
@@ -74,7 +75,9 @@ def test_only_a_failed_job_misses_its_input() -> None:
 def test_a_provider_that_always_says_so_is_not_believed_for_ever() -> None:
     """After three jobs the want of an input is a failure like any other."""
     says = failed(5, "Requested entity was not found.")
-    assert [inputs.begins_anew(batch(inputs_missed=n), says) for n in range(5)] == [True, True, True, False, False]
+    anew = [inputs.begins_anew(batch(inputs_missed=n), says) for n in range(5)]
+    assert anew == [True, True, True, False, False]
+    assert [adoptable(says, batch(inputs_missed=n)) for n in range(5)] == [not again for again in anew]
 
 
 def test_what_is_known_of_the_deletion() -> None:

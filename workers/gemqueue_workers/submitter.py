@@ -88,7 +88,7 @@ class Submitter:
     async def _adopt(self, lease: Lease, batch: Batch) -> bool:
         since_ms = batch.intent_at - int(self._kit.settings.skew_s * 1000)
         found = await self._kit.provider.find(token=batch.intent_token, since_ms=since_ms)
-        if found is not None and decisions.adoptable(found, batch.intent_file):
+        if found is not None and decisions.adoptable(found, batch):
             with effect(Effect.SUBMIT_ACCEPT):
                 await self._kit.store.accept(lease.claim, found.job, "adopted", 0.0)
             log.warning("job.adopted", batch=batch.id, job=found.job, token=batch.intent_token)
