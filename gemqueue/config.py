@@ -14,13 +14,14 @@ import os
 import re
 import tomllib
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 import msgspec
 
 from gemqueue.errors import ConfigError
 from gemqueue.inputs import DeleteFiles
+from gemqueue.urls import shown_url
 
 DEFAULT_BASE_URL = "https://generativelanguage.googleapis.com"
 CONFIG_ENV = "GEMQUEUE_CONFIG"
@@ -133,6 +134,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     crashes_max: int = 5
     drain_s: float = 45.0
     heartbeat_s: float = 5.0
+
+    def __repr__(self) -> str:
+        """As any struct's, without the secrets of its URLs."""
+        return f"Settings({', '.join(f'{name}={value!r}' for name, value in shown_settings(self).items())})"
+
+
+_URLS = ("redis_url", "base_url", "webhook_url", "webhook_jwks_url")
+
+
+def shown_settings(settings: Settings) -> dict[str, Any]:
+    """Every setting as it may be printed, in order: URLs without their secrets."""
+    values = msgspec.structs.asdict(settings)
+    return values | {name: shown_url(values[name]) for name in _URLS}
 
 
 def load_settings(path: Path | None = None, env: dict[str, str] | None = None, **overrides: object) -> Settings:

@@ -8,6 +8,7 @@ another server is master, the connections to the old one are given up.
 
 from __future__ import annotations
 
+import logging
 import time
 from contextlib import suppress
 from typing import Any, cast
@@ -20,11 +21,13 @@ from redis.asyncio.sentinel import (
     Sentinel,
     SentinelConnectionPool,
     SentinelManagedConnection,
-    SentinelManagedSSLConnection,
 )
 from redis.exceptions import RedisError
 
 from gemqueue.errors import ConfigError
+from gemqueue.tls import SentinelTlsConnection, TlsConnection, TlsError, checked, untold_weakness
+
+log = logging.getLogger("gemqueue")
 
 _ASK_S = 1.0
 _SENTINEL_PORT = 26379
@@ -35,16 +38,11 @@ _FORMS = (
 )
 
 
-def safe_url(url: str) -> str:
-    """The URL without user, password and query: redis-py takes a password in either place."""
-    scheme, sep, rest = url.partition("://")
-    return f"{scheme}{sep}{rest.partition('?')[0].rpartition('@')[2]}"
-
-
 def make_pool(url: str, connections_max: int = 32, **options: Any) -> redis.ConnectionPool:
     """A pool that waits for a free connection instead of raising; ``options`` are redis-py's, and the URL's win.
 
-    Connects to nothing yet. Raises ConfigError when the URL cannot be read.
+    Connects to nothing yet. What the URL leaves unchecked of TLS is warned of, once. Raises ConfigError when the URL
+    cannot be read.
     """
     defaults: dict[str, Any] = {
         "max_connections": connections_max,
@@ -59,6 +57,8 @@ def make_pool(url: str, connections_max: int = 32, **options: Any) -> redis.Conn
     except (ValueError, TypeError):
         # redis-py's own words may quote a piece of the password.
         raise ConfigError(f"redis_url / GEMQUEUE_REDIS_URL cannot be read: {_FORMS}") from None
+    if weak := untold_weakness(url):
+        log.warning(weak)
     return cast("redis.ConnectionPool", made)
 
 
@@ -66,9 +66,11 @@ def _pool(url: str, options: dict[str, Any]) -> redis.ConnectionPool:
     scheme = url.partition("://")[0]
     if scheme in {"redis+sentinel", "rediss+sentinel"}:
         return _sentinel_pool(url, options)
+    asked: dict[str, Any] = dict(parse_url(url))
+    if asked.get("connection_class") is SSLConnection:
+        asked = checked(asked, urlsplit(url).query) | {"connection_class": TlsConnection}
     pool_class: Any = redis.BlockingConnectionPool
-    made: redis.ConnectionPool = pool_class.from_url(url, **options)
-    return made
+    return cast("redis.ConnectionPool", pool_class(**(options | asked)))
 
 
 class SentinelPool(SentinelConnectionPool, redis.BlockingConnectionPool):
@@ -78,6 +80,8 @@ class SentinelPool(SentinelConnectionPool, redis.BlockingConnectionPool):
     disconnected by one task while another uses them.
     """
 
+    refusals: list[str]
+    """Why sentinels were not trusted, latest last."""
     _asked_at = 0.0
 
     async def get_connection(self, *_: Any, **__: Any) -> Any:
@@ -95,9 +99,12 @@ class SentinelPool(SentinelConnectionPool, redis.BlockingConnectionPool):
     async def get_master_address(self) -> tuple[str, int]:
         """What the sentinels say now."""
         manager: Any = self.sentinel_manager
+        self.refusals.clear()
         try:
             address: tuple[str, int] = await manager.discover_master(self.service_name)
         except MasterNotFoundError:
+            if self.refusals:
+                raise TlsError(f"at a sentinel, {self.refusals[-1]}") from None
             raise MasterNotFoundError(f"no sentinel that answers knows a live master {self.service_name!r}") from None
         self.master_address = address
         return address
@@ -138,16 +145,28 @@ def _sentinel_pool(url: str, options: dict[str, Any]) -> SentinelPool:
     asked: dict[str, Any] = dict(parse_url(plain))
     del asked["host"]
     tls = asked.pop("connection_class", None) is SSLConnection
-    to_sentinel = {"socket_timeout": 1.0, "socket_connect_timeout": 1.0, "ssl": tls}
-    for name in ("username", "password"):
-        if (value := asked.pop(f"sentinel_{name}", None)) is not None:
-            to_sentinel[name] = value
-    to_sentinel |= {name: value for name, value in asked.items() if name.startswith("ssl_")}
+    if tls:
+        asked = checked(asked, parts.query)
+    to_sentinel = _sentinel_options(asked) | {"ssl": tls}
     sentinel: Any = Sentinel
     manager = sentinel([_address(host) for host in hosts.split(",")], sentinel_kwargs=to_sentinel)
-    connection = SentinelManagedSSLConnection if tls else SentinelManagedConnection
-    pool: Any = SentinelPool
-    return cast("SentinelPool", pool(service, manager, connection_class=connection, **(options | asked)))
+    connection = SentinelTlsConnection if tls else SentinelManagedConnection
+    pool_class: Any = SentinelPool
+    made: SentinelPool = pool_class(service, manager, connection_class=connection, **(options | asked))
+    made.refusals = []
+    for each in manager.sentinels if tls else ():
+        each.connection_pool.connection_class = TlsConnection
+        each.connection_pool.connection_kwargs["ssl_refusals"] = made.refusals
+    return made
+
+
+def _sentinel_options(asked: dict[str, Any]) -> dict[str, Any]:
+    """How sentinels are reached, whose login is taken out of ``asked``. ``ssl_hostname`` is the servers' name alone."""
+    options: dict[str, Any] = {"socket_timeout": 1.0, "socket_connect_timeout": 1.0}
+    for name in ("username", "password"):
+        if (value := asked.pop(f"sentinel_{name}", None)) is not None:
+            options[name] = value
+    return options | {name: asked[name] for name in asked if name.startswith("ssl_") and name != "ssl_hostname"}
 
 
 def _address(text: str) -> tuple[str, int]:

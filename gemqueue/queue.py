@@ -17,7 +17,6 @@ import msgspec
 
 from gemqueue.bulk import Flow, Gather, Rows, checked_rows
 from gemqueue.config import Settings, api_key_from_env, lane_account, load_settings
-from gemqueue.connections import safe_url
 from gemqueue.door import Doors, Row
 from gemqueue.errors import StoreUnavailable
 from gemqueue.futures import Future, answer_of, taken
@@ -28,6 +27,7 @@ from gemqueue.requests import check_name, check_queue_name
 from gemqueue.states import Kind
 from gemqueue.store_producer import ProducerStore
 from gemqueue.tickets import Ticket
+from gemqueue.urls import safe_url
 from gemqueue.watchdog import Watchdog
 
 if TYPE_CHECKING:

@@ -29,8 +29,10 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from gemqueue.connections import SentinelPool, drop_idle, make_pool, safe_url
+from gemqueue.connections import SentinelPool, drop_idle, make_pool
 from gemqueue.errors import ConfigError, StoreUnavailable
+from gemqueue.tls import TlsError
+from gemqueue.urls import safe_url
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -77,6 +79,8 @@ def translated(url: str) -> Generator[None]:
         raise ServerFull(f"Redis at {safe_url(url)} is at its maxmemory: {error}") from error
     except AuthenticationError as error:
         raise ConfigError(f"Redis at {safe_url(url)} refuses the login: {error}") from error
+    except TlsError as error:
+        raise StoreUnavailable(f"TLS to {safe_url(url)} fails: {error}") from error
     except _LOST as error:
         raise StoreUnavailable(
             f"Redis at {safe_url(url)} does not answer ({type(error).__name__}: {error}); "

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from gemqueue.clock import Clock, clock_from_env
-from gemqueue.connections import safe_url
 from gemqueue.models import SHARD, SegmentMeta
 from gemqueue.scripts import Scripts, connect, translated
+from gemqueue.urls import safe_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -6,11 +6,12 @@ from typing import Any, cast
 
 import pytest
 from redis.asyncio.connection import SSLConnection
-from redis.asyncio.sentinel import SentinelManagedSSLConnection
+from redis.asyncio.sentinel import SentinelManagedConnection
 
 from gemqueue import Queue
-from gemqueue.connections import SentinelPool, make_pool, safe_url
+from gemqueue.connections import SentinelPool, make_pool
 from gemqueue.errors import ConfigError, StoreUnavailable
+from gemqueue.urls import safe_url
 from gemqueue_workers.alarms import alarms
 
 
@@ -43,7 +44,9 @@ def test_a_sentinel_url_keeps_the_two_logins_apart() -> None:
 def test_tls_holds_for_sentinels_and_servers() -> None:
     """rediss+sentinel:// means TLS everywhere, with the URL's own files."""
     pool, reached = sentinels("rediss+sentinel://one/orders?ssl_ca_certs=/ca.pem")
-    assert pool.connection_class is SentinelManagedSSLConnection
+    assert issubclass(pool.connection_class, SentinelManagedConnection)
+    assert issubclass(pool.connection_class, SSLConnection)
+    assert pool.connection_kwargs["ssl_check_hostname"] is reached[0]["ssl_check_hostname"] is True
     assert pool.connection_kwargs["ssl_ca_certs"] == reached[0]["ssl_ca_certs"] == "/ca.pem"
 
 
@@ -62,7 +65,7 @@ def test_arq_is_reached_as_the_store_is(url: str, kind: type | None, expected: d
     for pool in (make_pool(url), alarms(url, "q").connection_pool):
         found: Any = pool
         assert {name: found.connection_kwargs.get(name) for name in expected} == expected
-        assert kind is None or found.connection_class is kind
+        assert kind is None or issubclass(found.connection_class, kind)
 
 
 @pytest.mark.parametrize(

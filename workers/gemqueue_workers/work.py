@@ -20,7 +20,8 @@ from redis.exceptions import RedisError
 
 from gemqueue.config import api_key_from_env, data_dir, load_settings
 from gemqueue.embedded import acquire
-from gemqueue.errors import StoreUnavailable
+from gemqueue.errors import ConfigError, StoreUnavailable
+from gemqueue.store import Store
 from gemqueue_workers.memory import give_back_large_buffers
 from gemqueue_workers.settings import make_provider, stop, worker_options
 
@@ -126,6 +127,7 @@ async def work(settings: Settings, roles: tuple[Step, ...]) -> None:
         )
         current[:] = [worker]
         try:
+            await _reach(settings)
             await _run(worker)
         except (RedisError, StoreUnavailable, OSError) as error:
             if stopping.is_set():
@@ -136,6 +138,16 @@ async def work(settings: Settings, roles: tuple[Step, ...]) -> None:
                 await asyncio.wait_for(stopping.wait(), pause_s)
             except TimeoutError:
                 continue
+
+
+async def _reach(settings: Settings) -> None:
+    """Raise StoreUnavailable within seconds, in words: arq's own connection would try for a minute and say less."""
+    store = Store(settings.redis_url, settings)
+    try:
+        with suppress(ConfigError):  # a login may be refused for a while only
+            await store.ping()
+    finally:
+        await store.aclose()
 
 
 async def _run(worker: Worker) -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from rich.text import Text
@@ -18,6 +17,7 @@ from gemqueue.config import (
     api_key_from_env,
     data_dir,
     load_settings,
+    shown_settings,
     webhook_secrets_from_env,
 )
 from gemqueue_workers.model_table import MODELS_ENV
@@ -26,8 +26,6 @@ from gemqueue_workers.screen import plain
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-_PASSWORD: Final = re.compile(r"(?<=://)([^@/]*):[^@/]*@")
 
 
 class Value(msgspec.Struct, frozen=True):
@@ -41,9 +39,10 @@ class Value(msgspec.Struct, frozen=True):
 def effective() -> list[Value]:
     """All settings in force, then what else the environment says. Secrets are masked. Raises ConfigError."""
     settings = load_settings()
+    shown = shown_settings(settings)
     file = os.environ.get(CONFIG_ENV, "")
     in_file = set(tomllib.loads(Path(file).read_text(encoding="utf-8"))) if file else set[str]()
-    values = [Value(name, _masked(getattr(settings, name)), _source(name, in_file, file)) for name in _names()]
+    values = [Value(name, shown[name], _source(name, in_file, file)) for name in _names()]
     key = next((name for name in ("GOOGLE_API_KEY", "GEMINI_API_KEY") if os.environ.get(name, "").strip()), "")
     values.append(Value("API key", "set (hidden)" if api_key_from_env() else "not set", key or "environment"))
     values.append(Value("webhook secrets", f"{len(webhook_secrets_from_env())} set (hidden)", WEBHOOK_SECRETS_ENV))
@@ -62,10 +61,6 @@ def _source(name: str, in_file: set[str], file: str) -> str:
     if name == "base_url" and os.environ.get("GOOGLE_GEMINI_BASE_URL"):
         return "GOOGLE_GEMINI_BASE_URL"
     return file if name in in_file else "default"
-
-
-def _masked(value: Any) -> Any:
-    return _PASSWORD.sub(r"\1:***@", value) if isinstance(value, str) else value
 
 
 def show_config(console: Console, values: list[Value]) -> None:

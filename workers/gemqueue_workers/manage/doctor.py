@@ -17,6 +17,7 @@ from gemqueue.models import Lane
 from gemqueue.quota import Resource
 from gemqueue.scripts import NotReplicated
 from gemqueue.store_operations import writes_through
+from gemqueue.tls import untold_weakness
 from gemqueue_workers.manage.listening import listening
 from gemqueue_workers.model_notes import of_answers, of_later_prices, of_model, versions_of
 from gemqueue_workers.prices import DATED
@@ -71,6 +72,9 @@ async def examine(*, emulate: bool | None) -> list[Finding]:
         account, named = lane_account(settings, api_key_from_env()), settings.account or settings.pool
         findings.append(Finding("account", "ok", account + ("" if named or settings.emulate else _UNNAMED)))
         findings += [Finding("webhooks", *heard) async for heard in listening(settings, webhook_secrets_from_env())]
+        if settings.redis_url.startswith("rediss"):
+            weak = untold_weakness(settings.redis_url)
+            findings.append(Finding("tls", "warning" if weak else "ok", weak or "the server must be who the URL says"))
         async with connected(settings, with_worker=False, look=True) as link:
             findings += [finding async for finding in _server(link.store, settings)]
             findings += await _models(link.store)

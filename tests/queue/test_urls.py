@@ -1,0 +1,126 @@
+"""No secret of a URL is printed, wherever it stands in it and whatever prints it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gemqueue import GemqueueError, Queue, Settings
+from gemqueue.connections import make_pool
+from gemqueue.urls import safe_url, shown_url
+from gemqueue_workers.alarms import alarms
+from gemqueue_workers.manage.configuration import effective
+from tests.cli.command import gemqueue
+
+SECRET = "hunter2"  # noqa: S105 - nobody's
+PLACES = [
+    "redis://user:hunter2@127.0.0.1:1/0",
+    "redis://:hunter2@127.0.0.1:1/0",
+    "redis://hunter2@127.0.0.1:1/0",
+    "redis://:hunter2#x@127.0.0.1:1/0",
+    "redis://user:x#hunter2@127.0.0.1:1/0",
+    "redis://user:x/hunter2@127.0.0.1:1/0",
+    "redis://user:hunter2?x@127.0.0.1:1/0",
+    "redis://user:x?hunter2@127.0.0.1:1/0",
+    "redis://user:x?db=hunter2@127.0.0.1:1/0",
+    "redis://user:1?password=x@hunter2@127.0.0.1:1/0",
+    "redis://user:x@hunter2@127.0.0.1:1/0",
+    "redis://127.0.0.1:1/0?password=hunter2",
+    "redis://127.0.0.1:1/0?password=x%20hunter2&db=1",
+    "redis://127.0.0.1:1/0?password=x@hunter2",
+    "redis://127.0.0.1:1/0?p%61ssword=hunter2",
+    "redis://127.0.0.1:1/0?token=hunter2",
+    "redis://127.0.0.1:1/0?hunter2",
+    "rediss://127.0.0.1:1/0?ssl_check_hostname=false&password=hunter2",
+    "rediss://127.0.0.1:1/0?ssl_check_hostname=hunter2",
+    "rediss://127.0.0.1:1/0?ssl_password=hunter2",
+    "unix:///nowhere.sock?password=hunter2",
+    "unix://:hunter2@/nowhere.sock",
+    "redis+sentinel://user:hunter2@127.0.0.1:1,127.0.0.1:2/orders/0",
+    "redis+sentinel://127.0.0.1:1/orders/0?sentinel_password=hunter2",
+    "rediss+sentinel://127.0.0.1:1/orders?sentinel_username=hunter2&sentinel_password=hunter2",
+    "redis://127.0.0.1:1/0#hunter2",
+    "redis://hunter2:@127.0.0.1:1/0",
+    "hunter2",
+    "hunter2://127.0.0.1:1/0",
+]
+
+
+@pytest.mark.parametrize("url", PLACES)
+async def test_nothing_prints_it(
+    url: str, queue_name: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the two ways to show a URL, nor settings, pools, errors, logs and ``gemqueue config`` hold the secret."""
+    monkeypatch.setenv("GEMQUEUE_REDIS_URL", url)
+    settings = Settings(redis_url=url, queue=queue_name, emulate=True, base_url="http://u:hunter2@h/?key=hunter2")
+    said = [shown_url(url), safe_url(url), repr(settings), str(settings), f"{[settings]}", repr(effective())]
+    with caplog.at_level(logging.DEBUG):
+        for made in (make_pool, lambda url: alarms(url, "q")):
+            try:
+                said.append(repr(made(url)))  # type: ignore[no-untyped-call]
+            except GemqueueError as error:
+                said.append(str(error))
+        with pytest.raises(GemqueueError) as caught:
+            async with asyncio.timeout(10):
+                await Queue.connect(settings=settings)
+    assert SECRET not in "\n".join((*said, str(caught.value), caplog.text))
+
+
+@pytest.mark.parametrize("words", [("config",), ("config", "--json"), ("doctor", "--json"), ("status",), ("metrics",)])
+def test_no_command_prints_it(words: tuple[str, ...]) -> None:
+    """The commands that speak of settings and servers hide it too."""
+    for url in (
+        "redis://user:hunter2@127.0.0.1:1/0",
+        f"rediss+sentinel://127.0.0.1:1/orders?sentinel_password={SECRET}",
+    ):
+        ended = gemqueue(*words, GEMQUEUE_REDIS_URL=url, GEMQUEUE_EMULATE="1")
+        assert ended.returncode == (0 if words[0] == "config" else 2)
+        assert "127.0.0.1:1" in ended.stdout + ended.stderr
+        assert SECRET not in ended.stdout + ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("url", "shown", "safe"),
+    [
+        ("redis://user:hush@host:1/0", "redis://user:***@host:1/0", "redis://host:1/0"),
+        ("redis://:hush@host", "redis://:***@host", "redis://host"),
+        ("redis://host:1/0?db=2&password=hush", "redis://host:1/0?db=2&password=***", "redis://host:1/0"),
+        (
+            "rediss+sentinel://u:hush@a:1,b/orders/0?sentinel_password=hush&ssl_ca_certs=/ca.pem",
+            "rediss+sentinel://u:***@a:1,b/orders/0?sentinel_password=***&ssl_ca_certs=/ca.pem",
+            "rediss+sentinel://a:1,b/orders/0",
+        ),
+        ("unix:///a/b.sock?db=1", "unix:///a/b.sock?db=1", "unix:///a/b.sock"),
+        ("https://api.example/v1?key=hush", "https://api.example/v1?***", "https://api.example/v1"),
+        ("redis://u:p?x@host/0", "redis://***", "redis://***"),
+        ("hush", "***", "***"),
+        ("", "", ""),
+    ],
+)
+def test_the_rest_is_shown(url: str, shown: str, safe: str) -> None:
+    """What is no secret stands as it was written: hosts, path, user, and the parameters that are known to be plain."""
+    assert (shown_url(url), safe_url(url)) == (shown, safe)
+
+
+SECRETS = st.text("abc:/?#@&=%!", min_size=6, max_size=12).filter(lambda text: "***" not in text)
+
+
+@given(
+    secret=SECRETS, form=st.sampled_from(["redis://u:{}@host:1/0", "redis://host:1/0?password={}", "redis://{}@host"])
+)
+def test_no_text_shows_a_secret_whole(secret: str, form: str) -> None:
+    """However a secret is written, percent-encoded or not, it is not shown as a whole."""
+    url = form.format(secret)
+    assert secret not in shown_url(url).removeprefix("redis://u:").replace("host:1/0", "").replace("host", "")
+    assert secret not in safe_url(url)
+
+
+def test_settings_are_shown_with_their_urls() -> None:
+    """A ``Settings`` prints as before but for the secrets."""
+    text = repr(Settings(redis_url="redis://u:hush@h:1/0"))
+    assert text.startswith("Settings(queue='default', redis_url='redis://u:***@h:1/0', data_dir=''")
+    assert text.endswith("heartbeat_s=5.0)")
