@@ -17,6 +17,7 @@ import msgspec
 from gemqueue.states import Step
 from gemqueue_workers.exits import DEBUG_ENV, Exit, Program, run_main
 from gemqueue_workers.manage.cli import COMMANDS as MANAGE_COMMANDS
+from gemqueue_workers.prove.cli import COMMANDS as PROVE_COMMANDS
 from gemqueue_workers.run.cli import COMMANDS as RUN_COMMANDS
 from gemqueue_workers.serve.cli import COMMANDS as SERVE_COMMANDS
 from gemqueue_workers.start import imported
@@ -169,7 +170,7 @@ def emulate(**options: Any) -> None:
         raise Exit(f"the emulator does not start: {error}") from error
 
 
-for command in (*RUN_COMMANDS, *MANAGE_COMMANDS, *SERVE_COMMANDS):
+for command in (*RUN_COMMANDS, *MANAGE_COMMANDS, *SERVE_COMMANDS, *PROVE_COMMANDS):
     main.add_command(command)
 
 if __name__ == "__main__":  # as it was started before there was another place for it

@@ -1,0 +1,107 @@
+"""Jobs are followed to their end: inputs deleted at the state that is asked for, results read, time watched."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gemqueue.errors import Rejected
+from gemqueue_workers.prove.lab import Pauses, patiently
+from gemqueue_workers.prove.reading import Reader
+from gemqueue_workers.prove.state import Step, now_ms
+
+if TYPE_CHECKING:
+    from gemqueue.provider import JobStatus
+    from gemqueue_workers.prove.lab import Lab
+    from gemqueue_workers.prove.state import Job
+    from gemqueue_workers.prove.trials import Trial
+
+
+async def follow(lab: Lab, trials: dict[str, Trial], *, wait_s: float) -> bool:
+    """Follow every open job until it is read; whether all were, within ``wait_s``."""
+    pauses = Pauses(wait_s)
+    while True:
+        for slot, trial in trials.items():
+            job = lab.state.jobs.get(slot)
+            if job is not None and job.open:
+                await look(lab, trial, job)
+        left = [job for slot, job in lab.state.jobs.items() if slot in trials and job.open]
+        if any(job.listed_s is None for job in left):
+            await lab.look_at_list()
+        if not left or pauses.over:
+            return not left
+        await pauses.rest()
+
+
+async def await_list(lab: Lab) -> None:
+    """Look at the list until it shows every job, or must have."""
+    pauses = Pauses(lab.limits.settle_s)
+    while not pauses.over:
+        made = [job for job in lab.state.jobs.values() if job.job]
+        if all(job.listed_s is not None or now_ms() - job.created_ms > lab.limits.settle_s * 1000 for job in made):
+            return
+        await lab.look_at_list()
+        await pauses.rest()
+
+
+async def look(lab: Lab, trial: Trial, job: Job) -> None:
+    """Look once at a job, and do what is due."""
+    status = await _polled(lab, job)
+    if status is None:
+        job.step, job.end, job.error = Step.READ, "missing", "the provider does not know the job any more"
+        lab.journal.save()
+        return
+    if trial.delete in ("pending", "running") and not job.gone_to:
+        status = await _let_go(lab, trial, job, status)
+    if not status.state.terminal:
+        return
+    job.end, job.error, job.took_s = str(status.state), status.error_message, _took_s(job, status)
+    job.step = Step.ENDED
+    lab.journal.save()
+    if status.has_output:
+        reader = await patiently(lambda: _read(lab, trial, status))
+        job.tally = reader.end()
+    job.step = Step.READ
+    lab.journal.save()
+    lab.say(f"{job.slot}: {job.end} after {job.took_s:.0f} s")
+
+
+async def _polled(lab: Lab, job: Job) -> JobStatus | None:
+    try:
+        return await patiently(lambda: lab.provider.poll(job.job))
+    except Rejected as error:
+        if error.missing:
+            return None
+        raise
+
+
+async def _let_go(lab: Lab, trial: Trial, job: Job, status: JobStatus) -> JobStatus:
+    """Delete the input where the job is at the state that is asked for, and look again at once."""
+    at = state_word(status)
+    if not job.gone_from and at != trial.delete:
+        return status
+    job.gone_from = job.gone_from or at
+    lab.journal.save()
+    await patiently(lambda: lab.provider.delete_file(job.file))
+    after = await _polled(lab, job) or status
+    job.gone_to = state_word(after)
+    lab.journal.save()
+    lab.say(f"{job.slot}: input deleted while {job.gone_from}")
+    return after
+
+
+def state_word(status: JobStatus) -> str:
+    """The state as the provider spells it, without its prefix: pending, running, succeeded ..."""
+    return status.raw_state.rpartition("_")[2].lower() or str(status.state)
+
+
+async def _read(lab: Lab, trial: Trial, status: JobStatus) -> Reader:
+    reader = Reader(trial, lab.limits.model)
+    async for lines in lab.provider.results(status):
+        reader.take(lines)
+    return reader
+
+
+def _took_s(job: Job, status: JobStatus) -> float:
+    if status.ended_at_ms and status.created_at_ms:
+        return (status.ended_at_ms - status.created_at_ms) / 1000
+    return (now_ms() - job.created_ms) / 1000
