@@ -56,12 +56,13 @@ def prove(*, yes: bool, clean: bool, as_json: bool, **given: Any) -> None:
     everything was asked and held, 1 that something did not hold or is still to be seen.
     """  # noqa: D301
     from gemqueue_workers.prove import command  # noqa: PLC0415 - other commands need none of it
+    from gemqueue_workers.prove.assumptions import BY_NAME  # noqa: PLC0415 - as above
     from gemqueue_workers.screen import make_console, plain  # noqa: PLC0415
 
     options = command.Options(**given)
-    unknown = [name for name in options.only if name not in command.BY_NAME]
+    unknown = [name for name in options.only if name not in BY_NAME]
     if unknown:
-        raise Exit(f"--only {unknown[0]}: no assumption is called so; there are {', '.join(command.BY_NAME)}")
+        raise Exit(f"--only {unknown[0]}: no assumption is called so; there are {', '.join(BY_NAME)}")
     console = make_console(stderr=as_json)
 
     def say(line: str) -> None:

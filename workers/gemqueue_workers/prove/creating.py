@@ -19,6 +19,7 @@ from gemqueue.states import Kind
 from gemqueue_workers.prove import killed
 from gemqueue_workers.prove.lab import SINCE_MS, Pauses, created_now, patiently
 from gemqueue_workers.prove.state import Job, Step, now_ms
+from gemqueue_workers.prove.trials import ACCEPTED
 
 if TYPE_CHECKING:
     from gemqueue.provider import JobStatus
@@ -63,6 +64,9 @@ async def _begin(lab: Lab, trial: Trial, before: Job | None) -> bool:
     await (_killed_create if trial.killed else _create)(lab, job)
     lab.journal.save()
     if job.step is Step.CREATED:
+        if trial.delete == ACCEPTED:
+            await patiently(lambda: lab.provider.delete_file(file))
+            job.gone_from = job.gone_to = ACCEPTED
         await lab.look_at_list()
     return job.step is not Step.LATER
 

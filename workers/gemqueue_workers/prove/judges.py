@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Any, Final
 
 from gemqueue_workers.prove.state import Step
+from gemqueue_workers.prove.trials import ACCEPTED
 from gemqueue_workers.prove.verdicts import SUCCEEDED, Finding, Sight, failed, held, judged, not_seen, waits
 
+_DELETED: Final = ("refused", ACCEPTED, "pending", "running")
+"""Trials whose input is deleted early."""
 _NOT_FOUND: Final = (404, "missing")
 
 
@@ -32,6 +35,11 @@ def survives_running(sight: Sight) -> Finding:
     return _survives(sight, "running")
 
 
+def survives_accepted(sight: Sight) -> Finding:
+    """A job whose input is deleted as soon as it is accepted, whatever it is at."""
+    return _survives(sight, ACCEPTED)
+
+
 def _survives(sight: Sight, slot: str) -> Finding:
     job = sight.state.jobs.get(slot)
     if (waiting := waits(sight, slot)) is not None or job is None:
@@ -53,7 +61,7 @@ def _survives(sight: Sight, slot: str) -> Finding:
 
 def _all_fail(sight: Sight) -> bool:
     """Whether jobs fail that keep their input, too: then the deletion is not to blame."""
-    kept = [job for slot, job in sight.state.jobs.items() if slot not in ("refused", "pending", "running") and job.end]
+    kept = [job for slot, job in sight.state.jobs.items() if slot not in _DELETED and job.end]
     return bool(kept) and all(job.end != SUCCEEDED for job in kept)
 
 
@@ -64,7 +72,7 @@ def list_lag(sight: Sight) -> Finding:
         return not_seen("no job was created")
     shown = [job.listed_s for job in jobs if job.listed_s is not None]
     hidden = len(jobs) - len(shown)
-    seen = {"jobs": len(jobs), "shown": len(shown), "looks": sum(job.looks for job in jobs)}
+    seen: dict[str, Any] = {"jobs": len(jobs), "shown": len(shown), "looks": sum(job.looks for job in jobs)}
     seen |= {"longest_s": round(max(shown), 2)} if shown else {}
     if hidden:
         return failed(f"{hidden} of {len(jobs)} jobs were not in the list within {sight.settle_s:g} s", **seen)

@@ -81,8 +81,9 @@ class Lab:
 
     async def aclose(self) -> None:
         """Close all connections."""
-        for each in filter(None, (self.provider, self.calls, self.bad, self.other)):
-            await each.aclose()
+        await self.provider.aclose()
+        for calls in filter(None, (self.calls, self.bad, self.other)):
+            await calls.aclose()
 
     async def listed(self) -> list[JobStatus]:
         """The whole list, as far back as this run goes, in the order in which it came."""

@@ -17,6 +17,7 @@ LARGE_ROWS: Final = 200
 PAD_BYTES: Final = 32 * 1024
 """Blanks in each line of the large file: bytes that must be read, and no tokens."""
 SHORT_ROWS: Final = 50
+ACCEPTED: Final = "accepted"
 _SHORT_TOKENS_MAX: Final = 64
 _SCHEMA_TOKENS_MAX: Final = 256
 _BYTES_A_TOKEN: Final = 3  # fewer than English has, so that an estimate is rather too high
@@ -50,7 +51,8 @@ _JSON_SCHEMA: Final[dict[str, Any]] = {
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
     """One job to be bought.
 
-    ``delete`` says when its input file is deleted: first (before the create), pending, running, or never (empty).
+    ``delete`` says when its input file is deleted: first (before the create), accepted (right after it), pending,
+    running, or never (empty).
     ``killed``: its create is sent by a process that is killed as soon as the reply is there. ``schema`` is the field
     that its rows ask for structure by.
     """
@@ -81,6 +83,12 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
         text = f"Name river number {index + 1} of a list of long rivers, its length, and two cities on it."
         schema = _SCHEMA if self.schema == "responseSchema" else _JSON_SCHEMA
         return _asked(text, _SCHEMA_TOKENS_MAX, responseMimeType=_JSON, **{self.schema: schema})
+
+
+SHORT_FORM: Final = {
+    trial.slot: trial for trial in (Trial(slot="refused", delete="first"), Trial(slot=ACCEPTED, delete=ACCEPTED))
+}
+"""What ``gemqueue doctor --live`` needs."""
 
 
 def trials(rows: int) -> dict[str, Trial]:
