@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 PROJECT = "emulated-local"
 """The key that a run without a real one has, and so its project at the emulator."""
 OTHER = "key-of-another-project"
-SETTLE_S = 2.0
+SETTLE_S = 2.5
 DEADLINE_S = 30.0
 ENV = {
     "GEMQUEUE_LEASE_S": "4",
-    "GEMQUEUE_CREATE_TIMEOUT_S": "1.5",
+    "GEMQUEUE_CREATE_TIMEOUT_S": "2.4",
     "GEMQUEUE_SETTLE_S": str(SETTLE_S),
     "GEMQUEUE_DRAIN_S": "5",
     "OTHER_KEY": OTHER,
@@ -51,6 +51,10 @@ class Prove:
         ended = gemqueue(*self.arguments, *more, **(ENV | env))
         assert (ended.returncode, "Traceback" in ended.stderr) == (2, False), ended.stderr
         return ended.stderr
+
+    def clean(self) -> int:
+        """The command with --clean; its exit code."""
+        return gemqueue(*self.arguments, "--clean", **ENV).returncode
 
     def start(self, *more: str) -> subprocess.Popen[str]:
         """The command, under way."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-JOB_S = 4.0
+JOB_S = 3.0
 
 
 @pytest.fixture(scope="session")

@@ -57,7 +57,14 @@ async def _begin(lab: Lab, trial: Trial, before: Job | None) -> bool:
         await patiently(lambda: lab.provider.delete_file(file))
     if before is not None and before.step is Step.DEAD:
         lab.state.dead.append(before)
-    job = Job(slot=trial.slot, token=token, file=file, rows=trial.rows, estimate_usd=estimate_usd)
+    job = Job(
+        slot=trial.slot,
+        token=token,
+        file=file,
+        rows=trial.rows,
+        estimate_usd=estimate_usd,
+        step=Step.INTENDED,
+    )
     lab.state.jobs[trial.slot] = job
     lab.state.over_budget = [slot for slot in lab.state.over_budget if slot != trial.slot]
     lab.journal.save()

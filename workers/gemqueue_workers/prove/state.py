@@ -66,7 +66,7 @@ class Job(msgspec.Struct, omit_defaults=True):
     file: str
     rows: int
     estimate_usd: float
-    step: Step = Step.INTENDED
+    step: Step
     job: str = ""
     refusal: str = ""
     code: int = 0

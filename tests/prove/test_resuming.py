@@ -1,0 +1,162 @@
+"""A run that is killed, stopped, given up or out of budget: the same command goes on, and buys nothing again."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from gemqueue_workers.prove.assumptions import ASSUMPTIONS
+from tests.emulator_process import EmulatorProcess
+from tests.prove.command import Prove, said, verdicts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+HELD = "held"
+OTHER_KEY = ("--other-key-env", "OTHER_KEY")
+JOB_S = 600.0
+"""How long the jobs take that only the test's own clock moves on."""
+PENDING_CREATE = 3
+"""The create of the trial "pending", counted from 1: the refused one and the killed one come before."""
+
+
+def step(slot: str, *steps: str) -> Callable[[dict[str, Any]], bool]:
+    """Whether a trial's job has come to one of these steps."""
+    return lambda state: state.get("jobs", {}).get(slot, {}).get("step") in steps
+
+
+def created(prove: Prove, slot: str) -> bool:
+    """Whether the emulator has taken the create of this trial, even if its reply is still on the way."""
+    return any(f"-{slot}-" in call.get("display_name", "") for call in prove.emulator.requests())
+
+
+def test_killed_four_times(tmp_path: Path) -> None:
+    """Killed at a create's reply, among the creates, after a deletion, among the results: all held, bought once."""
+    with EmulatorProcess(tmp_path / "data", job_s=JOB_S) as emulator:
+        prove = Prove(tmp_path, emulator)
+        slow = {"on": "create", "do": "slow", "bytes_per_s": 20, "nth": [PENDING_CREATE]}
+        emulator.faults([slow, {"on": "job", "do": "ordered"}])
+        moments: list[tuple[float, Callable[[dict[str, Any]], bool]]] = [
+            (0, lambda state: step("pending", "intended")(state) and created(prove, "pending")),
+            (0, step("running", "created")),
+            (0.4 * JOB_S, lambda state: bool(state["jobs"]["running"].get("gone_to"))),
+            (JOB_S, lambda state: any(job["step"] in ("ended", "read") for job in state["jobs"].values())),
+        ]
+        for later_s, moment in moments:
+            command = prove.start(*OTHER_KEY)
+            if later_s:
+                prove.until(step("rows", "created"))
+                emulator.advance(later_s)
+            prove.until(moment)
+            command.kill()
+            command.communicate()
+        report = prove.run(*OTHER_KEY, code=0)
+        assert set(verdicts(report).values()) == {HELD}, report
+        assert said(report, "found-again")["evidence"]["others_found"] == 1
+        ledger = emulator.ledger()
+        slots = sorted(job["display_name"].split("-")[3] for job in ledger["jobs"])
+        assert slots == ["json_schema", "killed", "pending", "rows", "running", "schema"]
+        assert report["spent_usd"] == pytest.approx(sum(job["usd"] for job in ledger["jobs"]), abs=1e-5)
+        assert (ledger["bought_twice"], prove.left()) == ([], [])
+
+
+def test_a_create_that_never_happened(prove: Prove) -> None:
+    """Killed with an intent whose create never came: fenced, looked for, and begun anew, once."""
+    prove.emulator.faults([{"on": "create", "do": "delayed", "seconds": 3600, "nth": [1]}])
+    command = prove.start("--only", "rows-once")
+    prove.until(step("rows", "intended"))
+    command.kill()
+    command.communicate()
+    report = prove.run("--only", "rows-once", code=0)
+    assert verdicts(report) == {"rows-once": HELD}
+    prove.emulator.advance(7200)
+    assert len(prove.emulator.ledger()["jobs"]) == 1
+    assert len(prove.state["dead"]) == 1
+
+
+def test_a_finished_run_asks_nothing_more(prove: Prove) -> None:
+    """The same command after the end writes the same report, without a call to the provider."""
+    first = prove.run("--only", "file-deletion", code=0)
+    calls = len(prove.emulator.requests())
+    again = prove.run("--only", "file-deletion", code=0)
+    assert (verdicts(again), len(prove.emulator.requests())) == (verdicts(first), calls)
+
+
+def test_never_past_the_budget(prove: Prove) -> None:
+    """What would pass the budget is not begun, and not seen; with a larger one the same command begins that alone."""
+    report = prove.run("--budget-usd", "0.008", code=1)
+    assert report["spent_usd"] <= 0.008
+    assert said(report, "A-survives-running")["said"].startswith("budget")
+    assert verdicts(report)["A-survives-pending"] == HELD
+    before = {job["name"] for job in prove.emulator.ledger()["jobs"]}
+    report = prove.run("--budget-usd", "1", code=0)
+    assert verdicts(report)["A-survives-running"] == HELD
+    names = [job["display_name"] for job in prove.emulator.ledger()["jobs"] if job["name"] not in before]
+    assert any("-running-" in name for name in names)
+    assert not any("-pending-" in name for name in names)
+    assert prove.left() == []
+
+
+def test_nothing_without_a_price(prove: Prove) -> None:
+    """A model that has no price cannot be held to a budget: nothing is begun."""
+    refused = prove.refused("--model", "gemini-3-pro-nobody-knows")
+    assert "no price for gemini-3-pro-nobody-knows" in refused
+    assert prove.left() == []
+
+
+def test_given_up(prove: Prove) -> None:
+    """With --clean, jobs that run are cancelled, all is deleted, and the run is forgotten."""
+    command = prove.start()
+    prove.until(step("rows", "created"))
+    second = prove.refused()
+    command.kill()
+    command.communicate()
+    assert "another gemqueue prove" in second
+    assert len(prove.left()) > 6
+    assert prove.clean() == 0
+    assert (prove.left(), prove.state) == ([], {})
+
+
+def test_ctrl_c_says_how_to_go_on(prove: Prove) -> None:
+    """Ctrl-C ends it with what to do next, and the same command has the report."""
+    command = prove.start("--only", "rows-once")
+    prove.until(step("rows", "created"))
+    command.send_signal(signal.SIGINT)
+    _, stderr = command.communicate()
+    assert (command.returncode, "the same command goes on" in stderr) == (130, True), stderr
+    assert verdicts(prove.run("--only", "rows-once", code=0)) == {"rows-once": HELD}
+    assert len(prove.emulator.ledger()["jobs"]) == 1
+
+
+def test_a_wait_that_is_bounded(prove: Prove) -> None:
+    """After --wait-s the report says that it is not complete, and nothing that runs is thrown away."""
+    early = prove.run("--only", "rows-once", "--wait-s", "0", code=1)
+    assert (early["complete"], said(early, "rows-once")["said"]) == (False, "no job brought rows")
+    assert verdicts(prove.run("--only", "rows-once", code=0)) == {"rows-once": HELD}
+    assert len(prove.emulator.ledger()["jobs"]) == 1
+
+
+def test_the_files_of_a_run_belong_to_it(prove: Prove) -> None:
+    """The same report with another model, or a broken state, is refused with the way out."""
+    prove.run("--only", "file-deletion", code=0)
+    assert "another model" in prove.refused("--model", "gemini-2.5-flash-lite")
+    (prove.folder / "report.state.json").write_bytes(b"{")
+    assert "cannot be read" in prove.refused()
+
+
+def test_the_real_service_is_asked_only_when_told(prove: Prove) -> None:
+    """--live needs a key and its word, and refuses an emulator's answers."""
+    assert "No API key" in prove.refused("--live", "--yes")
+    assert "say --yes" in prove.refused("--live", GEMINI_API_KEY="some-key")
+    assert "is an emulator" in prove.refused("--live", "--yes", GEMINI_API_KEY="some-key")
+
+
+def test_all_assumptions_have_their_words() -> None:
+    """Every row of the table is filled, its name is unlike the others, and a single thing rests on nothing."""
+    words = [(each.assumes, each.source, each.breaks) for each in ASSUMPTIONS]
+    assert all(all(word.strip() for word in row) for row in words)
+    assert len({each.name for each in ASSUMPTIONS}) == len(ASSUMPTIONS)
+    assert [each.name for each in ASSUMPTIONS if not each.relied] == ["rows-in-order"]
