@@ -125,8 +125,8 @@ def test_ctrl_c_says_how_to_go_on(prove: Prove) -> None:
     command = prove.start("--only", "rows-once")
     prove.until(step("rows", "created"))
     command.send_signal(signal.SIGINT)
-    _, stderr = command.communicate()
-    assert (command.returncode, "the same command goes on" in stderr) == (130, True), stderr
+    stdout, _ = command.communicate()
+    assert (command.returncode, "the same command goes on" in stdout) == (130, True), stdout
     assert verdicts(prove.run("--only", "rows-once", code=0)) == {"rows-once": HELD}
     assert len(prove.emulator.ledger()["jobs"]) == 1
 

@@ -30,8 +30,8 @@ FALSE: dict[str, dict[str, Any]] = {
     "bill": {"on": "job", "do": "dear"},
 }
 """What makes each assumption false that can be so beside all the others."""
-BY_ITSELF = {"rows-in-order", "other-key"}
-"""Those that are false without a fault: rows are shuffled, and the other key is the very same one."""
+BY_ITSELF = {"rows-in-order", "other-key", "counters"}
+"""False without a fault of their own: rows are shuffled, the other key is the very same one, missing rows count."""
 
 
 def test_where_all_is_so_all_is_held(prove: Prove) -> None:
@@ -44,7 +44,7 @@ def test_where_all_is_so_all_is_held(prove: Prove) -> None:
 
 
 def test_where_it_is_otherwise_it_is_said(prove: Prove) -> None:
-    """Twelve assumptions are false by a fault each and two by themselves; each is said not to hold, and no other."""
+    """Twelve assumptions are false by a fault each and three by themselves; each is said not to hold, and no other."""
     prove.emulator.faults(list(FALSE.values()))
     report = prove.run(*OTHER_KEY, code=1, OTHER_KEY=PROJECT)
     found = verdicts(report)

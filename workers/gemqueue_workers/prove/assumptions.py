@@ -163,6 +163,15 @@ ASSUMPTIONS: Final = (
         judge=row_judges.rows_once,
     ),
     Assumption(
+        name="counters",
+        assumes="A job, looked at by name, counts as many rows as its result file has.",
+        source="measured by others",
+        breaks="Rows that come late are believed to be missing, and are bought again.",
+        relied="the resolver: whether a short result file is whole",
+        slots=("rows",),
+        judge=row_judges.counters,
+    ),
+    Assumption(
         name="own-answers",
         assumes="A key carries the answer to its own row.",
         source="documented; one unconfirmed report against it",

@@ -72,10 +72,7 @@ def prove(*, yes: bool, clean: bool, as_json: bool, **given: Any) -> None:
         run_main(command.forget(options, say=say))
         say("Nothing of the run is left.")
         return
-    try:
-        report = run_main(command.prove(options, say=say, agree=lambda usd: _agree(console, options, usd, yes=yes)))
-    except Exit as ended:
-        raise Exit(f"{ended.message}; the same command goes on, --clean gives it up", ended.exit_code) from None
+    report = run_main(command.prove(options, say=say, agree=lambda usd: _agree(console, options, usd, yes=yes)))
     _show(console, report, options)
     if as_json:
         click.echo(msgspec.json.encode(report).decode())

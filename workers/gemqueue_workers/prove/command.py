@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from gemqueue.config import DEFAULT_BASE_URL, Settings, api_key_from_env, load_settings
-from gemqueue.errors import ConfigError
+from gemqueue.errors import ConfigError, ProviderError
 from gemqueue.local import worker_env
 from gemqueue.requests import check_kind, check_model
 from gemqueue.states import Kind
@@ -75,25 +76,35 @@ async def prove(options: Options, *, say: Callable[[str], None], agree: Callable
     Raises ConfigError for what cannot be right, and the provider's error where it cannot be asked now; the same
     command then goes on.
     """
-    async with _at_work(options, say) as lab:
-        state = lab.state
-        if not state.done:
-            agree(estimate_usd(options, lab))
-            await _ask_all(lab, options)
-        sight = Sight(state=state, model=options.model, settle_s=lab.limits.settle_s, live=options.live)
-        service = _service(options) if options.live else _EMULATOR
-        made = make_report(sight, options.chosen, service=service, budget_usd=options.budget_usd, complete=state.done)
-        write_whole(options.file(".json"), msgspec.json.format(msgspec.json.encode(made), indent=2) + b"\n")
-        write_whole(options.file(".md"), markdown(made).encode())
-        return made
+    settings = _settings(options)
+    with closing(_journal(options, settings)) as journal:
+        if not journal.state.done:
+            async with _at_work(options, settings, journal, say) as lab:
+                agree(estimate_usd(options, lab))
+                await _ask_all(lab, options)
+        if journal.state.done:
+            emulated.forget(options.file(".emulator"))
+        return _reported(options, settings, journal)
 
 
 async def forget(options: Options, *, say: Callable[[str], None]) -> None:
     """Cancel and delete all that the run has at the provider, and forget it; its report stays."""
-    async with _at_work(options, say) as lab:
-        await clean(lab, trials(options.rows))
-        lab.journal.close(forget=True)
+    settings = _settings(options)
+    with closing(_journal(options, settings)) as journal:
+        async with _at_work(options, settings, journal, say) as lab:
+            await clean(lab, trials(options.rows))
+        journal.forget()
     emulated.forget(options.file(".emulator"))
+
+
+def _reported(options: Options, settings: Settings, journal: Journal) -> Report:
+    """Judge what was seen, and write it down."""
+    state, service = journal.state, _service(options) if options.live else _EMULATOR
+    sight = Sight(state=state, model=options.model, settle_s=_settle_s(settings), live=options.live)
+    made = make_report(sight, options.chosen, service=service, budget_usd=options.budget_usd, complete=state.done)
+    write_whole(options.file(".json"), msgspec.json.format(msgspec.json.encode(made), indent=2) + b"\n", 0o666)
+    write_whole(options.file(".md"), markdown(made).encode(), 0o666)
+    return made
 
 
 def estimate_usd(options: Options, lab: Lab) -> float:
@@ -165,25 +176,49 @@ class _Ledger(msgspec.Struct):
     jobs: list[_Billed]
 
 
-@asynccontextmanager
-async def _at_work(options: Options, say: Callable[[str], None]) -> AsyncGenerator[Lab]:
-    """The lab over the journal of this report; at the end both are let go of, whatever happens."""
+def _settings(options: Options) -> Settings:
+    """Those of the environment, for the side that is asked; no webhook is told of jobs that are none of the queue's."""
     check_kind(check_model(options.model), Kind.GENERATE)
+    settings = load_settings(emulate=not options.live, base_url=options.base_url or None)
+    return msgspec.structs.replace(settings, webhook_url="")
+
+
+def _journal(options: Options, settings: Settings) -> Journal:
+    key = "" if settings.emulate else provider_key(settings, api_key_from_env())
+    return Journal.open(options.file(".state.json"), _bound(options, settings, key))
+
+
+def _own(settings: Settings) -> bool:
+    """Whether an emulator of its own is asked."""
+    return settings.emulate and not settings.base_url
+
+
+def _settle_s(settings: Settings) -> float:
+    return emulated.SETTLE_S if _own(settings) else settings.settle_s
+
+
+@asynccontextmanager
+async def _at_work(
+    options: Options, settings: Settings, journal: Journal, say: Callable[[str], None]
+) -> AsyncGenerator[Lab]:
+    """The lab, closed at the end; whatever stops it, what was seen is kept, and that is said."""
+    limits = Limits(
+        model=options.model,
+        budget_usd=options.budget_usd,
+        settle_s=_settle_s(settings),
+        wait_s=options.wait_s,
+    )
     async with AsyncExitStack() as stack:
-        settings = msgspec.structs.replace(
-            load_settings(emulate=not options.live, base_url=options.base_url or None), webhook_url=""
-        )
-        key = "" if settings.emulate else provider_key(settings, api_key_from_env())
-        journal = Journal.open(options.file(".state.json"), _bound(options, settings, key))
-        stack.callback(journal.close)
-        settle_s = settings.settle_s
-        if settings.emulate and not settings.base_url:
+        if _own(settings):
             url = await stack.enter_async_context(emulated.own_emulator(options.file(".emulator")))
-            settings, settle_s = msgspec.structs.replace(settings, base_url=url), emulated.SETTLE_S
-        limits = Limits(model=options.model, budget_usd=options.budget_usd, settle_s=settle_s, wait_s=options.wait_s)
+            settings = msgspec.structs.replace(settings, base_url=url)
         lab = make_lab(settings, journal, limits, say=say, other_key=_other_key(options))
         stack.push_async_callback(lab.aclose)
-        yield lab
+        try:
+            yield lab
+        except (ProviderError, asyncio.CancelledError):
+            say("Stopped. What was seen and begun is kept: the same command goes on, --clean gives it up.")
+            raise
 
 
 def make_lab(

@@ -55,7 +55,7 @@ async def look(lab: Lab, trial: Trial, job: Job) -> None:
     if not status.state.terminal:
         return
     job.end, job.error, job.took_s = str(status.state), status.error_message, _took_s(job, status)
-    job.step = Step.ENDED
+    job.counted, job.step = status.rows_ok + status.rows_failed, Step.ENDED
     lab.journal.save()
     if status.has_output:
         reader = await patiently(lambda: _read(lab, trial, status))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from gemqueue_workers.prove.verdicts import Finding, Sight, counted, judged, not_seen, tallies
+from gemqueue_workers.prove.verdicts import SUCCEEDED, Finding, Sight, counted, judged, not_seen, tallies
 
 if TYPE_CHECKING:
     from gemqueue_workers.prove.state import Tally
@@ -57,12 +57,23 @@ def is_version(asked: str, version: str) -> bool:
 
 def rows_once(sight: Sight) -> Finding:
     """Each row comes back, once."""
-    found = [tally for job, tally in tallies(sight) if job.end == "succeeded"]
+    found = [tally for job, tally in tallies(sight) if job.end == SUCCEEDED]
     if not found:
         return not_seen("no job brought rows")
     seen = {name: sum(getattr(tally, name) for tally in found) for name in _COUNTS}
     said = ", ".join(f"{seen[name]:,} {name}" for name in _COUNTS)
     return judged(not any(seen[name] for name in _COUNTS[1:]), said, **seen)
+
+
+def counters(sight: Sight) -> Finding:
+    """The provider counts the rows that its result file has."""
+    found = [(job.counted, tally.answered + tally.failed) for job, tally in tallies(sight) if job.end == SUCCEEDED]
+    if not found:
+        return not_seen("no job brought rows")
+    wrong = sum(counted_rows != rows for counted_rows, rows in found)
+    return judged(
+        not wrong, f"{wrong} of {len(found)} jobs count other rows than they have", jobs=len(found), wrong=wrong
+    )
 
 
 def own_answers(sight: Sight) -> Finding:

@@ -85,6 +85,8 @@ class Job(msgspec.Struct, omit_defaults=True):
     end: str = ""
     error: str = ""
     took_s: float = 0.0
+    counted: int = 0
+    """How many rows the provider says that it answered or failed."""
     tally: Tally | None = None
 
     @property
@@ -166,11 +168,14 @@ class Journal:
         if self._path is not None:
             write_whole(self._path, msgspec.json.format(msgspec.json.encode(self.state), indent=1))
 
-    def close(self, *, forget: bool = False) -> None:
-        """Let go of the file; with ``forget``, delete it."""
-        if self._path is not None and forget:
+    def forget(self) -> None:
+        """Delete the file."""
+        if self._path is not None:
             self._path.unlink(missing_ok=True)
             self._path.with_suffix(".lock").unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Let go of the file."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -186,10 +191,10 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes, mode: int = 0o600) -> None:
     """Replace a file by one that is wholly written and synced."""
     spare = path.with_name(path.name + ".new")
-    with os.fdopen(os.open(spare, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+    with os.fdopen(os.open(spare, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
