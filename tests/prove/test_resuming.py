@@ -55,7 +55,7 @@ def test_killed_four_times(tmp_path: Path) -> None:
             command.communicate()
         report = prove.run(*OTHER_KEY, code=0)
         assert set(verdicts(report).values()) == {HELD}, report
-        assert said(report, "found-again")["evidence"]["others_found"] == 1
+        assert said(report, "found-again")["evidence"]["found"] == 2
         ledger = emulator.ledger()
         slots = sorted(job["display_name"].split("-")[3] for job in ledger["jobs"])
         assert slots == ["json_schema", "killed", "pending", "rows", "running", "schema"]

@@ -17,10 +17,10 @@ from gemqueue.states import Kind
 from gemqueue_workers.manage.doctor import Finding
 from gemqueue_workers.prove import judges, verdicts
 from gemqueue_workers.prove.clean import clean
-from gemqueue_workers.prove.command import make_lab
 from gemqueue_workers.prove.creating import ensure_created
 from gemqueue_workers.prove.following import follow
 from gemqueue_workers.prove.lab import Limits
+from gemqueue_workers.prove.opening import make_lab
 from gemqueue_workers.prove.report import publishable
 from gemqueue_workers.prove.state import Job, Journal, Step, new_state, now_ms
 from gemqueue_workers.prove.trials import ACCEPTED, SHORT_FORM

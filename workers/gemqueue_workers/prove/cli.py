@@ -15,7 +15,7 @@ from gemqueue_workers.exits import Exit, run_main
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from gemqueue_workers.prove.command import Options
+    from gemqueue_workers.prove.opening import Options
     from gemqueue_workers.prove.report import Report
 
 _STYLE = {"held": "green", "did not hold": "bold red", "not seen": "yellow"}
@@ -57,9 +57,10 @@ def prove(*, yes: bool, clean: bool, as_json: bool, **given: Any) -> None:
     """  # noqa: D301
     from gemqueue_workers.prove import command  # noqa: PLC0415 - other commands need none of it
     from gemqueue_workers.prove.assumptions import BY_NAME  # noqa: PLC0415 - as above
+    from gemqueue_workers.prove.opening import Options  # noqa: PLC0415 - as above
     from gemqueue_workers.screen import make_console, plain  # noqa: PLC0415
 
-    options = command.Options(**given)
+    options = Options(**given)
     unknown = [name for name in options.only if name not in BY_NAME]
     if unknown:
         raise Exit(f"--only {unknown[0]}: no assumption is called so; there are {', '.join(BY_NAME)}")

@@ -92,16 +92,17 @@ def list_order(sight: Sight) -> Finding:
 def found_again(sight: Sight) -> Finding:
     """A job whose creator was killed before it could note it."""
     job = sight.state.jobs.get("killed")
-    others = sum(each.found_s is not None for each in sight.state.every() if each is not job)
-    seen = {"others_found": others, "strays": sight.state.strays}
+    found = [each.found_s for each in sight.state.every() if each.found_s is not None]
+    seen: dict[str, Any] = {"found": len(found), "strays": sight.state.strays}
     if sight.state.strays:
         return failed(f"the list showed {sight.state.strays} jobs that no record knew: bought twice", **seen)
-    if job is None or not job.killed:
-        return waits(sight, "killed") or not_seen("its process was not killed by itself", **seen)
-    if job.found_s is None:
+    if job is not None and job.killed and job.found_s is None:
         return failed(f"not in the list {sight.settle_s:g} s after its file was deleted", looks=job.looks, **seen)
-    said = f"killed with the reply in its hands; found by its token after {job.found_s:.1f} s, and not created again"
-    return held(said, found_s=round(job.found_s, 2), looks=job.looks, **seen)
+    if not found:
+        return waits(sight, "killed") or not_seen("no create was in doubt", **seen)
+    how = "killed with the reply in its hands" if job is not None and job.killed else "stopped during a create"
+    seen |= {"killed": job is not None and job.killed, "longest_s": round(max(found), 2)}
+    return held(f"{how}; found by its token after {max(found):.1f} s, and not created again", **seen)
 
 
 def file_deletion(sight: Sight) -> Finding:
