@@ -6,8 +6,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from gemqueue.errors import Rejected
+from gemqueue_workers.prove.following import read
 from gemqueue_workers.prove.lab import patiently
-from gemqueue_workers.prove.reading import Reader
 from gemqueue_workers.prove.state import Step
 
 if TYPE_CHECKING:
@@ -51,9 +51,7 @@ async def _count(lab: Lab, trial: Trial, job: Job) -> None:
     """What a job cost that was found late."""
     status = await patiently(lambda: lab.provider.poll(job.job))
     if status.has_output:
-        reader = Reader(trial, lab.limits.model)
-        async for lines in lab.provider.results(status):
-            reader.take(lines)
+        reader = await patiently(lambda: read(lab, trial, status))
         job.tally, job.end = reader.end(), str(status.state)
 
 
@@ -65,10 +63,16 @@ async def _delete_job(lab: Lab, name: str, *, cancel: bool) -> None:
 
 
 async def _delete_files(lab: Lab) -> None:
-    names: list[str] = []
-    async for page in lab.provider.files():
-        names += [file.file for file in page if file.display_name.startswith(lab.state.prefix)]
+    names = await patiently(lambda: _stored(lab))
     known = {job.file for job in lab.state.every() if job.file}
     for name in {*names, *known}:
         with suppress(Rejected):
             await patiently(lambda name=name: lab.provider.delete_file(name))  # type: ignore[misc]
+
+
+async def _stored(lab: Lab) -> list[str]:
+    """The files of this run."""
+    names: list[str] = []
+    async for page in lab.provider.files():
+        names += [file.file for file in page if file.display_name.startswith(lab.state.prefix)]
+    return names

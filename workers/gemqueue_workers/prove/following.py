@@ -58,7 +58,7 @@ async def look(lab: Lab, trial: Trial, job: Job) -> None:
     job.counted, job.step = status.rows_ok + status.rows_failed, Step.ENDED
     lab.journal.save()
     if status.has_output:
-        reader = await patiently(lambda: _read(lab, trial, status))
+        reader = await patiently(lambda: read(lab, trial, status))
         job.tally = reader.end()
     job.step = Step.READ
     lab.journal.save()
@@ -94,7 +94,8 @@ def state_word(status: JobStatus) -> str:
     return status.raw_state.rpartition("_")[2].lower() or str(status.state)
 
 
-async def _read(lab: Lab, trial: Trial, status: JobStatus) -> Reader:
+async def read(lab: Lab, trial: Trial, status: JobStatus) -> Reader:
+    """Read all results of a job."""
     reader = Reader(trial, lab.limits.model)
     async for lines in lab.provider.results(status):
         reader.take(lines)

@@ -77,7 +77,8 @@ class Lab:
             for line in lines:
                 yield line
 
-        return await self.provider.upload(chunks(), size_bytes=sum(map(len, lines)), name=name)
+        size_bytes = sum(map(len, lines))
+        return await patiently(lambda: self.provider.upload(chunks(), size_bytes=size_bytes, name=name))
 
     async def aclose(self) -> None:
         """Close all connections."""

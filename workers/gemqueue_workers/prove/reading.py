@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
 
@@ -95,7 +95,10 @@ def _fits(text: str) -> bool:
         value: Any = msgspec.json.decode(text)
     except msgspec.MsgspecError:
         return False
-    if not isinstance(value, dict) or set(value) != set(FIELDS):
+    if not isinstance(value, dict):
         return False
-    right = all(isinstance(value[name], kind) and not isinstance(value[name], bool) for name, kind in FIELDS.items())
-    return right and all(isinstance(city, str) for city in value["cities"])
+    given = cast("dict[str, object]", value)
+    if given.keys() != FIELDS.keys():
+        return False
+    right = all(isinstance(given[name], kind) and not isinstance(given[name], bool) for name, kind in FIELDS.items())
+    return right and all(isinstance(city, str) for city in cast("list[object]", given["cities"]))
