@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from gemqueue_adapters.operations import page_of
-from gemqueue_workers.prove.lab import patiently
+from gemqueue_workers.prove.lab import Pauses, patiently
 from gemqueue_workers.prove.state import Step
 from gemqueue_workers.prove.trials import Trial
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 LIST: Final = "batches?pageSize=100"
 _DELETIONS: Final = 3
+_UNWELL_S: Final = 30.0
 _LOOK: Final = Trial(slot="look")
 
 
@@ -61,8 +62,13 @@ async def after_jobs(lab: Lab, names: set[str]) -> None:
 
 
 async def ask(calls: BareCalls, method: str, name: str) -> Told:
-    """One call, repeated only where no reply came to it."""
-    return await patiently(lambda: calls.resource(method, name))
+    """One call; repeated where no reply came to it, and for a while where the service is not well."""
+    pauses = Pauses(_UNWELL_S)
+    while True:
+        told = await patiently(lambda: calls.resource(method, name))
+        if told.read != "later" or pauses.over:
+            return told
+        await pauses.rest()
 
 
 def _note(lab: Lab, name: str, seen: Any) -> None:
