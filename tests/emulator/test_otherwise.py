@@ -91,3 +91,13 @@ def test_a_job_that_is_billed_at_the_full_price(plain: Plain, emulator: Emulator
     half, full = emulator.ledger()["jobs"]
     assert full["usd"] == pytest.approx(2 * half["usd"], abs=2e-6)
     assert half["usd"] > 0
+
+
+def test_a_job_that_names_its_results_late(plain: Plain, emulator: EmulatorProcess) -> None:
+    """With "late_output" a look shows that the job has succeeded, and only later looks show where its results are."""
+    emulator.faults([{"on": "job", "do": "late_output", "seconds": 3600}])
+    name = created(plain, "x")["name"]
+    found = until(lambda: (seen := plain.http.get(f"/v1beta/{name}").json()).get("done") and seen)
+    assert (found["metadata"]["state"], "response" in found) == ("BATCH_STATE_SUCCEEDED", False)
+    emulator.advance(3601)
+    assert ended(plain, name) == ["k0"]

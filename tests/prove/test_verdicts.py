@@ -27,6 +27,7 @@ FALSE: dict[str, dict[str, Any]] = {
     "model": {"on": "row", "do": "rerouted", "model": "gemini-3.6-flash", "match": {"key": "rows.1"}},
     "rows-once": {"on": "row", "do": "missing", "match": {"key": "rows.2"}},
     "own-answers": {"on": "row", "do": "swapped", "match": {"key_contains": "rows.3"}},
+    "results-at-once": {"on": "job", "do": "late_output", "seconds": 1},
     "bill": {"on": "job", "do": "dear"},
 }
 """What makes each assumption false that can be so beside all the others."""
@@ -44,7 +45,7 @@ def test_where_all_is_so_all_is_held(prove: Prove) -> None:
 
 
 def test_where_it_is_otherwise_it_is_said(prove: Prove) -> None:
-    """Twelve assumptions are false by a fault each and three by themselves; each is said not to hold, and no other."""
+    """Thirteen assumptions are false by a fault, three by themselves; each is said not to hold, and no other."""
     prove.emulator.faults(list(FALSE.values()))
     report = prove.run(*OTHER_KEY, code=1, OTHER_KEY=PROJECT)
     found = verdicts(report)

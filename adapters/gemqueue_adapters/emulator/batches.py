@@ -344,6 +344,8 @@ def fate(faults: list[Fault]) -> Fate:
     made = Fate()
     for fault in faults:
         match fault.do:
+            case "late_output":
+                made.late_ms = int(fault.seconds * 1000)
             case "event_early":
                 made.early_ms = int(fault.seconds * 1000)
             case "pending":

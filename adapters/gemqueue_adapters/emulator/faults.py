@@ -121,10 +121,12 @@ JOBS = (
     "needs_input_running",
     "ordered",
     "dear",
+    "late_output",
 )
 """What may happen to a job. "event_early": its webhook is told `seconds` before get shows the end.
 "needs_input_pending", "needs_input_running": it fails when its input is deleted while it is pending, or running.
-"ordered": its rows come in the order of its input. "dear": it is billed at the full price."""
+"ordered": its rows come in the order of its input. "dear": it is billed at the full price.
+"late_output": it names its results `seconds` after it has succeeded."""
 
 WEBHOOKS = ("lost", "late", "doubled", "bad_signature", "old_timestamp", "jwt")
 """What may happen to the delivery of an event. "late": `seconds` later; "old_timestamp": signed `seconds` (0: 600) ago;

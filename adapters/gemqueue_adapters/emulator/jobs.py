@@ -36,6 +36,8 @@ class Fate(msgspec.Struct, omit_defaults=True):
     """Its rows come in the order of its input."""
     dear: bool = False
     """It is billed at the full price."""
+    late_ms: int = 0
+    """How long after its end it names its results."""
     early_ms: int = 0
     """How long before its end the job's webhook says that it has ended."""
     needs_input_pending: bool = False
@@ -100,6 +102,8 @@ class Status(msgspec.Struct, frozen=True):
     update_ms: int
     end_ms: int | None = None
     error: dict[str, Any] | None = None
+    named: bool = True
+    """Whether results are named, if there are any."""
 
 
 def due_ms(job: Job) -> int:
@@ -130,7 +134,7 @@ def _by_the_clock(job: Job, now_ms: int) -> Status:
     if job.ran is None:
         return Status("RUNNING", due)
     end = max(due, job.ran.finished_ms)
-    return Status("SUCCEEDED", end, end)
+    return Status("SUCCEEDED", end, end, named=now_ms >= end + job.fate.late_ms)
 
 
 def hurt(job: Job, now_ms: int) -> bool:
@@ -148,7 +152,7 @@ def operation(job: Job, at: Status, inlined: msgspec.Raw | None = None, *, liste
     kind = TYPE_PREFIX + TYPES[job.kind]
     name = f"batches/{job.id}"
     output: dict[str, Any] = {}
-    if at.state == "SUCCEEDED" and not listed:
+    if at.state == "SUCCEEDED" and at.named and not listed:
         output = (
             {"inlinedResponses": {"inlinedResponses": inlined or []}}
             if job.inline_output

@@ -163,6 +163,15 @@ ASSUMPTIONS: Final = (
         judge=row_judges.rows_once,
     ),
     Assumption(
+        name="results-at-once",
+        assumes="A job that has succeeded names its results in the same look.",
+        source="contradicted: one report of jobs that named none",
+        breaks="What is believed to be lost is bought again.",
+        relied="the resolver: a job without results",
+        slots=("rows",),
+        judge=row_judges.results_at_once,
+    ),
+    Assumption(
         name="counters",
         assumes="A job, looked at by name, counts as many rows as its result file has.",
         source="measured by others",

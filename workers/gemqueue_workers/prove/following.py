@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gemqueue.errors import Rejected
+from gemqueue.states import JobState
 from gemqueue_workers.prove.lab import Pauses, patiently
 from gemqueue_workers.prove.reading import Reader
 from gemqueue_workers.prove.state import Step, now_ms
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
     from gemqueue_workers.prove.lab import Lab
     from gemqueue_workers.prove.state import Job
     from gemqueue_workers.prove.trials import Trial
+
+
+MUTE_S_MAX: Final = 3600.0
+"""How long a job that has succeeded may leave its results unnamed before it counts as one without results."""
 
 
 async def follow(lab: Lab, trials: dict[str, Trial], *, wait_s: float) -> bool:
@@ -52,7 +57,7 @@ async def look(lab: Lab, trial: Trial, job: Job) -> None:
         return
     if trial.delete in ("pending", "running") and not job.gone_to:
         status = await _let_go(lab, trial, job, status)
-    if not status.state.terminal:
+    if not status.state.terminal or _is_mute(lab, job, status):
         return
     job.end, job.error, job.took_s = str(status.state), status.error_message, _took_s(job, status)
     job.counted, job.step = status.rows_ok + status.rows_failed, Step.ENDED
@@ -63,6 +68,19 @@ async def look(lab: Lab, trial: Trial, job: Job) -> None:
     job.step = Step.READ
     lab.journal.save()
     lab.say(f"{job.slot}: {job.end} after {job.took_s:.0f} s")
+
+
+def _is_mute(lab: Lab, job: Job, status: JobStatus) -> bool:
+    """Whether a job has succeeded, names no results, and may yet name them."""
+    if status.state is not JobState.SUCCEEDED:
+        return False
+    first = not job.mute_ms
+    if not status.has_output:
+        job.mute_ms = job.mute_ms or now_ms()
+        lab.journal.save()
+        return now_ms() - job.mute_ms < MUTE_S_MAX * 1000
+    job.named_s = 0.0 if first else (now_ms() - job.mute_ms) / 1000
+    return False
 
 
 async def _polled(lab: Lab, job: Job) -> JobStatus | None:

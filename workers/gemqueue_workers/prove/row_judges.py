@@ -65,6 +65,18 @@ def rows_once(sight: Sight) -> Finding:
     return judged(not any(seen[name] for name in _COUNTS[1:]), said, **seen)
 
 
+def results_at_once(sight: Sight) -> Finding:
+    """A job that has succeeded names its results in the same look."""
+    jobs = [job for job in sight.state.every() if job.named_s is not None or job.mute_ms]
+    if not jobs:
+        return not_seen("no job succeeded")
+    late = [job for job in jobs if job.mute_ms]
+    longest_s = round(max(((job.named_s or 0.0) for job in late), default=0.0), 1)
+    never = sum(job.named_s is None for job in late)
+    said = f"{len(late)} of {len(jobs)} jobs succeeded and named no results yet"
+    return judged(not late, said, jobs=len(jobs), late=len(late), never=never, longest_s=longest_s)
+
+
 def counters(sight: Sight) -> Finding:
     """The provider counts the rows that its result file has."""
     found = [(job.counted, tally.answered + tally.failed) for job, tally in tallies(sight) if job.end == SUCCEEDED]

@@ -85,6 +85,10 @@ class Job(msgspec.Struct, omit_defaults=True):
     end: str = ""
     error: str = ""
     took_s: float = 0.0
+    mute_ms: int = 0
+    """When it was first seen to have succeeded without a word on its results."""
+    named_s: float | None = None
+    """How long after its end it was seen to name its results."""
     counted: int = 0
     """How many rows the provider says that it answered or failed."""
     tally: Tally | None = None
