@@ -132,3 +132,18 @@ async def test_records_of_0_2_0_and_its_readers(redis_url: str, queue_name: str)
         assert (await store.counts())["rerouted"] == 3
     finally:
         await store.aclose()
+
+
+async def test_names_without_number_take_no_room_without_bound(redis_url: str, queue_name: str) -> None:
+    """A provider that gives every answer another name fills a lane's record to its bound, and the sum stays right."""
+    store = Store(redis_url, Settings(redis_url=redis_url, queue=queue_name))
+    try:
+        for start in range(0, 1200, 300):
+            spent = {Charge(f"gemini-9-{n}"): Spent(1, 2, 3) for n in range(start, start + 300)}
+            await store.add_spent(LANE, spent)
+        assert await store.add_spent(LANE, {Charge("another"): Spent(1, 2, 3)}) == set()
+        charges = await store.charges(LANE)
+        assert len(charges) <= 335
+        assert sum(one.answers for one in charges.values()) == (await store.spent(LANE)).answers == 1201
+    finally:
+        await store.aclose()
