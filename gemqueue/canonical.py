@@ -225,7 +225,8 @@ class Walk:
         if schemas.is_schema_class(value):
             return JSON_TWIN[name], schemas.Twin(schemas.class_schema(value, f"{path}.{name}"))
         schema = schemas.dict_schema(self.json(value, f"{path}.{name}", depth + 1), f"{path}.{name}")
-        return (JSON_TWIN[name] if isinstance(schema, schemas.Twin) or not isinstance(schema, dict) else name), schema
+        is_own = type(schema) in {dict, schemas.Unsendable}
+        return (name if is_own else JSON_TWIN[name]), schema
 
     def loose(self, value: object, path: str, depth: int) -> object:
         """A message without a table: names become camelCase, nulls are dropped, all else is JSON."""
