@@ -38,6 +38,8 @@ OTHER_ENVS = frozenset(
 )
 """Variables that are no settings."""
 _LIKENESS = 0.8
+_LOCAL_LINGER_S = 0.1
+"""With an emulator of one's own: prompts that are submitted together share a batch, and a person waits."""
 _API_KEY_ENVS = ("GOOGLE_API_KEY", "GEMINI_API_KEY")
 
 
@@ -150,6 +152,8 @@ def shown_settings(settings: Settings) -> dict[str, Any]:
 def load_settings(path: Path | None = None, env: dict[str, str] | None = None, **overrides: object) -> Settings:
     """Settings from defaults, file, environment and ``overrides`` (``None`` means not given).
 
+    Where the emulator is the embedded one and nobody says ``linger_s``, nothing lingers for longer than a moment.
+
     Raises ConfigError that names the setting, what is wrong with its value, and a suggestion for a misspelt name.
     """
     environ = dict(os.environ) if env is None else env
@@ -164,6 +168,8 @@ def load_settings(path: Path | None = None, env: dict[str, str] | None = None, *
         settings = msgspec.convert(values, Settings, strict=False)
     except msgspec.ValidationError as error:
         _refuse_type(str(error), environ)
+    if "linger_s" not in values and settings.emulate and not (settings.redis_url or settings.base_url):
+        settings = msgspec.structs.replace(settings, linger_s=min(settings.linger_s, _LOCAL_LINGER_S))
     check_settings(settings)
     return settings
 

@@ -90,7 +90,7 @@ class Local:
         """Have the emulator of this folder running, with what it sold before; its address."""
         ready_file = self._folder / "emulator.json"
         argv = [
-            sys.executable, "-m", "gemqueue", "emulate", "--port", "0", "--job-s", "1",
+            sys.executable, "-m", "gemqueue", "emulate", "--port", "0", "--job-s", "0.5",
             "--data", str(self._folder / "emulator"), "--ready-file", str(ready_file),
         ]  # fmt: skip
 

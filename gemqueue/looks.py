@@ -128,13 +128,17 @@ class Looks:
         """Look now. Raises StoreUnavailable."""
         segment = ticket.segment
         assert segment is not None  # noqa: S101 - a future is handed out once its prompt has a place
-        place = await self._store.place(segment.id, ticket.index)
+        _, found = await self.look_at(segment.id, ticket.index)
+        self._seen[ticket] = found
+        return found
+
+    async def look_at(self, segment: str, index: int) -> tuple[Place, Look]:
+        """Look now at a prompt of which nobody need hold a ticket. Raises StoreUnavailable."""
+        place = await self._store.place(segment, index)
         history = None
         if place.lane and not place.settled and not (lane := Lane.parse(place.lane)).interactive:
             history = await self._store.turnaround(lane.account, lane.model, place.prompts or 1)
-        found = look_of(place, history, self._store.clock.now_ms())
-        self._seen[ticket] = found
-        return found
+        return place, look_of(place, history, self._store.clock.now_ms())
 
     async def refresh(self) -> None:
         """Look at what was asked for and is not settled, a bounded number a round, each in its turn."""

@@ -8,7 +8,7 @@ A certificate that does not hold ends a connection as a server that is away does
 from __future__ import annotations
 
 import ssl
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import parse_qs, urlsplit
 
 from redis.asyncio.connection import SSLConnection
@@ -49,7 +49,7 @@ class TlsConnection(SSLConnection):
 
     def __init__(self, *, ssl_hostname: str = "", ssl_refusals: list[str] | None = None, **options: Any) -> None:
         """``ssl_refusals`` gets what ``connect`` raises, for whoever does not see it."""
-        super().__init__(**options)
+        cast("Any", super()).__init__(**options)
         self._hostname = ssl_hostname
         self._refusals = ssl_refusals
         self._through = False
@@ -57,7 +57,7 @@ class TlsConnection(SSLConnection):
     async def connect(self) -> None:
         """As redis-py's. Raises TlsError."""
         try:
-            await super().connect()
+            await cast("Any", super()).connect()
         except RedisConnectionError as error:
             said = self._meaning(error)
             if not said:
@@ -81,11 +81,11 @@ class TlsConnection(SSLConnection):
 
     async def _connect(self) -> None:
         self._through = False
-        await super()._connect()
+        await cast("Any", super())._connect()  # noqa: SLF001 - redis-py's hook
         self._through = True
 
     def _connection_arguments(self) -> dict[str, Any]:
-        arguments = dict(super()._connection_arguments())
+        arguments: dict[str, Any] = dict(cast("Any", super())._connection_arguments())  # noqa: SLF001 - likewise
         if self._hostname:
             arguments["server_hostname"] = self._hostname
         return arguments

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from gemqueue.errors import GemqueueError, StoreError
 from gemqueue.looks import Looks
 from gemqueue.tasks import end_tasks, ending
+from gemqueue.waiting import SignOfLife
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -46,15 +47,18 @@ class Watchdog:
         self._store = store
         self._listener = listener
         self._on_no_worker = on_no_worker
+        self._sign_of_life = SignOfLife(store, listener, self.looks)
         self._task: asyncio.Task[None] | None = None
         self._warned: set[str] = set()
 
     def start(self) -> None:
         """Start looking."""
         self._task = asyncio.create_task(self._run(), name="gemqueue-watchdog")
+        self._sign_of_life.start()
 
     async def stop(self) -> None:
         """Stop, after telling the store what has been taken."""
+        await self._sign_of_life.stop()
         if self._task is not None:
             await end_tasks([self._task])
         try:

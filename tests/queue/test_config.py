@@ -85,6 +85,21 @@ def test_a_wrong_type_is_said_in_words(env: dict[str, str], said: str) -> None:
     assert str(caught.value) == f"Settings: {said}"
 
 
+def test_an_emulator_of_ones_own_does_not_linger(tmp_path: Path) -> None:
+    """The embedded emulator's prompts hardly linger, unless somebody says so in any place, or an address is given."""
+    assert load({"GEMQUEUE_EMULATE": "1"}).linger_s == load(None, emulate=True).linger_s == 0.1
+    (tmp_path / "own.toml").write_text("linger_s = 5.0")
+    for own in (
+        load({"GEMQUEUE_EMULATE": "1", "GEMQUEUE_LINGER_S": "5"}),
+        load(None, emulate=True, linger_s=5.0),
+        load(path=tmp_path / "own.toml", emulate=True),
+        load(None, emulate=True, redis_url="redis://x"),
+        load({"GEMQUEUE_EMULATE": "1", "GOOGLE_GEMINI_BASE_URL": "http://127.0.0.1:1"}),
+        load(),
+    ):
+        assert own.linger_s == 5.0
+
+
 def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     """A file that is not there or is no TOML is an error with its path."""
     with pytest.raises(ConfigError, match=r"nowhere\.toml"):

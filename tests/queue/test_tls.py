@@ -157,7 +157,7 @@ async def test_it_can_be_switched_off_with_a_warning(  # noqa: PLR0917 - fixture
     url = f"rediss://127.0.0.1:{by_name.port}/0?{query}{signer.ca}"
     with caplog.at_level(logging.WARNING, "gemqueue"):
         for _ in range(2):
-            client = alarms(url, "q")
+            client: Any = alarms(url, "q")
             assert await client.ping()
             await client.aclose()
             await client.connection_pool.disconnect()
@@ -194,7 +194,7 @@ async def test_the_name_is_checked_for_arq_and_every_command(
 ) -> None:
     """What arq uses, doctor, status, metrics and run refuse the wrong name as the store does."""
     url = f"rediss://127.0.0.1:{by_name.port}/0?ssl_ca_certs={signer.ca}"
-    client = alarms(url, "q")
+    client: Any = alarms(url, "q")
     client.connection_pool.connection_kwargs["retry"] = None
     with pytest.raises(tls.TlsError, match=r"not for '127\.0\.0\.1'"):
         await client.ping()
@@ -213,7 +213,7 @@ async def test_a_worker_says_at_once_why_it_waits(by_name: Terminator, signer: S
     url = f"rediss://127.0.0.1:{by_name.port}/0?ssl_ca_certs={signer.ca}"
     env = {"GEMQUEUE_REDIS_URL": url, "GEMQUEUE_QUEUE": queue_name, "GEMQUEUE_EMULATE": "1"}
     with start("work", GOOGLE_GEMINI_BASE_URL="http://127.0.0.1:9", **env) as process:
-        said = await asyncio.to_thread(process.stdout.readline) if process.stdout else ""
+        said = await asyncio.to_thread(process.stderr.readline) if process.stderr else ""
         process.send_signal(signal.SIGTERM)
         assert await asyncio.to_thread(process.wait, 20) == 0
     assert "worker.restarts" in said

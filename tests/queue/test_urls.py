@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -59,9 +60,9 @@ async def test_nothing_prints_it(
     settings = Settings(redis_url=url, queue=queue_name, emulate=True, base_url="http://u:hunter2@h/?key=hunter2")
     said = [shown_url(url), safe_url(url), repr(settings), str(settings), f"{[settings]}", repr(effective())]
     with caplog.at_level(logging.DEBUG):
-        for made in (make_pool, lambda url: alarms(url, "q")):
+        for make in (make_pool, partial(alarms, queue_name="q")):
             try:
-                said.append(repr(made(url)))  # type: ignore[no-untyped-call]
+                said.append(repr(make(url)))
             except GemqueueError as error:
                 said.append(str(error))
         with pytest.raises(GemqueueError) as caught:

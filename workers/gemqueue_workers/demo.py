@@ -8,6 +8,7 @@ land. With the queue everything stops, also on Ctrl-C; the data goes unless it i
 from __future__ import annotations
 
 import asyncio
+import logging
 import shutil
 import signal
 import tempfile
@@ -138,6 +139,7 @@ async def demo(console: Console, prompts_count: int, place: Place) -> Report:
     _cancel_on_sigterm()
     prompts = demo_prompts(prompts_count)
     settings = load_settings(env={}, emulate=True, data_dir=str(place.data), **_QUICK)
+    logging.getLogger("gemqueue.waiting").disabled = True  # the bar says it
     demo_screen.show_title(console, len(prompts))
     async with Queue.connect(settings=settings) as queue:
         _stop_if_cancelled()

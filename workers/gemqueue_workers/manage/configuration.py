@@ -42,7 +42,7 @@ def effective() -> list[Value]:
     shown = shown_settings(settings)
     file = os.environ.get(CONFIG_ENV, "")
     in_file = set(tomllib.loads(Path(file).read_text(encoding="utf-8"))) if file else set[str]()
-    values = [Value(name, shown[name], _source(name, in_file, file)) for name in _names()]
+    values = [Value(name, shown[name], _source(name, shown[name], in_file, file)) for name in _names()]
     key = next((name for name in ("GOOGLE_API_KEY", "GEMINI_API_KEY") if os.environ.get(name, "").strip()), "")
     values.append(Value("API key", "set (hidden)" if api_key_from_env() else "not set", key or "environment"))
     values.append(Value("webhook secrets", f"{len(webhook_secrets_from_env())} set (hidden)", WEBHOOK_SECRETS_ENV))
@@ -55,12 +55,14 @@ def _names() -> tuple[str, ...]:
     return Settings.__struct_fields__
 
 
-def _source(name: str, in_file: set[str], file: str) -> str:
+def _source(name: str, value: Any, in_file: set[str], file: str) -> str:
     if os.environ.get(f"GEMQUEUE_{name.upper()}"):
         return f"GEMQUEUE_{name.upper()}"
     if name == "base_url" and os.environ.get("GOOGLE_GEMINI_BASE_URL"):
         return "GOOGLE_GEMINI_BASE_URL"
-    return file if name in in_file else "default"
+    if name in in_file:
+        return file
+    return "default" if value == getattr(Settings(), name) else "default with an emulator of one's own"
 
 
 def show_config(console: Console, values: list[Value]) -> None:
