@@ -25,6 +25,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+import httpx
 import redis
 
 from gemqueue.scripts import SCRIPTS
@@ -159,9 +160,8 @@ class Pipeline:
         self._stack = ExitStack()
         self.processes: dict[str, Process] = {}
         self.folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="gqb")))
-        self.server = self.start(server_command(self.folder), {}, "server")
         self.redis = redis.Redis(unix_socket_path=str(self.folder / "s"))
-        until(self._answers, "the server answers")
+        self.start_server()
         self.redis.config_set("slowlog-log-slower-than", 1000)
         self.redis.config_set("slowlog-max-len", _SLOW_MAX)
         ready = self.folder / "ready.json"
@@ -184,6 +184,17 @@ class Pipeline:
         argv = [sys.executable, "-m", "gemqueue", "serve", "--webhook-only", "--port", str(port)]
         self.processes["door"] = self.start([*argv, "--ready-file", str(ready)], self.env(), "door")
         until(ready.exists, "the door listens")
+
+    def start_server(self) -> None:
+        """Start the server, or start it again on what a killed one wrote."""
+        self.server = self.start(server_command(self.folder), {}, "server")
+        until(self._answers, "the server answers")
+
+    def control(self, what: str, body: Any = None) -> Any:
+        """Ask the emulator's control API, or tell it something."""
+        url = f"{self.emulator_url}/_emulator/{what}"
+        reply = httpx.get(url, timeout=120) if body is None else httpx.post(url, json=body, timeout=120)
+        return reply.raise_for_status().json()
 
     def start_worker(self) -> None:
         """Start the worker, and wait for its first heartbeat."""

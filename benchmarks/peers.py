@@ -60,12 +60,12 @@ PEERS = {
 """Jobs that take some three to six seconds on two quiet cores where every write waits for the disk."""
 
 
-def environment(folder: Path, name: str) -> Path:
-    """The ``bin`` of the library's environment, made when it is not there."""
-    home = folder / name
+def environment(folder: Path, *packages: str) -> Path:
+    """The ``bin`` of an environment with these packages, made when it is not there; other versions get another one."""
+    home = folder / "+".join(packages)
     if not (home / "ready").exists():
         venv.create(home, with_pip=True, clear=True)
-        subprocess.run([home / "bin" / "pip", "install", "--quiet", "hiredis", *PEERS[name].packages], check=True)
+        subprocess.run([home / "bin" / "pip", "install", "--quiet", *packages], check=True)
         (home / "ready").touch()
     return home / "bin"
 
@@ -98,7 +98,7 @@ def surroundings(place: Path) -> dict[str, str]:
 
 def one_round(name: str, folder: Path, jobs: int) -> dict[str, Any]:
     """One fresh server, worker and producer."""
-    peer, programs = PEERS[name], environment(folder, name)
+    peer, programs = PEERS[name], environment(folder, "hiredis", *PEERS[name].packages)
     with ExitStack() as stack:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gqp")))
         server = Process(server_command(place), {}, place / "server.log")
@@ -148,7 +148,7 @@ def main() -> int:
     names, jobs = options.only.split(","), jobs_of(options.jobs)
     options.envs.mkdir(parents=True, exist_ok=True)
     for name in names:
-        environment(options.envs, name)
+        environment(options.envs, "hiredis", *PEERS[name].packages)
     rounds: dict[str, list[dict[str, Any]]] = {name: [] for name in ("gemqueue", *names)}
     for _ in range(options.rounds):
         rounds["gemqueue"].append(pipeline_round(plan(prompts=options.prompts)))

@@ -14,7 +14,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import httpx
 from floor import one_round as floor_round
 from harness import Pipeline, Report
 
@@ -50,7 +49,7 @@ def one_round(options: argparse.Namespace) -> dict[str, Any]:
         worked_s = pipeline.worker.cpu_s()
         calls = {name: n - before.get(name, 0) for name, n in pipeline.commands().items()}
         traffic = pipeline.traffic_bytes() - traffic
-        ledger = httpx.get(f"{pipeline.emulator_url}/_emulator/ledger", timeout=120).json()
+        ledger = pipeline.control("ledger")
         slow = pipeline.slowest_scripts_ms()
         worker, emulator, server = pipeline.worker.end(), pipeline.emulator.end(), pipeline.server.end()
     per_prompt = 1e6 / options.prompts
