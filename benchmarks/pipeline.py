@@ -38,9 +38,9 @@ def settings_of(options: argparse.Namespace) -> dict[str, Any]:
     return settings
 
 
-def one_round(options: argparse.Namespace) -> dict[str, Any]:
+def one_round(options: argparse.Namespace, appendfsync: str = "always") -> dict[str, Any]:
     """One fresh pipeline, one load."""
-    with Pipeline(answers=options.answers, **settings_of(options)) as pipeline:
+    with Pipeline(answers=options.answers, appendfsync=appendfsync, **settings_of(options)) as pipeline:
         before, traffic = pipeline.commands(), pipeline.traffic_bytes()
         start_s = pipeline.worker.cpu_s()
         argv = ["--prompts", str(options.prompts), "--bytes", str(options.bytes), "--mode", options.mode]

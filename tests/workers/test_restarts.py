@@ -10,7 +10,7 @@ from arq.worker import func
 from redis.exceptions import RedisError
 
 from gemqueue_workers.alarms import alarms
-from gemqueue_workers.work import PromptWorker, _run
+from gemqueue_workers.work import PromptWorker, run_once
 from tests.world import until
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ async def test_a_job_that_was_cancelled_does_not_end_the_process(valkey: ValkeyS
         redis_pool=alarms(valkey.url, name),
         handle_signals=False,
     )
-    running = asyncio.create_task(_run(worker))
+    running = asyncio.create_task(run_once(worker))
 
     async def begun() -> bool:
         return "redis" in worker.ctx

@@ -128,7 +128,7 @@ async def work(settings: Settings, roles: tuple[Step, ...]) -> None:
         current[:] = [worker]
         try:
             await _reach(settings)
-            await _run(worker)
+            await run_once(worker)
         except (RedisError, StoreUnavailable, OSError) as error:
             if stopping.is_set():
                 break
@@ -150,7 +150,8 @@ async def _reach(settings: Settings) -> None:
         await store.aclose()
 
 
-async def _run(worker: Worker) -> None:
+async def run_once(worker: Worker) -> None:
+    """Run an arq worker until a signal ends it; raises RedisError, StoreUnavailable or OSError for its server."""
     try:
         await worker.async_run()
     except asyncio.CancelledError:
