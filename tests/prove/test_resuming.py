@@ -109,6 +109,7 @@ def test_nothing_without_a_price(prove: Prove) -> None:
 
 def test_given_up(prove: Prove) -> None:
     """With --clean, jobs that run are cancelled, all is deleted, and the run is forgotten."""
+    prove.emulator.faults([{"on": "job", "do": "pending", "seconds": JOB_S}])
     command = prove.start()
     prove.until(step("rows", "created"))
     second = prove.refused()

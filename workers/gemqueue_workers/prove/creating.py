@@ -130,6 +130,8 @@ async def _find(lab: Lab, job: Job, total_s: float) -> JobStatus | None:
         over = pauses.over
         job.looks += 1
         status = await patiently(look)
+        if status is None and job.created_ms:
+            job.hidden_s = (now_ms() - job.created_ms) / 1000
         if status is not None or over:
             return status
         await pauses.rest()

@@ -39,10 +39,10 @@ async def follow(lab: Lab, trials: dict[str, Trial], *, wait_s: float) -> bool:
 
 async def await_list(lab: Lab) -> None:
     """Look at the list until it shows every job, or must have."""
-    pauses = Pauses(lab.limits.settle_s)
+    pauses = Pauses(2 * lab.limits.settle_s)
     while not pauses.over:
         made = [job for job in lab.state.jobs.values() if job.job]
-        if all(job.listed_s is not None or now_ms() - job.created_ms > lab.limits.settle_s * 1000 for job in made):
+        if all(job.listed_s is not None or job.hidden_s > lab.limits.settle_s for job in made):
             return
         await lab.look_at_list()
         await pauses.rest()

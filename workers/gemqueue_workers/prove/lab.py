@@ -100,8 +100,11 @@ class Lab:
         for job in self.state.jobs.values():
             if job.listed_s is None and job.step not in (Step.INTENDED, Step.REFUSED, Step.LATER, Step.DEAD):
                 job.looks += 1
+                since_s = (now_ms() - job.created_ms) / 1000
                 if job.token in shown:
-                    job.listed_s = (now_ms() - job.created_ms) / 1000
+                    job.listed_s = since_s
+                else:
+                    job.hidden_s = since_s
         times = [status.created_at_ms for status in found if status.created_at_ms]
         if len(times) > self.state.seen.get("order", {}).get("jobs", 1):
             upwards = sum(later > earlier for earlier, later in pairwise(times))

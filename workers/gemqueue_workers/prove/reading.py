@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import msgspec
 
 from gemqueue.answers import Answer
-from gemqueue_workers.prices import batch_usd, usage_of
+from gemqueue.models import BATCH
+from gemqueue_workers.model_table import bare, billed_as
+from gemqueue_workers.prices import batch_usd, service_usd, usage_of
 from gemqueue_workers.prove.state import Tally
 from gemqueue_workers.prove.trials import FIELDS, key_of, number_of
 
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
 
 _NUMBER: Final = re.compile(r"\b\d{5}\b")
 _NONE: Final = msgspec.Raw()
-_EMULATED: Final = "emulator/"
 
 
 class _Row(msgspec.Struct):
@@ -72,8 +73,8 @@ class Reader:
         tally, usage = self.tally, usage_of([answer])
         tally.input_tokens += usage.input_tokens
         tally.output_tokens += usage.output_tokens
-        tally.usd += batch_usd(self._model, usage) or 0.0
-        version = answer.model_version.removeprefix(_EMULATED)
+        version = bare(answer.model_version)
+        tally.usd += service_usd(billed_as(self._model, version), usage, BATCH) or batch_usd(self._model, usage) or 0.0
         tally.models[version] = tally.models.get(version, 0) + 1
 
     def _judge(self, answer: Answer, index: int) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Final
 
+from gemqueue_workers.model_table import is_rerouted, known_as
 from gemqueue_workers.prove.verdicts import SUCCEEDED, Finding, Sight, counted, judged, not_seen, tallies
 
 if TYPE_CHECKING:
@@ -46,13 +46,10 @@ def model_answers(sight: Sight) -> Finding:
     if not named:
         return not_seen("no answer named its model")
     said = ", ".join(f"{version}: {rows} rows" for version, rows in sorted(named.items()))
-    others = [version for version in named if not is_version(sight.model, version)]
-    return judged(not others, f"asked {sight.model}; answered by {said}", asked=sight.model, answered=named)
-
-
-def is_version(asked: str, version: str) -> bool:
-    """Whether an answer's modelVersion is the model that was asked, or a version of it."""
-    return re.fullmatch(re.escape(asked) + r"(?:-(?:\d|preview|exp).*)?", version) is not None
+    said, seen = f"asked {sight.model}; answered by {said}", {"asked": sight.model, "answered": named}
+    if not all(known_as(version) for version in named):
+        return not_seen(f"{said}: not all of them are in the model table", **seen)
+    return judged(not any(is_rerouted(sight.model, version) for version in named), said, **seen)
 
 
 def rows_once(sight: Sight) -> Finding:

@@ -79,6 +79,8 @@ class Job(msgspec.Struct, omit_defaults=True):
     created_ms: int = 0
     listed_s: float | None = None
     """When, after the create's reply, a look at the list first showed it."""
+    hidden_s: float = 0.0
+    """When the last look was made that did not show it. Time in which nobody looked says nothing."""
     gone_from: str = ""
     """Its state when the deletion of its input began, and, in ``gone_to``, right after it."""
     gone_to: str = ""
