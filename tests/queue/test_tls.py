@@ -47,7 +47,7 @@ async def by_name(signer: Signer, valkey: ValkeyServer) -> AsyncGenerator[Termin
 
 async def connected(url: str, queue: str) -> None:
     """Connect, write, read."""
-    async with asyncio.timeout(20), Queue.connect(url, queue=queue, emulate=True) as made:
+    async with asyncio.timeout(60), Queue.connect(url, queue=queue, emulate=True) as made:
         await made.submit("p", model="gemini-3.8-flash")
         assert (await made.counts())["accepted"] == 1
 
@@ -215,7 +215,7 @@ async def test_a_worker_says_at_once_why_it_waits(by_name: Terminator, signer: S
     with start("work", GOOGLE_GEMINI_BASE_URL="http://127.0.0.1:9", **env) as process:
         said = await asyncio.to_thread(process.stderr.readline) if process.stderr else ""
         process.send_signal(signal.SIGTERM)
-        assert await asyncio.to_thread(process.wait, 20) == 0
+        assert await asyncio.to_thread(process.wait, 60) == 0
     assert "worker.restarts" in said
     assert "certificate is not for '127.0.0.1'" in said
 
@@ -270,7 +270,7 @@ async def real_sentinel(master_port: int) -> AsyncGenerator[int]:
                     return False
 
             try:
-                await until(sees_it, 20, "a sentinel that sees its master")
+                await until(sees_it, 60, "a sentinel that sees its master")
                 yield port
             finally:
                 await client.aclose()

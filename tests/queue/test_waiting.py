@@ -93,7 +93,7 @@ async def test_a_job_at_the_provider_is_said_with_its_time(
         async def works() -> bool:
             return bool(await world.store.workers())
 
-        await until(works, 30, "a worker")
+        await until(works, 60, "a worker")
         heard = await said(valkey.url, queue_name, how="sent", marks="finds their answers")
     assert "1 prompt waits for its answer: at the provider since " in heard
     assert "it is not known yet how long such jobs take." in heard
