@@ -103,10 +103,11 @@ def _merged(base: dict[str, object], over: dict[str, object]) -> dict[str, objec
 
 
 def _has(fields: dict[str, object], path: Path) -> bool:
-    held: object = fields
-    for name in path:
-        held = cast("dict[str, object]", held).get(name) if isinstance(held, dict) else None
-    return held is not None
+    name, *rest = path
+    held = fields.get(name)
+    if not rest:
+        return held is not None
+    return isinstance(held, dict) and _has(cast("dict[str, object]", held), tuple(rest))
 
 
 def _without(fields: dict[str, object], path: Path) -> dict[str, object]:

@@ -38,7 +38,7 @@ USD_PER_MILLION: dict[str, tuple[float, float]] = {
 are known as well, without a price: the ledger counts them as the longest name here that theirs begins with, or as
 nothing."""
 
-DOUBLES_MS = dict.fromkeys(
+DOUBLES_MS: dict[str, int] = dict.fromkeys(
     ("gemini-3.8-flash", "gemini-3.7-flash"), int(datetime(2027, 1, 1, tzinfo=UTC).timestamp() * 1000)
 )
 """When the price that a model was introduced at ends: from then on it is twice the above."""
