@@ -9,14 +9,14 @@ import pytest
 from gemqueue.inputs import MISSES_MAX
 from gemqueue.states import BatchState, Step
 from gemqueue_workers.status import INPUT_NEEDED, read_status
-from tests.operations.kit import ACCOUNT, shop
+from tests.operations.kit import ACCOUNT, JOB_S, shop
 
 if TYPE_CHECKING:
     from tests.emulator_process import EmulatorProcess
     from tests.operations.kit import Shop
     from tests.valkey_server import ValkeyServer
 
-RUNS_AT_S = 30.0
+RUNS_AT_S = JOB_S / 2
 NEEDS = [{"on": "job", "do": f"needs_input_{when}"} for when in ("pending", "running")]
 
 
