@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gemqueue_workers.prove.assumptions import ASSUMPTIONS
+from tests.emulator.plain import Plain
 from tests.emulator_process import EmulatorProcess
-from tests.prove.command import Prove, said, verdicts
+from tests.prove.command import PROJECT, Prove, said, verdicts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,6 +78,23 @@ def test_a_create_that_never_happened(prove: Prove) -> None:
     assert len(prove.state["dead"]) == 1
 
 
+def test_killed_at_the_first_upload(prove: Prove) -> None:
+    """What was uploaded by a command that was killed before it had seen anything goes at the end, too."""
+    prove.emulator.faults([{"on": "delete_file", "do": "slow", "bytes_per_s": 1, "nth": [1]}])
+    command = prove.start("--only", "file-deletion")
+    prove.until(lambda _: any(call["point"] == "delete_file" for call in prove.emulator.requests()))
+    command.kill()
+    command.communicate()
+    prove.emulator.faults([])
+    stray = Plain(prove.emulator.url, key=PROJECT)
+    with stray.http:
+        upload = stray.start(1, display_name=f"gemqueue-prove-{prove.state['run']}-look-0")
+        stray.chunk(upload, b"x", 0)
+    assert len(prove.left()) == 1
+    assert verdicts(prove.run("--only", "file-deletion", code=0)) == {"file-deletion": HELD}
+    assert prove.left() == []
+
+
 def test_a_finished_run_asks_nothing_more(prove: Prove) -> None:
     """The same command after the end writes the same report, without a call to the provider."""
     first = prove.run("--only", "file-deletion", code=0)
@@ -104,7 +122,7 @@ def test_nothing_without_a_price(prove: Prove) -> None:
     """A model that has no price cannot be held to a budget: nothing is begun."""
     refused = prove.refused("--model", "gemini-3-pro-nobody-knows")
     assert "no price for gemini-3-pro-nobody-knows" in refused
-    assert prove.left() == []
+    assert (prove.left(), prove.state) == ([], {})
 
 
 def test_given_up(prove: Prove) -> None:

@@ -77,6 +77,7 @@ def estimate_usd(options: Options, lab: Lab) -> float:
 
 
 async def _ask_all(lab: Lab, options: Options) -> None:
+    lab.journal.save()  # the run's name is on the disk before anything bears it at the provider
     pauses = Pauses(options.wait_s)
     await looks.before_jobs(lab, options.looks)
     while True:

@@ -78,7 +78,8 @@ def list_lag(sight: Sight) -> Finding:
         return failed(f"a job was not in the list after {hidden_s:.1f} s", **seen)
     if len(shown) < len(jobs):
         return not_seen(f"{len(jobs) - len(shown)} of {len(jobs)} jobs are not in the list yet", **seen)
-    return held(f"{len(jobs)} jobs were in the list; the last look that lacked one was after {hidden_s:.1f} s", **seen)
+    when = f"the last look that lacked one was after {hidden_s:.1f} s" if hidden_s else "each at the first look"
+    return held(f"{len(jobs)} jobs were in the list, {when}", **seen)
 
 
 def list_order(sight: Sight) -> Finding:

@@ -168,12 +168,10 @@ class Journal:
                 f"{path}: another gemqueue prove works with it; wait for it, or give another -o"
             ) from None
         try:
-            journal = cls(_read(path, bound), path, lock)
-            journal.save()  # the run must have its name before anything has it at the provider
+            return cls(_read(path, bound), path, lock)
         except BaseException:
             os.close(lock)
             raise
-        return journal
 
     def save(self) -> None:
         """Write the state, whole or not at all; it is on the disk when this returns."""
