@@ -21,7 +21,9 @@ PROJECT = "emulated-local"
 """The key that a run without a real one has, and so its project at the emulator."""
 OTHER = "key-of-another-project"
 SETTLE_S = 2.5
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
+LONG_JOB_S = 600.0
+"""How long the jobs take that only the test's own clock moves on."""
 ENV = {
     "GEMQUEUE_LEASE_S": "4",
     "GEMQUEUE_CREATE_TIMEOUT_S": "2.4",
@@ -56,9 +58,23 @@ class Prove:
         """The command with --clean; its exit code."""
         return gemqueue(*self.arguments, "--clean", **ENV).returncode
 
-    def start(self, *more: str) -> subprocess.Popen[str]:
+    def start(self, *more: str, **env: str) -> subprocess.Popen[str]:
         """The command, under way."""
-        return start(*self.arguments, *more, **ENV)
+        return start(*self.arguments, *more, **(ENV | env))
+
+    def play(self, *more: str, code: int, **env: str) -> dict[str, Any]:
+        """The whole command to its end, over long jobs: time passes as soon as it has seen what there is to see."""
+        command = self.start("--json", *more, **env)
+        self.until(lambda state: made(state, "pending", "gone_to") and made(state, "rows", "job"))
+        self.emulator.advance(0.4 * LONG_JOB_S)
+        self.until(lambda state: made(state, "running", "gone_to"))
+        self.emulator.advance(LONG_JOB_S)
+        self.until(lambda state: "done" in state or made(state, "rows", "mute_ms"))
+        self.emulator.advance(LONG_JOB_S)
+        stdout, stderr = command.communicate(timeout=DEADLINE_S)
+        assert command.returncode == code, stderr
+        report: dict[str, Any] = msgspec.json.decode(stdout)
+        return report
 
     @property
     def state(self) -> dict[str, Any]:
@@ -80,6 +96,11 @@ class Prove:
             jobs = http.get("/v1beta/batches?pageSize=100").raise_for_status().json().get("operations", [])
             files = http.get("/v1beta/files?pageSize=100").raise_for_status().json().get("files", [])
         return [each["name"] for each in (*jobs, *files)]
+
+
+def made(state: dict[str, Any], slot: str, field: str) -> bool:
+    """Whether something is written down of a trial's job."""
+    return bool(state.get("jobs", {}).get(slot, {}).get(field))
 
 
 def verdicts(report: dict[str, Any]) -> dict[str, str]:

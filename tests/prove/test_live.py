@@ -17,19 +17,19 @@ KEY = "a-secret-key-of-ours"
 OTHER = "a-secret-key-of-theirs"
 
 
-def test_a_service_without_a_mark(prove_emulator: EmulatorProcess, tmp_path: Path) -> None:
+def test_a_service_without_a_mark(long_emulator: EmulatorProcess, tmp_path: Path) -> None:
     """With a key, a yes and no mark in the replies it is the service; the bill is for the reader to compare."""
-    prove_emulator.reset()
-    prove_emulator.faults([{"on": "job", "do": "ordered"}])
-    with Unmarked(prove_emulator.url) as service:
-        prove = Prove(tmp_path, prove_emulator)
+    long_emulator.reset()
+    long_emulator.faults([{"on": "job", "do": "ordered"}])
+    with Unmarked(long_emulator.url) as service:
+        prove = Prove(tmp_path, long_emulator)
         prove.arguments[2] = service.url
         keys = {"GEMINI_API_KEY": KEY, "OTHER_KEY": OTHER}
-        report = prove.run("--live", "--yes", "--other-key-env", "OTHER_KEY", code=0, **keys)
+        report = prove.play("--live", "--yes", "--other-key-env", "OTHER_KEY", code=0, **keys)
         assert {name for name, verdict in verdicts(report).items() if verdict != "held"} == {"bill"}, report
         assert "compare it with the bill" in said(report, "bill")["said"]
         again = gemqueue(*prove.arguments, "--live", "--yes", **(ENV | keys))
-    jobs = [job["name"].removeprefix("batches/") for job in prove_emulator.ledger()["jobs"]]
+    jobs = [job["name"].removeprefix("batches/") for job in long_emulator.ledger()["jobs"]]
     texts = {file.name: file.read_text(encoding="utf-8") for file in tmp_path.glob("report.*")}
     texts |= {"stdout": again.stdout, "stderr": again.stderr}
     assert again.returncode == 0

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gemqueue_workers.prove.assumptions import ASSUMPTIONS
-from tests.prove.command import PROJECT, said, verdicts
+from tests.prove.command import LONG_JOB_S, PROJECT, said, verdicts
 
 if TYPE_CHECKING:
     from tests.prove.command import Prove
@@ -27,7 +27,7 @@ FALSE: dict[str, dict[str, Any]] = {
     "model": {"on": "row", "do": "rerouted", "model": "gemini-3.6-flash", "match": {"key": "rows.1"}},
     "rows-once": {"on": "row", "do": "missing", "match": {"key": "rows.2"}},
     "own-answers": {"on": "row", "do": "swapped", "match": {"key_contains": "rows.3"}},
-    "results-at-once": {"on": "job", "do": "late_output", "seconds": 1},
+    "results-at-once": {"on": "job", "do": "late_output", "seconds": LONG_JOB_S},
     "bill": {"on": "job", "do": "dear"},
 }
 """What makes each assumption false that can be so beside all the others."""
@@ -35,23 +35,23 @@ BY_ITSELF = {"rows-in-order", "other-key", "counters"}
 """False without a fault of their own: rows are shuffled, the other key is the very same one, missing rows count."""
 
 
-def test_where_all_is_so_all_is_held(prove: Prove) -> None:
+def test_where_all_is_so_all_is_held(long_prove: Prove) -> None:
     """Each assumption is held by an emulator that keeps them all, and nothing is left at it."""
-    prove.emulator.faults([{"on": "job", "do": "ordered"}])
-    report = prove.run(*OTHER_KEY, code=0)
+    long_prove.emulator.faults([{"on": "job", "do": "ordered"}])
+    report = long_prove.play(*OTHER_KEY, code=0)
     assert verdicts(report) == {assumption.name: HELD for assumption in ASSUMPTIONS}, report
-    assert prove.left() == []
-    assert prove.emulator.ledger()["bought_twice"] == []
+    assert long_prove.left() == []
+    assert long_prove.emulator.ledger()["bought_twice"] == []
 
 
-def test_where_it_is_otherwise_it_is_said(prove: Prove) -> None:
+def test_where_it_is_otherwise_it_is_said(long_prove: Prove) -> None:
     """Thirteen assumptions are false by a fault, three by themselves; each is said not to hold, and no other."""
-    prove.emulator.faults(list(FALSE.values()))
-    report = prove.run(*OTHER_KEY, code=1, OTHER_KEY=PROJECT)
+    long_prove.emulator.faults(list(FALSE.values()))
+    report = long_prove.play(*OTHER_KEY, code=1, OTHER_KEY=PROJECT)
     found = verdicts(report)
     assert {name for name, verdict in found.items() if verdict == FAILED} == FALSE.keys() | BY_ITSELF, report
     assert {found[name] for name in ("A-refused", "list-lag", "found-again")} == {HELD}
-    assert prove.left() == []
+    assert long_prove.left() == []
 
 
 def test_a_deleted_file_that_a_create_still_takes(prove: Prove) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gemqueue.config import Settings
+
+
+_RETRY_PAUSE_S_MAX: Final = 120.0
+"""Each try of a create that was put off uploads its input again."""
 
 
 async def prove(options: Options, *, say: Callable[[str], None], agree: Callable[[float], None]) -> Report:
@@ -78,14 +82,14 @@ def estimate_usd(options: Options, lab: Lab) -> float:
 
 async def _ask_all(lab: Lab, options: Options) -> None:
     lab.journal.save()  # the run's name is on the disk before anything bears it at the provider
-    pauses = Pauses(options.wait_s)
+    pauses = Pauses(options.wait_s, _RETRY_PAUSE_S_MAX)
     await looks.before_jobs(lab, options.looks)
     while True:
         for trial in options.trials.values():
             await _begin(lab, trial)
         await looks.beside_jobs(lab, options.looks)
         whole = await follow(lab, options.trials, wait_s=pauses.left_s)
-        later = [job for job in lab.state.jobs.values() if job.step in (Step.LATER, Step.INTENDED)]
+        later = [job for slot, job in lab.state.jobs.items() if job.untried and slot not in lab.state.over_budget]
         if not (whole and later) or pauses.over:
             break
         await pauses.rest()

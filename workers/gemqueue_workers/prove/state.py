@@ -101,6 +101,11 @@ class Job(msgspec.Struct, omit_defaults=True):
         return self.step in (Step.CREATED, Step.ENDED)
 
     @property
+    def untried(self) -> bool:
+        """Whether its create is still to be made, or to be made again: one that killed itself is its own answer."""
+        return self.step in (Step.INTENDED, Step.LATER) or (self.step is Step.DEAD and not self.killed)
+
+    @property
     def committed_usd(self) -> float:
         """What it has cost, or at most will: the estimate as long as its usage is not known."""
         if self.step in (Step.REFUSED, Step.LATER):
