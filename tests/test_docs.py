@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from gemqueue.states import STEP_OF, TRANSITIONS, BatchState
+from gemqueue_workers.prove.assumptions import ASSUMPTIONS
 
 ROOT = Path(__file__).parents[1]
 ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
@@ -67,12 +68,13 @@ def test_links_lead_somewhere() -> None:
             assert not anchor or anchor in headings, target
 
 
-def test_the_ledger_names_code_that_is_there() -> None:
-    """Where the ledger of assumptions says that the code relies on one, a file of that name holds that name."""
+def test_the_ledger_names_code_and_probes_that_are_there() -> None:
+    """The ledger of assumptions names code that is there, and each assumption that ``gemqueue prove`` tries."""
     section = ARCHITECTURE.partition("## What we assume of the provider")[2].partition("\n## ")[0]
-    rows = [row.split(" | ") for row in section.splitlines() if row.startswith("| ")][1:]
+    rows = [row.split(" | ") for row in section.splitlines() if row.startswith("| ")][2:]
     assert len(rows) > 20
-    for *_, places in rows[1:]:
+    assert {name for *_, tried in rows for name in re.findall(r"`([\w-]+)`", tried)} == {a.name for a in ASSUMPTIONS}
+    for *_, places, _ in rows:
         for module, name in re.findall(r"`(\w+)(?:\.(\w+))?`", places):
             files = [file for top in PACKAGES for file in (ROOT / top).rglob(f"{module}.py")]
             texts = [file.read_text(encoding="utf-8") for file in files] or [SETTINGS * (module in SETTINGS)]
