@@ -31,7 +31,7 @@ class Route(NamedTuple):
 class Prompt(msgspec.Struct, frozen=True):
     """A prompt at the door: its request and its ticket, with the digests of what it asks where it has a name.
 
-    The first of them is the one to store; by any of them a stored one is known to be of the same question.
+    The first of them is the one to store, and says what is asked; by the others what 0.2.0 stored is known again.
 
     A row of a bulk call that has no name has no ticket, but its ``position`` in the call, which is the ``sink``.
     """

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from gemqueue.listener import Listener
-    from gemqueue.store_producer import Enqueued, ProducerStore
+    from gemqueue.store_producer import Enqueued, Owner, ProducerStore
 
 log = logging.getLogger("gemqueue")
 
@@ -129,7 +129,7 @@ class Producer:
         if holder is None:
             self._names[name] = _Holder(prompt.digests[0])
             return True
-        if holder.digest not in prompt.digests:
+        if holder.digest != prompt.digests[0]:
             self.space.give_back(len(prompt.request))
             raise _conflict(name, "", holder.digest)
         assert prompt.ticket is not None  # noqa: S101 - what has a name has a ticket
@@ -228,7 +228,7 @@ class Producer:
         segment.place_all(flight.prompts)
         self._listener.expect(segment)
 
-    async def _write(self, flight: _Flight) -> dict[int, tuple[str, str]]:
+    async def _write(self, flight: _Flight) -> dict[int, Owner]:
         """Have the segment registered; empty, or the names that are taken (then nothing is written)."""
         segment, route = flight.segment, flight.route
         requests = [prompt.request for prompt in flight.prompts]
@@ -304,7 +304,7 @@ class Producer:
         if ticket.wanted:
             self._listener.want(ticket)
 
-    def _send_to_holders(self, flight: _Flight, taken: dict[int, tuple[str, str]]) -> None:
+    def _send_to_holders(self, flight: _Flight, taken: dict[int, Owner]) -> None:
         """Prompts whose names are taken go to the prompts that have them; the others stay in the flight."""
         self._listener.forget(flight.segment)
         rest: list[Prompt] = []
@@ -315,9 +315,9 @@ class Producer:
             if index not in taken or ticket is None:
                 rest.append(prompt)
                 continue
-            key, digest = taken[index]
+            key, digest, merges = taken[index]
             name = ticket.name or ""
-            if digest not in prompt.digests:
+            if digest not in (prompt.digests[:1] if merges else prompt.digests):
                 self._refuse(ticket, _conflict(name, key, digest))
                 continue
             segment_id, at = split_key(key)

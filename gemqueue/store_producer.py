@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import msgspec
 
@@ -47,14 +47,25 @@ class SegmentWrite(msgspec.Struct, frozen=True, kw_only=True):
     entry: bytes = b""
 
 
+class Owner(NamedTuple):
+    """Who has a name: the prompt's key and digest, and whether that is of its whole config.
+
+    0.2.0 knew the row's own config alone, and its segments do not say ``merges``.
+    """
+
+    key: str
+    digest: str
+    merges: bool
+
+
 class Enqueued(msgspec.Struct, frozen=True):
     """What became of a segment: ``word`` is ok, taken, full, resend or superseded.
 
-    ``taken`` maps an index to the key and digest that its name already has.
+    ``taken`` maps an index to who has its name already.
     """
 
     word: str
-    taken: dict[int, tuple[str, str]] = {}
+    taken: dict[int, Owner] = {}
 
 
 class Watched(msgspec.Struct, frozen=True):
@@ -235,8 +246,8 @@ def _is_of(account: str, lane: bytes | None, pool: bytes | None) -> bool:
 
 def _enqueued(reply: list[Any]) -> Enqueued:
     word = reply[0].decode()
-    taken: dict[int, tuple[str, str]] = {}
+    taken: dict[int, Owner] = {}
     for row in reply[1] if word == "taken" else ():
-        index, key, digest = row.decode().split(" ")
-        taken[int(index)] = (key, digest)
+        index, key, digest, merges = row.decode().split(" ")
+        taken[int(index)] = Owner(key, digest, merges == "1")
     return Enqueued(word, taken)

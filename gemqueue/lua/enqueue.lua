@@ -2,7 +2,7 @@
 -- ARGV[2] msgpack {id, lane, tenant, priority, count, raw_bytes, tokens, producer, names=[[index, name, digest]],
 --                  memory_bytes_max, full={prompts, raw_bytes, tokens, linger_ms}, run, epoch, deadline_at, look_ms}
 -- ARGV[3] what the run's list gets with it
--- ok | taken <list of "index key digest"> (nothing written) | full | resend (the body is gone)
+-- ok | taken <list of "index key digest merges"> (nothing written; merges: the digest is of a whole config) | full | resend (the body is gone)
 --    | superseded (the run is another process's now, or was purged)
 local a = cmsgpack.unpack(ARGV[2])
 local body, meta_key, account = key('segment', a.id), key('segmeta', a.id), account_of(a.lane)
@@ -21,7 +21,10 @@ end
 local taken = {}
 for _, n in ipairs(a.names) do
   local known = redis.call('GET', key('name', account, n[2]))
-  if known then taken[#taken + 1] = string.format('%d ', n[1]) .. known end
+  if known then
+    local merges = redis.call('HGET', key('segmeta', string.match(known, '^[^.]+')), 'merges') or '0'
+    taken[#taken + 1] = string.format('%d ', n[1]) .. known .. ' ' .. merges
+  end
 end
 if #taken > 0 then
   redis.call('UNLINK', body)
@@ -43,7 +46,7 @@ if #a.names > 0 then
     redis.call('SET', owned[i], a.id .. '.' .. string.format('%d', n[1]) .. ' ' .. n[3])
   end
   redis.call('SET', key('names', a.id), cmsgpack.pack(owned))
-  redis.call('HSET', meta_key, 'named', 1)
+  redis.call('HSET', meta_key, 'named', 1, 'merges', 1)
 end
 if a.run ~= '' then
   redis.call('HSET', meta_key, 'run', a.run)

@@ -206,6 +206,8 @@ async def test_names_of_0_2_0_are_joined(redis_url: str, queue_name: str) -> Non
     async with answering(redis_url, queue_name), connect(redis_url, queue_name) as queue:
         (first,) = await queue.map([row], model=MODEL, config={"top_k": 1}, config_mode="replace")
         async with connect(redis_url, queue_name) as later:
+            meta = later._store.key("segmeta", first.key.partition(".")[0])  # pyright: ignore[reportPrivateUsage]
+            assert await later._store.redis.hdel(meta, "merges")  # pyright: ignore[reportPrivateUsage] - 0.2.0 did not say it
             for config in ({"top_k": 1}, {"top_k": 2}, None):
                 (again,) = await later.map([row], model=MODEL, config=config)
                 assert again.key == first.key
@@ -230,4 +232,24 @@ async def test_a_merged_row_has_the_name_of_its_merged_config(redis_url: str, qu
             assert answer.key == first.key
             with pytest.raises(NameConflict):
                 await later.generate("a", name="n", model=MODEL, config={"topK": 1})
+        assert (await queue.counts())["accepted"] == 1
+
+
+@pytest.mark.parametrize("mode", ["merge", "replace"])
+async def test_a_row_that_was_asked_without_the_calls_config_is_another_question(
+    redis_url: str, queue_name: str, mode: str
+) -> None:
+    """What is asked with a call's config never gets the answer to what was asked without: answered or on its way."""
+    row: dict[str, Any] = {"contents": "a", "name": "n", "config": {"temperature": 0}}
+    whole: dict[str, Any] = {"model": MODEL, "config": {"top_k": 1}}
+    alone: dict[str, Any] = {"model": MODEL} if mode == "merge" else whole | {"config_mode": mode}
+    async with answering(redis_url, queue_name), connect(redis_url, queue_name) as queue:
+        (first,), (beside,) = await asyncio.gather(queue.map([row], **alone), queue.map([row], **whole))
+        async with connect(redis_url, queue_name) as later:
+            (after,) = await later.map([row], **whole)
+            for refused in (beside, after):
+                assert isinstance(refused, Failed)
+                assert isinstance(refused.error, NameConflict)
+            (again,) = await later.map([row], **alone)
+            assert again.key == first.key
         assert (await queue.counts())["accepted"] == 1

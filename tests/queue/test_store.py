@@ -60,7 +60,7 @@ async def test_taken_names_write_nothing(here: Bench) -> None:
     first = await here.enqueue(names=[(1, "doc-1", "d1")])
     before = await here.dump()
     answer = await here.write(new_segment_id(), names=[(0, "doc-0", "d0"), (2, "doc-1", "d2")])
-    assert (answer.word, answer.taken) == ("taken", {2: (f"{first}.1", "d1")})
+    assert (answer.word, answer.taken) == ("taken", {2: (f"{first}.1", "d1", True)})
     assert await here.dump() == before
     assert await here.store.named(ACCOUNT, "doc-1") == (f"{first}.1", "d1")
     assert await here.store.named(ACCOUNT, "doc-0") is None
