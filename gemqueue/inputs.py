@@ -41,10 +41,11 @@ class DeleteFiles(StrEnum):
 def blames_input(status: JobStatus, file: str = "") -> bool:
     """Whether a job failed and says that its input, ``file`` where the provider names none, is not there.
 
-    Nothing documents the words. A message that names the input as gone is believed under any code; code 5, "not found",
-    is also believed where no other resource is named. A message about another file is about a row's own.
+    One with results had its input, whatever it says. Nothing documents the words. A message that names the input as
+    gone is believed under any code; code 5, "not found", is also believed where no other resource is named. A message
+    about another file is about a row's own.
     """
-    if status.state is not JobState.FAILED or _OTHERS.search(status.error_message):
+    if status.state is not JobState.FAILED or status.has_output or _OTHERS.search(status.error_message):
         return False
     said, known = status.error_message, (status.input_file or file).removeprefix("files/")
     is_missing = status.error_code == _NOT_FOUND

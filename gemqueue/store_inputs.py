@@ -27,12 +27,6 @@ class InputStore(StoreBase):
         args = (claim.id, claim.fence, job, int(delay_s * 1000), held_reason, "1" if proven else "")
         checked(await self.scripts.run("restart", *args), "restart")
 
-    async def note_input_needed(self, account: str) -> None:
-        """A job of the account failed because its input file had been deleted; remembered since the first."""
-        now_ms = self.clock.now_ms()
-        with translated(self.url):
-            await self.redis.hsetnx(self.key("account", account), _NEEDED, now_ms)
-
     async def input_needed(self, accounts: Iterable[str]) -> dict[str, int]:
         """Since when (ms) it is known of which of these accounts that their jobs need their input files to the end."""
         found: dict[str, int] = {}

@@ -73,6 +73,14 @@ local function has_bit(map, index)
   return byte ~= nil and bit.band(byte, bit.lshift(1, 7 - index % 8)) ~= 0
 end
 
+-- A job of the batch has failed for want of its input. Where that had been deleted, the account has proven that its jobs need it.
+local function missed_input(record, account, proven)
+  redis.call('HSET', record, 'v', KEEPS_INPUT)
+  redis.call('HINCRBY', record, 'inputs_missed', 1)
+  if proven then redis.call('HSETNX', key('account', account), 'input_needed_at', now) end
+  count('inputs_missed', 1)
+end
+
 local function set_ttl(keep_s, ...)
   for _, name in ipairs({ ... }) do redis.call('EXPIRE', name, keep_s) end
 end

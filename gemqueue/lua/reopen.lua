@@ -3,7 +3,7 @@
 -- sealed under the caller's fence has been reopened by it already: asking again changes nothing. The intent is named, since
 -- a copy of the call that comes late may find the next one, begun under the same fence: that one is not dead.
 -- ARGV[2] batch, ARGV[3] fence, ARGV[4] delay ms or -1, ARGV[5] held reason or '', ARGV[6] the dead intent's token,
--- ARGV[7...] fields to set
+-- ARGV[7...] fields to set. With missed_jobs among them the intent's job was there, and failed for want of its file: as restart.
 -- ok | stale | state <state>
 local record = key('batch', ARGV[2])
 if stale(record, ARGV[3]) then return { 'stale' } end
@@ -16,6 +16,9 @@ redis.call('HSET', record, 'state', 'sealed', 'past_tokens', past .. b[4], 'inte
   'intent_at', 0, 'fenced_at', 0, unpack(ARGV, 7))
 if ARGV[5] == '' or (b[5] or '') == '' then redis.call('HSET', record, 'held_since', ARGV[5] == '' and 0 or now) end
 redis.call('HSET', record, 'held_reason', ARGV[5]) -- another reason, or other numbers in it: held since the first
+for i = 7, #ARGV, 2 do
+  if ARGV[i] == 'missed_jobs' then missed_input(record, account_of(b[2]), true) end
+end
 local delay_ms = tonumber(ARGV[4])
 if delay_ms >= 0 then
   redis.call('HSET', record, 'lease_until', 0)

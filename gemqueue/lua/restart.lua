@@ -13,16 +13,14 @@ if b[1] == 'sealed' and has_word(missed, ARGV[4]) then return { 'ok' } end
 if b[1] ~= 'submitted' or b[3] ~= ARGV[4] then return { 'state', b[1] or 'gone' } end
 pass_when_full()
 local account = account_of(b[2])
-redis.call('HSET', record, 'v', KEEPS_INPUT, 'state', 'sealed', 'missed_jobs', missed == '' and b[3] or missed .. ' ' .. b[3],
+redis.call('HSET', record, 'state', 'sealed', 'missed_jobs', missed == '' and b[3] or missed .. ' ' .. b[3],
   'job', '', 'input_file', '', 'intent_token', '', 'intent_file', '', 'intent_at', 0, 'fenced_at', 0, 'accepted_at', 0,
   'polls', 0, 'tries', 0, 'denials', 0, 'crashes', 0, 'slow_at', 0, 'cancel_at', 0, 'cancels_seen', 0, 'operation', '',
   'held_reason', ARGV[6], 'held_since', now, 'lease_until', 0)
-redis.call('HINCRBY', record, 'inputs_missed', 1)
 redis.call('HDEL', record, 'event_at', 'event_job', 'look_again')
 step_over(ARGV[2], b[2], 'track', 'submit', tonumber(ARGV[5]))
 unreserve(ARGV[2], b[2], 0)
 wake(account, model_of(b[2]))
 redis.call('EXPIRE', key('job', b[3]), JOB_KEEP_S)
-if ARGV[7] == '1' then redis.call('HSETNX', key('account', account), 'input_needed_at', now) end
-count('inputs_missed', 1)
+missed_input(record, account, ARGV[7] == '1')
 return { 'ok' }

@@ -34,7 +34,7 @@ async def test_what_an_account_has_taught_is_said(redis_url: str, queue_name: st
     settings = Settings(queue=queue_name, redis_url=redis_url, emulate=True)
     store = Store(redis_url, settings)
     await store.add_count("inputs_missed", 2)
-    await store.note_input_needed(ACCOUNT)
+    await store.redis.hset(store.key("account", ACCOUNT), "input_needed_at", store.clock.now_ms())
     state, said = found(redis_url, queue_name, "ended")
     assert (state, "2 jobs failed because their input file was gone" in said) == ("warning", True)
     assert (f"{ACCOUNT} needs them to the end, since " in said, said.endswith("they are kept")) == (True, True)

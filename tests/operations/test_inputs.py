@@ -10,11 +10,11 @@ from gemqueue.inputs import MISSES_MAX
 from gemqueue.states import BatchState, Step
 from gemqueue_workers.status import INPUT_NEEDED, read_status
 from tests.operations.kit import ACCOUNT, JOB_S, shop
+from tests.valkey_server import ValkeyServer
 
 if TYPE_CHECKING:
     from tests.emulator_process import EmulatorProcess
     from tests.operations.kit import Shop
-    from tests.valkey_server import ValkeyServer
 
 RUNS_AT_S = JOB_S / 2
 NEEDS = [{"on": "job", "do": f"needs_input_{when}"} for when in ("pending", "running")]
@@ -120,6 +120,18 @@ async def test_a_create_in_doubt_is_fenced_all_the_same(
         )
         assert list(await made.store.input_needed([ACCOUNT])) == [ACCOUNT]
         assert await made.count("bought_twice") == 0
+
+
+async def test_a_full_server_does_not_stop_a_replacement(queue_name: str, emulator: EmulatorProcess) -> None:
+    """What missed its input, in doubt or not, is begun anew at ``maxmemory`` too: what is under way frees memory."""
+    with ValkeyServer() as server:
+        async with shop(server.url, queue_name, emulator, delete_files="running") as made:
+            emulator.faults([*NEEDS, {"on": "create", "do": "lost_after", "nth": [1]}])
+            await made.submit("one", "two")
+            await made.submitted()
+            await made.store.redis.config_set("maxmemory", 1)
+            await answered(made)
+            assert await made.count("inputs_missed") >= 1
 
 
 async def test_an_adopted_job_may_miss_its_input(

@@ -72,6 +72,15 @@ def test_only_a_failed_job_misses_its_input() -> None:
     assert inputs.begins_anew(batch(), named)
 
 
+@pytest.mark.parametrize("results", [{"output_file": "files/results"}, {"inline": True}])
+def test_a_job_with_results_had_its_input(results: dict[str, Any]) -> None:
+    """What it brought is bought: it is adopted and collected, and not asked again."""
+    brought = failed(5, f"{FILE} was not found", **results)
+    assert not inputs.begins_anew(batch(), brought)
+    assert adoptable(brought, batch())
+    assert adoptable(brought)
+
+
 def test_a_provider_that_always_says_so_is_not_believed_for_ever() -> None:
     """After three jobs the want of an input is a failure like any other."""
     says = failed(5, "Requested entity was not found.")
@@ -170,11 +179,24 @@ async def test_what_is_not_proven_is_not_remembered(redis_url: str, queue_name: 
         claim = await tracked(made)
         await restart(made, claim)
         assert await made.store.input_needed([ACCOUNT]) == {}
-        await made.store.note_input_needed(ACCOUNT)
-        since = await made.store.input_needed([ACCOUNT])
-        made.advance(5)
-        await made.store.note_input_needed(ACCOUNT)
-        assert await made.store.input_needed([ACCOUNT]) == since != {}
+
+
+async def test_a_create_in_doubt_whose_job_missed_its_input(redis_url: str, queue_name: str) -> None:
+    """One transition counts it, keeps the next file, and remembers what was proven since the first; once."""
+    async with bench(redis_url, queue_name) as made:
+        since: list[int] = []
+        for n in (1, 2):
+            made.advance(5)
+            await made.enqueue(3)
+            claim = await made.submitting()
+            for _ in range(2):  # asked again: the reply was lost
+                await made.store.reopen(claim, "token-1", missed_jobs="batches/j")
+            record = await made.store.batch(claim.id)
+            assert record is not None
+            assert (record.v, record.inputs_missed, record.missed_jobs) == (2, 1, "batches/j")
+            assert (await made.store.counts())["inputs_missed"] == n
+            since.append((await made.store.input_needed([ACCOUNT]))[ACCOUNT])
+        assert since[0] == since[1]
 
 
 async def test_only_the_holder_of_a_running_job_restarts_it(redis_url: str, queue_name: str) -> None:

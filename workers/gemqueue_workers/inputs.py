@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -54,9 +54,7 @@ async def restarted(kit: Kit, lease: Lease, batch: Batch, status: JobStatus) -> 
     return True
 
 
-async def missed_in_doubt(kit: Kit, batch: Batch, found: JobStatus) -> dict[str, Any]:
+def missed_in_doubt(batch: Batch, found: JobStatus) -> dict[str, str]:
     """The job of a create in doubt was there, and failed because its file had been deleted: fields to record."""
-    await kit.store.note_input_needed(kit.provider.account)
-    await kit.store.add_count("inputs_missed", 1)
     log.error("job.missed_input", batch=batch.id, job=found.job, deleted=True, error=found.error_message)
-    return {"inputs_missed": batch.inputs_missed + 1, "missed_jobs": f"{batch.missed_jobs} {found.job}".strip()}
+    return {"missed_jobs": f"{batch.missed_jobs} {found.job}".strip()}

@@ -94,7 +94,7 @@ class Submitter:
             log.warning("job.adopted", batch=batch.id, job=found.job, token=batch.intent_token)
             return True
         await check_key(self._kit, batch, "find")
-        missed = await missed_in_doubt(self._kit, batch, found) if found is not None else {}
+        missed = missed_in_doubt(batch, found) if found is not None else {}
         with effect(Effect.SUBMIT_REOPEN):
             await self._kit.store.reopen(lease.claim, batch.intent_token, **missed)
         log.warning("create.proven_dead", batch=batch.id, token=batch.intent_token)
