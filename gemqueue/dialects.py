@@ -8,6 +8,7 @@ field there goes into the description in words.
 
 from __future__ import annotations
 
+import math
 import re
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 from urllib.parse import unquote
@@ -25,6 +26,8 @@ _NODES_MAX: Final = 4_000
 
 _TYPES: Final = frozenset({"object", "array", "string", "integer", "number", "boolean", "null"})
 _FORMATS: Final = frozenset({"date-time", "enum", "float", "double", "int32", "int64"})
+_VALUED: Final = frozenset({"string", "integer", "number", "null"})
+"""Types whose makers know what to do with an enum or a constant."""
 _NOTES: Final = ("title", "description")
 _SILENT: Final = frozenset(
     re.findall(
@@ -147,13 +150,13 @@ class _Inliner:
         while True:
             nullable = fields.pop("nullable", None) is True or nullable
             if isinstance(ref := fields.pop("$ref", None), str):
-                fields, at = {**self._target(ref, at), **fields}, at.past(ref)
+                fields, at = _both(self._target(ref, at), fields, at), at.past(ref)
             elif len(parts := _list(fields.get("allOf"))) == 1:
-                fields = {**_part(parts[0], at), **{k: v for k, v in fields.items() if k != "allOf"}}
+                fields = _both(_part(parts[0], at), {k: v for k, v in fields.items() if k != "allOf"}, at)
             elif (parted := _parted(fields)) is not None:
                 fields, nullable = parted[0], nullable or parted[1]
             elif len(parts := _list(fields.get("anyOf"))) == 1:
-                fields = {**_part(parts[0], at), **{k: v for k, v in fields.items() if k != "anyOf"}}
+                fields = _both(_part(parts[0], at), {k: v for k, v in fields.items() if k != "anyOf"}, at)
             else:
                 return fields, at, nullable
 
@@ -176,6 +179,8 @@ class _Inliner:
 
     def _typed(self, fields: Fields, at: _At) -> Fields:
         kind = _kind(fields, at)
+        if kind not in _VALUED and not _says_both(_options(fields)):
+            raise at.stop(f"an enum of {kind} values")
         make = self._makers.get(kind)
         said = make(fields, at) if make else {}
         return {"type": kind.upper(), **said, **_notes(fields, _hints(kind, fields))}
@@ -215,6 +220,14 @@ def _part(given: object, at: _At) -> Fields:
     return _named(cast("Fields", given))
 
 
+def _both(part: Fields, beside: Fields, at: _At) -> Fields:
+    """What a part and the words beside it say together: of notes those beside it hold."""
+    for word in sorted(part.keys() & beside.keys() - _SILENT - {*_NOTES, "example"}):
+        if part[word] != beside[word]:
+            raise at.stop(f"{word} twice")
+    return {**part, **beside}
+
+
 def _parted(fields: Fields) -> tuple[Fields, bool] | None:
     """Several types, or several schemas of which one is null, as a union without null; None where neither is there."""
     if isinstance(kinds := fields.get("type"), list):
@@ -232,6 +245,11 @@ def _parted(fields: Fields) -> tuple[Fields, bool] | None:
     if None in options and len(options) > 1:
         return {**fields, "enum": [each for each in options if each is not None]}, True
     return None
+
+
+def _says_both(options: list[object]) -> bool:
+    """Whether an enum leaves a boolean what it is; so does none."""
+    return not options or {True, False} <= {each for each in options if isinstance(each, bool)}
 
 
 def _is_null(schema: object) -> bool:
@@ -272,29 +290,37 @@ def _integer(fields: Fields, at: _At) -> Fields:
     """An enum of whole numbers without a gap is a range."""
     values = _options(fields)
     if not values:
-        return _number(fields, at, step=1)
+        return _number(fields, at, whole=True)
     whole = sorted(cast("list[int]", values)) if all(type(each) is int for each in values) else []
     if not whole or whole != list(range(whole[0], whole[0] + len(whole))):
         raise at.stop("an enum of numbers, with gaps")
     return {"minimum": whole[0], "maximum": whole[-1]}
 
 
-def _number(fields: Fields, at: _At, step: int = 0) -> Fields:
+def _number(fields: Fields, at: _At, *, whole: bool = False) -> Fields:
     if _options(fields):
         raise at.stop("an enum of numbers")
     out = _kept(fields, ("minimum", "maximum"))
     if fields.get("format") in _FORMATS:
         out["format"] = fields["format"]
-    for word, bound, way, tightest in (
-        ("exclusiveMinimum", "minimum", step, max),
-        ("exclusiveMaximum", "maximum", -step, min),
+    for word, bound, inside, tightest in (
+        ("exclusiveMinimum", "minimum", _above, max),
+        ("exclusiveMaximum", "maximum", _below, min),
     ):
         if (edge := fields.get(word)) is not None:
             if isinstance(edge, bool) or not isinstance(edge, int | float):
                 raise at.stop(word)
-            known = out.get(bound)
-            out[bound] = tightest(edge + way, known) if isinstance(known, int | float) else edge + way
+            least, known = inside(edge) if whole else edge, out.get(bound)
+            out[bound] = tightest(least, known) if isinstance(known, int | float) else least
     return out
+
+
+def _above(edge: float) -> int:
+    return math.floor(edge) + 1
+
+
+def _below(edge: float) -> int:
+    return math.ceil(edge) - 1
 
 
 def _hints(kind: str, fields: Fields) -> Iterable[str]:

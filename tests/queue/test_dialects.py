@@ -28,6 +28,9 @@ SAID: list[tuple[object, dict[str, Any]]] = [
         {"type": "STRING", "minLength": 1, "maxLength": 3, "pattern": "a+"},
     ),
     ({"type": ["string", "null"]}, {"type": "STRING", "nullable": True}),
+    ({"type": "boolean", "enum": [False, True]}, {"type": "BOOLEAN"}),
+    ({"type": "integer", "exclusiveMinimum": 1.5}, {"type": "INTEGER", "minimum": 2}),
+    ({"type": "integer", "exclusiveMaximum": 3}, {"type": "INTEGER", "maximum": 2}),
     ({"type": "string", "nullable": True}, {"type": "STRING", "nullable": True}),
     ({"type": "null"}, {"type": "NULL"}),
     ({"anyOf": [{"type": "string"}, {"type": "null"}], "default": None}, {"type": "STRING", "nullable": True}),
@@ -99,7 +102,12 @@ UNSAYABLE: list[tuple[object, str]] = [
     ({"properties": {"a": {"type": "string"}}, "required": ["b"]}, "b is required and no property"),
     ({"anyOf": [{"required": ["a"]}, {"required": ["b"]}], "type": "object"}, "type beside anyOf"),
     ({"type": "text"}, "the type text"),
-]
+    ({"type": "boolean", "const": True}, "an enum of boolean values"),
+    ({"type": "object", "properties": {"a": {"type": "string"}}, "enum": [{"a": "x"}]}, "an enum of object values"),
+    ({"$ref": "#/$defs/A", "properties": {"b": {"type": "string"}}, "$defs": {"A": {"properties": {"a": {}}}}},
+     "properties twice"),
+    ({"type": "string", "minLength": 2, "allOf": [{"minLength": 5}]}, "minLength twice"),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("schema", "why"), UNSAYABLE)
