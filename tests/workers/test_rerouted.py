@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gemqueue.config import Settings
-from gemqueue.models import Lane
-from gemqueue.spent import Charge, Spent
-from gemqueue.states import Kind
+from gemqueue.models import Batch, Lane
+from gemqueue.spent import Charge, Spent, Usage
+from gemqueue.states import BatchState, Kind
 from gemqueue.store import Store
+from gemqueue_adapters.gemini import GeminiProvider
+from gemqueue_workers.spending import Spending
+from gemqueue_workers.stage import Kit
 from gemqueue_workers.status import Status, read_status
 from tests.world import MODEL, World
 
@@ -146,4 +149,22 @@ async def test_names_without_number_take_no_room_without_bound(redis_url: str, q
         assert len(charges) <= 335
         assert sum(one.answers for one in charges.values()) == (await store.spent(LANE)).answers == 1201
     finally:
+        await store.aclose()
+
+
+async def test_answers_that_are_charged_alike_are_added_up(redis_url: str, queue_name: str) -> None:
+    """No modelVersion, one that is odd, and names that are the same once they are cleaned: no answer is left out."""
+    settings = Settings(redis_url=redis_url, queue=queue_name)
+    store = Store(redis_url, settings)
+    provider = GeminiProvider(api_key="k", account="emulated.local", base_url="http://127.0.0.1:9", emulate=True)
+    try:
+        kit = Kit(store=store, provider=provider, settings=settings, clock=store.clock)
+        spending = Spending(kit, Batch(id="b", v=1, state=BatchState.ENDED, lane=LANE, fence=1))
+        for version in (None, None, "", "a|b", "a_b"):
+            spending.count(Usage(prompt_token_count=5), version)
+        await spending.write()
+        assert await store.charges(LANE) == {Charge(): Spent(3, 15), Charge("a_b"): Spent(2, 10)}
+        assert (await store.spent(LANE)).answers == 5
+    finally:
+        await provider.aclose()
         await store.aclose()

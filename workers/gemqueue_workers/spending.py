@@ -18,7 +18,7 @@ from gemqueue_workers.prices import charge
 
 if TYPE_CHECKING:
     from gemqueue.models import Batch
-    from gemqueue.spent import Usage
+    from gemqueue.spent import Charge, Usage
     from gemqueue_workers.stage import Kit
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("gemqueue.resolve")
@@ -49,7 +49,10 @@ class Spending:
             return
         spent, self._spent = self._spent, {}
         day = dt.datetime.fromtimestamp((self._asked_at_ms or self._kit.store.clock.now_ms()) / 1000, tz=dt.UTC).date()
-        charges = {charge(self._asked, _clean(version or ""), day): one for version, one in spent.items()}
+        charges: dict[Charge, Spent] = {}
+        for version, one in spent.items():  # several may be charged alike: none at all and an empty one, say
+            by = charge(self._asked, _clean(version or ""), day)
+            charges[by] = charges.get(by, Spent()) + one
         other = {by.version: one.answers for by, one in charges.items() if is_rerouted(self._asked, by.version)}
         new = await self._kit.store.add_spent(self._lane, charges, sum(other.values()))
         for version in sorted(new & other.keys()):
