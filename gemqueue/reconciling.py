@@ -51,7 +51,7 @@ def standing(job: JobStatus, token: Token, record: Batch | None) -> Standing:
     if not adoptable(job):
         return Standing.OVER
     if record.job:
-        return Standing.OVER if job.state in {JobState.FAILED, JobState.EXPIRED} else Standing.TWICE
+        return _beside_another(job, token, record)
     return _without_job(job, token, record)
 
 
@@ -61,6 +61,15 @@ def _without_record(job: JobStatus) -> Standing:
         return Standing.RUNNING
     has_results = job.has_output or job.state in {JobState.SUCCEEDED, JobState.CANCELLED}
     return Standing.LOST if has_results else Standing.OVER
+
+
+def _beside_another(job: JobStatus, token: Token, record: Batch) -> Standing:
+    """A later intent than that of the record's job took its place, which the server lost: that job missed its input."""
+    if job.state in {JobState.FAILED, JobState.EXPIRED}:
+        return Standing.OVER
+    intent = tokens.parse(record.intent_token)
+    replaces = record.state is BatchState.SUBMITTED and intent is not None and token.fence > intent.fence
+    return Standing.WAITING if replaces else Standing.TWICE
 
 
 def _without_job(job: JobStatus, token: Token, record: Batch) -> Standing:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from gemqueue import tokens
 from gemqueue.reconciling import Standing
 from gemqueue.states import Kind, Step
@@ -228,3 +230,35 @@ async def test_a_late_job_of_a_batch_that_has_none_is_adopted(made: Shop) -> Non
     (finding,) = (await made.compare()).findings
     assert (finding.standing, finding.done) == (Standing.KNOWN, "adopted")
     await all_answered_once(made)
+
+
+@pytest.mark.parametrize("looked", [True, False])
+async def test_a_batch_thrown_back_to_the_job_that_missed_its_input(made: Shop, lossy: Past, *, looked: bool) -> None:
+    """The server forgets the restart and the second job, which is adopted once the first has been seen to fail."""
+    made.emulator.faults([{"on": "job", "do": f"needs_input_{when}"} for when in ("pending", "running")])
+    await made.submit("one", "two")
+    batch = await made.submitted()
+    record = await made.store.batch(batch)
+    assert record is not None
+    await made.provider.delete_file(record.input_file)
+    made.jobs_end()
+    lossy.save()
+    await made.step(Step.TRACK, batch)
+    await made.step(Step.SUBMIT, batch)
+    assert await made.count("created") == 2
+    await lose(made, lossy)
+    assert not await made.step(Step.PACK)
+    await noticed(made)
+    made.clock.advance(made.settings.settle_s + 1)
+    aftermath = Aftermath(made.kit)
+    if not looked:
+        assert await aftermath.look()
+        assert "look again later" in await made.store.held_reason(ACCOUNT)
+    await made.step(Step.TRACK, batch)
+    assert not await made.step(Step.SUBMIT, batch)
+    assert not await aftermath.look()
+    record = await made.store.batch(batch)
+    assert record is not None
+    assert (record.state, record.job) == ("submitted", made.emulator.ledger()["jobs"][-1]["name"])
+    await all_answered_once(made)
+    assert (made.emulator.ledger()["rows_bought"], await made.count("bought_twice")) == (2, 0)
