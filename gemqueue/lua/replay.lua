@@ -24,12 +24,14 @@ end
 redis.call('PERSIST', body)
 redis.call('HSET', meta_key, 'v', VERSION, 'state', 'live', 'count', a.count, 'bytes', size, 'raw_bytes', a.raw_bytes,
   'tokens', a.tokens, 'lane', a.lane, 'tenant', a.tenant, 'priority', a.priority, 'created_at', now)
-local owned = {}
+local owned, merges = {}, 1
 for _, n in ipairs(a.names) do
   if redis.call('GET', n[1]) == n[2] then
     redis.call('SET', n[1], n[3])
     owned[#owned + 1] = n[1]
-    local before = key('names', string.match(n[2], '^[^.]+'))
+    local origin = string.match(n[2], '^[^.]+')
+    local before = key('names', origin)
+    if redis.call('HGET', key('segmeta', origin), 'merges') ~= '1' then merges = 0 end -- one of 0.2.0 is among them
     local kept, packed = {}, redis.call('GET', before)
     for _, name in ipairs(packed and cmsgpack.unpack(packed) or {}) do
       if name ~= n[1] then kept[#kept + 1] = name end
@@ -39,7 +41,7 @@ for _, n in ipairs(a.names) do
 end
 if #owned > 0 then
   redis.call('SET', key('names', a.id), cmsgpack.pack(owned))
-  redis.call('HSET', meta_key, 'named', 1)
+  redis.call('HSET', meta_key, 'named', 1, 'merges', merges)
 end
 for i = 3, #ARGV do unbury(letters[i][1], letters[i][2]) end
 count('accepted', a.count)

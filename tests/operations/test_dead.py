@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from gemqueue import Queue
+from gemqueue import NameConflict, Queue
 from gemqueue.effects import CRASH_EXIT_CODE
 from gemqueue.errors import ConfigError
 from gemqueue.outcomes import Failed
@@ -101,6 +101,11 @@ async def test_a_name_leads_to_the_replayed_prompt(made: Shop) -> None:
         assert other.key != new
         again = await queue.submit("one", model=MODEL, name="doc-1")
         assert again.key == new
+        row = {"contents": "one", "name": "doc-1", "config": {}}
+        asked = queue.map([row], model=MODEL, config={"top_k": 1})
+        (other_question,) = await asyncio.wait_for(asked, 30)
+        assert isinstance(other_question, Failed)
+        assert isinstance(other_question.error, NameConflict)
         await found.cancel()
 
 
