@@ -101,9 +101,9 @@ async def test_a_name_leads_to_the_replayed_prompt(made: Shop) -> None:
         assert other.key != new
         again = await queue.submit("one", model=MODEL, name="doc-1")
         assert again.key == new
-        row = {"contents": "one", "name": "doc-1", "config": {}}
+        row: dict[str, object] = {"contents": "one", "name": "doc-1", "config": {}}
         asked = queue.map([row], model=MODEL, config={"top_k": 1})
-        (other_question,) = await asyncio.wait_for(asked, 30)
+        (other_question,) = await asyncio.wait_for(asked, 60)
         assert isinstance(other_question, Failed)
         assert isinstance(other_question.error, NameConflict)
         await found.cancel()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -54,7 +54,7 @@ async def restarted(kit: Kit, lease: Lease, batch: Batch, status: JobStatus) -> 
     return True
 
 
-def missed_in_doubt(batch: Batch, found: JobStatus) -> dict[str, str]:
+def missed_in_doubt(batch: Batch, found: JobStatus) -> dict[str, Any]:
     """The job of a create in doubt was there, and failed because its file had been deleted: fields to record."""
     log.error("job.missed_input", batch=batch.id, job=found.job, deleted=True, error=found.error_message)
     return {"missed_jobs": f"{batch.missed_jobs} {found.job}".strip()}
