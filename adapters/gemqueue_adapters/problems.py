@@ -34,6 +34,7 @@ _MONEY = re.compile(
     re.IGNORECASE,
 )
 _MONEY_REASON = re.compile(r"BILLING|\bSPEND|_SPEND|CREDIT")
+_KEY = re.compile(r"\bAIza[\w-]{8,}|\bAQ\.[\w.-]{8,}|(?<=api_key:)[\w.-]+")
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s")
 
 
@@ -174,8 +175,12 @@ def read_problem(code: int, headers: Mapping[str, str], body: bytes, *, now_s: f
 
 
 def clean(text: str, chars_max: int = MESSAGE_CHARS_MAX) -> str:
-    """Foreign text made fit for a log or a terminal: printable characters only, of bounded length."""
-    return "".join(char if char.isprintable() else " " for char in text[:chars_max]).strip()
+    """Foreign text made fit for a log or a terminal: printable characters only, of bounded length, without API keys.
+
+    The service itself names the key that it refuses: ``Consumer 'api_key:...' has been suspended``.
+    """
+    text = _KEY.sub("...", text[: 4 * chars_max])[:chars_max]
+    return "".join(char if char.isprintable() else " " for char in text).strip()
 
 
 class _Violation(msgspec.Struct, frozen=True):

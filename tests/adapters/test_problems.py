@@ -179,6 +179,16 @@ def test_messages_are_printable_and_bounded() -> None:
     assert len(text) < 600
 
 
+@pytest.mark.parametrize("key", ["AIzaSyA-1b_c-D3efGhIjK-LmNoPqRs-tUvWxYz0", "AQ.Ab8RN6Kx-yz_Abcdef"])
+def test_a_key_that_the_service_names_is_not_repeated(key: str) -> None:
+    """The refusal of a suspended key names it; what goes to logs, records and screens does not, cut or whole."""
+    for words in (f"Permission denied: Consumer 'api_key:{key}' has been suspended.", "x" * 490 + f" {key}"):
+        body = msgspec.json.encode({"error": {"code": 403, "message": words, "status": "PERMISSION_DENIED"}})
+        said = str(refusal(read_problem(403, {}, body, now_s=0), call="create", risky=True))
+        assert key[:6] not in said
+        assert said.startswith("create: HTTP 403 PERMISSION_DENIED: ")
+
+
 def test_an_account_that_may_not_buy_fails_no_prompt() -> None:
     """Billing or region refuses a synchronous call for the account's fault, so that its prompts wait."""
     for message, kind in (("User location is not supported.", "auth"), ("Billing is not active.", "spend")):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from gemqueue_adapters.problems import clean
 from gemqueue_workers.prove.verdicts import Verdict
 from gemqueue_workers.screen import stripped
 
@@ -21,7 +22,12 @@ if TYPE_CHECKING:
 _SAID_CHARS_MAX: Final = 300
 _HIDDEN: Final = (
     (re.compile(r"\b(projects?|batches|files|users|organizations)/[^\s,;'\")]+"), r"\1/..."),
-    (re.compile(r"\bproject[ :#=]*[\w-]*\d[\w-]*", re.IGNORECASE), "project ..."),
+    (
+        re.compile(r"\bproject(?:[ _](?:id|number))?(?:\s*[:=#]\s*|\s+(?=['\"]|\w*[\d-]))['\"]?[\w-]+", re.IGNORECASE),
+        "project ...",
+    ),
+    (re.compile(r"\b(file|job|batch|operation) (?=[\w-]*\d)[\w-]+", re.IGNORECASE), r"\1 ..."),
+    (re.compile(r"\b\d{1,3}(?:\.\d{1,3}){3}\b|(?:\b[\da-f]{1,4}:|::)[\da-f]*(?::[\da-f]*)+", re.IGNORECASE), "..."),
     (re.compile(r"[\w.+-]+@[\w.-]+"), "..."),
     (re.compile(r"https?://\S+"), "..."),
     (re.compile(r"gemqueue-prove-\S+"), "..."),
@@ -108,7 +114,7 @@ def _line(assumption: Assumption, sight: Sight) -> Line:
 
 def publishable(text: str) -> str:
     """Foreign text on one line, without what could name an account, a job or a file."""
-    text = stripped(text)
+    text = stripped(clean(text))
     for pattern, instead in _HIDDEN:
         text = pattern.sub(instead, text)
     return text[:_SAID_CHARS_MAX]
