@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import resource
 import signal
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from gemqueue.errors import ConfigError
 from gemqueue_workers.prove.assumptions import ASSUMPTIONS
+from gemqueue_workers.prove.state import write_whole
+from tests.cli.command import gemqueue
 from tests.emulator.plain import Plain
-from tests.prove.command import LONG_JOB_S, PROJECT, said, verdicts
+from tests.prove.command import ENV, LONG_JOB_S, PROJECT, said, verdicts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from tests.prove.command import Prove
 
@@ -65,7 +70,7 @@ def test_a_create_that_never_happened(prove: Prove) -> None:
     """Killed with an intent whose create never came: fenced, looked for, and begun anew, once."""
     prove.emulator.faults([{"on": "create", "do": "delayed", "seconds": 3600, "nth": [1]}])
     command = prove.start("--only", "rows-once")
-    prove.until(step("rows", "intended"))
+    prove.until(lambda state: step("rows", "intended")(state) and prove.emulator.fault_hits() == [1])
     command.kill()
     command.communicate()
     report = prove.run("--only", "rows-once", code=0)
@@ -98,6 +103,49 @@ def test_a_finished_run_asks_nothing_more(prove: Prove) -> None:
     calls = len(prove.emulator.requests())
     again = prove.run("--only", "file-deletion", code=0)
     assert (verdicts(again), len(prove.emulator.requests())) == (verdicts(first), calls)
+    assert "nothing is asked again" in gemqueue(*prove.arguments, "--only", "file-deletion", **ENV).stdout
+
+
+def test_a_finished_part_is_not_the_whole(prove: Prove) -> None:
+    """A run that was asked about one assumption does not pass for one that was asked about all."""
+    prove.run("--only", "file-deletion", code=0)
+    assert "another only" in prove.refused()
+    assert "another only" in prove.refused("--only", "bad-key")
+
+
+def test_clean_needs_a_run_and_takes_it_as_it_was_begun(prove: Prove) -> None:
+    """--clean ends a run of another model and other rows; where there is none it says so, and promises nothing."""
+    prove.run("--only", "rows-once", "--wait-s", "0", "--rows", "3", "--model", "gemini-2.5-flash-lite", code=1)
+    assert prove.left() != []
+    assert prove.clean() == 0
+    assert (prove.left(), prove.state) == ([], {})
+    assert "there is no run" in prove.refused("--clean")
+
+
+def test_files_that_cannot_be_written(prove: Prove) -> None:
+    """A folder that is not there, or in the report's place, is the user's to mend, before anything is begun."""
+    (prove.folder / "taken.md").mkdir()
+    assert "taken.md is a folder" in prove.refused("-o", str(prove.folder / "taken"))
+    missing = prove.refused("-o", str(prove.folder / "nowhere" / "report"))
+    assert "No such file or directory" in missing
+    assert "defect" not in missing
+    assert prove.emulator.requests() == []
+
+
+def test_a_full_disk(tmp_path: Path) -> None:
+    """A file that cannot be written whole leaves the old one as it was, nothing beside it, and says what to mend."""
+    file = tmp_path / "state.json"
+    write_whole(file, b"old")
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    old_handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, limit[1]))
+    try:
+        with pytest.raises(ConfigError, match=r"state.json cannot be written .*the same command goes on"):
+            write_whole(file, b"new" * 100)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, old_handler)
+    assert [(each.name, each.read_bytes()) for each in tmp_path.iterdir()] == [("state.json", b"old")]
 
 
 def test_never_past_the_budget(prove: Prove) -> None:

@@ -47,13 +47,13 @@ def prove(*, yes: bool, clean: bool, as_json: bool, **given: Any) -> None:
     """Put what gemqueue takes for granted of the provider to the provider, and write a report.
 
     \b
-      gemqueue prove                                against an emulator of its own: nothing is bought
-      gemqueue prove --live --budget-usd 1          against the service; says what it may cost, and asks
+      gemqueue prove                         against an emulator of its own
+      gemqueue prove --live --budget-usd 1   says what it may cost, and asks
       gemqueue prove --live --only A-refused --only found-again
-      gemqueue prove --live --clean                 nothing of the run is left at the provider
+      gemqueue prove --live --clean          leave nothing at the provider
 
     It may be stopped at any moment, by kill -9 too: the same command goes on, and buys nothing again. Exit 0 says that
-    everything was asked and held, 1 that something did not hold or is still to be seen.
+    everything was asked, and nothing failed that gemqueue rests on; 1 that something did, or is still to be asked.
     """  # noqa: D301
     from gemqueue_workers.prove import command  # noqa: PLC0415 - other commands need none of it
     from gemqueue_workers.prove.assumptions import BY_NAME  # noqa: PLC0415 - as above

@@ -13,7 +13,15 @@ from gemqueue_workers.prove.clean import clean
 from gemqueue_workers.prove.creating import ensure_created
 from gemqueue_workers.prove.following import await_list, follow, look
 from gemqueue_workers.prove.lab import Lab, Pauses, patiently
-from gemqueue_workers.prove.opening import Options, at_work, journal_of, service_of, settings_of, settle_s_of
+from gemqueue_workers.prove.opening import (
+    Options,
+    at_work,
+    journal_of,
+    journal_to_end,
+    service_of,
+    settings_of,
+    settle_s_of,
+)
 from gemqueue_workers.prove.report import Report, make_report, markdown
 from gemqueue_workers.prove.state import Journal, Step, write_whole
 from gemqueue_workers.prove.trials import Trial, trials
@@ -32,12 +40,14 @@ _RETRY_PAUSE_S_MAX: Final = 120.0
 async def prove(options: Options, *, say: Callable[[str], None], agree: Callable[[float], None]) -> Report:
     """Ask what is not known yet and write the report. ``agree`` is told the most that it costs, and may raise.
 
-    Raises ConfigError for what cannot be right, and the provider's error where it cannot be asked now; the same
-    command then goes on.
+    A run that has come to its end is not begun again: it is reported as it was. Raises ConfigError for what cannot be
+    right, and the provider's error where it cannot be asked now; the same command then goes on.
     """
     settings = settings_of(options)
     with closing(journal_of(options, settings)) as journal:
-        if not journal.state.done:
+        if journal.state.done:
+            say("This run has come to its end, and nothing is asked again; --clean or another -o begins a new one.")
+        else:
             async with at_work(options, settings, journal, say) as lab:
                 agree(estimate_usd(options, lab))
                 await _ask_all(lab, options)
@@ -49,7 +59,9 @@ async def prove(options: Options, *, say: Callable[[str], None], agree: Callable
 async def forget(options: Options, *, say: Callable[[str], None]) -> None:
     """Cancel and delete all that the run has at the provider, and forget it; its report stays."""
     settings = settings_of(options)
-    with closing(journal_of(options, settings)) as journal:
+    with closing(journal_to_end(options, settings)) as journal:
+        bound = journal.state.bound
+        options = msgspec.structs.replace(options, model=bound["model"], rows=bound["rows"])
         async with at_work(options, settings, journal, say) as lab:
             await clean(lab, trials(options.rows))
         journal.forget()

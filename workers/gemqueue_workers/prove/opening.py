@@ -73,9 +73,17 @@ def settings_of(options: Options) -> Settings:
 
 
 def journal_of(options: Options, settings: Settings) -> Journal:
-    """The run's journal; see ``Journal.open``."""
-    key = "" if settings.emulate else provider_key(settings, api_key_from_env())
-    return Journal.open(options.file(".state.json"), _bound(options, settings, key))
+    """The run's journal; see ``Journal.open``. Raises ConfigError, too, where the report cannot be put."""
+    for file in (options.file(".md"), options.file(".json")):
+        if file.is_dir():
+            raise ConfigError(f"{file} is a folder: the report needs the name; give another one with -o")
+    asked = {"model": options.model, "rows": options.rows, "only": ", ".join(sorted(set(options.only)))}
+    return Journal.open(options.file(".state.json"), _where(options, settings) | asked)
+
+
+def journal_to_end(options: Options, settings: Settings) -> Journal:
+    """That of a run that is there; it may have been begun with another model or other rows."""
+    return Journal.open(options.file(".state.json"), _where(options, settings), begin=False)
 
 
 def _own(settings: Settings) -> bool:
@@ -148,11 +156,11 @@ def _other_key(options: Options) -> str:
     return key
 
 
-def _bound(options: Options, settings: Settings, key: str) -> dict[str, str | int]:
-    """What a run belongs to: with another of these it is another run."""
+def _where(options: Options, settings: Settings) -> dict[str, str | int]:
+    """Where a run has its jobs and files: a service, and the project of a key there."""
+    key = "" if settings.emulate else provider_key(settings, api_key_from_env())
     key_print = hashlib.sha256(key.encode()).hexdigest()[:12] if key else "emulated"
-    service = settings.base_url or service_of(options)
-    return {"service": service, "key": key_print, "model": options.model, "rows": options.rows}
+    return {"service": settings.base_url or service_of(options), "key": key_print}
 
 
 def service_of(options: Options) -> str:

@@ -6,6 +6,7 @@ import fcntl
 import os
 import secrets
 import time
+from contextlib import contextmanager
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Self
 
@@ -14,6 +15,7 @@ import msgspec
 from gemqueue.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
     from pathlib import Path
 
 TOKEN: str = "gemqueue-prove"  # noqa: S105 - what display names begin with, no secret
@@ -162,9 +164,16 @@ class Journal:
         self._lock = lock
 
     @classmethod
-    def open(cls, path: Path, bound: dict[str, Any]) -> Self:
-        """Take the file up, or begin it. Raises ConfigError where it is of another run, is broken, or is in use."""
-        lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    def open(cls, path: Path, bound: dict[str, Any], *, begin: bool = True) -> Self:
+        """Take the file up, or ``begin`` it.
+
+        Raises ConfigError where it is of another run, is broken, is in use, cannot be written, or is not there and
+        may not be begun.
+        """
+        if not (begin or path.exists()):
+            raise ConfigError(f"{path}: there is no run; name the one that is meant with -o")
+        with writing(path):
+            lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -207,13 +216,32 @@ def now_ms() -> int:
 
 
 def write_whole(path: Path, data: bytes, mode: int = 0o600) -> None:
-    """Replace a file by one that is wholly written and synced."""
+    """Replace a file by one that is wholly written and synced. Raises ConfigError where it cannot be written."""
     spare = path.with_name(path.name + ".new")
-    with os.fdopen(os.open(spare, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    spare.replace(path)
+    with writing(path):
+        try:
+            with os.fdopen(os.open(spare, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            spare.replace(path)
+        finally:
+            spare.unlink(missing_ok=True)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # or a power cut brings the old one back
+        finally:
+            os.close(folder)
+
+
+@contextmanager
+def writing(path: Path) -> Generator[None]:
+    """What goes wrong with a file is the user's to mend: a folder that is not there, a disk that is full."""
+    try:
+        yield
+    except OSError as error:
+        said = f"{path} cannot be written ({error.strerror or error})"
+        raise ConfigError(f"{said}: mend that, and the same command goes on; or give another name with -o") from None
 
 
 def _read(path: Path, bound: dict[str, Any]) -> State:
