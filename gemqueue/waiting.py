@@ -36,8 +36,9 @@ _LOOK_S = 0.25
 _SEGMENTS_MAX = 16
 """Of so many segments it is looked up where they are; of the others it is only said that they wait too."""
 _ON_THE_WAY = "on their way"
+_NOT_TAKEN = "not taken by the server yet"
 _WHERE = {
-    PromptState.BUFFERED: "not taken by the server yet",
+    PromptState.BUFFERED: _NOT_TAKEN,
     PromptState.PENDING: "waiting to be packed",
     PromptState.PACKING: "being packed",
     PromptState.SEALED: "packed, waiting to be sent",
@@ -45,7 +46,10 @@ _WHERE = {
     PromptState.SUBMITTED: "at the provider",
     PromptState.ENDED: "back from the provider, being read",
 }
-_KEPT = "They are kept whatever becomes of this program: queue.lookup(name) or queue.future(key) finds their answers."
+_FIND = "kept whatever becomes of this program: queue.lookup(name) or queue.future(key) finds"
+_KEPT = f"They are {_FIND} their answers."
+_KEPT_ONE = f"It is {_FIND} its answer."
+_KEPT_IN_PART = f"What the server has taken is {_FIND} its answers."
 
 
 class Seen(NamedTuple):
@@ -96,15 +100,15 @@ class SignOfLife:
             has_worker = bool(await self._store.workers())
             seen = [await self._seen(segment) for segment in waited[:_SEGMENTS_MAX]]
         except GemqueueError as error:
-            return f"gemqueue: {_count(sum(map(_waiting, waited)))} for answers; {error}\n{_KEPT}"
-        seen += [Seen(_waiting(segment), _ON_THE_WAY) for segment in waited[_SEGMENTS_MAX:]]
+            return f"gemqueue: {_count(sum(map(_waiting, waited)))} for answers; {error}\n{_KEPT_IN_PART}"
+        seen += [Seen(_waiting(one), _ON_THE_WAY if one.live else _NOT_TAKEN) for one in waited[_SEGMENTS_MAX:]]
         return words(seen, has_worker=has_worker, emulated=account.startswith("emulated."), now=datetime.now(UTC))
 
     async def _seen(self, segment: Segment) -> Seen:
         """Where a segment's prompts are, which is where one of those is that somebody waits for."""
         n = _waiting(segment)
         if not segment.live:
-            return Seen(n, _WHERE[PromptState.BUFFERED])
+            return Seen(n, _NOT_TAKEN)
         place, look = await self._looks.look_at(segment.id, next(_indices(segment), 0))
         if look.held_reason:
             return Seen(n, f"held ({look.held_reason})", place.held_since)
@@ -129,11 +133,9 @@ def words(seen: Iterable[Seen], *, has_worker: bool, emulated: bool, now: dateti
     ]
     total = counts.total()
     places = parts[0].partition(" ")[2] if len(parts) == 1 else ", ".join(parts)
-    return f"gemqueue: {_count(total)} for {'its answer' if total == 1 else 'answers'}: {places}; " + (
-        f"{_expected(etas, emulated=emulated, now=now)}.\n{_KEPT}"
-        if has_worker
-        else f"no worker runs: start `gemqueue work`.\n{_KEPT}"
-    )
+    expected = _expected(etas, emulated=emulated, now=now) if has_worker else "no worker runs: start `gemqueue work`"
+    kept = _KEPT_IN_PART if _NOT_TAKEN in counts else _KEPT_ONE if total == 1 else _KEPT
+    return f"gemqueue: {_count(total)} for {'its answer' if total == 1 else 'answers'}: {places}; {expected}.\n{kept}"
 
 
 def _expected(etas: list[datetime], *, emulated: bool, now: datetime) -> str:

@@ -94,7 +94,7 @@ async def test_a_job_at_the_provider_is_said_with_its_time(
             return bool(await world.store.workers())
 
         await until(works, 60, "a worker")
-        heard = await said(valkey.url, queue_name, how="sent", marks="finds their answers")
+        heard = await said(valkey.url, queue_name, how="sent", marks="finds its answer")
     assert "1 prompt waits for its answer: at the provider since " in heard
     assert "it is not known yet how long such jobs take." in heard
 
@@ -121,3 +121,15 @@ def test_what_is_said(seen: list[Seen], line: str) -> None:
     assert line in text
     assert len(text.splitlines()) == 2
     assert "no worker" not in text
+
+
+def test_only_what_the_server_has_is_said_to_be_kept() -> None:
+    """What the server has not taken is not promised to outlive the program; one prompt is spoken of as one."""
+    kept = {
+        "They are kept": [Seen(2, "at the provider")],
+        "It is kept": [Seen(1, "at the provider")],
+        "What the server has taken is kept": [Seen(2, "at the provider"), Seen(1, "not taken by the server yet")],
+    }
+    for begins, seen in kept.items():
+        second = words(seen, has_worker=True, emulated=True, now=NOW).splitlines()[1]
+        assert second.startswith(f"{begins} whatever becomes of this program: ")
