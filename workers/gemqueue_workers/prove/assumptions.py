@@ -45,7 +45,7 @@ ASSUMPTIONS: Final = (
     Assumption(
         name="A-survives-pending",
         assumes="A job whose input file is deleted while it is pending is answered whole.",
-        source="one report",
+        source="inferred: the one report is of running jobs",
         breaks="A job that is adopted after the fence fails for want of its file: time, and no answer is lost.",
         relied="the fence of a create in doubt",
         slots=("pending",),
@@ -183,7 +183,7 @@ ASSUMPTIONS: Final = (
     Assumption(
         name="own-answers",
         assumes="A key carries the answer to its own row.",
-        source="documented; one unconfirmed report against it",
+        source="inferred; one unconfirmed report against it",
         breaks="A wrong answer, which nothing in it tells.",
         relied="the resolver: rows are matched by key",
         slots=("rows",),

@@ -10,7 +10,7 @@ import msgspec
 from gemqueue.errors import ConfigError
 from gemqueue_workers.prove import emulated, looks
 from gemqueue_workers.prove.clean import clean
-from gemqueue_workers.prove.creating import ensure_created
+from gemqueue_workers.prove.creating import ensure_created, settle_doubt
 from gemqueue_workers.prove.following import await_list, follow, look
 from gemqueue_workers.prove.lab import Lab, Pauses, patiently
 from gemqueue_workers.prove.opening import (
@@ -63,6 +63,9 @@ async def forget(options: Options, *, say: Callable[[str], None]) -> None:
         bound = journal.state.bound
         options = msgspec.structs.replace(options, model=bound["model"], rows=bound["rows"])
         async with at_work(options, settings, journal, say) as lab:
+            for job in journal.state.jobs.values():
+                if job.step is Step.INTENDED:
+                    await settle_doubt(lab, job)
             await clean(lab, trials(options.rows))
         journal.forget()
     emulated.forget(options.file(".emulator"))

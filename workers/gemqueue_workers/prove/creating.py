@@ -35,7 +35,7 @@ async def ensure_created(lab: Lab, trial: Trial) -> None:
     for _ in range(_CREATES_MAX):
         job = lab.state.jobs.get(trial.slot)
         if job is not None and job.step is Step.INTENDED:
-            await _settle_doubt(lab, job)
+            await settle_doubt(lab, job)
         elif job is None or job.step in (Step.LATER, Step.DEAD):
             if (job is not None and job.killed) or not await _begin(lab, trial, job):
                 return
@@ -104,7 +104,7 @@ async def _killed_create(lab: Lab, job: Job) -> None:
         job.step = Step.LATER
 
 
-async def _settle_doubt(lab: Lab, job: Job) -> None:
+async def settle_doubt(lab: Lab, job: Job) -> None:
     """Find the job by its token alone; or fence its create, and find it then; or know that it is dead."""
     began_ms = now_ms()
     status = await _find(lab, job, _FIRST_LOOK_S)

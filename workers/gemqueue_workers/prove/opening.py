@@ -77,7 +77,7 @@ def journal_of(options: Options, settings: Settings) -> Journal:
     for file in (options.file(".md"), options.file(".json")):
         if file.is_dir():
             raise ConfigError(f"{file} is a folder: the report needs the name; give another one with -o")
-    asked = {"model": options.model, "rows": options.rows, "only": ", ".join(sorted(set(options.only)))}
+    asked = {"model": options.model, "rows": options.rows, "--only": ", ".join(sorted(set(options.only)))}
     return Journal.open(options.file(".state.json"), _where(options, settings) | asked)
 
 
