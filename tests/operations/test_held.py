@@ -86,3 +86,8 @@ async def test_a_batch_that_waits_for_the_comparison(made: Shop) -> None:
     await made.store.redis.hset(server, "run_id", known)
     await made.store.redis.hdel(server, "held_reason", "noticed", "noticed_at")
     await made.drain()
+
+
+def test_a_reason_that_is_a_sentence() -> None:
+    """The provider's full stop does not stand before the comma."""
+    assert held("quota: You are over it.", 5).startswith("quota: You are over it, since ")

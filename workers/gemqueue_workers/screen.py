@@ -52,7 +52,7 @@ def since(age_s: float, now: datetime | None = None) -> str:
 
 def held(reason: str, age_s: float | None) -> str:
     """Why and since when something does not move on; empty where nothing holds it."""
-    return f"{reason}, {since(age_s)}" if reason and age_s is not None else reason
+    return f"{reason.rstrip('.')}, {since(age_s)}" if reason and age_s is not None else reason
 
 
 def counted(n: int, one: str, many: str) -> str:

@@ -125,7 +125,7 @@ async def _spend(store: RunStore, settings: Settings) -> Finding:
     if lesson is None:
         return Finding("spend", "ok", "nothing was refused for want of money since the last create")
     left_s = max(0.0, (lesson.held_until - await store.server_now_ms()) / 1000)
-    said = f"nothing is created for want of money: {lesson.why}; raise the cap or pay; it is tried again"
+    said = f"nothing is created for want of money: {lesson.why.rstrip('.')}; raise the cap or pay; it is tried again"
     return Finding("spend", "failed", f"{said} in {duration(left_s)}")
 
 
