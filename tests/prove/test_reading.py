@@ -56,6 +56,13 @@ def test_what_is_no_row_is_foreign(lines: list[bytes]) -> None:
     assert found.foreign == len(lines)
 
 
+def test_a_response_that_cannot_be_read_is_a_failed_row() -> None:
+    """A response of broken JSON or UTF-8 under a right key counts as failed, and hides no other."""
+    broken = [b'{"key":"rows.%d","response":%s}' % (index, raw) for index, raw in enumerate([b'{"a":"\xff"}', b"7"])]
+    found = tally([*broken, line(2)])
+    assert (found.failed, found.answered, found.foreign, found.missing) == (2, 1, 0, ROWS - 3)
+
+
 def test_another_rows_answer_is_seen() -> None:
     """An answer that holds another row's number is swapped; one that holds none is neither."""
     found = tally([line(0, of=1), line(1, of=0), line(2, of=ROWS + 5), line(3)])

@@ -85,3 +85,23 @@ def test_creates_that_go_wrong_at_first(prove: Prove, fault: str) -> None:
     report = prove.run("--only", "rows-once", code=0)
     assert verdicts(report) == {"rows-once": HELD}
     assert len(prove.emulator.ledger()["jobs"]) == 1
+
+
+def test_a_create_that_is_put_off_leaves_no_file(prove: Prove) -> None:
+    """Each try uploads its input again, and deletes it where the create did nothing; the job comes all the same."""
+    prove.emulator.faults([{"on": "create", "do": "spend_cap", "times": 3}])
+    report = prove.run("--only", "rows-once", "--wait-s", "0.1", code=1)
+    assert (report["complete"], prove.left()) == (False, [])
+    prove.emulator.faults([])
+    assert verdicts(prove.run("--only", "rows-once", code=0)) == {"rows-once": HELD}
+
+
+def test_a_key_that_is_refused_ends_nothing(prove: Prove) -> None:
+    """A suspended key says nothing of what is asked: the command stops with its words, and goes on with a good one."""
+    words = "Permission denied: Consumer 'api_key:AIzaSyA-1b_c-D3efGhIjK' has been suspended."
+    prove.emulator.faults([{"on": "create", "do": "403", "message": words}])
+    refused = prove.refused("--only", "rows-once")
+    assert ("has been suspended" in refused, "AIza" in refused) == (True, False)
+    prove.emulator.faults([])
+    assert verdicts(prove.run("--only", "rows-once", code=0)) == {"rows-once": HELD}
+    assert len(prove.emulator.ledger()["jobs"]) == 1

@@ -68,24 +68,32 @@ async def _begin(lab: Lab, trial: Trial, before: Job | None) -> bool:
     lab.state.jobs[trial.slot] = job
     lab.state.over_budget = [slot for slot in lab.state.over_budget if slot != trial.slot]
     lab.journal.save()
-    await (_killed_create if trial.killed else _create)(lab, job)
-    lab.journal.save()
+    try:
+        await (_killed_create(lab, job) if trial.killed else _create(lab, trial, job))
+    finally:
+        lab.journal.save()
     if job.step is Step.CREATED:
         if trial.delete == ACCEPTED:
             await patiently(lambda: lab.provider.delete_file(file))
             job.gone_from = job.gone_to = ACCEPTED
         await lab.look_at_list()
+    if job.step is Step.LATER and trial.delete != "first":
+        await patiently(lambda: lab.provider.delete_file(file))  # the next try has another
     return job.step is not Step.LATER
 
 
-async def _create(lab: Lab, job: Job) -> None:
+async def _create(lab: Lab, trial: Trial, job: Job) -> None:
+    """The create. Raises Rejected for a key that is refused: that says nothing of what is asked, and ends by hand."""
     model = lab.limits.model
     try:
         created_now(job, await lab.provider.create(model=model, kind=Kind.GENERATE, file=job.file, token=job.token))
     except Ambiguous as error:
         job.refusal = str(error)
     except Rejected as error:
-        job.step, job.refusal, job.code = Step.REFUSED, str(error), error.code
+        of_key = error.auth and trial.delete != "first"
+        job.step, job.refusal, job.code = Step.LATER if of_key else Step.REFUSED, str(error), error.code
+        if of_key:
+            raise
     except Transient as error:
         job.step, job.refusal, job.code = Step.LATER, str(error), error.code
 

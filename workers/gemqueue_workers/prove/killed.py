@@ -28,7 +28,7 @@ async def create_and_die(model: str, file: str, token: str) -> int:
         return IN_DOUBT
     except Rejected as error:
         sys.stdout.write(str(error))
-        return REFUSED
+        return PUT_OFF if error.auth else REFUSED
     except ProviderError as error:
         sys.stdout.write(str(error))
         return PUT_OFF

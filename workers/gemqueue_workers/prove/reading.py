@@ -54,7 +54,7 @@ class Reader:
 
     def _row(self, row: _Row) -> None:
         tally, index = self.tally, self._indexes.get(row.key)
-        answer = Answer(key=row.key, raw=bytes(row.response)) if row.response else None
+        answer = _answer(row)
         if answer is not None:
             self._bill(answer)
         if index is None:
@@ -88,6 +88,15 @@ class Reader:
         others = any(0 <= int(number) - number_of(0) < self.tally.expected for number in numbers)
         self.tally.own += own
         self.tally.swapped += others and not own
+
+
+def _answer(row: _Row) -> Answer | None:
+    """The answer of a row; None where it has none, or one that cannot be read."""
+    answer = Answer(key=row.key, raw=bytes(row.response))
+    try:
+        return answer if row.response and answer.decoded else None
+    except ValueError:
+        return None
 
 
 def _fits(text: str) -> bool:
