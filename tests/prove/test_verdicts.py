@@ -100,8 +100,9 @@ def test_a_key_that_is_refused_ends_nothing(prove: Prove) -> None:
     """A suspended key says nothing of what is asked: the command stops with its words, and goes on with a good one."""
     words = "Permission denied: Consumer 'api_key:AIzaSyA-1b_c-D3efGhIjK' has been suspended."
     prove.emulator.faults([{"on": "create", "do": "403", "message": words}])
-    refused = prove.refused("--only", "rows-once")
+    refused = prove.refused("--only", "A-refused")
     assert ("has been suspended" in refused, "AIza" in refused) == (True, False)
     prove.emulator.faults([])
-    assert verdicts(prove.run("--only", "rows-once", code=0)) == {"rows-once": HELD}
+    report = prove.run("--only", "A-refused", code=0)
+    assert said(report, "A-refused")["said"] == "refused with 404"
     assert len(prove.emulator.ledger()["jobs"]) == 1

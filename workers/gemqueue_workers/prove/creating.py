@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _FIRST_LOOK_S: Final = 2.0
 _CREATES_MAX: Final = 3
+_PRECONDITION: Final = 400
+"""With it a create may be refused for its file as well as for its account."""
 
 
 async def ensure_created(lab: Lab, trial: Trial) -> None:
@@ -90,7 +92,7 @@ async def _create(lab: Lab, trial: Trial, job: Job) -> None:
     except Ambiguous as error:
         job.refusal = str(error)
     except Rejected as error:
-        of_key = error.auth and trial.delete != "first"
+        of_key = error.auth and not (trial.delete == "first" and error.code == _PRECONDITION)
         job.step, job.refusal, job.code = Step.LATER if of_key else Step.REFUSED, str(error), error.code
         if of_key:
             raise
