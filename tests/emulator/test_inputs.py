@@ -24,11 +24,17 @@ def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmulatorProcess]:
         yield process
 
 
-def deleted(plain: Plain, emulator: EmulatorProcess, *faults: str, at_s: float) -> str:
-    """A job whose input is deleted ``at_s`` after its creation."""
+def created(plain: Plain, emulator: EmulatorProcess, *faults: str) -> tuple[str, str]:
+    """A job under these faults, and its input file."""
     emulator.faults([{"on": "job", "do": fault} for fault in faults])
     file = plain.upload(texts("a"))
     job = str(plain.post_batch({"displayName": "x", "inputConfig": {"fileName": file}}, MODEL).json()["name"])
+    return job, file
+
+
+def deleted(plain: Plain, emulator: EmulatorProcess, *faults: str, at_s: float) -> str:
+    """A job whose input is deleted ``at_s`` after its creation."""
+    job, file = created(plain, emulator, *faults)
     emulator.advance(at_s)
     plain.http.delete(f"/v1/{file}").raise_for_status()
     return job
@@ -57,12 +63,15 @@ def test_another_deletion_hurts_nobody(slow: EmulatorProcess, faults: tuple[str,
     with plain.http:
         job = deleted(plain, slow, *faults, at_s=at_s)
         slow.advance(JOB_S)
-        assert plain.get(job)["metadata"]["state"] == "BATCH_STATE_SUCCEEDED"
+        assert plain.ended(job)["metadata"]["state"] == "BATCH_STATE_SUCCEEDED"
 
 
 def test_a_deletion_after_the_end_is_too_late(slow: EmulatorProcess) -> None:
     """A job that has ended keeps its results."""
     plain = Plain(slow.url)
     with plain.http:
-        job = deleted(plain, slow, *NEEDS, at_s=JOB_S + 1)
+        job, file = created(plain, slow, *NEEDS)
+        slow.advance(JOB_S + 1)
+        plain.ended(job)
+        plain.http.delete(f"/v1/{file}").raise_for_status()
         assert plain.get(job)["metadata"]["state"] == "BATCH_STATE_SUCCEEDED"
