@@ -1,8 +1,8 @@
 """Ending tasks for sure.
 
 ``asyncio.wait_for`` of Python 3.11, under every command that redis-py sends, swallows a cancellation that arrives in
-the same moment as its result. So an endless loop asks ``ending()`` each time round, and ``end_tasks`` cancels until all
-have ended.
+the same moment as its result. So an endless loop asks ``ending()`` or ``check_ending()`` each time round, and
+``end_tasks`` cancels until all have ended.
 """
 
 from __future__ import annotations
@@ -20,6 +20,12 @@ def ending() -> bool:
     """Whether the task that asks has been cancelled, even where something swallowed that."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
+
+
+def check_ending() -> None:
+    """Raise CancelledError where the task that asks has been cancelled and something swallowed that."""
+    if ending():
+        raise asyncio.CancelledError
 
 
 async def end_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:

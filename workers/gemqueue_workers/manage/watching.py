@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.text import Text
 
 from gemqueue.errors import StoreUnavailable
+from gemqueue.tasks import check_ending
 from gemqueue_workers import status as module
 
 _LOOK_S: Final = 2.0
@@ -20,6 +21,7 @@ async def watch(console: Console, *, emulate: bool | None) -> None:
     """Show it until it is cancelled; a server that is away is said, and looked for again. Raises ConfigError."""
     with Live(console=console, auto_refresh=False) as live:
         while True:
+            check_ending()
             live.update(Text.from_ansi(await _picture(console, emulate)), refresh=True)
             if not console.is_terminal:
                 return

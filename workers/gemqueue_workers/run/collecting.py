@@ -17,6 +17,7 @@ from gemqueue.answers import Answer
 from gemqueue.errors import StoreUnavailable
 from gemqueue.outcomes import decode_line, expired, outcome_of
 from gemqueue.store_runs import unpack_entry
+from gemqueue.tasks import check_ending
 from gemqueue_workers.run.results import UsageSum, left_out, result_line
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ class Collector:
         """Collect until everything is submitted and written. Raises OutError, BrokenPipeError."""
         after, round_at, turn = "", 0.0, 0
         while self._open or not submitted.is_set():
+            check_ending()
             try:
                 if not after:
                     after = await self._store.open_inbox(producer)

@@ -18,6 +18,7 @@ from rich.text import Text
 from gemqueue.errors import GemqueueError, StoreUnavailable
 from gemqueue.models import BATCH
 from gemqueue.states import BatchState
+from gemqueue.tasks import ending
 from gemqueue_workers.model_notes import of_answers, rerouted_of
 from gemqueue_workers.prices import STANDARD
 from gemqueue_workers.screen import counted, duration, held, plain
@@ -160,7 +161,7 @@ class Progress:
         self._console.print(line(self.shot()), soft_wrap=True)
 
     async def _watch(self, link: Link) -> None:
-        while True:
+        while not ending():
             try:
                 self._lane = await _look(link, self._submitter.lane)
             except StoreUnavailable as error:

@@ -26,6 +26,7 @@ from gemqueue.requests import (
 )
 from gemqueue.store_producer import SegmentWrite
 from gemqueue.store_runs import RunEntry, pack_entry
+from gemqueue.tasks import check_ending, end_tasks
 from gemqueue_workers.run.index import digests_of, number_of
 from gemqueue_workers.run.reading import BadLine, Request, Row
 
@@ -142,9 +143,7 @@ class Submitter:
 
     async def stop(self) -> None:
         """Give up what is under way; it is registered or not, and the run's list knows."""
-        for task in self._flights:
-            task.cancel()
-        await asyncio.gather(*self._flights, return_exceptions=True)
+        await end_tasks(self._flights)
 
     async def _wait(self, when: str) -> None:
         done, self._flights = await asyncio.wait(self._flights, return_when=when)
@@ -183,6 +182,7 @@ class Submitter:
         """Until the store has it: a full queue drains, a server comes back. Raises ConfigError when the run is lost."""
         pause_s = _PAUSE_FIRST_S
         while True:
+            check_ending()
             try:
                 word = (await self._store.enqueue(segment, body)).word
             except StoreUnavailable as error:
