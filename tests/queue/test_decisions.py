@@ -151,8 +151,9 @@ def test_a_denied_create_is_believed_after_fifty(batch: Batch, denied: int) -> N
 
 @given(status=st.none() | statuses())
 def test_only_a_job_that_had_its_file_is_adopted(status: JobStatus | None) -> None:
-    """Nothing found is nothing to adopt, and neither is a job that failed because its input file was gone."""
-    failed_without_file = status is not None and status.state is JobState.FAILED and status.error_code == 5
+    """Nothing found is nothing to adopt, nor is a job that failed for want of its input file with nothing to show."""
+    lacked_it = status is not None and status.state is JobState.FAILED and status.error_code == 5
+    failed_without_file = lacked_it and not (status is not None and status.has_output)
     assert decisions.adoptable(status) == (status is not None and not failed_without_file)
 
 
