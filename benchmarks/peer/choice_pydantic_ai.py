@@ -21,6 +21,7 @@ async def submitted(model, requests):
 
 
 async def main():
+    """Submit what is not submitted yet, wait for it, and write the answers."""
     model = GoogleModel(MODEL)
     requests = {
         row["key"]: BatchRequest(custom_id=row["key"], messages=[ModelRequest.user_text_prompt(row["prompt"])])

@@ -23,6 +23,7 @@ def create(client):
 
 
 def main():
+    """One file, one job, its results joined by key, as the guide shows it."""
     client = genai.Client()
     job = create(client)
     while job.state.name not in ENDED:
