@@ -8,9 +8,9 @@ failure of its prompts: the batch begins anew with a new file.
 from __future__ import annotations
 
 import re
-from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
+from gemqueue.setting_values import DeleteFiles
 from gemqueue.states import JobState
 
 if TYPE_CHECKING:
@@ -25,17 +25,6 @@ _OTHERS: Final = re.compile(r"\b(?:models|tunedModels|cachedContents)/")
 _INPUT: Final = re.compile(r"\binput[ _]?(?:file|config)", re.IGNORECASE)
 _FILE: Final = re.compile(r"\bfiles/[a-z0-9-]+")
 _GONE: Final = re.compile(r"not (?:be )?(?:found|exist|available)|no (?:longer|such)|deleted|expired", re.IGNORECASE)
-
-
-class DeleteFiles(StrEnum):
-    """When files are deleted at the provider."""
-
-    ENDED = "ended"
-    """When the job has ended: no assumption is needed."""
-    RUNNING = "running"
-    """An input file as soon as its job runs: makes room, and assumes that the job does not need it any more."""
-    NEVER = "never"
-    """They go by themselves, 48 h after they were made."""
 
 
 def blames_input(status: JobStatus, file: str = "") -> bool:

@@ -9,7 +9,7 @@ import structlog
 from gemqueue import decisions, inputs
 from gemqueue.effects import Effect, effect
 from gemqueue.errors import ProviderError
-from gemqueue.inputs import DeleteFiles
+from gemqueue.setting_values import DeleteFiles
 
 if TYPE_CHECKING:
     from gemqueue.models import Batch

@@ -18,8 +18,8 @@ from gemqueue import decisions, quota
 from gemqueue.decisions import ResolvePlan
 from gemqueue.effects import Effect, effect
 from gemqueue.errors import ProviderError, Rejected, ShortRead
-from gemqueue.inputs import DeleteFiles
 from gemqueue.models import Batch, LaneState
+from gemqueue.setting_values import DeleteFiles
 from gemqueue.states import FailureKind, Step
 from gemqueue_workers.collector import Collector
 from gemqueue_workers.contents import BatchContents

@@ -12,10 +12,10 @@ from rich.text import Text
 
 from gemqueue.config import api_key_from_env, lane_account, load_settings, unknown_env, webhook_secrets_from_env
 from gemqueue.errors import GemqueueError
-from gemqueue.inputs import DeleteFiles
 from gemqueue.models import Lane
 from gemqueue.quota import Resource
 from gemqueue.scripts import NotReplicated
+from gemqueue.setting_values import DeleteFiles
 from gemqueue.store_operations import writes_through
 from gemqueue.tls import untold_weakness
 from gemqueue_workers.manage.listening import listening
