@@ -18,7 +18,8 @@ import argparse
 import json
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -104,7 +105,7 @@ class Command:
         """Write the rows."""
         (pipeline.folder / "files").mkdir()
         with self._source(pipeline).open("w", encoding="utf-8") as lines:
-            for key, text in self._rows():
+            for key, text in rows(self.count):
                 lines.write(json.dumps({"key": key, "prompt": text}) + "\n")
 
     def start(self, pipeline: Pipeline) -> Process:
@@ -117,31 +118,42 @@ class Command:
         return pipeline.start([self._python, *words], env | QUIET, "caller")
 
     def landed(self, pipeline: Pipeline) -> dict[str, int]:
-        """How many prompts have their answer in the file, and how many a wrong one or one that nobody asked for."""
-        respond = answerer("generate", "echo", MODEL)
-        text_of = msgspec.json.decode
-        expected = {key: respond((self.choice.wire % json.dumps(text)).encode()) for key, text in self._rows()}
-        answered = wrong = 0
-        for line in self._out(pipeline).read_text(encoding="utf-8").splitlines():
-            row = text_of(line)
-            response = expected.pop(row["key"], None)
-            right = response and row.get("text") == text_of(response)["candidates"][0]["content"]["parts"][0]["text"]
-            answered, wrong = answered + bool(right), wrong + (not right)
-        return {"answered": answered, "wrong": wrong}
+        """How many prompts have their answer in the file, and how many a wrong one or one that nobody asked for.
+
+        In a process of its own: the kernel counts what a parent holds when it forks as its child's peak.
+        """
+        with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+            return pool.submit(landed, self._out(pipeline), self.choice.wire, self.count).result()
 
     def log(self, pipeline: Pipeline) -> str:
         """The end of what it printed."""
         return (pipeline.folder / "caller.log").read_text()[-3000:]
-
-    def _rows(self) -> Iterator[tuple[str, str]]:
-        for n, text in enumerate(prompts(self.count, BYTES)):
-            yield f"row-{n:09d}", text.encode("ascii", "ignore").decode()
 
     def _source(self, pipeline: Pipeline) -> Path:
         return pipeline.folder / "files" / "in.jsonl"
 
     def _out(self, pipeline: Pipeline) -> Path:
         return pipeline.folder / "files" / "out.jsonl"
+
+
+def rows(count: int) -> Iterator[tuple[str, str]]:
+    """The keys and texts of so many prompts."""
+    for n, text in enumerate(prompts(count, BYTES)):
+        yield f"row-{n:09d}", text.encode("ascii", "ignore").decode()
+
+
+def landed(out: Path, wire: str, count: int) -> dict[str, int]:
+    """What ``Command.landed`` promises, of this file."""
+    respond = answerer("generate", "echo", MODEL)
+    expected = {key: respond((wire % json.dumps(text)).encode()) for key, text in rows(count)}
+    answered = wrong = 0
+    for line in out.read_text(encoding="utf-8").splitlines():
+        row = msgspec.json.decode(line)
+        response = expected.pop(row["key"], None)
+        asked = msgspec.json.decode(response)["candidates"][0]["content"]["parts"][0]["text"] if response else None
+        right = asked is not None and row.get("text") == asked
+        answered, wrong = answered + right, wrong + (not right)
+    return {"answered": answered, "wrong": wrong}
 
 
 def one_round(command: Command) -> dict[str, Any]:
@@ -158,9 +170,9 @@ def one_round(command: Command) -> dict[str, Any]:
         bought = pipeline.control("ledger")["rows_bought"]
         if command.ours:
             costs |= {"worker": pipeline.worker.end(), "server": pipeline.server.end()}
-        landed = command.landed(pipeline)
+        answers = command.landed(pipeline)
     peaks_mb = [cost.peak_mb for cost in costs.values()]
-    found = {"prompts": command.count, "seconds": seconds, "rows_bought": bought, **landed}
+    found = {"prompts": command.count, "seconds": seconds, "rows_bought": bought, **answers}
     found |= {"peak_sum_mb": sum(peaks_mb), "peak_largest_mb": max(peaks_mb)}
     found |= {f"{role}_peak_mb": cost.peak_mb for role, cost in costs.items()}
     return found | {f"{role}_cpu_s": cost.cpu_s for role, cost in costs.items()}
