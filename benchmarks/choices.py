@@ -29,7 +29,7 @@ from harness import Pipeline, Report
 from peers import environment
 from producer import MODEL, prompts
 
-from gemqueue_adapters.emulator.answers import answerer
+from gemqueue_adapters.emulator.answers.answers import answerer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -29,7 +29,7 @@ import uvloop
 from harness import Process, Report, commands, server_command, traffic_bytes, until_exists
 from producer import MODEL, prompts
 
-from gemqueue_adapters.emulator.answers import answerer
+from gemqueue_adapters.emulator.answers.answers import answerer
 
 SEGMENT = 1000
 LINE = b'{"key":"%b","request":{"contents":[{"role":"user","parts":[{"text":%b}]}]}}\n'

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Self
 import httpx
 import redis
 
-from gemqueue.scripts import SCRIPTS
+from gemqueue.store.scripts import SCRIPTS
 
 if TYPE_CHECKING:
     import argparse

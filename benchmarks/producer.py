@@ -23,8 +23,8 @@ import redis
 import uvloop
 
 from gemqueue import Queue
-from gemqueue.requests import generate_request
-from gemqueue_adapters.emulator.answers import answerer
+from gemqueue.language.gemini.requests import generate_request
+from gemqueue_adapters.emulator.answers.answers import answerer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from gemqueue.answers import Answer
 from gemqueue.config import Settings, load_settings
 from gemqueue.errors import (
     ConfigError,
@@ -26,14 +25,15 @@ from gemqueue.errors import (
     StoreUnavailable,
     SubmitError,
 )
-from gemqueue.models import Failure
-from gemqueue.outcomes import Failed, Outcome
+from gemqueue.language.answers import Answer
+from gemqueue.language.outcomes import Failed, Outcome
+from gemqueue.records import Failure
 from gemqueue.states import FailureKind, Kind
 
 if TYPE_CHECKING:
-    from gemqueue.futures import Future, Stopped
-    from gemqueue.looks import Look, PromptState
-    from gemqueue.queue import Queue
+    from gemqueue.client.futures import Future, Stopped
+    from gemqueue.client.looks import Look, PromptState
+    from gemqueue.client.queue import Queue
 
 __all__ = [
     "Answer",
@@ -72,7 +72,7 @@ if not TYPE_CHECKING:  # a type checker would believe in any name
         """Import the client when it is asked for: workers need none of it, and help needs neither asyncio nor redis."""
         if name not in _CLIENT:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        found = globals()[name] = getattr(importlib.import_module(f"gemqueue.{_CLIENT[name]}"), name)
+        found = globals()[name] = getattr(importlib.import_module(f"gemqueue.client.{_CLIENT[name]}"), name)
         return found
 
     def __dir__() -> list[str]:

@@ -27,7 +27,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gemqueue.models import Failure
+    from gemqueue.records import Failure
 
 
 class GemqueueError(Exception):

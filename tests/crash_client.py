@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 
 from gemqueue import Queue
 from gemqueue.effects import CRASH_EXIT_CODE, Effect
-from gemqueue.outcomes import Failed
-from gemqueue.requests import generate_request
+from gemqueue.language.gemini.requests import generate_request
+from gemqueue.language.outcomes import Failed
 from gemqueue.states import Kind
 from tests.soak.chaos import expected_text
 from tests.soak.checker import check

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from gemqueue import codec
 from gemqueue.effects import CRASH_EXIT_CODE, Effect
+from gemqueue.store import codec
 from tests import crash_client
 from tests.valkey_server import ValkeyServer
 from tests.world import ROOT, World, until

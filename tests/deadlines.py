@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from gemqueue.answers import Answer
 from gemqueue.clock import TEST_CLOCK_ENV, FileClock
+from gemqueue.language.answers import Answer
 from gemqueue.states import Step
+from gemqueue_workers.manage.status import read_status
 from gemqueue_workers.prices import Usage, batch_usd, usage_of
-from gemqueue_workers.status import read_status
 from tests.valkey_server import ValkeyServer
 from tests.world import MODEL, World, until
 

@@ -21,7 +21,7 @@ class Mutant(msgspec.Struct, frozen=True):
     tests: tuple[str, ...] = ()
 
 
-_LUA = "gemqueue/lua/"
+_LUA = "gemqueue/store/lua/"
 _WORKERS = "workers/gemqueue_workers/"
 _STORE = ("tests/queue/test_store.py", "tests/queue/test_store_batches.py", "tests/queue/test_store_closing.py")
 
@@ -48,10 +48,12 @@ MUTANTS: dict[str, Mutant] = {
         "the settle time counts from the intent, not from the deleted file",
         (
             Patch(
-                "gemqueue/decisions.py", "now_ms < batch.fenced_at + settle_s", "now_ms < batch.intent_at + settle_s"
+                "gemqueue/policy/submitting.py",
+                "now_ms < batch.fenced_at + settle_s",
+                "now_ms < batch.intent_at + settle_s",
             ),
             Patch(
-                f"{_WORKERS}submitter.py",
+                f"{_WORKERS}stages/submitter.py",
                 "store.fence(lease.claim, self._kit.settings.settle_s, ",
                 "store.fence(lease.claim, 0, ",
             ),
@@ -61,9 +63,9 @@ MUTANTS: dict[str, Mutant] = {
     "no-settle-time": Mutant(
         "the job is looked for as soon as the file is deleted",
         (
-            Patch("gemqueue/decisions.py", "now_ms < batch.fenced_at + settle_s * 1000", "False"),
+            Patch("gemqueue/policy/submitting.py", "now_ms < batch.fenced_at + settle_s * 1000", "False"),
             Patch(
-                f"{_WORKERS}submitter.py",
+                f"{_WORKERS}stages/submitter.py",
                 "store.fence(lease.claim, self._kit.settings.settle_s, ",
                 "store.fence(lease.claim, 0, ",
             ),
@@ -73,7 +75,7 @@ MUTANTS: dict[str, Mutant] = {
         "the fence is written, but the file stays",
         (
             Patch(
-                f"{_WORKERS}submitter.py",
+                f"{_WORKERS}stages/submitter.py",
                 "            was_there = await self._kit.provider.delete_file(batch.intent_file)\n",
                 "            was_there = True\n",
             ),
@@ -83,16 +85,18 @@ MUTANTS: dict[str, Mutant] = {
         "a create in doubt counts as not created",
         (
             Patch(
-                "gemqueue/decisions.py", "return AfterCreate(Refusal.DOUBT)", "return AfterCreate(Refusal.LATER, 1.0)"
+                "gemqueue/policy/submitting.py",
+                "return AfterCreate(Refusal.DOUBT)",
+                "return AfterCreate(Refusal.LATER, 1.0)",
             ),
         ),
     ),
     "retry-around-create": Mutant(
         "a create in doubt is sent once more",
         (
-            Patch(f"{_WORKERS}submitter.py", "\n\nclass Submitter:\n", f"\n\n{_TWICE}\n\nclass Submitter:\n"),
+            Patch(f"{_WORKERS}stages/submitter.py", "\n\nclass Submitter:\n", f"\n\n{_TWICE}\n\nclass Submitter:\n"),
             Patch(
-                f"{_WORKERS}submitter.py",
+                f"{_WORKERS}stages/submitter.py",
                 "await self._kit.provider.create(",
                 "await _twice(self._kit.provider.create)(",
             ),
@@ -102,7 +106,7 @@ MUTANTS: dict[str, Mutant] = {
         "a job that is found by its token is not taken over",
         (
             Patch(
-                f"{_WORKERS}submitter.py",
+                f"{_WORKERS}stages/submitter.py",
                 "if found is not None and decisions.adoptable(found, batch):",
                 "if found is None and decisions.adoptable(found, batch):",
             ),
@@ -117,7 +121,7 @@ MUTANTS: dict[str, Mutant] = {
         "a job that failed for want of its file is taken over",
         (
             Patch(
-                "gemqueue/decisions.py",
+                "gemqueue/policy/submitting.py",
                 "    return found is not None and not (blames_input(found) if batch",
                 "    return found is not None and (found is None if batch",
             ),
@@ -126,17 +130,27 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "input-while-running": Mutant(
         "the input of every running job is deleted",
-        (Patch("gemqueue/inputs.py", "    chosen = settings.delete_files == DeleteFiles.RUNNING and", "    chosen ="),),
+        (
+            Patch(
+                "gemqueue/policy/inputs.py",
+                "    chosen = settings.delete_files == DeleteFiles.RUNNING and",
+                "    chosen =",
+            ),
+        ),
         ("tests/queue/test_inputs.py",),
     ),
     "missed-input-fails": Mutant(
         "a job that failed for want of its input is a failure like any other",
-        (Patch("gemqueue/inputs.py", "    return batch.inputs_missed < MISSES_MAX and", "    return False and"),),
+        (
+            Patch(
+                "gemqueue/policy/inputs.py", "    return batch.inputs_missed < MISSES_MAX and", "    return False and"
+            ),
+        ),
         ("tests/queue/test_inputs.py",),
     ),
     "missed-input-for-ever": Mutant(
         "a batch begins anew as often as its jobs say that their input is missing",
-        (Patch("gemqueue/inputs.py", "    return batch.inputs_missed < MISSES_MAX and", "    return"),),
+        (Patch("gemqueue/policy/inputs.py", "    return batch.inputs_missed < MISSES_MAX and", "    return"),),
         ("tests/queue/test_inputs.py",),
     ),
     "no-storage-bound": Mutant(
@@ -148,7 +162,9 @@ MUTANTS: dict[str, Mutant] = {
         "the input of an ended job is left at the provider",
         (
             Patch(
-                f"{_WORKERS}resolver.py", "        await delete_input(self._kit, record, Effect.RESOLVE_DELETE)\n", ""
+                f"{_WORKERS}stages/resolver.py",
+                "        await delete_input(self._kit, record, Effect.RESOLVE_DELETE)\n",
+                "",
             ),
         ),
     ),
@@ -195,13 +211,13 @@ MUTANTS: dict[str, Mutant] = {
         "somebody else's segment is looked at first and registered for then",
         (
             Patch(
-                "gemqueue/listener.py",
+                "gemqueue/client/listener.py",
                 "        await self._watch([segment for segment in asked if not segment.watched])\n",
                 "        early = await self._store.outcomes([(each.id, each.cursor) for each in asked], _BLOBS_MAX)\n"
                 "        await self._watch([segment for segment in asked if not segment.watched])\n",
             ),
             Patch(
-                "gemqueue/listener.py",
+                "gemqueue/client/listener.py",
                 "found = await self._store.outcomes(cursors, _BLOBS_MAX)",
                 "found = early[: len(known)]",
             ),
@@ -231,7 +247,7 @@ MUTANTS: dict[str, Mutant] = {
         "submit returns before the segment is in the store",
         (
             Patch(
-                "gemqueue/producer.py",
+                "gemqueue/client/producer.py",
                 "                taken = await self._write(flight)\n",
                 "                self._acknowledge(flight)\n                taken = await self._write(flight)\n",
             ),
@@ -249,7 +265,7 @@ MUTANTS: dict[str, Mutant] = {
         "a job that is slow is given up while it runs",
         (
             Patch(
-                "gemqueue/decisions.py",
+                "gemqueue/policy/submitting.py",
                 "    if not status.state.terminal:\n",
                 "    if not status.state.terminal and batch.polls < 1:\n",
             ),
@@ -259,7 +275,7 @@ MUTANTS: dict[str, Mutant] = {
         "an upload does not leave out what has its outcome",
         (
             Patch(
-                f"{_WORKERS}contents.py",
+                f"{_WORKERS}stages/contents.py",
                 "if not bitmap.has_bit(done, n) and not bitmap.has_bit(moved, n)]",
                 "if not bitmap.has_bit(moved, n)]",
             ),
@@ -269,7 +285,7 @@ MUTANTS: dict[str, Mutant] = {
         "rows that one reading did not bring are bought again",
         (
             Patch(
-                f"{_WORKERS}collector.py",
+                f"{_WORKERS}stages/collector.py",
                 "        if any(True for _ in self._expected.missing()):\n",
                 "        if any(False for _ in self._expected.missing()):\n",
             ),
@@ -279,7 +295,7 @@ MUTANTS: dict[str, Mutant] = {
         "what cannot be read is bought again",
         (
             Patch(
-                "gemqueue/decisions.py",
+                "gemqueue/policy/submitting.py",
                 "batch.job_state != JobState.SUCCEEDED or batch.denials >= _DENIALS_MAX",
                 "True",
             ),
@@ -290,12 +306,12 @@ MUTANTS: dict[str, Mutant] = {
         "a row answers the first prompt that has no answer yet",
         (
             Patch(
-                f"{_WORKERS}collector.py",
+                f"{_WORKERS}stages/collector.py",
                 "index = self._expected.arrive(row.key)",
                 'index = self._expected.arrive(next((f"{o}.{i}" for o, i in self._expected.missing()), row.key))',
             ),
             Patch(
-                f"{_WORKERS}collector.py",
+                f"{_WORKERS}stages/collector.py",
                 'run.append((index, line, "answered"))',
                 'run.append((index, answer_line(f"{origin}.{index}", row_verdict(line).raw), "answered"))',
             ),
@@ -303,7 +319,7 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "lease-not-renewed": Mutant(
         "a lease is not renewed while its holder works",
-        (Patch(f"{_WORKERS}stage.py", "                await self.renew()\n", "                pass\n"),),
+        (Patch(f"{_WORKERS}stages/loop.py", "                await self.renew()\n", "                pass\n"),),
     ),
     "no-ttl-at-the-end": Mutant(
         "what is finished stays for ever",
@@ -319,7 +335,7 @@ MUTANTS: dict[str, Mutant] = {
         "an inbox is made first and given its TTL then",
         (
             Patch(
-                "gemqueue/store_producer.py",
+                "gemqueue/store/producer.py",
                 "self.redis.pipeline(transaction=True)  # whoever dies",
                 "self.redis.pipeline(transaction=False)  # whoever dies",
             ),
@@ -357,14 +373,18 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "calls-in-doubt-not-counted": Mutant(
         "calls that a dead worker left behind are not counted",
-        (Patch(f"{_WORKERS}interactive.py", "        if self._batch.crashes and calls:\n", "        if False:\n"),),
+        (
+            Patch(
+                f"{_WORKERS}stages/interactive.py", "        if self._batch.crashes and calls:\n", "        if False:\n"
+            ),
+        ),
     ),
     "late-answer-lands": Mutant(
         "the answer of a prompt that went on lands whether or not it is the first",
         (
             Patch(f"{_LUA}settle.lua", "  if overlaps(old, ARGV[i + 1]) then\n", "  if ARGV[i] == '' then\n"),
             Patch(
-                f"{_WORKERS}collector.py",
+                f"{_WORKERS}stages/collector.py",
                 "            if arrival is not _EXPECTED:\n",
                 "            if arrival is not _EXPECTED and arrival is not _SETTLED:\n",
             ),
@@ -374,7 +394,7 @@ MUTANTS: dict[str, Mutant] = {
         "what a batch answers of rescued prompts is left out of its lane's cost",
         (
             Patch(
-                f"{_WORKERS}collector.py",
+                f"{_WORKERS}stages/collector.py",
                 "            self._spending.count(usage_of(found.usage), version_of(found.version))\n",
                 "",
             ),
@@ -383,23 +403,23 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "pool-without-room": Mutant(
         "an account packs a pool's lane whether or not it has room",
-        (Patch("gemqueue/pools.py", 'if held is not None else ""\n', 'if held is False else ""\n'),),
+        (Patch("gemqueue/policy/pools.py", 'if held is not None else ""\n', 'if held is False else ""\n'),),
         ("tests/workers/test_pool.py",),
     ),
     "return-of-a-job-begun": Mutant(
         "a batch goes back to its pool though a job was begun for it",
-        (Patch("gemqueue/pools.py", "    if batch.intent_token or batch.past_tokens:\n", "    if False:\n"),),
+        (Patch("gemqueue/policy/pools.py", "    if batch.intent_token or batch.past_tokens:\n", "    if False:\n"),),
         ("tests/operations/test_returning.py",),
     ),
     "pool-with-a-refused-key": Mutant(
         "an account whose key is refused goes on packing a pool's lanes",
         (
             Patch(
-                "gemqueue/pools.py",
+                "gemqueue/policy/pools.py",
                 "        if says_refused_key(one.held_reason) or (one.held_reason and one in before_job):\n",
                 "        if False:\n",
             ),
-            Patch("gemqueue/pools.py", "    if before_job and not with_job:\n", "    if False:\n"),
+            Patch("gemqueue/policy/pools.py", "    if before_job and not with_job:\n", "    if False:\n"),
         ),
         ("tests/workers/test_pool.py",),
     ),
@@ -407,7 +427,7 @@ MUTANTS: dict[str, Mutant] = {
         "a submit is acknowledged before a replica has it",
         (
             Patch(
-                "gemqueue/store_producer.py",
+                "gemqueue/store/producer.py",
                 "retry=False, confirm=True, before=body_first",
                 "retry=False, before=body_first",
             ),
@@ -415,11 +435,15 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "delete-unconfirmed": Mutant(
         "results are deleted before a replica has what they brought",
-        (Patch(f"{_WORKERS}resolver.py", "if not await self._kit.store.confirm_closed(batch.id):", "if False:"),),
+        (
+            Patch(
+                f"{_WORKERS}stages/resolver.py", "if not await self._kit.store.confirm_closed(batch.id):", "if False:"
+            ),
+        ),
     ),
     "lost-is-missing": Mutant(
         "what a failover has undone is bought again instead of read again",
-        (Patch("gemqueue/decisions.py", "    return batch.short_reads < _READS_MAX\n", "    return False\n"),),
+        (Patch("gemqueue/policy/submitting.py", "    return batch.short_reads < _READS_MAX\n", "    return False\n"),),
         ("tests/operations/test_metrics.py",),
     ),
 }

@@ -27,8 +27,8 @@ def states_picture() -> str:
 
 def keys_in_code() -> set[str]:
     """The first word of every key that the scripts and the store name."""
-    lua = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "gemqueue" / "lua").glob("*.lua"))
-    python = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "gemqueue").glob("store*.py"))
+    lua = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "gemqueue" / "store" / "lua").glob("*.lua"))
+    python = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "gemqueue").glob("store/*.py"))
     found = re.findall(r"\bkey\('(\w+)'", lua) + re.findall(r"\bT \.\. ':(\w+)'", lua)
     return {*found, *re.findall(r'self\.key\("(\w+)"', python)} - {"nothing"}
 

@@ -66,7 +66,7 @@ def mentions(tree: ast.Module) -> Iterator[str]:
 
 def test_files_are_short() -> None:
     """No source file has more than 400 lines."""
-    files = [*SOURCE, *(str(file.relative_to(ROOT)) for file in ROOT.glob("gemqueue/lua/*.lua"))]
+    files = [*SOURCE, *(str(file.relative_to(ROOT)) for file in ROOT.glob("gemqueue/store/lua/*.lua"))]
     lengths = {path: len((ROOT / path).read_text(encoding="utf-8").splitlines()) for path in files}
     assert {path: n for path, n in lengths.items() if n > FILE_LINES_MAX} == {}
 
@@ -136,8 +136,8 @@ def test_no_dead_modules() -> None:
 
 def test_every_script_is_a_method() -> None:
     """The listing of ``lua/`` is the list of transitions: the store calls each by name, and each verb has one."""
-    scripts = {file.stem for file in ROOT.glob("gemqueue/lua/[!_]*.lua")}
-    store = "".join(file.read_text(encoding="utf-8") for file in ROOT.glob("gemqueue/store*.py"))
+    scripts = {file.stem for file in ROOT.glob("gemqueue/store/lua/[!_]*.lua")}
+    store = "".join(file.read_text(encoding="utf-8") for file in ROOT.glob("gemqueue/store/*.py"))
     assert scripts == set(re.findall(r'(?:\.run\(\s*|SCRIPTS\[)"(\w+)"', store))
     assert {verb for _, verb, _ in TRANSITIONS} <= scripts
 

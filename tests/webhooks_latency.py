@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import FrameType, TracebackType
 
-    from gemqueue.futures import Future
+    from gemqueue.client.futures import Future
 
 SEED = 11
 JOB_S = (5.0, 40.0)

@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import msgspec
 
-from gemqueue import codec
 from gemqueue.config import Settings
 from gemqueue.errors import StoreUnavailable
-from gemqueue.models import Lane, new_producer_id, new_segment_id
-from gemqueue.requests import embed_request, generate_request, line
+from gemqueue.language.gemini.requests import embed_request, generate_request, line
+from gemqueue.records import Lane, new_producer_id, new_segment_id
 from gemqueue.states import Kind
-from gemqueue.store import Store
-from gemqueue.store_producer import SegmentWrite
+from gemqueue.store import codec
+from gemqueue.store.producer import SegmentWrite
+from gemqueue.store.store import Store
 from gemqueue_adapters.interactive import interactive_request
 from tests.emulator_process import EmulatorProcess
 from tests.leaks import leftovers

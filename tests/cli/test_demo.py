@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from gemqueue.states import Kind
-from gemqueue_workers.demo_prompts import demo_prompts
+from gemqueue_workers.demo.prompts import demo_prompts
 from tests.cli.command import gemqueue, processes_with, start
 
 if TYPE_CHECKING:

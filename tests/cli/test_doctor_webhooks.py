@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from gemqueue.config import Settings
-from gemqueue.store import Store
-from gemqueue_workers.manage.listening import Heard, listening
+from gemqueue.store.store import Store
+from gemqueue_workers.manage.webhook_checks import Heard, listening
 from tests.cli.command import gemqueue
 from tests.failover.servers import free_port
 from tests.serve.door import SECRET, Door

@@ -6,8 +6,8 @@ import msgspec
 from rich.console import Console
 
 from gemqueue.config import Settings
-from gemqueue.store import Store
-from gemqueue_workers.status import read_status, show_status
+from gemqueue.store.store import Store
+from gemqueue_workers.manage.status import read_status, show_status
 from tests.cli.command import gemqueue
 
 ACCOUNT = "emulated.local"

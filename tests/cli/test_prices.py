@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from gemqueue.answers import Answer
 from gemqueue.errors import ConfigError
-from gemqueue.spent import Charge, Spent
+from gemqueue.language.answers import Answer
+from gemqueue.language.gemini.usage import Charge, Spent
 from gemqueue_workers.model_table import TABLE, load_table, tier_tokens
 from gemqueue_workers.prices import (
     DATED,

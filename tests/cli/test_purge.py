@@ -14,11 +14,12 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
-from gemqueue import Answer, Queue, codec
+from gemqueue import Answer, Queue
 from gemqueue.config import Settings, load_settings
 from gemqueue.errors import ConfigError, PromptFailed
-from gemqueue_workers.manage import looking
-from gemqueue_workers.manage.purging import purge
+from gemqueue.store import codec
+from gemqueue_workers.manage import show
+from gemqueue_workers.manage.purge import purge
 from gemqueue_workers.run.connection import connected
 from tests.cli.command import gemqueue
 from tests.cli.run_world import MODEL, RunWorld, rows_of
@@ -54,7 +55,7 @@ def files_at_provider(url: str) -> int:
 async def shown(env: dict[str, str], what: str) -> dict[str, Any]:
     """What ``show`` says, without a process for it. Raises ConfigError when it is not known."""
     async with connected(load_settings(env=env), with_worker=False) as link:
-        return await looking.show(link, what)
+        return await show.show(link, what)
 
 
 def purged(world: RunWorld, *arguments: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from gemqueue.config import Settings
-from gemqueue.store_runs import RunStore
+from gemqueue.store.runs import RunStore
 from gemqueue_workers.run.options import RunOptions
 from gemqueue_workers.run.progress import Progress
 from gemqueue_workers.run.runner import Runner

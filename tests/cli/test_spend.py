@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import msgspec
 
+from gemqueue.client.queue import Queue
 from gemqueue.config import Settings
-from gemqueue.models import Batch
-from gemqueue.queue import Queue
-from gemqueue.quota import Limits
+from gemqueue.policy.quota import Limits
+from gemqueue.records import Batch
 from gemqueue.states import Step
-from gemqueue.store import Store
+from gemqueue.store.store import Store
 from tests.cli.command import gemqueue
 from tests.cli.test_status import asked, sealed
 

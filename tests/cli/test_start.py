@@ -18,7 +18,7 @@ from gemqueue_workers.start import main
 main()
 """
 SERVED = ("starlette", "uvicorn", "prometheus_client")
-CLIENT = ("gemqueue.queue", "gemqueue.producer", "gemqueue.listener", "gemqueue.futures", "gemqueue.door")
+CLIENT = tuple(f"gemqueue.client.{name}" for name in ("queue", "producer", "listener", "futures", "door"))
 EMULATOR = ("gemqueue_adapters.emulator", "sqlite3")
 HEAVY = ("asyncio", "redis", "httpx", "arq", "rich", "structlog", "zstandard", "cryptography")
 
@@ -43,7 +43,7 @@ def _python(code: str, *argv: str, **env: str) -> subprocess.CompletedProcess[st
 def test_a_worker_imports_no_server_client_or_emulator() -> None:
     """A worker that has looked at its settings and is about to ask Redis has what its steps need, and nothing else."""
     there = _modules("work", GEMQUEUE_EMULATE="1", GOOGLE_GEMINI_BASE_URL="")
-    assert "gemqueue_workers.resolver" in there
+    assert "gemqueue_workers.stages.resolver" in there
     assert there.isdisjoint({*SERVED, *CLIENT, *EMULATOR, "gemqueue_workers.metrics"})
 
 
@@ -66,7 +66,7 @@ import sys, gemqueue
 assert set(gemqueue.__all__) <= set(dir(gemqueue))
 assert "asyncio" not in sys.modules and "redis" not in sys.modules
 from gemqueue import Queue
-assert gemqueue.Queue is Queue is sys.modules["gemqueue.queue"].Queue and "redis" in sys.modules
+assert gemqueue.Queue is Queue is sys.modules["gemqueue.client.queue"].Queue and "redis" in sys.modules
 """
     ended = _python(code)
     assert (ended.returncode, ended.stderr) == (0, "")

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from rich.console import Console
 
+from gemqueue.client.queue import Queue
 from gemqueue.config import Settings
-from gemqueue.models import LaneState, new_batch_id
-from gemqueue.queue import Queue
+from gemqueue.records import LaneState, new_batch_id
 from gemqueue.states import Step
-from gemqueue.store import Store
+from gemqueue.store.store import Store
+from gemqueue_workers.manage.status import COUNTS, BatchStatus, LaneStatus, Status, Turnaround, read_status, show_status
 from gemqueue_workers.screen import since
-from gemqueue_workers.status import COUNTS, BatchStatus, LaneStatus, Status, Turnaround, read_status, show_status
 from tests.cli.command import gemqueue
 
 if TYPE_CHECKING:

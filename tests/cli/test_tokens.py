@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from gemqueue.requests import generate_request
+from gemqueue.language.gemini.requests import generate_request
 from gemqueue.states import Kind
-from gemqueue_adapters.emulator import tokens as emulator
+from gemqueue_adapters.emulator.answers import tokens as emulator
 from gemqueue_workers.prices import Usage, batch_usd
-from gemqueue_workers.tokens import MEDIA_TOKENS, request_tokens, text_tokens
+from gemqueue_workers.run.token_estimate import MEDIA_TOKENS, request_tokens, text_tokens
 from tests.cli.run_world import MODEL, RunWorld
 from tests.cli.token_texts import TEXTS
 

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from gemqueue import codec
-from gemqueue.models import Lane, new_segment_id
-from gemqueue.requests import generate_request, line
+from gemqueue.language.gemini.requests import generate_request, line
+from gemqueue.records import Lane, new_segment_id
 from gemqueue.states import BatchState, Kind, Step
-from gemqueue.store_producer import SegmentWrite
+from gemqueue.store import codec
+from gemqueue.store.producer import SegmentWrite
 from tests.emulator_process import EmulatorProcess
 from tests.leaks import unowned_keys
 from tests.operations.kit import ACCOUNT, Shop
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
     from pathlib import Path
 
-    from gemqueue.quota import Ledger
+    from gemqueue.policy.quota import Ledger
 
 HOUR_S = 3600.0
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gemqueue.models import Lane
+from gemqueue.records import Lane
 from gemqueue.states import BatchState, Kind
 from tests.days.day import HOUR_S, Day, day
 from tests.operations.kit import ACCOUNT

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gemqueue_adapters.emulator.answers import answer
-from gemqueue_adapters.emulator.schemas import satisfy
+from gemqueue_adapters.emulator.answers.answers import answer
+from gemqueue_adapters.emulator.answers.schemas import satisfy
 from tests.emulator.plain import MODEL, Plain, by_key, error_of, lines, text_request
 
 if TYPE_CHECKING:

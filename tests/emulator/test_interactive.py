@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from google.genai import errors, types
 
-from gemqueue_adapters.emulator.models import usd
+from gemqueue_adapters.emulator.service.models import usd
 from tests.emulator.plain import MODEL, Plain, error_of, text_request, texts
 
 if TYPE_CHECKING:

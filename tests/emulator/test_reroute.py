@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gemqueue_adapters.emulator import Options
-from gemqueue_adapters.emulator.models import HALF, usd
+from gemqueue_adapters.emulator.service.models import HALF, usd
 from tests.emulator.plain import MODEL, Plain, by_key, text_request, texts
 from tests.emulator_process import EmulatorProcess
 

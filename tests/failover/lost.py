@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from gemqueue import codec
 from gemqueue.config import Settings
 from gemqueue.errors import StoreUnavailable
-from gemqueue.models import Lane, new_producer_id, new_segment_id
-from gemqueue.requests import generate_request, line
+from gemqueue.language.gemini.requests import generate_request, line
+from gemqueue.records import Lane, new_producer_id, new_segment_id
 from gemqueue.states import Kind
-from gemqueue.store import Store
-from gemqueue.store_producer import SegmentWrite
+from gemqueue.store import codec
+from gemqueue.store.producer import SegmentWrite
+from gemqueue.store.store import Store
 from tests.failover.servers import Pair
 from tests.world import until
 

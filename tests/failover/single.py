@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from gemqueue.config import Settings
-from gemqueue.store import Store
+from gemqueue.store.store import Store
 from tests.failover.lost import Lost, Writer, found_lost, passing
 from tests.failover.servers import free_port
 from tests.failover.slow_disk import OPTIONS, is_stopped, slow_disk

@@ -11,9 +11,9 @@ import pytest
 from gemqueue import Queue
 from gemqueue.config import Settings
 from gemqueue.errors import StoreUnavailable
-from gemqueue.models import new_producer_id, new_segment_id
-from gemqueue.scripts import NotReplicated
-from gemqueue.store import Store
+from gemqueue.records import new_producer_id, new_segment_id
+from gemqueue.store.scripts import NotReplicated
+from gemqueue.store.store import Store
 from gemqueue_workers.manage.doctor import examine, written
 from tests.failover.lost import FAILOVERS, measure, one_prompt
 from tests.failover.servers import Pair

@@ -12,11 +12,11 @@ import pytest
 from gemqueue import Queue
 from gemqueue.config import Settings
 from gemqueue.errors import QueueFull, StoreUnavailable
-from gemqueue.models import LaneState, new_producer_id, new_segment_id
-from gemqueue.scripts import ServerFull
-from gemqueue.spent import Charge, Spent
-from gemqueue.store import Store
-from gemqueue.store_runs import RunStore
+from gemqueue.language.gemini.usage import Charge, Spent
+from gemqueue.records import LaneState, new_producer_id, new_segment_id
+from gemqueue.store.runs import RunStore
+from gemqueue.store.scripts import ServerFull
+from gemqueue.store.store import Store
 from tests.failover.lost import one_prompt
 from tests.failover.proxy import TcpProxy
 from tests.failover.servers import free_port

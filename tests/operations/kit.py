@@ -7,20 +7,20 @@ import time
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from gemqueue import codec
 from gemqueue.config import Settings
-from gemqueue.models import Lane, new_producer_id, new_segment_id
-from gemqueue.requests import generate_request, line
+from gemqueue.language.gemini.requests import generate_request, line
+from gemqueue.records import Lane, new_producer_id, new_segment_id
 from gemqueue.states import Kind, Step
-from gemqueue.store import Store
-from gemqueue.store_producer import SegmentWrite
+from gemqueue.store import codec
+from gemqueue.store.producer import SegmentWrite
+from gemqueue.store.store import Store
 from gemqueue_adapters.gemini import GeminiProvider
-from gemqueue_workers.packer import Packer
-from gemqueue_workers.reconciler import Reconciler
-from gemqueue_workers.resolver import Resolver
-from gemqueue_workers.stage import Kit, Lease, run_step
-from gemqueue_workers.submitter import Submitter
-from gemqueue_workers.tracker import Tracker
+from gemqueue_workers.stages.loop import Kit, Lease, run_step
+from gemqueue_workers.stages.packer import Packer
+from gemqueue_workers.stages.resolver import Resolver
+from gemqueue_workers.stages.submitter import Submitter
+from gemqueue_workers.stages.tracker import Tracker
+from gemqueue_workers.worker.reconciler import Reconciler
 from tests.emulator_process import EmulatorProcess
 from tests.queue.storing import HandClock
 
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator
     from pathlib import Path
 
-    from gemqueue_workers.reconciler import Survey
-    from gemqueue_workers.stage import Handler
+    from gemqueue_workers.stages.loop import Handler
+    from gemqueue_workers.worker.reconciler import Survey
 
 MODEL = "gemini-3.8-flash"
 ACCOUNT = "emulated.local"

@@ -11,9 +11,9 @@ import pytest
 from gemqueue import NameConflict, Queue
 from gemqueue.effects import CRASH_EXIT_CODE
 from gemqueue.errors import ConfigError
-from gemqueue.outcomes import Failed
+from gemqueue.language.outcomes import Failed
 from gemqueue.states import Step
-from gemqueue.store_runs import RunStore
+from gemqueue.store.runs import RunStore
 from tests.cli.command import gemqueue
 from tests.operations.kit import ACCOUNT, MODEL, Shop
 from tests.queue.storing import LANE, Bench, bench, landing

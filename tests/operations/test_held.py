@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from gemqueue.looks import look_of
+from gemqueue.client.looks import look_of
 from gemqueue.states import Step
-from gemqueue_workers.aftermath import HELD
 from gemqueue_workers.screen import held
+from gemqueue_workers.worker.recovery import HELD
 from tests.cli.command import gemqueue
 from tests.operations.kit import ACCOUNT
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gemqueue.inputs import MISSES_MAX
+from gemqueue.policy.inputs import MISSES_MAX
 from gemqueue.states import BatchState, Step
-from gemqueue_workers.status import INPUT_NEEDED, read_status
+from gemqueue_workers.manage.status import INPUT_NEEDED, read_status
 from tests.operations.kit import ACCOUNT, JOB_S, shop
 from tests.valkey_server import ValkeyServer
 

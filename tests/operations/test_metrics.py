@@ -9,10 +9,10 @@ import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from gemqueue import codec, metrics
 from gemqueue.errors import StaleFence
-from gemqueue.outcomes import cancelled_line
+from gemqueue.language.outcomes import cancelled_line
 from gemqueue.states import Step
+from gemqueue.store import codec, metrics
 from gemqueue_workers.metrics import exposition
 from tests.cli.command import gemqueue
 from tests.operations.kit import LANE, Shop

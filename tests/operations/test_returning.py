@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from gemqueue import codec
 from gemqueue.effects import CRASH_EXIT_CODE, Effect
 from gemqueue.errors import ConfigError, StaleFence
-from gemqueue.outcomes import cancelled_line
+from gemqueue.language.outcomes import cancelled_line
 from gemqueue.states import Step
-from gemqueue_workers.manage.returning import give_back
+from gemqueue.store import codec
+from gemqueue_workers.manage.give_back import give_back
 from tests.cli.command import gemqueue
 from tests.operations.kit import ACCOUNT
 

@@ -6,11 +6,11 @@ from datetime import datetime
 
 from rich.console import Console
 
-from gemqueue.reconciling import Standing
+from gemqueue.policy.reconciling import Standing
 from gemqueue_workers.manage.dead import Letter, show_letters
-from gemqueue_workers.manage.looking import show_fields
 from gemqueue_workers.manage.reconcile import Kept, Report, show_report
-from gemqueue_workers.reconciler import Finding
+from gemqueue_workers.manage.show import show_fields
+from gemqueue_workers.worker.reconciler import Finding
 
 
 def test_a_report_says_what_every_job_is() -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gemqueue import bitmap, codec
-from gemqueue.deadlines import Service
-from gemqueue.models import Lane, rescue_segment_id
-from gemqueue.requests import generate_request, line
+from gemqueue.language.gemini.requests import generate_request, line
+from gemqueue.policy.deadlines import Service
+from gemqueue.records import Lane, rescue_segment_id
 from gemqueue.states import Step
-from gemqueue.store_deadlines import RescueSegment
+from gemqueue.store import bitmap, codec
+from gemqueue.store.deadlines import RescueSegment
 from tests.operations.kit import ACCOUNT, LANE, Shop, shop, start_emulator
 
 if TYPE_CHECKING:

@@ -13,19 +13,20 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from gemqueue import Queue, bitmap, codec
+from gemqueue import Queue
 from gemqueue.config import Settings
 from gemqueue.errors import StoreError
-from gemqueue.models import new_batch_id
+from gemqueue.records import new_batch_id
 from gemqueue.states import Step
-from gemqueue.store import Store
-from gemqueue.store_batches import Claim, JobEnd, Landing
+from gemqueue.store import bitmap, codec
+from gemqueue.store.batches import Claim, JobEnd, Landing
+from gemqueue.store.store import Store
 from gemqueue.tasks import end_tasks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
-    from gemqueue.queue import Connecting
+    from gemqueue.client.queue import Connecting
 
 ACCOUNT = "emulated.local"
 _LOOK_S = 0.002

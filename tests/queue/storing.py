@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from gemqueue import bitmap, codec
 from gemqueue.config import Settings
-from gemqueue.models import Lane, new_batch_id, new_segment_id
+from gemqueue.records import Lane, new_batch_id, new_segment_id
 from gemqueue.states import Kind, Step
-from gemqueue.store import Store
-from gemqueue.store_batches import Claim, JobEnd, Landing, RetrySegment
-from gemqueue.store_producer import SegmentWrite
+from gemqueue.store import bitmap, codec
+from gemqueue.store.batches import Claim, JobEnd, Landing, RetrySegment
+from gemqueue.store.producer import SegmentWrite
+from gemqueue.store.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
     from gemqueue.errors import StoreError
-    from gemqueue.store_producer import Enqueued
+    from gemqueue.store.producer import Enqueued
 
 ACCOUNT = "emulated.local"
 LANE = str(Lane(ACCOUNT, "m", Kind.GENERATE))

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gemqueue.answers import Answer
+from gemqueue.language.answers import Answer
 
 PNG = b"\x89PNG\xfb\xff"
 

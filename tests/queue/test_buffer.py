@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from gemqueue.buffer import LINE_BYTES, Buffer, Prompt, Route, Space
-from gemqueue.requests import line
-from gemqueue.tickets import Ticket
+from gemqueue.client.buffer import LINE_BYTES, Buffer, Prompt, Route, Space
+from gemqueue.client.tickets import Ticket
+from gemqueue.language.gemini.requests import line
 
 PROMPTS_MAX = 5
 BYTES_MAX = 1_000

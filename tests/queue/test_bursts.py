@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from gemqueue.bursts import PAUSE_S, PROMPTS_MIN, Bursts
+from gemqueue.client.bursts import PAUSE_S, PROMPTS_MIN, Bursts
 from gemqueue.errors import StoreUnavailable
 from tests.queue.answering import answering, connect, until
 

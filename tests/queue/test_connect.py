@@ -17,7 +17,7 @@ import pytest
 
 import gemqueue
 from gemqueue import ConfigError, GemqueueError, Queue, Settings, StoreUnavailable
-from gemqueue import queue as queue_module
+from gemqueue.client import queue as queue_module
 from tests.valkey_server import ValkeyServer
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ from redis.asyncio.connection import SSLConnection
 from redis.asyncio.sentinel import SentinelManagedConnection
 
 from gemqueue import Queue
-from gemqueue.connections import SentinelPool, make_pool
 from gemqueue.errors import ConfigError, StoreUnavailable
+from gemqueue.store.connections import SentinelPool, make_pool
 from gemqueue.urls import safe_url
-from gemqueue_workers.alarms import alarms
+from gemqueue_workers.worker.arq_client import alarms
 
 
 def sentinels(url: str) -> tuple[Any, list[dict[str, Any]]]:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from gemqueue import PromptInvalid, Queue
 from gemqueue.config import Settings, load_settings
-from gemqueue.deadlines import (
+from gemqueue.errors import ConfigError, StaleFence, WrongState
+from gemqueue.policy.deadlines import (
     Next,
     Prospect,
     Service,
@@ -25,11 +26,10 @@ from gemqueue.deadlines import (
     way_now,
     ways,
 )
-from gemqueue.errors import ConfigError, StaleFence, WrongState
-from gemqueue.models import Lane, rescue_segment_id
+from gemqueue.records import Lane, rescue_segment_id
 from gemqueue.states import Kind, Step
-from gemqueue.store_batches import JobEnd
-from gemqueue.store_deadlines import RescueSegment
+from gemqueue.store.batches import JobEnd
+from gemqueue.store.deadlines import RescueSegment
 from tests.queue.answering import connect
 from tests.queue.storing import ACCOUNT, LANE, Bench, body, landing, retry
 

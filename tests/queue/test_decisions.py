@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gemqueue import decisions
 from gemqueue.config import Settings
-from gemqueue.decisions import Refusal, ResolvePlan, RowFate, SubmitStep, TrackStep
 from gemqueue.errors import Ambiguous, ProviderError, Rejected, ShortRead, Transient
-from gemqueue.models import Batch, WebhookHealth
+from gemqueue.language.gemini.rows import Verdict
+from gemqueue.policy import submitting
+from gemqueue.policy.submitting import Refusal, ResolvePlan, RowFate, SubmitStep, TrackStep
 from gemqueue.provider import JobStatus
-from gemqueue.rows import Verdict
+from gemqueue.records import Batch, WebhookHealth
 from gemqueue.states import BatchState, JobState
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def batches(draw: st.DrawFn) -> Batch:
         polls=draw(numbers),
         fenced_at=draw(numbers),
         accepted_at=draw(numbers),
-        job_state=draw(st.sampled_from(["", decisions.REFUSED, decisions.EMPTY, *JobState])),
+        job_state=draw(st.sampled_from(["", submitting.REFUSED, submitting.EMPTY, *JobState])),
     )
 
 
@@ -79,16 +79,16 @@ def statuses(draw: st.DrawFn) -> JobStatus:
 def test_backoff_stays_in_bounds(first_s: float, times: float, failures: int, salt: str) -> None:
     """A delay is at most the maximum and at least three quarters of the first, and the same for the same record."""
     max_s = first_s * times
-    delay_s = decisions.backoff_s(first_s, max_s, failures, salt)
+    delay_s = submitting.backoff_s(first_s, max_s, failures, salt)
     assert 0.75 * first_s * 0.999 <= delay_s <= max_s
-    assert delay_s == decisions.backoff_s(first_s, max_s, failures, salt)
+    assert delay_s == submitting.backoff_s(first_s, max_s, failures, salt)
 
 
 @given(failures=st.integers(0, 60), salt=st.text(max_size=9))
 def test_backoff_grows(failures: int, salt: str) -> None:
     """The next delay is never shorter by more than the spread of a quarter, and longer until the maximum is near."""
-    now_s = decisions.backoff_s(1.0, 300.0, failures, salt)
-    next_s = decisions.backoff_s(1.0, 300.0, failures + 1, salt)
+    now_s = submitting.backoff_s(1.0, 300.0, failures, salt)
+    next_s = submitting.backoff_s(1.0, 300.0, failures + 1, salt)
     assert next_s >= 0.75 * now_s
     assert next_s > now_s or now_s >= 0.75 * 256
 
@@ -96,7 +96,7 @@ def test_backoff_grows(failures: int, salt: str) -> None:
 @given(batch=batches(), now_ms=numbers, settle_s=st.floats(1, 100))
 def test_submit_steps_never_send_over_an_intent(batch: Batch, now_ms: int, settle_s: float) -> None:
     """Only a sealed batch is uploaded; one with an intent is fenced, then waited for, and only then looked at."""
-    step = decisions.submit_step(batch, now_ms, settle_s)
+    step = submitting.submit_step(batch, now_ms, settle_s)
     assert (step is SubmitStep.UPLOAD) == (batch.state is BatchState.SEALED)
     if step is SubmitStep.LOOK:
         assert batch.fenced_at > 0
@@ -108,7 +108,7 @@ def test_submit_steps_never_send_over_an_intent(batch: Batch, now_ms: int, settl
 @given(batch=batches(), error=errors)
 def test_doubt_is_never_resent(batch: Batch, error: ProviderError) -> None:
     """An ambiguous create is in doubt and nothing else is; what follows from a certain refusal is bounded."""
-    after = decisions.after_create_error(batch, error, SETTINGS)
+    after = submitting.after_create_error(batch, error, SETTINGS)
     assert (after.refusal is Refusal.DOUBT) == isinstance(error, Ambiguous)
     if after.refusal is Refusal.LATER:
         assert 0 < after.delay_s <= SETTINGS.backoff_max_s
@@ -127,12 +127,12 @@ def test_doubt_is_never_resent(batch: Batch, error: ProviderError) -> None:
 @given(batch=batches(), message=st.text(max_size=20))
 def test_a_wrong_key_fails_nobody(batch: Batch, message: str) -> None:
     """A refused account or a lost input file never fails the prompts at once; a missing model does."""
-    held = decisions.after_create_error(batch, Rejected(message, auth=True, call="create"), SETTINGS)
+    held = submitting.after_create_error(batch, Rejected(message, auth=True, call="create"), SETTINGS)
     assert held.refusal is Refusal.LATER
     assert held.held_reason.startswith("account (create)")
     fresh = Batch(id="b", v=1, state=BatchState.SUBMITTING, lane="l", fence=1, prompts=9)
-    lost = decisions.after_create_error(fresh, Rejected("file not found", missing=True), SETTINGS)
-    model = decisions.after_create_error(
+    lost = submitting.after_create_error(fresh, Rejected("file not found", missing=True), SETTINGS)
+    model = submitting.after_create_error(
         fresh, Rejected("models/x is not found for API version v1beta", missing=True), SETTINGS
     )
     assert (lost.refusal, model.refusal) == (Refusal.LATER, Refusal.REFUSE)
@@ -143,10 +143,10 @@ def test_a_denied_create_is_believed_after_fifty(batch: Batch, denied: int) -> N
     """A 404 that names no model fails a batch after fifty like it, however many quotas and outages came before."""
     error = Rejected("not found", missing=True, call="create")
     record = msgspec.structs.replace(batch, denied_creates=denied)
-    after = decisions.after_create_error(record, error, SETTINGS)
+    after = submitting.after_create_error(record, error, SETTINGS)
     assert (after.refusal is Refusal.REFUSE) == (denied >= 50)
-    assert decisions.denied_creates(record, error) == denied + 1
-    assert decisions.denied_creates(record, Transient("429", quota=True, call="create")) == denied
+    assert submitting.denied_creates(record, error) == denied + 1
+    assert submitting.denied_creates(record, Transient("429", quota=True, call="create")) == denied
 
 
 @given(status=st.none() | statuses())
@@ -154,36 +154,36 @@ def test_only_a_job_that_had_its_file_is_adopted(status: JobStatus | None) -> No
     """Nothing found is nothing to adopt, nor is a job that failed for want of its input file with nothing to show."""
     lacked_it = status is not None and status.state is JobState.FAILED and status.error_code == 5
     failed_without_file = lacked_it and not (status is not None and status.has_output)
-    assert decisions.adoptable(status) == (status is not None and not failed_without_file)
+    assert submitting.adoptable(status) == (status is not None and not failed_without_file)
 
 
 @given(batch=batches(), status=statuses(), now_ms=st.integers(0, 10**10))
 def test_polls_are_bounded_and_end_with_the_job(batch: Batch, status: JobStatus, now_ms: int) -> None:
     """Looks keep to their delays; a batch ends exactly when its job has; 404 is no end for two days."""
-    after = decisions.after_poll(batch, status, SETTINGS)
+    after = submitting.after_poll(batch, status, SETTINGS)
     assert (after.step is TrackStep.END) == status.state.terminal
     if after.step is TrackStep.LATER:
         assert SETTINGS.poll_first_s <= after.delay_s <= SETTINGS.poll_max_s
     else:
         assert after.job_state is status.state
         assert (after.delay_s > 0) == (status.state is JobState.CANCELLED)
-    missing = decisions.after_missing(batch, now_ms, SETTINGS)
+    missing = submitting.after_missing(batch, now_ms, SETTINGS)
     assert missing.alarm
     assert (missing.step is TrackStep.END) == (now_ms - batch.accepted_at > 50 * 3600 * 1000)
-    assert decisions.poll_delay_s(batch.polls, SETTINGS) <= decisions.poll_delay_s(batch.polls + 1, SETTINGS)
+    assert submitting.poll_delay_s(batch.polls, SETTINGS) <= submitting.poll_delay_s(batch.polls + 1, SETTINGS)
 
 
 @given(batch=batches(), status=st.none() | statuses())
 def test_every_ended_batch_has_a_plan(batch: Batch, status: JobStatus | None) -> None:
     """Results are collected only where there are some; nothing goes back where results were collected."""
-    plan = decisions.resolve_plan(batch, status)
+    plan = submitting.resolve_plan(batch, status)
     if plan is ResolvePlan.COLLECT:
         assert status is not None
         assert status.has_output
         assert batch.state is not BatchState.CLOSING
-    if batch.job_state == decisions.REFUSED:
+    if batch.job_state == submitting.REFUSED:
         assert plan is ResolvePlan.REFUSE
-    if batch.job_state == decisions.EMPTY:
+    if batch.job_state == submitting.EMPTY:
         assert plan is ResolvePlan.CLOSE
     if batch.state is BatchState.CLOSING and batch.job_state == JobState.SUCCEEDED:
         assert plan is ResolvePlan.CLOSE
@@ -194,27 +194,27 @@ def test_rows_are_not_retried_for_ever(verdict: str, attempt: int, attempts_max:
     """A row is retried only before its last attempt and only for the provider's fault; else it has its kind."""
     if verdict == Verdict.GARBAGE:
         with pytest.raises(KeyError):
-            decisions.row_fate(verdict, attempt, attempts_max)
+            submitting.row_fate(verdict, attempt, attempts_max)
         return
-    fate, kind = decisions.row_fate(verdict, attempt, attempts_max)
+    fate, kind = submitting.row_fate(verdict, attempt, attempts_max)
     assert (kind is None) == (fate is RowFate.ANSWER)
     if fate is RowFate.RETRY:
         assert attempt + 1 < attempts_max
     assert (fate in (RowFate.RETRY, RowFate.BURY)) == (verdict in ("retryable", "missing"))
-    assert 0 < decisions.retry_delay_s(attempt, SETTINGS, verdict) <= SETTINGS.retry_max_s
+    assert 0 < submitting.retry_delay_s(attempt, SETTINGS, verdict) <= SETTINGS.retry_max_s
 
 
 @given(batch=batches())
 def test_results_are_believed_gone_only_after_many_denials(batch: Batch) -> None:
     """A job that succeeded has been paid for: its results are given up when they have been denied ten times."""
     succeeded = msgspec.structs.replace(batch, job_state="succeeded")
-    assert decisions.believe_gone(succeeded) == (batch.denials >= 10)
+    assert submitting.believe_gone(succeeded) == (batch.denials >= 10)
 
 
 @given(rows=numbers, told=numbers, short_reads=st.integers(0, 10))
 def test_missing_rows_are_believed_in_the_end(rows: int, told: int, short_reads: int) -> None:
     """Rows are missing when the provider counts no more, or has said so often enough."""
-    assert decisions.believe_missing(short_reads, rows, told) == (rows >= told or short_reads >= 3)
+    assert submitting.believe_missing(short_reads, rows, told) == (rows >= told or short_reads >= 3)
 
 
 @given(batch=batches(), error=st.sampled_from(["away", "short", "denied", "refused"]))
@@ -226,12 +226,12 @@ def test_an_outage_is_no_evidence(batch: Batch, error: str) -> None:
         "denied": Rejected("404", call="poll", missing=True),
         "refused": Rejected("403", call="poll", auth=True),
     }
-    after = msgspec.structs.replace(batch, **decisions.counted(batch, said[error]))
+    after = msgspec.structs.replace(batch, **submitting.counted(batch, said[error]))
     assert after.tries == batch.tries + 1
     assert after.denials == batch.denials + (error == "denied")
     assert after.short_reads == batch.short_reads + (error == "short")
     if error in {"away", "refused"}:
-        assert decisions.believe_gone(after) == decisions.believe_gone(batch)
+        assert submitting.believe_gone(after) == submitting.believe_gone(batch)
 
 
 WORDS: list[tuple[Callable[[], ProviderError], str]] = [
@@ -245,8 +245,8 @@ WORDS: list[tuple[Callable[[], ProviderError], str]] = [
 @pytest.mark.parametrize(("error", "reason"), WORDS)
 def test_held_reasons_say_whose_fault_it_is(error: Callable[[], ProviderError], reason: str) -> None:
     """What a batch waits for names the limit, account or provider, and the call; a pool's rule reads the second."""
-    assert decisions.held_reason(error()) == reason
-    assert decisions.says_refused_key(reason) == (reason == "account (upload): 403")
+    assert submitting.held_reason(error()) == reason
+    assert submitting.says_refused_key(reason) == (reason == "account (upload): 403")
 
 
 healths = st.builds(WebhookHealth, numbers, numbers)
@@ -255,18 +255,18 @@ healths = st.builds(WebhookHealth, numbers, numbers)
 @given(healths, numbers)
 def test_webhooks_make_looks_rarer_only_while_they_prove_healthy(health: WebhookHealth, now_ms: int) -> None:
     """Never below one, never above six; one as long as there were fewer than five in a row, or none for a day."""
-    factor = decisions.webhook_factor(health, now_ms)
+    factor = submitting.webhook_factor(health, now_ms)
     assert factor in {1.0, 6.0}
     if health.announced < 5:
         assert factor == 1.0
-    assert decisions.webhook_factor(health, health.announced_at + 24 * 3600 * 1000) == 1.0
+    assert submitting.webhook_factor(health, health.announced_at + 24 * 3600 * 1000) == 1.0
 
 
 @given(batches(), numbers, st.floats(0.01, 1e6), healths, numbers)
 def test_polling_never_stops(record: Batch, event_at: int, delay_s: float, health: WebhookHealth, now_ms: int) -> None:
     """Whatever webhooks say, the next look comes within six times its pause; after an event no later than without."""
     record = msgspec.structs.replace(record, event_at=event_at)
-    found_s = decisions.announced_delay_s(record, delay_s, health, now_ms, SETTINGS)
+    found_s = submitting.announced_delay_s(record, delay_s, health, now_ms, SETTINGS)
     assert 0 < found_s <= 6 * delay_s
     if record.event_at:
         assert found_s <= delay_s
@@ -277,7 +277,7 @@ def test_a_job_whose_event_came_early_is_looked_at_soon() -> None:
     settings = Settings(poll_first_s=5.0)
     for since_s, pause_s in ((0, 5), (4, 5), (60, 30), (10_000, 300)):
         record = Batch(id="b", v=1, state=BatchState.SUBMITTED, lane="l", fence=1, event_at=1)
-        found_s = decisions.announced_delay_s(record, 300, WebhookHealth(9, 1), 1 + since_s * 1000, settings)
+        found_s = submitting.announced_delay_s(record, 300, WebhookHealth(9, 1), 1 + since_s * 1000, settings)
         assert found_s == pause_s
 
 
@@ -285,7 +285,7 @@ def test_a_job_whose_event_came_early_is_looked_at_soon() -> None:
 def test_a_batch_that_kills_its_workers_is_held_once_for_each_death(crashes: int, held: int) -> None:
     """Below crashes_max a batch is tried; from there each death holds it once, for a bounded time, and then it is."""
     batch = Batch(id="b", v=1, state=BatchState.SEALED, lane="l", fence=1, crashes=crashes, crashes_held=held)
-    hold_s = decisions.crash_hold_s(batch, SETTINGS)
+    hold_s = submitting.crash_hold_s(batch, SETTINGS)
     assert (hold_s is None) == (crashes < SETTINGS.crashes_max or crashes == held)
     assert hold_s is None or 0 < hold_s <= SETTINGS.backoff_max_s
 
@@ -293,9 +293,9 @@ def test_a_batch_that_kills_its_workers_is_held_once_for_each_death(crashes: int
 @given(batch=batches(), rows=numbers)
 def test_a_denied_job_keeps_its_count_of_rows(batch: Batch, rows: int) -> None:
     """What was seen of a job at its end is what is known of it when the provider denies it: how many rows, too."""
-    known = decisions.known_output(
+    known = submitting.known_output(
         msgspec.structs.replace(batch, output_file="files/out", job_state="succeeded", rows=rows)
     )
     assert known is not None
     assert (known.rows, known.output_file, known.has_output) == (rows, "files/out", True)
-    assert decisions.known_output(msgspec.structs.replace(batch, output_file="")) is None
+    assert submitting.known_output(msgspec.structs.replace(batch, output_file="")) is None

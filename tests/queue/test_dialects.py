@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gemqueue.dialects import Unsayable, to_json_schema, to_schema
-from gemqueue.fields import SCHEMA_FIELDS
-from gemqueue.schemas import class_schema, misfit
+from gemqueue.language.gemini.dialects import Unsayable, to_json_schema, to_schema
+from gemqueue.language.gemini.fields import SCHEMA_FIELDS
+from gemqueue.language.gemini.schemas import class_schema, misfit
+from gemqueue_adapters.emulator.answers.schemas import satisfy
 from gemqueue_adapters.emulator.rows import check_line
-from gemqueue_adapters.emulator.schemas import satisfy
 
 LINE = {"$defs": {"Line": {"type": "object", "properties": {"x": {"type": "integer"}}, "required": ["x"]}}}
 POINT: dict[str, Any] = {"properties": {"x": {"type": "INTEGER"}}, "required": ["x"], "type": "OBJECT"}

@@ -17,8 +17,8 @@ from urllib.parse import unquote
 import pytest
 from redis.asyncio import Redis
 
-from gemqueue.detached import Detached, eventually, lock_file, try_lock
-from gemqueue.embedded import EmbeddedServer, acquire
+from gemqueue.embedded.processes import Detached, eventually, lock_file, try_lock
+from gemqueue.embedded.server import EmbeddedServer, acquire
 from gemqueue.errors import ConfigError, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -201,7 +201,7 @@ async def test_kill_of_the_server(folder: Path) -> None:
 async def test_mute_server(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that lives and does not answer is replaced; what it acknowledged is there."""
     server = await acquire(folder)
-    monkeypatch.setattr("gemqueue.embedded._MUTE_S_MAX", 2.0)
+    monkeypatch.setattr("gemqueue.embedded.server._MUTE_S_MAX", 2.0)
     async with connect(server) as client:
         await client.incr("n")
         mute = server_of(folder).pid
@@ -256,7 +256,7 @@ async def test_companion_restarts(folder: Path) -> None:
 
 async def test_stubborn_companion(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The newest companion is stopped first, by SIGTERM; one that ignores it is killed, its children with it."""
-    monkeypatch.setattr("gemqueue.embedded._COMPANION_STOP_S_MAX", 0.5)
+    monkeypatch.setattr("gemqueue.embedded.server._COMPANION_STOP_S_MAX", 0.5)
     server = await acquire(folder)
     polite = f"trap 'echo bye; date +%s%N > {folder}/polite; exit' TERM; echo up; while :; do sleep 0.01; done"
     deaf = "trap '' TERM; sleep 1000 & echo $!; wait; wait"

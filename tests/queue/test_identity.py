@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from google.genai import types
 
-from gemqueue import requests
-from gemqueue.identity import digest_of, salt_of
-from gemqueue.requests import RequestEncoder
-from gemqueue.schemas import Twin
+from gemqueue.language.gemini import requests
+from gemqueue.language.gemini.requests import RequestEncoder
+from gemqueue.language.gemini.schemas import Twin
+from gemqueue.language.identity import digest_of, salt_of
 from gemqueue.states import Kind
 
 

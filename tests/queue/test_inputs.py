@@ -6,22 +6,22 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gemqueue import inputs
 from gemqueue.config import Settings, load_settings
-from gemqueue.decisions import adoptable
 from gemqueue.errors import ConfigError, StaleFence, WrongState
-from gemqueue.models import Batch
+from gemqueue.policy import inputs
+from gemqueue.policy.quota import Limits
+from gemqueue.policy.submitting import adoptable
 from gemqueue.provider import JobStatus
-from gemqueue.quota import Limits
+from gemqueue.records import Batch
 from gemqueue.states import BatchState, JobState, Step
-from gemqueue.store_batches import JobEnd
+from gemqueue.store.batches import JobEnd
 from tests.queue.storing import ACCOUNT, LANE, bench, refused
 from tests.queue.test_quota import adds_up, submit
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from gemqueue.store_batches import Claim
+    from gemqueue.store.batches import Claim
     from tests.queue.storing import Bench
 
 FILE = "files/abcdef123456"

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from gemqueue import Failed, OutcomeExpired, Queue, StoreUnavailable, codec
-from gemqueue import listener as listener_module
+from gemqueue import Failed, OutcomeExpired, Queue, StoreUnavailable
+from gemqueue.client import listener as listener_module
+from gemqueue.store import codec
 from tests.queue.answering import Answering, answering, connect, until, until_counted
 from tests.valkey_server import ValkeyServer
 
@@ -213,7 +214,7 @@ async def test_kept_lines_are_bounded(
 async def test_no_worker(redis_url: str, queue_name: str, caplog: pytest.LogCaptureFixture, worker: Answering) -> None:
     """Without a worker's heartbeat a future says so, and a warning is logged once."""
     monkey = pytest.MonkeyPatch()
-    monkey.setattr("gemqueue.watchdog._WORKER_GRACE_S", 0.0)
+    monkey.setattr("gemqueue.client.watchdog._WORKER_GRACE_S", 0.0)
     with caplog.at_level(logging.WARNING, "gemqueue"):
         async with connect(redis_url, queue_name) as queue:
             worker.open.clear()

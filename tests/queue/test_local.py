@@ -17,12 +17,12 @@ import pytest
 
 from gemqueue import Queue, Settings
 from gemqueue.config import load_settings
-from gemqueue.local import companion_name, healthy_url, worker_env
+from gemqueue.embedded.local import companion_name, healthy_url, worker_env
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from gemqueue.queue import Connecting
+    from gemqueue.client.queue import Connecting
 
 MODEL = "gemini-3.8-flash"
 QUICK: dict[str, Any] = {

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from gemqueue import Look, PromptState, Queue, codec, turnaround
-from gemqueue.looks import look_of
+from gemqueue import Look, PromptState, Queue
+from gemqueue.client.looks import look_of
+from gemqueue.policy import turnaround
+from gemqueue.policy.turnaround import Histogram
 from gemqueue.states import BatchState, Step
-from gemqueue.store_batches import JobEnd
-from gemqueue.store_looks import Place
-from gemqueue.turnaround import Histogram
+from gemqueue.store import codec
+from gemqueue.store.batches import JobEnd
+from gemqueue.store.looks import Place
 from tests.queue.answering import connect, until
 from tests.queue.storing import Bench, landing, retry
 

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from gemqueue import Answer, bitmap, codec
-from gemqueue.store_batches import Landing
+from gemqueue.store import bitmap, codec
+from gemqueue.store.batches import Landing
 from gemqueue.tasks import end_tasks
 from tests.queue.answering import Answering, connect, outcome_line, until
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-    from gemqueue import Queue
-    from gemqueue.store_batches import Claim
+    from gemqueue import Answer, Queue
+    from gemqueue.store.batches import Claim
 
 
 class Failover(Answering):

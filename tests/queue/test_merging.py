@@ -12,9 +12,10 @@ from google.genai import types
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gemqueue import Failed, NameConflict, PromptInvalid, Queue, codec
-from gemqueue.requests import RequestEncoder, encoder_for
+from gemqueue import Failed, NameConflict, PromptInvalid, Queue
+from gemqueue.language.gemini.requests import RequestEncoder, encoder_for
 from gemqueue.states import Kind
+from gemqueue.store import codec
 from tests.queue.answering import ACCOUNT, answering, connect, until_counted
 from tests.queue.test_identity import Verdict
 

@@ -9,18 +9,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gemqueue import quota
 from gemqueue.config import Settings
 from gemqueue.errors import StaleFence
-from gemqueue.models import Batch
-from gemqueue.quota import Correction, Held, Ledger, Limits, Reservation, Resource
+from gemqueue.policy import quota
+from gemqueue.policy.quota import Correction, Held, Ledger, Limits, Reservation, Resource
+from gemqueue.records import Batch
 from gemqueue.states import BatchState, Step
-from gemqueue.store_batches import JobEnd
+from gemqueue.store.batches import JobEnd
 from tests.leaks import unowned_keys
 from tests.queue.storing import ACCOUNT, LANE, bench
 
 if TYPE_CHECKING:
-    from gemqueue.store_batches import Claim
+    from gemqueue.store.batches import Claim
     from tests.queue.storing import Bench
     from tests.valkey_server import ValkeyServer
 

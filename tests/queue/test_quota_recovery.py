@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gemqueue.quota import Held, Limits
+from gemqueue.policy.quota import Held, Limits
 from gemqueue.states import Step
 from tests.queue.storing import ACCOUNT, bench
 from tests.queue.test_quota import finish, refuse, sealed, submit

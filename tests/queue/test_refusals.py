@@ -10,9 +10,9 @@ from google.genai import types
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gemqueue import requests
 from gemqueue.errors import ConfigError, PromptInvalid
-from gemqueue.requests import embed_request, generate_request, rest_request
+from gemqueue.language.gemini import requests
+from gemqueue.language.gemini.requests import embed_request, generate_request, rest_request
 from gemqueue.states import Kind
 
 if TYPE_CHECKING:

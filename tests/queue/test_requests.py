@@ -14,9 +14,9 @@ from google.genai import batches, types
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gemqueue import requests
 from gemqueue.errors import PromptInvalid, PromptTooLarge
-from gemqueue.requests import RequestEncoder, embed_request, generate_request, rest_request
+from gemqueue.language.gemini import requests
+from gemqueue.language.gemini.requests import RequestEncoder, embed_request, generate_request, rest_request
 from gemqueue.states import Kind
 
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gemqueue.outcomes import decode_line
-from gemqueue.rows import Verdict, row_verdict, text_rows
-from gemqueue.spent import Spent, Usage, usage_of
+from gemqueue.language.gemini.rows import Verdict, row_verdict, text_rows
+from gemqueue.language.gemini.usage import Spent, Usage, usage_of
+from gemqueue.language.outcomes import decode_line
 
 
 def candidate(finish: str | None = "STOP", *parts: dict[str, Any], **more: Any) -> dict[str, Any]:

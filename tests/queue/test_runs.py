@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gemqueue import codec
 from gemqueue.config import Settings
 from gemqueue.errors import ConfigError
-from gemqueue.models import new_producer_id, new_segment_id
-from gemqueue.outcomes import cancelled_line
-from gemqueue.requests import generate_request, line
-from gemqueue.store_producer import SegmentWrite
-from gemqueue.store_runs import RunEntry, RunStore, pack_entry
+from gemqueue.language.gemini.requests import generate_request, line
+from gemqueue.language.outcomes import cancelled_line
+from gemqueue.records import new_producer_id, new_segment_id
+from gemqueue.store import codec
+from gemqueue.store.producer import SegmentWrite
+from gemqueue.store.runs import RunEntry, RunStore, pack_entry
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from gemqueue import slow
 from gemqueue.config import Settings, load_settings
 from gemqueue.errors import ConfigError
-from gemqueue.models import Batch, Lane
-from gemqueue.slow import Policy
+from gemqueue.policy import slow
+from gemqueue.policy.slow import Policy
+from gemqueue.records import Batch, Lane
 from gemqueue.states import BatchState, Kind
 from tests.queue.test_turnaround import known
 

@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gemqueue import decisions, quota
 from gemqueue.config import Settings
 from gemqueue.errors import StaleFence, Transient, WrongState
-from gemqueue.models import Batch
-from gemqueue.pools import Room, why_left
-from gemqueue.quota import Correction, Held, Ledger, Resource
+from gemqueue.policy import quota, submitting
+from gemqueue.policy.pools import Room, why_left
+from gemqueue.policy.quota import Correction, Held, Ledger, Resource
+from gemqueue.records import Batch
 from gemqueue.states import BatchState, Step
 from tests.queue.storing import ACCOUNT, LANE, bench
 from tests.queue.test_quota import OPEN, adds_up, finish, refuse, reserved, submit
 
 if TYPE_CHECKING:
-    from gemqueue.store_batches import Claim
+    from gemqueue.store.batches import Claim
     from tests.queue.storing import Bench
 
 WHY = "Your project has exceeded its monthly spending cap."
@@ -133,7 +133,7 @@ def test_how_long_a_batch_waits_for_money() -> None:
     settings = Settings()
     batch = Batch(id="b", v=1, state=BatchState.SEALED, lane=LANE, fence=1, prompts=10)
     said = {
-        call: decisions.transient_delay_s(
+        call: submitting.transient_delay_s(
             batch, Transient("429", call=call, spend=True, retry_after_s=wish_s), settings
         )
         for call, wish_s in (("create", None), ("upload", 60.0), ("answer", 9_000.0), ("poll", None))

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gemqueue import bitmap
-from gemqueue.models import new_segment_id
-from gemqueue.scripts import ServerFull
+from gemqueue.records import new_segment_id
 from gemqueue.states import Step
-from gemqueue.store_batches import JobEnd
+from gemqueue.store import bitmap
+from gemqueue.store.batches import JobEnd
+from gemqueue.store.scripts import ServerFull
 from tests.queue.storing import ACCOUNT, LANE, PRODUCER, Bench, bench, body, landing, retry
 from tests.valkey_server import ValkeyServer
 

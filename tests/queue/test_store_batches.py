@@ -9,10 +9,10 @@ import pytest
 from redis.exceptions import NoPermissionError
 
 from gemqueue.errors import StaleFence, WrongState
-from gemqueue.models import new_batch_id
+from gemqueue.records import new_batch_id
 from gemqueue.states import STEP_OF, TRANSITIONS, BatchState, Step
-from gemqueue.store_batches import Claim, JobEnd
-from gemqueue.store_operations import Rebuild
+from gemqueue.store.batches import Claim, JobEnd
+from gemqueue.store.operations import Rebuild
 from tests.queue.storing import ACCOUNT, LANE, Bench, bench, body, landing, refused, retry
 
 if TYPE_CHECKING:

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gemqueue import bitmap
 from gemqueue.errors import WrongState
 from gemqueue.states import Step
-from gemqueue.store_batches import JobEnd
-from gemqueue_workers.contents import BatchContents
-from gemqueue_workers.expected import Expected
+from gemqueue.store import bitmap
+from gemqueue.store.batches import JobEnd
+from gemqueue_workers.stages.contents import BatchContents
+from gemqueue_workers.stages.expected import Expected
 from tests.queue.storing import Bench, bench, body, landing, refused, retry
 
 if TYPE_CHECKING:

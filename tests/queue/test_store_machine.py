@@ -22,13 +22,13 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from gemqueue import bitmap
 from gemqueue.errors import StaleFence, WrongState
-from gemqueue.models import Batch, retry_segment_id
-from gemqueue.quota import Limits
+from gemqueue.policy.quota import Limits
+from gemqueue.records import Batch, retry_segment_id
 from gemqueue.states import Step
-from gemqueue.store_batches import Claim, JobEnd
-from gemqueue_workers.contents import BatchContents
+from gemqueue.store import bitmap
+from gemqueue.store.batches import Claim, JobEnd
+from gemqueue_workers.stages.contents import BatchContents
 from tests.leaks import leftovers, unowned_keys
 from tests.queue.storing import ACCOUNT, LANE, Bench, body, landing, open_keys, retry
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from gemqueue.store_purge import _without
+from gemqueue.store.purge import _without
 
 PURGED = b'{"key":"s.1","failure":{"kind":"expired"}}'
 

@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gemqueue.models import WebhookHealth, new_batch_id
+from gemqueue.policy.job_names import batch_of, job_token
+from gemqueue.records import WebhookHealth, new_batch_id
 from gemqueue.states import Step
-from gemqueue.store_batches import JobEnd
-from gemqueue.tokens import batch_of, job_token
+from gemqueue.store.batches import JobEnd
 from tests.queue.storing import ACCOUNT, LANE, bench
 from tests.valkey_server import ValkeyServer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from gemqueue.store_batches import Claim
+    from gemqueue.store.batches import Claim
     from tests.queue.storing import Bench
 
 pytestmark = pytest.mark.usefixtures("no_leaks")

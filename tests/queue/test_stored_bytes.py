@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gemqueue.quota import Held, Limits, Resource, held_reason
+from gemqueue.policy.quota import Held, Limits, Resource, held_reason
 from gemqueue.states import Step
-from gemqueue.store_batches import JobEnd
+from gemqueue.store.batches import JobEnd
 from tests.queue.storing import ACCOUNT, bench
 from tests.queue.test_quota import adds_up, submit
 
 if TYPE_CHECKING:
-    from gemqueue.store_batches import Claim
+    from gemqueue.store.batches import Claim
     from tests.queue.storing import Bench
 
 

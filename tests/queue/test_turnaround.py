@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gemqueue import turnaround
 from gemqueue.config import Settings
-from gemqueue.decisions import poll_delay_s
+from gemqueue.policy import turnaround
+from gemqueue.policy.submitting import poll_delay_s
+from gemqueue.policy.turnaround import HALF_LIFE_MS, LIFE_S, Histogram, Turnaround, sample
 from gemqueue.states import Step
-from gemqueue.store_batches import JobEnd
-from gemqueue.turnaround import HALF_LIFE_MS, LIFE_S, Histogram, Turnaround, sample
+from gemqueue.store.batches import JobEnd
 from tests.queue.storing import ACCOUNT, bench
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gemqueue import GemqueueError, Queue, Settings
-from gemqueue.connections import make_pool
+from gemqueue.store.connections import make_pool
 from gemqueue.urls import safe_url, shown_url
-from gemqueue_workers.alarms import alarms
-from gemqueue_workers.manage.configuration import effective
+from gemqueue_workers.manage.config import effective
+from gemqueue_workers.worker.arq_client import alarms
 from tests.cli.command import gemqueue
 
 SECRET = "hunter2"  # noqa: S105 - nobody's

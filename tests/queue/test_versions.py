@@ -8,10 +8,10 @@ import pytest
 
 from gemqueue.config import Settings
 from gemqueue.errors import WrongState
-from gemqueue.models import new_producer_id, new_segment_id
+from gemqueue.records import new_producer_id, new_segment_id
 from gemqueue.states import Step
-from gemqueue.store import Store
-from gemqueue.store_producer import SegmentWrite
+from gemqueue.store.producer import SegmentWrite
+from gemqueue.store.store import Store
 
 if TYPE_CHECKING:
     from tests.valkey_server import ValkeyServer

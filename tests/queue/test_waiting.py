@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gemqueue.waiting import Seen, words
+from gemqueue.client.waiting import Seen, words
 from tests.cli.command import environment
 from tests.world import World, until
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gemqueue import schemas, wire
-from gemqueue.dialects import to_schema
-from gemqueue.identity import digest_of, salt_of
-from gemqueue.requests import RequestEncoder, encoder_for, rest_request
+from gemqueue.language.gemini import schemas, wire
+from gemqueue.language.gemini.dialects import to_schema
+from gemqueue.language.gemini.requests import RequestEncoder, encoder_for, rest_request
+from gemqueue.language.identity import digest_of, salt_of
 from gemqueue.states import Kind
 from tests.queue.answering import answering, connect
 from tests.world import MODEL, World

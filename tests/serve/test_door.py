@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gemqueue.config import Settings
-from gemqueue.store import Store
+from gemqueue.store.store import Store
 from tests.cli.command import gemqueue, processes_with
 from tests.queue.storing import bench
 from tests.serve.door import SECRET, Door, event, signed

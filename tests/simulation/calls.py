@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from gemqueue.errors import Rejected
-from gemqueue.turnaround import sample
+from gemqueue.policy.turnaround import sample
 from tests.simulation.lines import REFUSED, Line, answer_to, blocked, response_of, text_of
 
 if TYPE_CHECKING:

@@ -10,15 +10,15 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from gemqueue.client.queue import Queue
 from gemqueue.errors import GemqueueError, QueueFull, StoreUnavailable
-from gemqueue.outcomes import Failed
-from gemqueue.queue import Queue
+from gemqueue.language.outcomes import Failed
 from tests.simulation.core import CoreStore
 from tests.simulation.network import Network
 
 if TYPE_CHECKING:
-    from gemqueue.futures import Future
-    from gemqueue.outcomes import Outcome
+    from gemqueue.client.futures import Future
+    from gemqueue.language.outcomes import Outcome
     from tests.simulation.loop import Process
     from tests.simulation.world import World
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gemqueue.scripts import Scripts
-from gemqueue.store_runs import RunStore
+from gemqueue.store.runs import RunStore
+from gemqueue.store.scripts import Scripts
 from tests.simulation.client import Client
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from gemqueue import codec
 from gemqueue.setting_values import DeleteFiles
+from gemqueue.store import codec
 from tests.leaks import leftovers
 from tests.simulation.client import Client, Direct
 from tests.simulation.lines import REFUSED, answer_to

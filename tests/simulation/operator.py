@@ -9,14 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gemqueue.errors import ConfigError, QueueFull, StoreError, StoreUnavailable
-from gemqueue_workers.manage.returning import give_back
+from gemqueue_workers.manage.give_back import give_back
 from tests.simulation.core import CoreStore
 from tests.simulation.network import Network
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gemqueue.store_dead import DeadLetter
+    from gemqueue.store.dead import DeadLetter
     from tests.simulation.loop import Process
     from tests.simulation.world import World
 

@@ -17,8 +17,8 @@ from hypothesis.stateful import initialize, invariant, precondition, rule, run_s
 
 from gemqueue.errors import GemqueueError
 from gemqueue.states import Step
-from gemqueue.store_producer import SegmentWrite
-from gemqueue.store_runs import RunEntry, RunStore, pack_entry
+from gemqueue.store.producer import SegmentWrite
+from gemqueue.store.runs import RunEntry, RunStore, pack_entry
 from tests.queue import test_store_machine as machine
 from tests.queue.storing import ACCOUNT, LANE, PRODUCER, Bench, body
 from tests.simulation.client import Direct
@@ -227,7 +227,7 @@ async def compare(bench: TwinBench) -> None:
 def test_core_and_server_agree(valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is called in whatever order, the core answers and holds what a real server does."""
     machine.URL[:] = [valkey.url]
-    monkeypatch.setattr("gemqueue.store_runs.new_producer_id", lambda: "00p3")  # else each store draws its own
+    monkeypatch.setattr("gemqueue.store.runs.new_producer_id", lambda: "00p3")  # else each store draws its own
     slow = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
     examples = int(os.environ.get(EXAMPLES_ENV, "30"))
     quick = settings(max_examples=examples, stateful_step_count=40, deadline=None, database=None, derandomize=True)

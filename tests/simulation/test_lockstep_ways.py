@@ -16,15 +16,15 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from gemqueue import bitmap
 from gemqueue.errors import GemqueueError
-from gemqueue.models import Batch, Lane, rescue_segment_id
-from gemqueue.pools import RETURNED
-from gemqueue.spent import Charge, Spent
+from gemqueue.language.gemini.usage import Charge, Spent
+from gemqueue.policy.pools import RETURNED
+from gemqueue.records import Batch, Lane, rescue_segment_id
 from gemqueue.states import BatchState, FailureKind, Kind, Step
-from gemqueue.store_batches import Claim, JobEnd
-from gemqueue.store_deadlines import RescueSegment
-from gemqueue.store_operations import Rebuild
+from gemqueue.store import bitmap
+from gemqueue.store.batches import Claim, JobEnd
+from gemqueue.store.deadlines import RescueSegment
+from gemqueue.store.operations import Rebuild
 from tests.queue.storing import ACCOUNT, LANE, body, landing
 from tests.simulation.test_lockstep import EXAMPLES_ENV, TwinBench, compare
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from gemqueue.store_dead import DeadLetter
+    from gemqueue.store.dead import DeadLetter
     from tests.valkey_server import ValkeyServer
 
 POOL = "emulated.pool.shared"
@@ -292,7 +292,7 @@ async def _cared_for(store: Any, first: int, second: int, *, forget: bool) -> ob
 def test_core_and_server_agree_on_the_other_ways(valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Deadlines, interactive batches, dead letters, pools and lost records: the core does what a real server does."""
     URL[:] = [valkey.url]
-    monkeypatch.setattr("gemqueue.store_dead.new_segment_id", lambda: NEW_ID[0])
+    monkeypatch.setattr("gemqueue.store.dead.new_segment_id", lambda: NEW_ID[0])
     slow = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
     examples = int(os.environ.get(EXAMPLES_ENV, "30"))
     quick = settings(max_examples=examples, stateful_step_count=40, deadline=None, database=None, derandomize=True)

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 from redis.exceptions import OutOfMemoryError
 
-from gemqueue import store_base
 from gemqueue.config import pool_id
 from gemqueue.errors import StoreUnavailable
-from gemqueue.scripts import SCRIPTS
 from gemqueue.states import Step
+from gemqueue.store import base
+from gemqueue.store.scripts import SCRIPTS
 from gemqueue_workers import settings
-from gemqueue_workers.stage import Kit
+from gemqueue_workers.stages.loop import Kit
 from tests.simulation.calls import DEADLINES_S, history
 from tests.simulation.clients import MODEL, ClientProcess, Prompt
 from tests.simulation.cloud import Cloud
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 CALM_S_MAX = 700.0
 """How long the calm may last until everything is done: a few leases, settle times, polls, retries and requeues."""
 _AFTER_S = 120.0
-connecting: Any = store_base
+connecting: Any = base
 composition: Any = settings  # its private parts are used: a worker here is started as arq starts one
 _NAMES = {word.encode(): name for name, of_script in SCRIPTS.items() for word in of_script}
 """By hash and by text."""

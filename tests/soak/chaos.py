@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from gemqueue.requests import generate_request
-from gemqueue_adapters.emulator.answers import answer
+from gemqueue.language.gemini.requests import generate_request
+from gemqueue_adapters.emulator.answers.answers import answer
 from tests.failover.proxy import TcpProxy
 from tests.failover.servers import free_port
 from tests.leaks import leftovers

@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING, Any
 
 from gemqueue import Queue
 from gemqueue.errors import GemqueueError, StoreUnavailable
-from gemqueue.outcomes import Failed
+from gemqueue.language.outcomes import Failed
 from tests.soak.history import Event, Log, What, read
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
 
-    from gemqueue.futures import Future
-    from gemqueue.outcomes import Outcome
+    from gemqueue.client.futures import Future
+    from gemqueue.language.outcomes import Outcome
 
 MODEL = "gemini-3.8-flash"
 _OPEN_MAX = 1500

@@ -24,14 +24,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from unittest import mock
 
-from gemqueue import Queue, bitmap, codec
+from gemqueue import Queue
 from gemqueue.config import Settings
-from gemqueue.models import Lane, new_batch_id
-from gemqueue.requests import generate_request, line
+from gemqueue.language.gemini.requests import generate_request, line
+from gemqueue.records import Lane, new_batch_id
 from gemqueue.states import Kind, Step
-from gemqueue.store_batches import Claim, JobEnd, Landing, RetrySegment
-from gemqueue.store_producer import SegmentWrite
-from gemqueue.store_runs import RunEntry, RunStore, digest64, pack_entry
+from gemqueue.store import bitmap, codec
+from gemqueue.store.batches import Claim, JobEnd, Landing, RetrySegment
+from gemqueue.store.producer import SegmentWrite
+from gemqueue.store.runs import RunEntry, RunStore, digest64, pack_entry
 from tests.queue.storing import HandClock
 from tests.upgrades import asking
 from tests.valkey_server import ValkeyServer

@@ -8,8 +8,8 @@ import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from gemqueue import codec
 from gemqueue.states import Kind
+from gemqueue.store import codec
 from tests.operations.kit import JOB_S, MODEL
 from tests.upgrades.__main__ import FILE, JOB, OUTPUT
 

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from gemqueue import Answer, Failed, NameConflict, Queue, codec
+from gemqueue import Answer, Failed, NameConflict, Queue
 from gemqueue.errors import ConfigError
 from gemqueue.states import Kind
+from gemqueue.store import codec
 from gemqueue_workers.run.options import RunOptions, named
 from tests.operations.kit import ACCOUNT
 from tests.upgrades import asking

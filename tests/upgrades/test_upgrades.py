@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from gemqueue import codec
 from gemqueue.states import BatchState
-from gemqueue.store_runs import RunStore
+from gemqueue.store import codec
+from gemqueue.store.runs import RunStore
 from tests.leaks import leftovers
 from tests.operations.kit import ACCOUNT
 from tests.upgrades.__main__ import LATER_STATES, QUEUE, STATES

@@ -7,22 +7,22 @@ from typing import TYPE_CHECKING, Any, Self
 import msgspec
 from arq import Worker
 
-from gemqueue import codec
-from gemqueue.models import Lane, new_producer_id, new_segment_id
-from gemqueue.requests import generate_request, line
+from gemqueue.language.gemini.requests import generate_request, line
+from gemqueue.records import Lane, new_producer_id, new_segment_id
 from gemqueue.states import BatchState, Kind, Step
-from gemqueue.store_producer import SegmentWrite
+from gemqueue.store import codec
+from gemqueue.store.producer import SegmentWrite
 from gemqueue_adapters.gemini import GeminiProvider
-from gemqueue_workers.alarms import alarms
-from gemqueue_workers.packer import Packer
-from gemqueue_workers.pooling import look_at_room, why_left
-from gemqueue_workers.resolver import Resolver
+from gemqueue_workers.manage.status import read_status
 from gemqueue_workers.settings import ROLES, stop, worker_options, worker_queue
-from gemqueue_workers.stage import Kit, run_step
-from gemqueue_workers.status import read_status
-from gemqueue_workers.submitter import Submitter
-from gemqueue_workers.sweeper import Sweeper
-from gemqueue_workers.tracker import Tracker
+from gemqueue_workers.stages.loop import Kit, run_step
+from gemqueue_workers.stages.packer import Packer
+from gemqueue_workers.stages.pooling import look_at_room, why_left
+from gemqueue_workers.stages.resolver import Resolver
+from gemqueue_workers.stages.submitter import Submitter
+from gemqueue_workers.stages.tracker import Tracker
+from gemqueue_workers.worker.arq_client import alarms
+from gemqueue_workers.worker.sweeper import Sweeper
 from tests.world import MODEL, World, until
 
 if TYPE_CHECKING:

@@ -10,11 +10,11 @@ from arq.constants import in_progress_key_prefix
 from arq.worker import func
 
 from gemqueue.states import BatchState, Step
-from gemqueue_workers.alarms import alarms
 from gemqueue_workers.settings import ROLES
-from gemqueue_workers.stage import run_steps
-from gemqueue_workers.sweeper import Sweeper
+from gemqueue_workers.stages.loop import run_steps
 from gemqueue_workers.work import PromptWorker
+from gemqueue_workers.worker.arq_client import alarms
+from gemqueue_workers.worker.sweeper import Sweeper
 from tests.operations.kit import ACCOUNT, Shop, shop, start_emulator
 from tests.world import until
 

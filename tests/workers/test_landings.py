@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gemqueue.config import Settings
-from gemqueue_workers.landings import LandingBuffer, Row
+from gemqueue_workers.stages.outcome_buffer import LandingBuffer, Row
 
 BOUND_BYTES = 4_000_000
 

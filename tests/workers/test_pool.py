@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from gemqueue.client.queue import Queue
 from gemqueue.config import Settings, account_id, lane_account, load_settings
 from gemqueue.errors import ConfigError
-from gemqueue.models import Batch, Lane
-from gemqueue.pools import OpenBatch, Room, why_left
-from gemqueue.queue import Queue
-from gemqueue.quota import Ledger, Limits, Reservation
+from gemqueue.policy.pools import OpenBatch, Room, why_left
+from gemqueue.policy.quota import Ledger, Limits, Reservation
+from gemqueue.records import Batch, Lane
 from gemqueue.states import BatchState, Kind, Step
-from gemqueue_workers.packer import Packer
-from gemqueue_workers.stage import run_step
-from gemqueue_workers.status import read_status
+from gemqueue_workers.manage.status import read_status
+from gemqueue_workers.stages.loop import run_step
+from gemqueue_workers.stages.packer import Packer
 from tests.cli.command import gemqueue
 from tests.workers.test_accounts import Hand, held, submit_to
 from tests.world import MODEL, World, until

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from gemqueue import codec
 from gemqueue.clock import FileClock
-from gemqueue.models import Lane, new_producer_id, new_segment_id
-from gemqueue.requests import generate_request, line
+from gemqueue.language.gemini.requests import generate_request, line
+from gemqueue.records import Lane, new_producer_id, new_segment_id
 from gemqueue.states import Kind, Step
-from gemqueue.store_producer import SegmentWrite
+from gemqueue.store import codec
+from gemqueue.store.producer import SegmentWrite
 from tests.world import ROOT, World, until
 
 if TYPE_CHECKING:

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gemqueue.config import Settings
-from gemqueue.models import Batch, Lane
-from gemqueue.spent import Charge, Spent, Usage
+from gemqueue.language.gemini.usage import Charge, Spent, Usage
+from gemqueue.records import Batch, Lane
 from gemqueue.states import BatchState, Kind
-from gemqueue.store import Store
+from gemqueue.store.store import Store
 from gemqueue_adapters.gemini import GeminiProvider
-from gemqueue_workers.spending import Spending
-from gemqueue_workers.stage import Kit
-from gemqueue_workers.status import Status, read_status
+from gemqueue_workers.manage.status import Status, read_status
+from gemqueue_workers.stages.loop import Kit
+from gemqueue_workers.stages.spending import Spending
 from tests.world import MODEL, World
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ import pytest
 from arq.worker import func
 from redis.exceptions import RedisError
 
-from gemqueue_workers.alarms import alarms
 from gemqueue_workers.work import PromptWorker, run_once
+from gemqueue_workers.worker.arq_client import alarms
 from tests.world import until
 
 if TYPE_CHECKING:

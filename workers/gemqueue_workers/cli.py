@@ -94,11 +94,11 @@ def status(*, emulate: bool | None, as_json: bool, watch: bool) -> None:
       gemqueue status --json | jq .counts
       gemqueue status --watch
     """  # noqa: D301
-    from gemqueue_workers import status as module  # noqa: PLC0415 - rich is slow to import, and workers need none of it
+    from gemqueue_workers.manage import status as module  # noqa: PLC0415 - rich is slow to import, and workers need none of it
     from gemqueue_workers.screen import make_console  # noqa: PLC0415
 
     if watch and not as_json:
-        from gemqueue_workers.manage.watching import watch as watch_status  # noqa: PLC0415
+        from gemqueue_workers.manage.watch import watch as watch_status  # noqa: PLC0415
 
         run_main(watch_status(make_console(stderr=False), emulate=emulate))
         return
@@ -127,7 +127,7 @@ def demo(*, prompts_count: int, as_json: bool, keep: bool, out: Path | None) -> 
       gemqueue demo --prompts 2000 --json
       gemqueue demo --keep --out answers.jsonl
     """  # noqa: D301
-    from gemqueue_workers import demo as module  # noqa: PLC0415 - as in status
+    from gemqueue_workers.demo import command as module  # noqa: PLC0415 - as in status
     from gemqueue_workers.screen import make_console  # noqa: PLC0415
 
     report = run_main(module.run_demo(make_console(stderr=as_json), prompts_count, keep=keep, out=out))

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Final
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-from gemqueue import metrics
 from gemqueue.config import data_dir, load_settings
-from gemqueue.embedded import acquire
-from gemqueue.store import Store
+from gemqueue.embedded.server import acquire
+from gemqueue.store import metrics
+from gemqueue.store.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from gemqueue.config import Settings
-    from gemqueue.metrics import Reading
+    from gemqueue.store.metrics import Reading
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 """What ``exposition`` returns, for an HTTP header."""

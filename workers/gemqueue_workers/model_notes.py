@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Iterable, Mapping
 
-    from gemqueue.spent import Charge, Spent
+    from gemqueue.language.gemini.usage import Charge, Spent
 
 _OWN: Final = "GEMQUEUE_MODELS names a table of your own"
 

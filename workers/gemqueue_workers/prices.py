@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from gemqueue.models import BATCH
-from gemqueue.spent import Charge, Spent
+from gemqueue.language.gemini.usage import Charge, Spent
+from gemqueue.records import BATCH
 from gemqueue_workers.model_table import TABLE, billed_as, routed, today
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from gemqueue.answers import Answer
+    from gemqueue.language.answers import Answer
     from gemqueue_workers.model_table import Table
 
 _MILLION: Final = 1_000_000

@@ -19,16 +19,16 @@ from gemqueue.clock import clock_from_env
 from gemqueue.config import DEFAULT_BASE_URL, Settings, account_id, api_key_from_env, load_settings, pool_id
 from gemqueue.errors import ConfigError
 from gemqueue.states import Step
-from gemqueue.store import Store
+from gemqueue.store.store import Store
 from gemqueue_adapters.gemini import GeminiProvider
-from gemqueue_workers.alarms import EXPIRES_MS, alarms
-from gemqueue_workers.packer import Packer
-from gemqueue_workers.rescuer import Rescuer
-from gemqueue_workers.resolver import Resolver
-from gemqueue_workers.stage import Handler, Kit, run_steps
-from gemqueue_workers.submitter import Submitter
-from gemqueue_workers.sweeper import Sweeper
-from gemqueue_workers.tracker import Tracker
+from gemqueue_workers.stages.loop import Handler, Kit, run_steps
+from gemqueue_workers.stages.packer import Packer
+from gemqueue_workers.stages.rescuer import Rescuer
+from gemqueue_workers.stages.resolver import Resolver
+from gemqueue_workers.stages.submitter import Submitter
+from gemqueue_workers.stages.tracker import Tracker
+from gemqueue_workers.worker.arq_client import EXPIRES_MS, alarms
+from gemqueue_workers.worker.sweeper import Sweeper
 
 if TYPE_CHECKING:
     from gemqueue.provider import Provider

@@ -19,11 +19,11 @@ from arq.worker import Worker
 from redis.exceptions import RedisError
 
 from gemqueue.config import api_key_from_env, data_dir, load_settings
-from gemqueue.embedded import acquire
+from gemqueue.embedded.server import acquire
 from gemqueue.errors import ConfigError, StoreUnavailable
-from gemqueue.store import Store
-from gemqueue_workers.memory import give_back_large_buffers
+from gemqueue.store.store import Store
 from gemqueue_workers.settings import make_provider, stop, worker_options
+from gemqueue_workers.worker.memory import give_back_large_buffers
 
 if TYPE_CHECKING:
     from gemqueue.config import Settings

@@ -10,22 +10,22 @@ from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
-from gemqueue_adapters.emulator.api import Api
-from gemqueue_adapters.emulator.batches import Batches
 from gemqueue_adapters.emulator.clock import Clock, clock_path
-from gemqueue_adapters.emulator.control import Control, allowed
-from gemqueue_adapters.emulator.deliveries import Deliveries
-from gemqueue_adapters.emulator.door import Door
 from gemqueue_adapters.emulator.faults import Faults, parse
-from gemqueue_adapters.emulator.files import Files
-from gemqueue_adapters.emulator.interactive import Interactive
-from gemqueue_adapters.emulator.ledger import Ledger
-from gemqueue_adapters.emulator.models import STORAGE_MAX_BYTES
-from gemqueue_adapters.emulator.openai import OpenAI, in_a_list
-from gemqueue_adapters.emulator.signing import Keys
-from gemqueue_adapters.emulator.store import Store
-from gemqueue_adapters.emulator.uploads import Uploads
-from gemqueue_adapters.emulator.webhooks import Webhooks
+from gemqueue_adapters.emulator.routes.api import Api
+from gemqueue_adapters.emulator.routes.control import Control, allowed
+from gemqueue_adapters.emulator.routes.door import Door
+from gemqueue_adapters.emulator.routes.interactive import Interactive
+from gemqueue_adapters.emulator.routes.openai import OpenAI, in_a_list
+from gemqueue_adapters.emulator.routes.uploads import Uploads
+from gemqueue_adapters.emulator.service.batches import Batches
+from gemqueue_adapters.emulator.service.files import Files
+from gemqueue_adapters.emulator.service.ledger import Ledger
+from gemqueue_adapters.emulator.service.models import STORAGE_MAX_BYTES
+from gemqueue_adapters.emulator.service.store import Store
+from gemqueue_adapters.emulator.webhooks.deliveries import Deliveries
+from gemqueue_adapters.emulator.webhooks.registry import Webhooks
+from gemqueue_adapters.emulator.webhooks.signing import Keys
 from gemqueue_adapters.emulator.wire import MARK, STATUS_NAMES, ApiError, Json
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from gemqueue_adapters.emulator.door import Handler
     from gemqueue_adapters.emulator.options import Options
+    from gemqueue_adapters.emulator.routes.door import Handler
 
 VERSIONS = ("v1", "v1beta")
 Table = list[tuple[str, str, str, "Handler"]]

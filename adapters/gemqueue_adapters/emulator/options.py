@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from gemqueue_adapters.emulator.answers import Mode
+    from gemqueue_adapters.emulator.answers.answers import Mode
 
 Tier = Literal["none", "1", "2", "3"]
 

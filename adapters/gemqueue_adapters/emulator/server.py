@@ -16,8 +16,8 @@ import msgspec
 import uvicorn
 
 from gemqueue_adapters.emulator.app import build
-from gemqueue_adapters.emulator.connections import Protocol
-from gemqueue_adapters.emulator.deliveries import is_loopback
+from gemqueue_adapters.emulator.routes.connections import Protocol
+from gemqueue_adapters.emulator.webhooks.deliveries import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator

@@ -7,15 +7,15 @@ import shutil
 from typing import TYPE_CHECKING
 
 from gemqueue.states import BatchState
-from gemqueue_workers.aftermath import resume
-from gemqueue_workers.reconciler import Reconciler
+from gemqueue_workers.worker.reconciler import Reconciler
+from gemqueue_workers.worker.recovery import resume
 from tests.operations.kit import ACCOUNT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from pathlib import Path
 
-    from gemqueue_workers.reconciler import Survey
+    from gemqueue_workers.worker.reconciler import Survey
     from tests.operations.kit import Shop
     from tests.valkey_server import ValkeyServer
 

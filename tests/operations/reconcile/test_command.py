@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from gemqueue import tokens
 from gemqueue.effects import CRASH_EXIT_CODE, Effect
-from gemqueue.reconciling import Standing
+from gemqueue.policy import job_names
+from gemqueue.policy.reconciling import Standing
 from gemqueue.states import Step
-from gemqueue_workers.aftermath import HELD
+from gemqueue_workers.worker.recovery import HELD
 from tests.cli.command import gemqueue
 from tests.operations.kit import ACCOUNT
 from tests.operations.reconcile.past import all_answered_once, go_on, lose, noticed, uploaded
@@ -85,7 +85,7 @@ async def test_a_reconcile_that_dies_anywhere_is_done_by_the_next(
     made: Shop, lossy: Past, effect: str, when: str
 ) -> None:
     """Two batches lost, one thrown back, an orphan and a stray: the command dies at each effect, and runs again."""
-    await uploaded(made, tokens.file_name((await made.store.server(ACCOUNT)).home, "00b" + "c" * 20), b"\n")
+    await uploaded(made, job_names.file_name((await made.store.server(ACCOUNT)).home, "00b" + "c" * 20), b"\n")
     made.clock.advance(2 * 3600)
     made.emulator.advance(2 * 3600)
     await made.submit("waits", "for its job")

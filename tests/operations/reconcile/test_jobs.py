@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gemqueue import tokens
-from gemqueue.reconciling import Standing
+from gemqueue.policy import job_names
+from gemqueue.policy.reconciling import Standing
 from gemqueue.states import Kind, Step
-from gemqueue_workers.aftermath import HELD, Aftermath
-from gemqueue_workers.reconciler import Reconciler
+from gemqueue_workers.worker.reconciler import Reconciler
+from gemqueue_workers.worker.recovery import HELD, Aftermath
 from tests.operations.kit import ACCOUNT, LANE, MODEL
 from tests.operations.reconcile.past import all_answered_once, lose, noticed, uploaded
 
@@ -141,9 +141,9 @@ async def test_segments_that_were_packed_anew_are_taken_back(made: Shop, lossy: 
 async def test_what_others_have_in_the_account_is_left_alone(made: Shop) -> None:
     """Jobs without a name of ours, or with that of another installation, are counted and never touched."""
     foreign_home = "0" * 8
-    names = ["somebody's job", "gq-", tokens.job_token(foreign_home, "00b" + "a" * 20, 7), "gq-00bzz-1"]
+    names = ["somebody's job", "gq-", job_names.job_token(foreign_home, "00b" + "a" * 20, 7), "gq-00bzz-1"]
     file = await uploaded(made, "not ours", b'{"key":"k","request":{"contents":[{"parts":[{"text":"x"}]}]}}\n')
-    stray = await uploaded(made, tokens.file_name(foreign_home, "00b" + "b" * 20), b"\n")
+    stray = await uploaded(made, job_names.file_name(foreign_home, "00b" + "b" * 20), b"\n")
     jobs = [await made.provider.create(model=MODEL, kind=Kind.GENERATE, file=file, token=name) for name in names]
     before = [(await made.provider.poll(job)).state for job in jobs]
     reconciler = Reconciler(made.kit, (await made.store.server(ACCOUNT)).home, apply=True)

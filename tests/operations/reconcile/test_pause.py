@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gemqueue.states import Step
-from gemqueue_workers.aftermath import Aftermath
+from gemqueue_workers.worker.recovery import Aftermath
 from tests.failover.servers import free_port
 from tests.operations.kit import ACCOUNT, shop
 from tests.operations.reconcile.past import all_answered_once, lose, noticed

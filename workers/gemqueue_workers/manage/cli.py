@@ -42,14 +42,14 @@ def batches(*, emulate: bool | None, as_json: bool) -> None:
       gemqueue batches
       gemqueue batches --json | jq '.[].job'
     """  # noqa: D301 - \b is click's mark for text that it must not wrap
-    from gemqueue_workers.manage import looking  # noqa: PLC0415 - rich is slow to import
+    from gemqueue_workers.manage import show  # noqa: PLC0415 - rich is slow to import
     from gemqueue_workers.screen import make_console  # noqa: PLC0415
 
-    lines = run_main(_with_link(emulate, looking.batches, look=True))
+    lines = run_main(_with_link(emulate, show.batches, look=True))
     if as_json:
         _print_json(lines)
     else:
-        looking.show_batches(make_console(stderr=False), lines)
+        show.show_batches(make_console(stderr=False), lines)
 
 
 @click.command()
@@ -65,14 +65,14 @@ def show(what: str, *, emulate: bool | None, as_json: bool) -> None:
       gemqueue show nightly/doc-42
       gemqueue show 00b97c58734f6bc71100f1d --json
     """  # noqa: D301
-    from gemqueue_workers.manage import looking  # noqa: PLC0415
+    from gemqueue_workers.manage import show  # noqa: PLC0415
     from gemqueue_workers.screen import make_console  # noqa: PLC0415
 
-    fields = run_main(_with_link(emulate, lambda link: looking.show(link, what), look=True))
+    fields = run_main(_with_link(emulate, lambda link: show.show(link, what), look=True))
     if as_json:
         _print_json(fields)
     else:
-        looking.show_fields(make_console(stderr=False), fields)
+        show.show_fields(make_console(stderr=False), fields)
 
 
 @click.command()
@@ -87,10 +87,10 @@ def cancel(what: str | None, run: str | None, *, emulate: bool | None, as_json: 
       gemqueue cancel doc-42
       gemqueue cancel --run nightly
     """  # noqa: D301
-    from gemqueue_workers.manage import giving_up  # noqa: PLC0415
+    from gemqueue_workers.manage import cancel  # noqa: PLC0415
 
     word, name = _one_of(what, run, "KEY|NAME|BATCH")
-    found = run_main(_with_link(emulate, lambda link: giving_up.cancel(link, word, name)))
+    found = run_main(_with_link(emulate, lambda link: cancel.cancel(link, word, name)))
     if as_json:
         _print_json(found)
         return
@@ -114,10 +114,10 @@ def purge(name: str | None, run: str | None, *, emulate: bool | None, as_json: b
     A single prompt goes alone: its neighbours keep their outcomes. A job at the provider that others still wait for
     stays, and is named; purge the prompt's KEY again once it has ended.
     """  # noqa: D301
-    from gemqueue_workers.manage import purging  # noqa: PLC0415
+    from gemqueue_workers.manage import purge  # noqa: PLC0415
 
     word, run_name = _one_of(name, run, "NAME|KEY")
-    found = run_main(_with_link(emulate, lambda link: purging.purge(link, word, run_name)))
+    found = run_main(_with_link(emulate, lambda link: purge.purge(link, word, run_name)))
     if as_json:
         _print_json(found)
         return
@@ -142,20 +142,20 @@ def config(*, as_json: bool) -> None:
       gemqueue config
       gemqueue config --json | jq 'map(select(.source != "default"))'
     """  # noqa: D301
-    from gemqueue_workers.manage import configuration  # noqa: PLC0415
+    from gemqueue_workers.manage import config  # noqa: PLC0415
     from gemqueue_workers.screen import make_console  # noqa: PLC0415
 
     values = run_main(_settings())
     if as_json:
         _print_json(values)
     else:
-        configuration.show_config(make_console(stderr=False), values)
+        config.show_config(make_console(stderr=False), values)
 
 
 async def _settings() -> Any:
-    from gemqueue_workers.manage import configuration  # noqa: PLC0415
+    from gemqueue_workers.manage import config  # noqa: PLC0415
 
-    return configuration.effective()
+    return config.effective()
 
 
 @click.command()
@@ -264,9 +264,9 @@ def give_back(batch: str, *, emulate: bool | None, as_json: bool) -> None:
     Only a batch that no job was ever begun for: what is, or may be, at the provider stays with its account. Stop that
     account's workers first, or they take from the pool again. Needs no API key.
     """  # noqa: D301
-    from gemqueue_workers.manage import returning  # noqa: PLC0415
+    from gemqueue_workers.manage import give_back  # noqa: PLC0415
 
-    found = run_main(_with_link(emulate, lambda link: returning.give_back(link.store, batch)))
+    found = run_main(_with_link(emulate, lambda link: give_back.give_back(link.store, batch)))
     if as_json:
         _print_json(found)
     else:

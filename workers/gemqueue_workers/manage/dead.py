@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gemqueue.errors import ConfigError
-from gemqueue.models import Lane
+from gemqueue.records import Lane
 from gemqueue_workers.screen import plain
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from gemqueue.store_dead import DeadLetter
+    from gemqueue.store.dead import DeadLetter
     from gemqueue_workers.run.connection import Link
 
 

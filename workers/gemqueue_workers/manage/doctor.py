@@ -12,13 +12,13 @@ from rich.text import Text
 
 from gemqueue.config import api_key_from_env, lane_account, load_settings, unknown_env, webhook_secrets_from_env
 from gemqueue.errors import GemqueueError
-from gemqueue.models import Lane
-from gemqueue.quota import Resource
-from gemqueue.scripts import NotReplicated
+from gemqueue.policy.quota import Resource
+from gemqueue.records import Lane
 from gemqueue.setting_values import DeleteFiles
-from gemqueue.store_operations import writes_through
-from gemqueue.tls import untold_weakness
-from gemqueue_workers.manage.listening import listening
+from gemqueue.store.operations import writes_through
+from gemqueue.store.scripts import NotReplicated
+from gemqueue.store.tls import untold_weakness
+from gemqueue_workers.manage.webhook_checks import listening
 from gemqueue_workers.model_notes import of_answers, of_later_prices, of_model, versions_of
 from gemqueue_workers.prices import DATED
 from gemqueue_workers.run.connection import connected
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from gemqueue.config import Settings
-    from gemqueue.store_runs import RunStore
+    from gemqueue.store.runs import RunStore
 
 _VERSION_MIN: Final = (6, 2)
 _SKEW_S_MAX: Final = 2.0

@@ -12,17 +12,17 @@ from rich.text import Text
 
 from gemqueue.clock import clock_from_env
 from gemqueue.config import api_key_from_env, pool_id
-from gemqueue.reconciling import Standing
-from gemqueue_workers.aftermath import LOOK_BACK_S, resume, since_ms
-from gemqueue_workers.reconciler import Finding, Reconciler
+from gemqueue.policy.reconciling import Standing
 from gemqueue_workers.screen import counted, plain
 from gemqueue_workers.settings import make_provider
-from gemqueue_workers.stage import Kit
+from gemqueue_workers.stages.loop import Kit
+from gemqueue_workers.worker.reconciler import Finding, Reconciler
+from gemqueue_workers.worker.recovery import LOOK_BACK_S, resume, since_ms
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from gemqueue.store_operations import Stray
+    from gemqueue.store.operations import Stray
     from gemqueue_workers.run.connection import Link
 
 SCHEMA: Final = 1

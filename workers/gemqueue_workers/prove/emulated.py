@@ -12,8 +12,8 @@ import sys
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
+from gemqueue.embedded.local import healthy_url
 from gemqueue.errors import ConfigError
-from gemqueue.local import healthy_url
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from gemqueue.config import DEFAULT_BASE_URL, Settings, api_key_from_env, load_settings
+from gemqueue.embedded.local import worker_env
 from gemqueue.errors import ConfigError, ProviderError
-from gemqueue.local import worker_env
-from gemqueue.requests import check_kind, check_model
+from gemqueue.language.gemini.requests import check_kind, check_model
 from gemqueue.states import Kind
 from gemqueue_adapters.bare import BareCalls
 from gemqueue_workers.prove import emulated

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
 
-from gemqueue.answers import Answer
-from gemqueue.models import BATCH
+from gemqueue.language.answers import Answer
+from gemqueue.records import BATCH
 from gemqueue_workers.model_table import bare, billed_as
 from gemqueue_workers.prices import batch_usd, service_usd, usage_of
 from gemqueue_workers.prove.state import Tally

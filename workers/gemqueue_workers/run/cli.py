@@ -98,11 +98,11 @@ def retry(*, name: str, emulate: bool | None, as_json: bool, quiet: bool) -> Non
 
     The failures are taken out of OUT, and the run goes on as if they had never been asked for.
     """  # noqa: D301
-    from gemqueue_workers.run import again, command  # noqa: PLC0415
+    from gemqueue_workers.run import command, retry  # noqa: PLC0415
     from gemqueue_workers.screen import make_console  # noqa: PLC0415
 
     console = make_console(stderr=True)
-    report = run_main(again.retry(name, emulate=emulate, console=console, quiet=quiet))
+    report = run_main(retry.retry(name, emulate=emulate, console=console, quiet=quiet))
     command.finish(report, console, as_json=as_json)
 
 

@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from gemqueue import codec
-from gemqueue.answers import Answer
 from gemqueue.errors import StoreUnavailable
-from gemqueue.outcomes import decode_line, expired, outcome_of
-from gemqueue.store_runs import unpack_entry
+from gemqueue.language.answers import Answer
+from gemqueue.language.outcomes import decode_line, expired, outcome_of
+from gemqueue.store import codec
+from gemqueue.store.runs import unpack_entry
 from gemqueue.tasks import check_ending
 from gemqueue_workers.run.results import UsageSum, left_out, result_line
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from gemqueue.outcomes import OutcomeLine
-    from gemqueue.store_runs import RunStore
+    from gemqueue.language.outcomes import OutcomeLine
+    from gemqueue.store.runs import RunStore
     from gemqueue_workers.run.index import Index
     from gemqueue_workers.run.writing import OutFile, Tally
 

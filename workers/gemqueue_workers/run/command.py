@@ -13,7 +13,7 @@ import msgspec
 
 from gemqueue.config import load_settings
 from gemqueue.errors import ConfigError
-from gemqueue.models import BATCH
+from gemqueue.records import BATCH
 from gemqueue.states import Kind
 from gemqueue_workers.model_notes import of_answers
 from gemqueue_workers.run.options import STDIO, RunOptions, absolute, deadline_of, named

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from gemqueue.config import api_key_from_env, lane_account
+from gemqueue.embedded.local import Local
 from gemqueue.errors import StoreUnavailable
-from gemqueue.local import Local
-from gemqueue.store_runs import RunStore
+from gemqueue.store.runs import RunStore
 from gemqueue.urls import safe_url
 
 if TYPE_CHECKING:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from gemqueue import codec
 from gemqueue.errors import SubmitError
+from gemqueue.store import codec
 from gemqueue_workers.run.index import BEGIN_BYTES
 from gemqueue_workers.screen import stripped
 
 if TYPE_CHECKING:
-    from gemqueue.store_runs import RunStore
+    from gemqueue.store.runs import RunStore
     from gemqueue_workers.run.index import Seen
     from gemqueue_workers.run.reading import Row
     from gemqueue_workers.run.submitting import RowEncoder

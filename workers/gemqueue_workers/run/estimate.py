@@ -13,7 +13,7 @@ import msgspec
 
 from gemqueue.config import load_settings
 from gemqueue.errors import SubmitError
-from gemqueue.requests import token_estimate
+from gemqueue.language.gemini.requests import token_estimate
 from gemqueue.states import Kind  # noqa: TC001 - msgspec reads the annotations
 from gemqueue_workers.model_notes import of_later_prices, of_model
 from gemqueue_workers.model_table import tier_tokens
@@ -25,8 +25,8 @@ from gemqueue_workers.run.planning import look
 from gemqueue_workers.run.reading import BadLine, read_rows
 from gemqueue_workers.run.runner import spooled
 from gemqueue_workers.run.submitting import RowEncoder
+from gemqueue_workers.run.token_estimate import MEDIA_TOKENS, request_tokens
 from gemqueue_workers.screen import counted
-from gemqueue_workers.tokens import MEDIA_TOKENS, request_tokens
 
 if TYPE_CHECKING:
     from rich.console import Console

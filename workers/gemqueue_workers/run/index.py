@@ -13,13 +13,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from gemqueue.errors import ConfigError
-from gemqueue.store_runs import digest64
+from gemqueue.store.runs import digest64
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Sequence
     from pathlib import Path
 
-    from gemqueue.store_runs import RunEntry
+    from gemqueue.store.runs import RunEntry
 
 VERSION: Final = 2
 BEGIN_BYTES: Final = 64

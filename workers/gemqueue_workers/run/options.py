@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 
-from gemqueue.deadlines import deadline_at_ms
 from gemqueue.errors import ConfigError, PromptInvalid
+from gemqueue.policy.deadlines import deadline_at_ms
 from gemqueue.states import Kind
 
 STDIO = "-"

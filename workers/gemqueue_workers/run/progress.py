@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gemqueue.errors import GemqueueError, StoreUnavailable
-from gemqueue.models import BATCH
+from gemqueue.records import BATCH
 from gemqueue.states import BatchState
 from gemqueue.tasks import ending
 from gemqueue_workers.model_notes import of_answers, rerouted_of

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Final, TypeGuard
 
 import msgspec
 
-from gemqueue.answers import Answer
-from gemqueue.models import BATCH
-from gemqueue.spent import Charge, Spent, Usage
+from gemqueue.language.answers import Answer
+from gemqueue.language.gemini.usage import Charge, Spent, Usage
+from gemqueue.records import BATCH
 from gemqueue_workers.model_notes import versions_of
 from gemqueue_workers.model_table import today
 from gemqueue_workers.prices import Cost, charge, cost_of, usd_of
 
 if TYPE_CHECKING:
-    from gemqueue.outcomes import Outcome
+    from gemqueue.language.outcomes import Outcome
 
 
 class _Response(msgspec.Struct, rename="camel"):

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Final, cast
 import msgspec
 
 from gemqueue.config import api_key_from_env, lane_account
-from gemqueue.configs import ConfigMode
 from gemqueue.errors import ConfigError
-from gemqueue.store_runs import RunEntry, RunRecord, pack_entry
+from gemqueue.language.gemini.configs import ConfigMode
+from gemqueue.store.runs import RunEntry, RunRecord, pack_entry
 from gemqueue_workers.model_notes import of_model
 from gemqueue_workers.prices import Cost  # noqa: TC001 - msgspec reads the annotation
 from gemqueue_workers.run.collecting import Collector

@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from gemqueue import codec
-from gemqueue.configs import ConfigMode
 from gemqueue.errors import ConfigError, StoreUnavailable, SubmitError
-from gemqueue.models import Lane, new_segment_id
-from gemqueue.requests import (
+from gemqueue.language.gemini.configs import ConfigMode
+from gemqueue.language.gemini.requests import (
     check_kind,
     check_model,
     check_size,
@@ -24,8 +22,10 @@ from gemqueue.requests import (
     rest_request,
     token_estimate,
 )
-from gemqueue.store_producer import SegmentWrite
-from gemqueue.store_runs import RunEntry, pack_entry
+from gemqueue.records import Lane, new_segment_id
+from gemqueue.store import codec
+from gemqueue.store.producer import SegmentWrite
+from gemqueue.store.runs import RunEntry, pack_entry
 from gemqueue.tasks import check_ending, end_tasks
 from gemqueue_workers.run.index import digests_of, number_of
 from gemqueue_workers.run.reading import BadLine, Request, Row
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from gemqueue.config import Settings
-    from gemqueue.requests import RequestEncoder
-    from gemqueue.store_runs import RunRecord, RunStore
+    from gemqueue.language.gemini.requests import RequestEncoder
+    from gemqueue.store.runs import RunRecord, RunStore
     from gemqueue_workers.run.collecting import Collector
     from gemqueue_workers.run.options import RunOptions
     from gemqueue_workers.run.reading import Prompt

@@ -13,9 +13,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gemqueue.errors import GemqueueError, StoreUnavailable
+from gemqueue_workers.manage.status import read_status
 from gemqueue_workers.metrics import CONTENT_TYPE, exposition
 from gemqueue_workers.serve.page import error_page, status_page
-from gemqueue_workers.status import read_status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from gemqueue.config import Settings
-    from gemqueue.store import Store
+    from gemqueue.store.store import Store
     from gemqueue_workers.serve.receiver import Receiver
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("gemqueue.serve")

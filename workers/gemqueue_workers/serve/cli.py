@@ -45,24 +45,24 @@ def serve(
     Any number of servers may run.
     """  # noqa: D301 - \b is click's mark for text that it must not wrap
     from gemqueue_workers.logs import set_up_logs  # noqa: PLC0415 - starlette, uvicorn and rich are slow to import
-    from gemqueue_workers.serve import serving  # noqa: PLC0415
+    from gemqueue_workers.serve import command  # noqa: PLC0415
 
     set_up_logs(json=log_json)
 
     async def run() -> None:
         settings = load_settings(emulate=emulate)
-        await serving.serve(settings, host=host, port=port, webhook_only=webhook_only, ready_file=ready_file)
+        await command.serve(settings, host=host, port=port, webhook_only=webhook_only, ready_file=ready_file)
 
     run_main(run())
 
 
 def _with_hooks(emulate: bool | None, work: Callable[[Hooks, Settings], Awaitable[T]]) -> T:
-    from gemqueue_workers.serve import managing  # noqa: PLC0415 - rich is slow to import
+    from gemqueue_workers.serve import hooks  # noqa: PLC0415 - rich is slow to import
 
     async def run() -> T:
         settings = load_settings(emulate=emulate)
-        async with managing.connected(settings) as hooks:
-            return await work(hooks, settings)
+        async with hooks.connected(settings) as connected:
+            return await work(connected, settings)
 
     return run_main(run())
 
@@ -126,9 +126,9 @@ def list_(*, emulate: bool | None, as_json: bool) -> None:
         _print_json(found)
         return
     from gemqueue_workers.screen import make_console  # noqa: PLC0415
-    from gemqueue_workers.serve import managing  # noqa: PLC0415
+    from gemqueue_workers.serve import hooks  # noqa: PLC0415
 
-    managing.show_hooks(make_console(stderr=False), found)
+    hooks.show_hooks(make_console(stderr=False), found)
 
 
 @webhooks.command()

@@ -8,13 +8,13 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING, Final
 
+from gemqueue_workers.manage.status import COUNTS, waiting
 from gemqueue_workers.screen import duration, held, stripped
-from gemqueue_workers.status import COUNTS, waiting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gemqueue_workers.status import Status
+    from gemqueue_workers.manage.status import Status
 
 REFRESH_S: Final = 5
 _ROWS_MAX: Final = 100

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from gemqueue.clock import Clock
     from gemqueue.config import Settings
-    from gemqueue.store import Store
+    from gemqueue.store.store import Store
     from gemqueue_adapters.jwks import KeySource
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("gemqueue.serve")

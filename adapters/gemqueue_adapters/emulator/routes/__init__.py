@@ -1,0 +1,1 @@
+"""The emulator's HTTP: one file per group of routes."""

@@ -1,0 +1,1 @@
+"""What the emulated service holds: files, jobs, models and the ledger."""

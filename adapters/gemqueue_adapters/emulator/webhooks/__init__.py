@@ -1,0 +1,1 @@
+"""The emulator's webhooks: who is registered, what is signed, what is delivered."""

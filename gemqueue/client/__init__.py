@@ -1,0 +1,1 @@
+"""The caller's side: a ``Queue`` in the caller's process, from a prompt at the door to its answer."""

@@ -1,0 +1,148 @@
+"""The one watchdog of a ``Queue``: looks at what should have happened by itself.
+
+Every ``watchdog_s`` it compares the segments that somebody waits for, and that have been silent, with the store, so
+that a lost notice costs seconds; tells the store which outcomes the caller has taken; and sees whether any worker is
+alive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from gemqueue.client.looks import Looks
+from gemqueue.client.waiting import SignOfLife
+from gemqueue.errors import GemqueueError, StoreError
+from gemqueue.tasks import end_tasks, ending
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from gemqueue.client.listener import Listener
+    from gemqueue.store.producer import ProducerStore
+
+log = logging.getLogger("gemqueue")
+
+_SEGMENTS_MAX = 1_000
+_ROUNDS_MAX = 5
+_WORKER_GRACE_S = 5.0
+_DELIVERED_MAX = 100_000
+_WARNINGS_MAX = 20
+
+
+class Watchdog:
+    """``no_worker`` is whether the last look found no worker; ``on_no_worker`` may start one.
+
+    ``held_reason`` is why the oldest held batch of this account waits, or empty.
+    """
+
+    def __init__(
+        self, store: ProducerStore, listener: Listener, on_no_worker: Callable[[], Awaitable[None]] | None
+    ) -> None:
+        self.no_worker = False
+        self.held_reason = ""
+        self.looks = Looks(store)
+        self._store = store
+        self._listener = listener
+        self._on_no_worker = on_no_worker
+        self._sign_of_life = SignOfLife(store, listener, self.looks)
+        self._task: asyncio.Task[None] | None = None
+        self._warned: set[str] = set()
+
+    def start(self) -> None:
+        """Start looking."""
+        self._task = asyncio.create_task(self._run(), name="gemqueue-watchdog")
+        self._sign_of_life.start()
+
+    async def stop(self) -> None:
+        """Stop, after telling the store what has been taken."""
+        await self._sign_of_life.stop()
+        if self._task is not None:
+            await end_tasks([self._task])
+        try:
+            await self._deliver()
+        except StoreError as error:
+            log.debug("What was taken was not told to the store: %s", error)
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        worried_at = loop.time() + _WORKER_GRACE_S
+        while not ending():
+            await asyncio.sleep(self._store.settings.watchdog_s)
+            try:
+                await self._deliver()
+                await self._compare()
+                await self._count_workers(late=loop.time() >= worried_at)
+                await self._look_for_held()
+                await self.looks.refresh()
+            except GemqueueError as error:
+                log.debug("The watchdog could not look: %s", error)
+            except Exception:  # it must outlive whatever it meets
+                log.exception("The watchdog failed and goes on")
+
+    async def _deliver(self) -> None:
+        segments = self._listener.delivered
+        del segments[:-_DELIVERED_MAX]  # untold ones expire by themselves, only later
+        batch = segments.copy()
+        if batch:
+            await self._store.deliver(batch)
+            del segments[: len(batch)]
+
+    async def _compare(self) -> None:
+        waited = self._listener.waited
+        silent_since = asyncio.get_running_loop().time() - self._store.settings.watchdog_s
+        for _ in range(_ROUNDS_MAX):
+            ids = [
+                id_
+                for id_, segment in islice(waited.items(), _SEGMENTS_MAX)
+                if segment.live and segment.watched and segment.news_at <= silent_since
+            ]
+            await self._check(ids)
+            for id_ in list(islice(waited, _SEGMENTS_MAX)):  # the next round, or the next time, looks at the others
+                waited[id_] = waited.pop(id_)
+            if len(waited) <= _SEGMENTS_MAX:
+                return
+
+    async def _check(self, ids: list[str]) -> None:
+        states = await self._store.outcome_counts(ids)
+        now = asyncio.get_running_loop().time()
+        for id_, (state, blobs) in zip(ids, states, strict=True):
+            segment = self._listener.waited.get(id_)
+            if segment is None:
+                continue
+            segment.news_at = now
+            if blobs > segment.cursor:
+                self._listener.look_at((id_,))
+            elif not state or (state == "closed" and segment.read_anew):
+                self._listener.gone(segment, unreadable=bool(state))
+            elif state == "closed":  # after a failover others may stand where this cursor has been
+                segment.read_anew, segment.cursor = True, 0
+                self._listener.look_at((id_,))
+
+    async def _look_for_held(self) -> None:
+        """A refused key or a quota shows in no outcome, so whoever waits is told here."""
+        self.held_reason = await self._store.held_reason(self._listener.account) if self._listener.waited else ""
+        if self.held_reason:
+            self._warn(f"Prompts of the queue {self._store.settings.queue!r} are held: {self.held_reason}")
+
+    async def _count_workers(self, *, late: bool) -> None:
+        self.no_worker = not await self._store.workers()
+        if not self.no_worker:
+            return
+        if self._on_no_worker is not None:
+            try:
+                await self._on_no_worker()
+            except GemqueueError as error:
+                self._warn(f"No worker could be started: {error}")
+        elif late:
+            self._warn(
+                f"No worker is running on the queue {self._store.settings.queue!r}: prompts are kept, and nothing is "
+                "answered until one runs (`gemqueue work`, with the same GEMQUEUE_REDIS_URL and GEMQUEUE_QUEUE)"
+            )
+
+    def _warn(self, message: str) -> None:
+        if message not in self._warned and len(self._warned) < _WARNINGS_MAX:
+            self._warned.add(message)
+            log.warning(message)

@@ -1,0 +1,1 @@
+"""What prompts, rows and outcomes are written in. Pure."""

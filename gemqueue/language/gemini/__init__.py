@@ -1,0 +1,1 @@
+"""The request and response language of the Gemini API. Pure."""

@@ -1,0 +1,1 @@
+"""The only door to Redis: one method per transition, each one Lua script."""

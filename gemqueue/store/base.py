@@ -1,0 +1,190 @@
+"""What producers and workers share of the store: connection, keys, reading."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from gemqueue.clock import Clock, clock_from_env
+from gemqueue.records import SHARD, SegmentMeta
+from gemqueue.store.scripts import Scripts, connect, translated
+from gemqueue.urls import safe_url
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from gemqueue.config import Settings
+    from gemqueue.states import Step
+
+_META_FIELDS = (
+    "state", "count", "bytes", "raw_bytes", "lane", "attempt", "requeues", "producer", "batch", "keys", "tenant",
+    "priority", "tokens", "named", "deadline_at",
+)  # fmt: skip
+_KEYS_TYPE = list[tuple[str, list[int]]]
+
+
+class StoreBase:
+    """One queue in one Redis or Valkey. Raises StoreUnavailable from every method when the server stays away."""
+
+    def __init__(self, url: str, settings: Settings, clock: Clock | None = None) -> None:
+        self.settings = settings
+        self.clock = clock or clock_from_env()
+        self.prefix = f"{{gq:{settings.queue}:{SHARD}}}"
+        self.url = url
+        self.redis: Any = connect(url)  # redis-py 5.3 types its async commands as either kind
+        self.scripts = Scripts(self.redis, url, self.prefix, self.clock)
+        if settings.durability == "replicated":
+            self.scripts.replicate_ms = int(settings.replicate_s * 1000)
+
+    def key(self, *parts: str) -> str:
+        """The Redis key of a thing."""
+        return ":".join((self.prefix, *parts))
+
+    async def ping(self) -> None:
+        """Raise StoreUnavailable unless the server answers."""
+        with translated(self.url):
+            await self.redis.ping()
+
+    async def confirm(self) -> None:
+        """Return when a replica has everything that was written before; at once where ``durability`` is local.
+
+        Raises NotReplicated.
+        """
+        if self.scripts.replicate_ms:
+            await self.scripts.run("confirm", confirm=True)
+
+    async def replicas(self) -> int | None:
+        """How many replicas are connected and in step; None when the server will not say."""
+        try:
+            with translated(self.url):
+                info: dict[str, Any] = await self.redis.info("replication")
+        except Exception:  # noqa: BLE001 - some managed servers refuse INFO; WAIT still counts
+            return None
+        return sum(1 for n in range(info.get("connected_slaves", 0)) if info[f"slave{n}"]["state"] == "online")
+
+    async def server_config(self) -> dict[str, str]:
+        """What of the server's configuration bears on what it keeps; empty when it will not say."""
+        try:
+            with translated(self.url):
+                log: dict[str, str] = await self.redis.config_get("*append*")  # 6.2 takes one pattern a call
+                memory: dict[str, str] = await self.redis.config_get("maxmemory*")
+        except Exception:  # noqa: BLE001 - managed servers refuse CONFIG
+            return {}
+        return log | memory
+
+    async def durability_warnings(self) -> list[str]:
+        """What the server's configuration puts at risk whenever it runs, in words; empty when it will not say."""
+        config = await self.server_config()
+        warnings: list[str] = []
+        if config.get("appendonly") == "no":
+            warnings.append(
+                f"Redis at {safe_url(self.url)} has no append-only file: a restart loses prompts (appendonly yes)"
+            )
+        if config.get("maxmemory", "0") != "0" and config.get("maxmemory-policy") != "noeviction":
+            warnings.append(
+                f"Redis at {safe_url(self.url)} evicts keys when it is full: prompts are lost "
+                "(maxmemory-policy noeviction)"
+            )
+        return warnings
+
+    async def hasten(self, step: Step, id_: str, account: str) -> bool:
+        """Look now; False when there is no such step. A lane's prompts that wait are packed without lingering."""
+        reply = await self.scripts.run("hasten", f"{step} {id_}", account)
+        return bool(reply[0] == b"ok")
+
+    async def counts(self) -> dict[str, int]:
+        """Every counter that the transitions keep, and the gauge ``live_bytes``."""
+        with translated(self.url):
+            raw: dict[bytes, bytes] = await self.redis.hgetall(self.key("counts"))
+        return {name.decode(): int(value) for name, value in raw.items()}
+
+    async def segment_metas(self, ids: list[str]) -> list[SegmentMeta | None]:
+        """What is known of each segment, in order; None for one that is gone."""
+        with translated(self.url):
+            pipe: Any = self.redis.pipeline(transaction=False)
+            for id_ in ids:
+                pipe.hmget(self.key("segmeta", id_), _META_FIELDS)
+            rows: list[list[bytes | None]] = await pipe.execute() if ids else []
+        return [_meta(id_, row) for id_, row in zip(ids, rows, strict=True)]
+
+    async def bitmaps(self, settled: Iterable[str], moved: Iterable[str]) -> tuple[dict[str, bytes], dict[str, bytes]]:
+        """The settled bitmaps of origins and the moved bitmaps of segments; absent ones are empty."""
+        origins, segments = list(settled), list(moved)
+        with translated(self.url):
+            values = await self._mget(
+                [self.key("settled", id_) for id_ in origins] + [self.key("moved", id_) for id_ in segments]
+            )
+        found = [value or b"" for value in values]
+        return dict(zip(origins, found, strict=False)), dict(zip(segments, found[len(origins) :], strict=True))
+
+    async def gone(self, segments: Iterable[str]) -> set[str]:
+        """Those of the segments that nothing is known of any more: all of their outcomes had come, and have expired."""
+        ids = list(segments)
+        with translated(self.url):
+            pipe: Any = self.redis.pipeline(transaction=False)
+            for id_ in ids:
+                pipe.exists(self.key("segmeta", id_))
+            found: list[int] = await pipe.execute() if ids else []
+        return {id_ for id_, there in zip(ids, found, strict=True) if not there}
+
+    async def bodies(self, ids: list[str]) -> list[bytes | None]:
+        """The compressed bodies of segments, in order; None for one that is gone."""
+        with translated(self.url):
+            return await self._mget([self.key("segment", id_) for id_ in ids])
+
+    async def bodiless(self, segments: Iterable[str]) -> list[str]:
+        """Those of the segments whose bodies are not there: they have ended, or their bodies are lost."""
+        ids = list(segments)
+        found: list[int] = []
+        with translated(self.url):
+            for start in range(0, len(ids), 500):
+                pipe: Any = self.redis.pipeline(transaction=False)
+                for id_ in ids[start : start + 500]:
+                    pipe.exists(self.key("segment", id_))
+                found += await pipe.execute()
+        return [id_ for id_, there in zip(ids, found, strict=True) if not there]
+
+    async def _mget(self, keys: list[str]) -> list[bytes | None]:
+        values: list[bytes | None] = []
+        for start in range(0, len(keys), 500):
+            values += await self.redis.mget(keys[start : start + 500])
+        return values
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self.redis.aclose()
+        await self.redis.connection_pool.disconnect()
+
+
+def keys_of(packed: bytes) -> tuple[str, ...]:
+    """The keys of a retry segment's lines, in order."""
+    origins = msgspec.msgpack.decode(packed, type=_KEYS_TYPE)
+    return tuple(f"{origin}.{index}" for origin, indices in origins for index in indices)
+
+
+def _meta(id_: str, row: list[bytes | None]) -> SegmentMeta | None:
+    if row[0] is None:
+        return None
+    text = [value.decode() if value is not None and i != 9 else "" for i, value in enumerate(row)]
+    keys: tuple[str, ...] = ()
+    if row[9]:
+        keys = keys_of(row[9])
+    return SegmentMeta(
+        id=id_,
+        state=text[0],
+        count=int(text[1] or 0),
+        bytes=int(text[2] or 0),
+        raw_bytes=int(text[3] or 0),
+        lane=text[4],
+        attempt=int(text[5] or 0),
+        requeues=int(text[6] or 0),
+        producer=text[7],
+        batch=text[8],
+        keys=keys,
+        tenant=text[10] or "default",
+        priority=int(float(text[11] or 0)),
+        tokens=int(text[12] or 0),
+        named=bool(text[13]),
+        deadline_at=int(text[14] or 0),
+    )

@@ -1,0 +1,397 @@
+"""The stages' side of the store: claims, a batch's transitions, and what the stages read.
+
+Every transition names the batch and the fence of the claim that the caller holds. A caller that has been overtaken gets
+StaleFence and has changed nothing; one that is in the wrong state gets WrongState.
+"""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from gemqueue.errors import StaleFence, WrongState
+from gemqueue.records import Batch, LaneState, Onward
+from gemqueue.states import LANE_STEPS, BatchState, Step
+from gemqueue.store.base import StoreBase
+from gemqueue.store.producer import first_look_ms, full_limits
+from gemqueue.store.scripts import Arg, translated
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+
+    from gemqueue.provider import JobStatus
+
+_pack = msgspec.msgpack.encode
+QUARANTINE_ROWS_MAX = 10_000
+_BELL_S = 10.0
+_PAGE = 100
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """A step that this process holds: for whom, under which fence, since when (monotonic seconds, before it asked)."""
+
+    step: Step
+    id: str
+    account: str
+    fence: int
+    since: float
+    home: str = ""
+    """What jobs and files of this account are told by at the provider (tokens.py)."""
+    at_ms: int = 0
+    """When it was claimed, by the clock that decides."""
+
+    @property
+    def member(self) -> str:
+        """The step as the due index has it."""
+        return f"{self.step} {self.id}"
+
+
+class Due(msgspec.Struct, frozen=True):
+    """What a look at the due index found: steps with their due time, the time it was, and how long until the next."""
+
+    overdue: list[tuple[str, int]]
+    now_ms: int
+    next_ms: int | None
+
+
+class Landing(msgspec.Struct, frozen=True):
+    """Outcomes of one origin on their way in: its bitmap, how many rows, the compressed blob."""
+
+    segment: str
+    bits: bytes
+    rows: int
+    blob: bytes
+
+
+class RetrySegment(Onward, frozen=True, kw_only=True):
+    """Lines that are asked again, and which lines of which segments they leave behind.
+
+    With ``new_batch`` it is sealed at once into a batch of its own, otherwise it waits ``delay_ms`` and is packed.
+    """
+
+    requeues: int
+    delay_ms: int
+    moves: list[tuple[str, bytes]]
+    new_batch: str = ""
+    refusals: int = 0
+
+
+class JobEnd(msgspec.Struct, frozen=True, kw_only=True):
+    """How a job ended, for ``end``; ``sample`` (see ``turnaround.sample``) is what the history learns of it."""
+
+    job_state: str
+    output_file: str = ""
+    rows: int = 0
+    error: str = ""
+    operation: str = ""
+    delay_ms: int = 0
+    sample: tuple[int, int] | None = None
+    halve: bool = False
+
+
+def _check(reply: list[Any], what: str) -> list[Any]:
+    word = reply[0]
+    if word == b"stale":
+        raise StaleFence(f"{what}: overtaken")
+    if word == b"state":
+        raise WrongState(f"{what}: the batch is {reply[1].decode()}")
+    return reply
+
+
+class BatchStore(StoreBase):
+    """Claims and the transitions of lanes and batches."""
+
+    async def overdue(self, account: str, steps: Sequence[Step], limit: int = 500) -> list[tuple[str, int]]:
+        """Members of the due index that are due now for ``steps``, oldest first, each with its due time in ms."""
+        return (await self.look_at_due(account, steps, limit)).overdue
+
+    async def look_at_due(self, account: str, steps: Sequence[Step], limit: int = 500) -> Due:
+        """What is due now for ``steps``, at most ``limit``, and how long until the next one that was seen behind it."""
+        due: list[tuple[str, int]] = []
+        start, now, page = 0, 0, min(limit, _PAGE)
+        while len(due) < limit:  # overdue steps of other roles may stand before these
+            with translated(self.url):
+                pipe: Any = self.redis.pipeline(transaction=False)
+                pipe.time()
+                pipe.zrange(self.key("due", account), start, start + page - 1, withscores=True)
+                (seconds, micros), found = await pipe.execute()
+            now = self.scripts.now_arg() or int(seconds) * 1000 + int(micros) // 1000
+            members = ((member.decode(), int(score)) for member, score in found)
+            ours = [(member, due_ms) for member, due_ms in members if member.partition(" ")[0] in steps]
+            due += [(member, due_ms) for member, due_ms in ours if due_ms <= now]
+            if ours and ours[-1][1] > now:
+                return Due(due[:limit], now, next(due_ms for _, due_ms in ours if due_ms > now) - now)
+            start += page
+            if len(found) < page or found[-1][1] > now:
+                break
+        return Due(due[:limit], now, None)
+
+    @asynccontextmanager
+    async def bell(self, account: str) -> AsyncGenerator[Callable[[], Awaitable[bool]]]:
+        """Subscribe to the account's bell; what this gives waits a while for it, and says whether it rang.
+
+        Raises redis's NoPermissionError where the server's ACL refuses the channel.
+        """
+        with translated(self.url):
+            async with self.redis.pubsub() as bell:
+                await bell.subscribe(self.key("bell", account))
+                await bell.get_message(timeout=_BELL_S)  # the confirmation, or a refusal
+
+                async def rang() -> bool:
+                    return await bell.get_message(ignore_subscribe_messages=True, timeout=_BELL_S) is not None
+
+                yield rang
+
+    async def server_now_ms(self) -> int:
+        """The clock that decides, in ms."""
+        if self.clock.virtual:
+            return self.clock.now_ms()
+        with translated(self.url):
+            seconds, micros = await self.redis.time()
+        return int(seconds) * 1000 + int(micros) // 1000
+
+    async def claim(
+        self, step: Step, id_: str, account: str, *, held: bool = False
+    ) -> tuple[Claim, Batch | LaneState] | None:
+        """Take a due step under a lease of ``lease_s``; None when it is not due or not there.
+
+        Pack and submit steps are not to be had while they are held after a change of the server, but with ``held``,
+        which takes a step before it is due, too. Not retried on a lost reply: the lease that may have been taken runs
+        out by itself.
+        """
+        since = self.clock.monotonic()
+        lease_ms = int(self.settings.lease_s * 1000)
+        args = (f"{step} {id_}", account, lease_ms, "held" if held else "")
+        reply = await self.scripts.run("claim", *args, retry=False)
+        if reply[0] == b"newer":
+            raise WrongState(f"{step} {id_}: its record is of a newer gemqueue; upgrade this process")
+        if reply[0] != b"ok":
+            return None
+        flat: list[bytes] = reply[1]
+        raw = dict(zip(flat[::2], flat[1::2], strict=True))
+        record = _lane(id_, raw) if step in LANE_STEPS else _batch(id_, raw)
+        return Claim(step, id_, account, record.fence, since, reply[2].decode(), reply[3]), record
+
+    async def renew(self, claim: Claim) -> Claim:
+        """A new lease under the same fence."""
+        since = self.clock.monotonic()
+        lease_ms = int(self.settings.lease_s * 1000)
+        _check(await self.scripts.run("renew", claim.member, claim.account, claim.fence, lease_ms), "renew")
+        return msgspec.structs.replace(claim, since=since)
+
+    async def release(self, claim: Claim, delay_s: float, **fields: Arg) -> None:
+        """Put a batch's step back, due in ``delay_s``, with ``fields`` set in its record."""
+        flat = [item for pair in fields.items() for item in pair]
+        args = (claim.member, claim.account, claim.fence, int(delay_s * 1000), *flat)
+        _check(await self.scripts.run("release", *args), "release")
+
+    async def rest(self, claim: Claim, delay_s: float = 0.0) -> None:
+        """Put a lane's pack step back for when it is next due, but not within ``delay_s``."""
+        full = _pack(full_limits(self.settings, claim.id))
+        _check(await self.scripts.run("rest", claim.id, claim.fence, full, int(delay_s * 1000)), "rest")
+
+    async def pack(
+        self, claim: Claim, batch: str, weights: dict[str, float], own: str = "", **limits_max: int
+    ) -> tuple[str, int, int]:
+        """Move a slice of the lane into ``batch``; ``limits_max`` (prompts, tokens) take the settings' place.
+
+        ``own`` is the batch's lane where the packed lane is a pool's.
+
+        Returns packing, sealed or empty; the prompts in the batch; the prompts left in the lane.
+        """
+        limits = full_limits(self.settings, claim.id) | limits_max | {"weights": weights, "own": own or claim.id}
+        reply = _check(await self.scripts.run("pack", claim.id, claim.fence, batch, _pack(limits)), "pack")
+        return reply[1].decode(), int(reply[2]), int(reply[3])
+
+    async def begin(self, claim: Claim, token: str, file: str, by_key: str = "") -> Claim:
+        """Write the intent and renew the lease; refused when the lease has run out.
+
+        Raises NotReplicated when no replica has it, where ``durability`` asks for one: then nothing may be created.
+        """
+        since = self.clock.monotonic()
+        lease_ms = int(self.settings.lease_s * 1000)
+        args = (claim.id, claim.fence, lease_ms, token, file, by_key)
+        _check(await self.scripts.run("begin", *args, confirm=True), "begin")
+        return msgspec.structs.replace(claim, since=since)
+
+    async def accept(
+        self, claim: Claim, job: str, how: str, delay_s: float, *, found: JobStatus | None = None, by_key: str = ""
+    ) -> None:
+        """Record the job, ``how`` it came (created or adopted), and track it from ``delay_s`` on.
+
+        The record may know nothing of a job that was ``found``, nor of the key that sees it.
+        """
+        known = (found.input_file, found.created_at_ms, by_key) if found is not None else ()
+        args = (claim.id, claim.fence, job, how, int(delay_s * 1000), *known)
+        _check(await self.scripts.run("accept", *args, confirm=True), "accept")
+
+    async def fence(self, claim: Claim, delay_s: float, by_key: str = "") -> None:
+        """Record that the intent's file is deleted; look for the job in ``delay_s``."""
+        _check(await self.scripts.run("fence", claim.id, claim.fence, int(delay_s * 1000), by_key), "fence")
+
+    async def reopen(
+        self, claim: Claim, token: str, *, delay_s: float | None = None, held_reason: str = "", **fields: Arg
+    ) -> None:
+        """Clear the dead intent of this token and set ``fields``.
+
+        With ``delay_s`` the step is put back, without the holder goes on.
+        """
+        flat = [item for pair in fields.items() for item in pair]
+        delay_ms = -1 if delay_s is None else int(delay_s * 1000)
+        _check(await self.scripts.run("reopen", claim.id, claim.fence, delay_ms, held_reason, token, *flat), "reopen")
+
+    async def split(self, claim: Claim, new_batch: str, segments: int, refusals: int) -> None:
+        """The last ``segments`` of the batch, at most 500, become a sealed batch of their own."""
+        _check(await self.scripts.run("split", claim.id, claim.fence, new_batch, segments, refusals), "split")
+
+    async def end(self, claim: Claim, end: JobEnd) -> None:
+        """The job is terminal, or there will be none."""
+        fields = msgspec.structs.asdict(end) | {
+            "prompts_max": self.settings.batch_prompts_max,
+            "cool_ms": int(self.settings.quota_cool_s * 1000),
+        }
+        _check(await self.scripts.run("end", claim.id, claim.fence, _pack(fields)), "end")
+
+    async def settle(
+        self, claim: Claim, landings: list[Landing], counts: dict[str, int], dead: list[tuple[str, str, str, str, str]]
+    ) -> tuple[str, dict[str, bytes]]:
+        """Land outcomes, all or nothing.
+
+        Returns ok; conflict with the bitmaps that have some of the bits already; unknown with the segment.
+        """
+        flat: list[Arg] = []
+        for landing in landings:
+            flat += [landing.segment, landing.bits, landing.rows, landing.blob]
+        keep_s = int(self.settings.keep_outcome_s)
+        dead_bytes_max = min(self.settings.dead_bytes_max, self.settings.memory_bytes_max // 4)
+        head = _pack({"counts": counts, "dead": dead, "dead_bytes_max": dead_bytes_max})
+        reply = _check(await self.scripts.run("settle", claim.id, claim.fence, keep_s, head, *flat), "settle")
+        word = reply[0].decode()
+        if word == "conflict":
+            found: list[bytes] = reply[1]
+            return word, {segment.decode(): bits for segment, bits in zip(found[::2], found[1::2], strict=True)}
+        return word, {reply[1].decode(): b""} if word == "unknown" else {}
+
+    async def requeue(self, claim: Claim, retry: RetrySegment, body: bytes) -> None:
+        """Move lines into a retry segment. Raises WrongState when some of them have moved already."""
+        fields = msgspec.structs.asdict(retry) | {
+            "full": full_limits(self.settings, retry.lane),
+            "look_ms": first_look_ms(self.settings, retry.lane, retry.deadline_at),
+        }
+        moves: list[Arg] = [item for move in retry.moves for item in move]
+        del fields["moves"], fields["keys"]
+        args = (claim.id, claim.fence, _pack(fields), body, _pack(retry.keys), *moves)
+        reply = _check(await self.scripts.run("requeue", *args), "requeue")
+        if reply[0] != b"ok":
+            raise WrongState(f"requeue: lines of {reply[1].decode()} have moved already")
+
+    async def confirm_closed(self, batch: str) -> bool:
+        """As ``confirm``; whether the batch is closed where that was confirmed. True where ``durability`` is local."""
+        waits = self.scripts.replicate_ms > 0
+        return not waits or bool((await self.scripts.run("confirm", batch, confirm=True))[0] == b"ok")
+
+    async def close(self, claim: Claim, *, give_back: bool, delay_s: float = 0.0) -> tuple[str, list[str]]:
+        """Close a slice: closing or closed; or open with the segments that are not done.
+
+        With ``give_back`` segments that are not done go back to their lane, unless they have been back too often.
+        """
+        fields = {
+            "mode": "requeue" if give_back else "settled",
+            "requeues_max": self.settings.requeues_max,
+            "keep_s": int(self.settings.keep_outcome_s),
+            "delay_ms": int(delay_s * 1000),
+            "delay_max_ms": int(self.settings.retry_max_s * 1000),
+            "full": full_limits(self.settings),
+        }
+        reply = _check(await self.scripts.run("close", claim.id, claim.fence, _pack(fields)), "close")
+        if reply[0] == b"open":
+            return "open", [segment.decode() for segment in reply[1]]
+        return reply[1].decode(), []
+
+    async def manifest(self, batch: str) -> list[str]:
+        """The batch's segments, in order."""
+        with translated(self.url):
+            return [id_.decode() for id_ in await self.redis.lrange(self.key("manifest", batch), 0, -1)]
+
+    async def batch(self, batch: str) -> Batch | None:
+        """The batch's record; None when it is gone."""
+        with translated(self.url):
+            raw: dict[bytes, bytes] = await self.redis.hgetall(self.key("batch", batch))
+        return _batch(batch, raw) if raw else None
+
+    async def open_batches(self) -> list[str]:
+        """The ids of all batches that are not closed, oldest first."""
+        with translated(self.url):
+            return [id_.decode() for id_ in await self.redis.zrange(self.key("batches"), 0, -1)]
+
+    async def open_count(self) -> int:
+        """How many batches are not closed."""
+        with translated(self.url):
+            return int(await self.redis.zcard(self.key("batches")))
+
+    async def lane(self, lane: str) -> LaneState:
+        """One lane, with what waits in it."""
+        with translated(self.url):
+            return _lane(lane, await self.redis.hgetall(self.key("lane", lane)))
+
+    async def lanes(self) -> list[LaneState]:
+        """Every lane that was ever used, with what waits in it."""
+        with translated(self.url):
+            names = sorted(name.decode() for name in await self.redis.smembers(self.key("lanes")))
+            return [_lane(name, await self.redis.hgetall(self.key("lane", name))) for name in names]
+
+    async def quarantine(self, batch: str, rows: list[tuple[str, bytes]]) -> None:
+        """Keep rows that belong to nobody, with the reason and their bytes, and count them."""
+        with translated(self.url):
+            pipe: Any = self.redis.pipeline(transaction=True)
+            for reason, row in rows:
+                fields = {"batch": batch, "reason": reason, "row": row[:65_536]}
+                pipe.xadd(self.key("quarantine"), fields, maxlen=QUARANTINE_ROWS_MAX, approximate=True)
+            pipe.hincrby(self.key("counts"), "quarantined", len(rows))
+            await pipe.execute()
+
+    async def add_count(self, name: str, n: int) -> None:
+        """Raise a counter for something that no transition sees."""
+        await self.scripts.run("tally", "counts", name, n, retry=False)
+
+    async def goodbye(self, worker: str, roles: str) -> None:
+        """This worker has stopped."""
+        with translated(self.url):
+            await self.redis.zrem(self.key("workers"), f"{worker} {roles}")
+
+
+_BATCH_INTS = frozenset(field.name for field in msgspec.structs.fields(Batch) if field.type in (int, "int"))
+
+
+def _batch(id_: str, raw: dict[bytes, bytes]) -> Batch:
+    values: dict[str, Any] = {"id": id_, "state": BatchState(raw[b"state"].decode())}
+    for name in Batch.__struct_fields__:
+        value = raw.get(name.encode())
+        if value is None or name in values:
+            continue
+        if name in _BATCH_INTS:
+            values[name] = int(value or 0)
+        else:
+            values[name] = value.decode(errors="replace")
+    return Batch(**values)
+
+
+def _lane(id_: str, raw: dict[bytes, bytes]) -> LaneState:
+    def number(name: str) -> int:
+        return int(raw.get(name.encode(), b"0") or 0)
+
+    return LaneState(
+        lane=id_,
+        fence=number("fence"),
+        prompts=number("prompts"),
+        segments=number("segments"),
+        raw_bytes=number("raw_bytes"),
+        tokens=number("tokens"),
+        ceiling=number("ceiling"),
+        oldest=number("oldest"),
+        batch=raw.get(b"batch", b"").decode(),
+        token_ratio=float(raw.get(b"token_ratio", b"1")),
+        held_reason=raw.get(b"held_reason", b"").decode(),
+    )

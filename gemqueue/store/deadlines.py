@@ -1,0 +1,138 @@
+"""The rescue step's side of the store: who is due for a look, and the ways out of the batch lane.
+
+A lane's deadlines are an index by the time of each segment's next look, so that nothing is ever scanned.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from gemqueue.errors import StaleFence, WrongState
+from gemqueue.language.gemini.usage import Charge, Spent
+from gemqueue.records import Onward
+from gemqueue.store.base import StoreBase
+from gemqueue.store.producer import full_limits
+from gemqueue.store.scripts import translated
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gemqueue.store.batches import Claim
+    from gemqueue.store.scripts import Arg
+
+_pack = msgspec.msgpack.encode
+_TOTALS = ("answers", "input_tokens", "output_tokens")
+"""What stands in ``spent:<lane>``; readers of 0.2.0 take no more than these."""
+_SEPARATOR = "|"
+
+
+class RescueSegment(Onward, frozen=True, kw_only=True):
+    """Lines of a segment in an open batch that go on in another lane, as a segment of this ``id``."""
+
+    segment: str
+    lines: bytes
+    batch: str
+
+
+def _check(reply: list[Any], what: str) -> list[Any]:
+    if reply[0] == b"stale":
+        raise StaleFence(f"{what}: overtaken")
+    return reply
+
+
+class DeadlineStore(StoreBase):
+    """Watching over deadlines, and the interactive lanes' own transitions."""
+
+    async def watched(self, lane: str, now_ms: int, segments_max: int) -> list[str]:
+        """Segments of the lane that are due for a look, longest due first."""
+        with translated(self.url):
+            found: list[bytes] = await self.redis.zrangebyscore(
+                self.key("deadlines", lane), "-inf", now_ms, start=0, num=segments_max
+            )
+        return [id_.decode() for id_ in found]
+
+    async def waiting_prompts(self, lanes: list[str]) -> list[int]:
+        """How many prompts wait to be packed in each of the lanes."""
+        with translated(self.url):
+            pipe: Any = self.redis.pipeline(transaction=False)
+            for lane in lanes:
+                pipe.hget(self.key("lane", lane), "prompts")
+            found: list[bytes | None] = await pipe.execute()
+        return [int(value or 0) for value in found]
+
+    async def defer(self, claim: Claim, again_at: dict[str, int], not_within_s: float | None = None) -> None:
+        """When to look at these segments again, in ms; 0 for never. With ``not_within_s`` the step is put back."""
+        flat: list[Arg] = [item for pair in again_at.items() for item in pair]
+        not_within_ms = -1 if not_within_s is None else int(not_within_s * 1000)
+        _check(await self.scripts.run("defer", claim.id, claim.fence, not_within_ms, *flat), "defer")
+
+    async def divert(self, claim: Claim, segment: str, lane: str) -> int | None:
+        """A segment that waits to be packed goes over to ``lane``; its open prompts, None if it waits no more."""
+        full = _pack(full_limits(self.settings, lane))
+        reply = _check(await self.scripts.run("divert", claim.id, claim.fence, segment, lane, full), "divert")
+        return int(reply[1]) if reply[0] == b"ok" else None
+
+    async def rescue(self, claim: Claim, rescued: RescueSegment, body: bytes) -> None:
+        """Lines of an open batch go on in another lane. Raises WrongState where they are not there any more."""
+        fields = msgspec.structs.asdict(rescued) | {"full": full_limits(self.settings, rescued.lane)}
+        for apart in ("keys", "lines"):
+            del fields[apart]
+        head = (claim.id, claim.fence, _pack(fields), body, _pack(rescued.keys))
+        reply = await self.scripts.run("rescue", *head, rescued.segment, rescued.lines, rescued.batch)
+        if _check(reply, "rescue")[0] != b"ok":
+            raise WrongState(f"rescue: lines of {rescued.segment} have gone on already")
+
+    async def permit_s(self, account: str, service: str) -> float:
+        """Leave for one interactive call: how long to wait before it."""
+        per_min = self.settings.interactive_per_min_max
+        reply = await self.scripts.run("permit", account, service, per_min, retry=False)
+        return int(reply[1]) / 1000
+
+    async def doubt(self, claim: Claim, crashes: int, calls: int) -> int:
+        """Count calls that a crashed holder may have left behind, once for each crash; how many were counted."""
+        return int(_check(await self.scripts.run("doubt", claim.id, claim.fence, crashes, calls), "doubt")[1])
+
+    async def is_settled(self, segment: str, index: int) -> bool:
+        """Whether the prompt has its outcome."""
+        with translated(self.url):
+            return bool(await self.redis.getbit(self.key("settled", segment), index))
+
+    async def add_spent(self, lane: str, spent: Mapping[Charge, Spent], rerouted: int = 0) -> set[str]:
+        """A lane has answered so much, of it ``rerouted`` by another model than was asked; the versions new to it.
+
+        A crash just before or after may leave some of it out.
+        """
+        flat: list[Arg] = ["counts", "rerouted", rerouted]
+        for by, one in spent.items():
+            fields = msgspec.structs.asdict(one)
+            flat += [item for name in _TOTALS for item in (f"spent:{lane}", name, fields[name])]
+            flat += [item for name, n in fields.items() for item in (f"usage:{lane}", _SEPARATOR.join((*by, name)), n)]
+        reply = await self.scripts.run("tally", *flat, retry=False)
+        answers = reply[2 + len(_TOTALS) :: len(_TOTALS) + len(Spent.__struct_fields__)]
+        return {by.version for (by, one), n in zip(spent.items(), answers, strict=True) if n == one.answers}
+
+    async def spent(self, lane: str) -> Spent:
+        """What the lane has answered since it was first used."""
+        return (await self._spent(lane))[0]
+
+    async def charges(self, lane: str) -> dict[Charge, Spent]:
+        """The same by what it is charged by; what was counted without that stands under an empty charge."""
+        whole, usage = await self._spent(lane)
+        charges: dict[Charge, Spent] = {}
+        for name, n in usage.items():
+            version, since, what = name.split(_SEPARATOR)
+            setattr(charges.setdefault(Charge(version, since), Spent()), what, n)
+        rest = whole.less(charges.values())
+        if rest.answers:
+            charges[Charge()] = rest + charges.get(Charge(), Spent())
+        return charges
+
+    async def _spent(self, lane: str) -> tuple[Spent, dict[str, int]]:
+        with translated(self.url):
+            pipe: Any = self.redis.pipeline(transaction=True)
+            pipe.hgetall(self.key("spent", lane))
+            pipe.hgetall(self.key("usage", lane))
+            spent, usage = [{k.decode(): int(v) for k, v in raw.items()} for raw in await pipe.execute()]
+        return Spent(**spent), usage

@@ -1,0 +1,139 @@
+"""Where one prompt is: what the store knows of a single key, read and never written."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from gemqueue.records import Held, waits_for, why_held
+from gemqueue.store.base import keys_of
+from gemqueue.store.scripts import translated
+from gemqueue.store.turnaround import TurnaroundStore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_HOPS_MAX = 32
+_FIELDS = ("lane", "batch", "went", "keys")
+_POOL_KEEP_MS = 360_000_000
+"""An account that had no worker for so long is not waited for (lua/_prelude.lua)."""
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a prompt is. ``moved`` without a batch: it went on, and the store no longer says where to."""
+
+    known: bool = True
+    lane: str = ""
+    settled: bool = False
+    moved: bool = False
+    batch: str = ""
+    batch_state: str = ""
+    held_reason: str = ""
+    held_since: int = 0
+    accepted_at: int = 0
+    prompts: int = 0
+
+
+class LookStore(TurnaroundStore):
+    """Looks at single prompts."""
+
+    async def place(self, segment: str, index: int) -> Place:
+        """Where the prompt is; follows it through its retry segments."""
+        at, line, lane = segment, index, ""
+        for _ in range(_HOPS_MAX):
+            fields, settled, moved = await self._segment(segment, index, at, line)
+            if fields[0] is None:
+                break
+            lane, batch = fields[0].decode(), (fields[1] or b"").decode()
+            if settled or not moved:
+                return await self._in_batch(lane, batch, settled=settled)
+            following = await self._following((fields[2] or b"").decode().split(), segment, index)
+            if following is None:
+                return Place(lane=lane, moved=True)
+            at, line = following
+        return Place(known=bool(lane), lane=lane, moved=True)
+
+    async def _segment(self, segment: str, index: int, at: str, line: int) -> tuple[list[bytes | None], bool, bool]:
+        with translated(self.url):
+            pipe: Any = self.redis.pipeline(transaction=False)
+            pipe.hmget(self.key("segmeta", at), _FIELDS)
+            pipe.getbit(self.key("settled", segment), index)
+            pipe.getbit(self.key("moved", at), line)
+            fields, settled, moved = await pipe.execute()
+        return fields, bool(settled), bool(moved)
+
+    async def _in_batch(self, lane: str, batch: str, *, settled: bool) -> Place:
+        if not batch:
+            reason, since = await self._lane_held(lane)
+            return Place(lane=lane, settled=settled, held_reason=reason, held_since=since)
+        names = ("state", "held_reason", "held_since", "accepted_at", "prompts", "lane", "pool")
+        with translated(self.url):
+            values: list[bytes | None] = await self.redis.hmget(self.key("batch", batch), names)
+        state, reason, since_ms, accepted_at, prompts, own, pool = [(value or b"").decode() for value in values]
+        held = (reason, int(since_ms or 0))
+        if not reason and not settled:
+            pauses = await self.pauses(waits_for(own or lane, pool))
+            held = why_held(state, held, *pauses.values())
+        return Place(
+            lane=own or lane,
+            settled=settled,
+            batch=batch,
+            batch_state=state,
+            held_reason=held[0],
+            held_since=held[1],
+            accepted_at=int(accepted_at or 0),
+            prompts=int(prompts or 0),
+        )
+
+    async def _lane_held(self, lane: str) -> Held:
+        (account,) = waits_for(lane)
+        paused = await self.pause(account)
+        if paused[0]:
+            return paused
+        with translated(self.url):
+            return (await self.redis.hget(self.key("lane", lane), "held_reason") or b"").decode(), 0
+
+    async def pause(self, account: str) -> Held:
+        """Why packing and submitting of an account wait after a change of the server, and since when.
+
+        A pool waits for each of its accounts, and says for which.
+        """
+        return (await self.pauses([account]))[account]
+
+    async def pauses(self, accounts: Iterable[str]) -> dict[str, Held]:
+        """The same of several, in their order."""
+        asked = list(dict.fromkeys(accounts))
+        since_ms = self.clock.now_ms() - _POOL_KEEP_MS
+        with translated(self.url):
+            pipe: Any = self.redis.pipeline(transaction=False)
+            for account in asked:
+                pipe.zrangebyscore(self.key("pool", account), since_ms, "+inf")
+            members: list[list[bytes]] = await pipe.execute() if asked else []
+            parts = [[account, *map(bytes.decode, ids)] for account, ids in zip(asked, members, strict=True)]
+            for part in parts:
+                for one in part:
+                    pipe.hmget(self.key("server", one), "held_reason", "noticed_at")
+            found: list[list[bytes | None]] = await pipe.execute() if asked else []
+        rows = iter(found)
+        return {part[0]: _first_held(part, [next(rows) for _ in part]) for part in parts}
+
+    async def _following(self, went: list[str], segment: str, index: int) -> tuple[str, int] | None:
+        """The retry segment that holds the prompt now, and its line there."""
+        key = f"{segment}.{index}"
+        for id_ in reversed(went):
+            with translated(self.url):
+                packed: bytes | None = await self.redis.hget(self.key("segmeta", id_), "keys")
+            keys = keys_of(packed) if packed else ()
+            if key in keys:
+                return id_, keys.index(key)
+        return None
+
+
+def _first_held(accounts: list[str], servers: list[list[bytes | None]]) -> Held:
+    """An account's own pause, else that of the first of those that it waits for."""
+    for account, (reason, since) in zip(accounts, servers, strict=True):
+        if reason:
+            words = reason.decode()
+            return words if account == accounts[0] else f"{account}: {words}", int(since or 0)
+    return "", 0

@@ -1,0 +1,155 @@
+"""Counters and gauges, read from the store: what a queue has done since it was made, and what stands in it now.
+
+Every transition counts itself inside its script, so a counter is as true as what it counts, whichever process dies.
+A reading is a look, not a snapshot: it takes several calls while the queue goes on, so its sums need not agree.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from gemqueue.records import Lane
+from gemqueue.states import BatchState
+
+if TYPE_CHECKING:
+    from gemqueue.records import LaneState
+    from gemqueue.store.store import Store
+
+COUNTERS: Final = {
+    "accepted": "Prompts that a submit has been told are durable.",
+    "answered": "Prompts that ended in an answer.",
+    "failed": "Prompts that ended in a typed failure.",
+    "cancelled": "Prompts that somebody cancelled.",
+    "requeued": "Prompts that went on into a retry, because the provider failed, withheld or garbled their row.",
+    "returned": "Prompts that went back to their lane, because their job came to nothing.",
+    "sealed": "Batches whose prompts were chosen.",
+    "submitted": "Prompts in jobs that were created or adopted.",
+    "created": "Jobs that were created and recorded by the same call.",
+    "adopted": "Jobs that were found at the provider by their token, after the reply to their create had been lost.",
+    "rebuilt": "Batches whose record was lost and was made anew from their job's results; adopted counts them, too.",
+    "server_changes": "How often the server was another one than before: started again, or a replica in its place.",
+    "reconciled": "How often the provider's jobs were compared with the records after that, and the queue went on.",
+    "replayed": "Dead letters that were submitted again.",
+    "fenced": "Creates in doubt: their input file was deleted, so that they can succeed no more.",
+    "inputs_missed": "Jobs that failed because their input file was gone, and in whose place another was created.",
+    "slow": "Jobs that took longer than 99 of 100 of their model; an alarm, nothing is done to them for it.",
+    "quota_refused": "Creates refused for quota (429), those that were under way together counted once.",
+    "spend_refused": "Refusals for want of money (a spend cap, credits, billing); the account then waits.",
+    "unreserved": "Entries of the quota ledger whose batch had no job any more.",
+    "closed": "Batches of which every prompt is settled or has moved on.",
+    "quarantined": "Rows that belong to nobody, or that cannot be read.",
+    "bought_twice": "Prompts bought by a create that took effect after its intent had been proven dead; must stay 0.",
+    "events": "Genuine webhook events of batches that were heard, each once.",
+    "events_doubled": "Webhook events that had been heard before.",
+    "events_early": "Webhook events of jobs that no batch has, or has not yet.",
+    "events_stray": "Webhook events of jobs whose intent was given up: they may have been bought twice.",
+    "events_refused": "Webhook deliveries that were not believed; events_refused_<reason> says why.",
+    "events_refused_headers": "Webhook deliveries with a header missing, doubled or malformed.",
+    "events_refused_time": "Webhook deliveries signed too long ago or in the future: is the clock right?",
+    "events_refused_signature": "Webhook deliveries of which no signature verifies: is the secret the new one?",
+    "events_refused_keys": "Webhook deliveries that nothing could verify: no secret, or no published key.",
+    "events_refused_body": "Genuine webhook deliveries that cannot be read.",
+    "events_refused_size": "Webhook deliveries larger than webhook_bytes_max.",
+    "events_refused_slow": "Webhook deliveries whose body did not come within webhook_read_s.",
+    "diverted": "Prompts that went from the batch lane to an interactive one before they were bought.",
+    "rescued": "Prompts that were taken out of an open batch for an interactive lane, and may be bought twice for it.",
+    "late": "Answers of batches whose prompts had their outcomes already, and that were dropped.",
+    "rerouted": "Answers by another model than was asked for, by their own word: they are billed at that one's price.",
+    "account_refused": "Steps that were put back because the key was refused, or does not see the account's own.",
+    "interactive_in_doubt": "Interactive calls at most that may have been billed though their answers were lost.",
+    "lost_prompts": "Prompts that failed because Redis had lost their bodies; failed counts them, too. Must stay 0.",
+    "lost_answers": "Answers that were bought and could not be had: the results of a job that succeeded were gone.",
+}
+"""What each counter counts; a counter that is not listed here is exported all the same."""
+
+_GAUGES_AMONG_COUNTS: Final = {
+    "live_bytes": "Bytes of live bodies and kept outcomes, held against memory_bytes_max.",
+    "dead_bytes": "Bytes of dead letters; live_bytes counts them, too.",
+}
+
+
+class Gauge(msgspec.Struct, frozen=True):
+    """One value that may fall as well as rise, with the labels that tell it from its siblings."""
+
+    name: str
+    help: str
+    value: float
+    labels: dict[str, str] = {}
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """One look: ``counters`` by name, 0 where nothing was counted, and every gauge."""
+
+    counters: dict[str, int]
+    gauges: list[Gauge]
+
+
+async def read(store: Store, account: str = "") -> Reading:
+    """Look once; ``account`` says whose steps are counted as overdue, empty for everybody's.
+
+    Raises StoreUnavailable.
+    """
+    counts = await store.counts()
+    lanes = await store.lanes()
+    accounts = {account} if account else {Lane.parse(lane.lane).account for lane in lanes}
+    among = [Gauge(name, text, counts.pop(name, 0)) for name, text in _GAUGES_AMONG_COUNTS.items()]
+    gauges = [
+        *among,
+        *_lanes(lanes, await store.server_now_ms()),
+        *await _batches(store),
+        *await _turnarounds(store, lanes),
+    ]
+    return Reading(dict.fromkeys(COUNTERS, 0) | counts, [*gauges, *await _places(store, accounts)])
+
+
+def _lanes(lanes: list[LaneState], now_ms: int) -> list[Gauge]:
+    found: list[Gauge] = []
+    for lane in lanes:
+        labels = {"lane": lane.lane}
+        age_s = max(0, now_ms - lane.oldest) / 1000 if lane.oldest else 0.0
+        found += [
+            Gauge("pending_prompts", "Prompts that wait to be packed.", lane.prompts, labels),
+            Gauge("oldest_pending_seconds", "How long the oldest prompt waits to be packed.", age_s, labels),
+        ]
+    return found
+
+
+async def _batches(store: Store) -> list[Gauge]:
+    states = {str(state): 0 for state in BatchState if state is not BatchState.CLOSED}
+    prompts = held = 0
+    for fields in await store.batch_fields(await store.open_batches(), "state", "prompts", "held_reason"):
+        if fields.get("state") in states:
+            states[fields["state"]] += 1
+            prompts += int(fields.get("prompts", "0"))
+            held += bool(fields.get("held_reason"))
+    by_state = [Gauge("open_batches", "Batches that are not closed.", n, {"state": s}) for s, n in states.items()]
+    return [
+        *by_state,
+        Gauge("batched_prompts", "Prompts in batches that are not closed, with and without an outcome.", prompts),
+        Gauge("held_batches", "Batches that wait for a quota, an account or the provider.", held),
+    ]
+
+
+async def _turnarounds(store: Store, lanes: list[LaneState]) -> list[Gauge]:
+    named = [Lane.parse(lane.lane) for lane in lanes]
+    found: list[Gauge] = []
+    for account, model in sorted({(lane.account, lane.model) for lane in named if not lane.interactive}):
+        for prompts, known in (await store.turnarounds(account, model)).items():
+            labels = {"account": account, "model": model, "prompts": prompts}
+            text = "How long jobs took from their creation to their end, by their number of prompts."
+            for share, seconds in ((0.5, known.p50_s), (0.9, known.p90_s), (0.99, known.p99_s)):
+                found.append(Gauge("turnaround_seconds", text, round(seconds, 3), labels | {"quantile": str(share)}))
+            found.append(Gauge("turnaround_jobs", "How many jobs that stands for.", known.jobs, labels))
+    return found
+
+
+async def _places(store: Store, accounts: set[str]) -> list[Gauge]:
+    sizes = await store.sizes(accounts)
+    return [
+        Gauge("workers", "Workers whose heartbeat is fresh.", len(await store.workers())),
+        Gauge("overdue_steps", "Steps that are due and that no worker has claimed.", sizes.overdue),
+        Gauge("dead_letters", "Prompts kept that ended through no fault of their own.", sizes.dead),
+        Gauge("quarantined_rows", "Rows kept that belong to nobody.", sizes.quarantine),
+    ]

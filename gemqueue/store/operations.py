@@ -1,0 +1,224 @@
+"""What operators ask of the store, and what becomes of the records when the server is another one than before.
+
+A server that was started again, or a replica that took its place, may have lost the last writes. Nothing is packed or
+submitted then until the provider's jobs have been compared with the records: ``claim`` refuses it in its script, so
+there is no moment in between. Who compares holds a lease, so that one worker asks the provider and not all of them;
+that two do it at once would be harmless, because each of their writes is a transition of its own.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from gemqueue.errors import WrongState
+from gemqueue.store.batches import BatchStore
+from gemqueue.store.scripts import ServerFull, translated
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from gemqueue.provider import JobStatus
+    from gemqueue.store.batches import Claim
+
+_READ_AT_ONCE = 500
+_SEGMENTS_A_CALL = 500
+_STRAYS_MAX = 1000
+_WRITES_THROUGH: Final = {"appendonly": "yes", "appendfsync": "always", "no-appendfsync-on-rewrite": "no"}
+
+
+class Sizes(msgspec.Struct, frozen=True):
+    """How much stands in the places that no counter tells."""
+
+    overdue: int
+    """Steps of the accounts that are due and that nobody has claimed yet."""
+    dead: int
+    quarantine: int
+
+
+class Stray(msgspec.Struct, frozen=True, kw_only=True):
+    """A row of a batch's results that belongs to nobody, as far as its bytes are kept, and why."""
+
+    batch: str
+    reason: str
+    row: str
+
+
+class Server(msgspec.Struct, frozen=True, kw_only=True):
+    """What the store knows of the server that it is on, for one account. Times are the store's ms, 0 for never.
+
+    ``noticed`` is the server's run id where it is another one than ``run_id``, on which the records were last known
+    whole; packing and submitting are held since ``noticed_at``. What was written before ``seen_at`` was not lost.
+    """
+
+    home: str = ""
+    run_id: str = ""
+    noticed: str = ""
+    noticed_at: int = 0
+    seen_at: int = 0
+    held_reason: str = ""
+
+
+class Rebuild(msgspec.Struct, frozen=True, kw_only=True):
+    """The record of a batch that is lost, as its job tells it."""
+
+    batch: str
+    lane: str
+    job: str
+    token: str
+    input_file: str = ""
+    created_at_ms: int = 0
+    """By the provider's clock; 0 where it does not say."""
+    by_key: str = ""
+    """Fingerprint of a key that sees the job."""
+
+
+def writes_through(config: Mapping[str, str]) -> bool:
+    """Whether a server of this configuration has on its disk what it acknowledges: with everysec it may not."""
+    return _WRITES_THROUGH.items() <= config.items()
+
+
+class OperationsStore(BatchStore):
+    """Reading for operators; the life of a server's record."""
+
+    async def greet(self, account: str, *, again: bool = False) -> tuple[str, bool]:
+        """A worker of the account begins: the home of its jobs' names, and whether packing and submitting are held.
+
+        ``again``: it has begun before, and the server does not know of it.
+        """
+        lossless = await self.lossless()
+        reply = await self.scripts.run("greet", account, secrets.token_hex(4), int(lossless), int(again))
+        return reply[1].decode(), bool(reply[0] == b"held")
+
+    async def beat(self, worker: str, roles: str, account: str) -> bool:
+        """This worker is alive, for three heartbeats; whether packing and submitting are held.
+
+        A server that has forgotten the account's beginning is greeted anew, or its next change would go unnoticed.
+        """
+        word = await self.heartbeat(worker, roles, account)
+        return (await self.greet(account, again=True))[1] if word == "new" else word == "held"
+
+    async def heartbeat(self, worker: str, roles: str, account: str) -> str:
+        """What ``beat`` writes: ok, held, or new where the server knows nothing of the account."""
+        now = self.clock.now_ms()
+        until_ms = now + int(3000 * self.settings.heartbeat_s)
+        reply = await self.scripts.run("beat", account, f"{worker} {roles}", until_ms, now)
+        return str(reply[0].decode())
+
+    async def server(self, account: str) -> Server:
+        """What is known of the server."""
+        with translated(self.url):
+            raw: dict[bytes, bytes] = await self.redis.hgetall(self.key("server", account))
+        found = {name.decode(): value.decode() for name, value in raw.items()}
+        return msgspec.convert(found, Server, strict=False)
+
+    async def lossless(self) -> bool:
+        """Whether the server writes through to its disk before it answers, and is no replica that was promoted.
+
+        Started again, such a server has lost nothing that anybody was told. False where it does not say.
+        """
+        try:
+            with translated(self.url):
+                replication: dict[str, Any] = await self.redis.info("replication")
+        except Exception:  # noqa: BLE001 - some managed servers refuse INFO
+            return False
+        promoted = str(replication.get("master_replid2", "")).strip("0") != ""
+        return writes_through(await self.server_config()) and not promoted and replication.get("role") == "master"
+
+    async def take_reconciling(self, account: str, holder: str, lease_s: float) -> bool:
+        """Be the one who compares, for ``lease_s``; False while somebody else is."""
+        name = self.key("reconciling", account)
+        try:
+            with translated(self.url):
+                taken = await self.redis.set(name, holder, nx=True, px=int(lease_s * 1000))
+                return bool(taken) or (await self.redis.get(name)) == holder.encode()
+        except ServerFull:
+            return True  # it costs the provider a few listings, and the pause must end on a full server, too
+
+    async def leave_reconciling(self, account: str) -> None:
+        """The comparison is over."""
+        with translated(self.url):
+            await self.redis.unlink(self.key("reconciling", account))
+
+    async def resume(self, account: str, noticed: str, *, reason: str = "") -> bool:
+        """End the pause, or with a ``reason`` say why it goes on; False when the server has changed once more."""
+        lossless = int(await self.lossless())
+        reply = await self.scripts.run("resume", account, noticed, reason, lossless)
+        return bool(reply[0] == b"ok")
+
+    async def adopt(self, claim: Claim, job: JobStatus, by_key: str) -> None:
+        """Record the job that a batch waits for, whose intent may be lost, and look at it now; the key sees the job."""
+        await self.accept(claim, job.job, "adopted", 0.0, found=job, by_key=by_key)
+
+    async def rebuild(self, account: str, rebuild: Rebuild, segments: Sequence[str]) -> int:
+        """Make a lost batch's record anew, with those of the segments that nobody else has; how many those are.
+
+        Raises WrongState when there is a record, or when somebody holds a batch with one of the segments: later, then.
+        """
+        parts = [segments[start : start + _SEGMENTS_A_CALL] for start in range(0, len(segments), _SEGMENTS_A_CALL)]
+        taken = 0
+        for number, part in enumerate(parts, 1):
+            fields = msgspec.structs.asdict(rebuild) | {"last": number == len(parts)}
+            batch = fields.pop("batch")
+            reply = await self.scripts.run("rebuild", batch, account, msgspec.msgpack.encode(fields), *part)
+            if reply[0] != b"ok":
+                raise WrongState(f"rebuild {batch}: {b' '.join(reply).decode()}")
+            taken += int(reply[1])
+        return taken
+
+    async def count_twice(self, batch: str, job: str, prompts: int) -> bool:
+        """A second job of the batch bought ``prompts`` of it; whether that is news."""
+        return bool((await self.scripts.run("twice", batch, job, prompts))[1])
+
+    async def waiting_segments(self, lane: str) -> list[str]:
+        """Every segment of a lane that is in no batch: pending, and waiting for its retry."""
+        with translated(self.url):
+            tenants: list[bytes] = await self.redis.zrange(self.key("tenants", lane), 0, -1)
+            pipe: Any = self.redis.pipeline(transaction=False)
+            pipe.zrange(self.key("later", lane), 0, -1)
+            for tenant in tenants:
+                pipe.zrange(self.key("pending", lane, tenant.decode()), 0, -1)
+            found: list[list[bytes]] = await pipe.execute()
+        return [id_.decode() for ids in found for id_ in ids]
+
+    async def sizes(self, accounts: Iterable[str]) -> Sizes:
+        """How long the overdue part of the accounts' due indexes, the dead letters and the quarantine are."""
+        now = await self.server_now_ms()
+        with translated(self.url):
+            pipe: Any = self.redis.pipeline(transaction=False)
+            pipe.xlen(self.key("dead"))
+            pipe.xlen(self.key("quarantine"))
+            for account in accounts:
+                pipe.zcount(self.key("due", account), "-inf", now)
+            dead, quarantine, *overdue = await pipe.execute()
+        return Sizes(sum(overdue), dead, quarantine)
+
+    async def quarantined(self, batch: str = "") -> list[Stray]:
+        """The newest rows that belong to nobody, or those among them that came in one batch's results."""
+        with translated(self.url):
+            entries: list[tuple[bytes, dict[bytes, bytes]]] = await self.redis.xrevrange(
+                self.key("quarantine"), count=_STRAYS_MAX
+            )
+        found = [
+            Stray(
+                batch=fields.get(b"batch", b"").decode(),
+                reason=fields.get(b"reason", b"").decode(errors="replace"),
+                row=fields.get(b"row", b"").decode(errors="replace"),
+            )
+            for _, fields in entries
+        ]
+        return [stray for stray in found if not batch or stray.batch == batch]
+
+    async def batch_fields(self, batches: Sequence[str], *fields: str) -> list[dict[str, str]]:
+        """Some fields of each batch's record, in order; a batch that is gone has none."""
+        found: list[dict[str, str]] = []
+        for start in range(0, len(batches), _READ_AT_ONCE):
+            with translated(self.url):
+                pipe: Any = self.redis.pipeline(transaction=False)
+                for id_ in batches[start : start + _READ_AT_ONCE]:
+                    pipe.hmget(self.key("batch", id_), fields)
+                rows: list[list[bytes | None]] = await pipe.execute()
+            found += [{f: v.decode(errors="replace") for f, v in zip(fields, row, strict=True) if v} for row in rows]
+        return found

@@ -1,0 +1,58 @@
+"""Pools' side of the store: who takes part, what an account has under way, and why nobody takes what waits."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from gemqueue.policy.pools import OpenBatch
+from gemqueue.states import BatchState
+from gemqueue.store.base import StoreBase
+from gemqueue.store.scripts import ServerFull, translated
+
+if TYPE_CHECKING:
+    from gemqueue.records import LaneState
+
+_FIELDS = ("state", "lane", "held_reason", "held_for", "tokens", "raw_bytes", "input_file")
+
+
+class PoolStore(StoreBase):
+    """See the module's text."""
+
+    async def join_pool(self, pool: str, account: str) -> None:
+        """A worker of the account takes from the pool: after a change of the server the pool waits for the account.
+
+        On a full server nothing is noted: ``pack`` does so too, and the worker has to go on.
+        """
+        with suppress(ServerFull), translated(self.url):
+            await self.redis.zadd(self.key("pool", pool), {account: self.clock.now_ms()})
+
+    async def open_batches_of(self, account: str) -> list[OpenBatch]:
+        """The account's batches that are not closed, oldest first."""
+        with translated(self.url):
+            ids: list[bytes] = await self.redis.zrange(self.key("batches"), 0, -1)
+            pipe: Any = self.redis.pipeline(transaction=False)
+            for id_ in ids:
+                pipe.hmget(self.key("batch", id_.decode()), _FIELDS)
+            rows: list[list[bytes | None]] = await pipe.execute() if ids else []
+        found = [(id_.decode(), [(value or b"").decode() for value in row]) for id_, row in zip(ids, rows, strict=True)]
+        return [
+            OpenBatch(
+                id=id_,
+                state=BatchState(state),
+                lane=lane,
+                held_reason=held_reason,
+                held_for=held_for,
+                tokens=int(tokens or 0),
+                raw_bytes=int(raw_bytes or 0),
+                input_file=input_file,
+            )
+            for id_, (state, lane, held_reason, held_for, tokens, raw_bytes, input_file) in found
+            if state and lane.startswith(f"{account}/")
+        ]
+
+    async def leave_lane(self, lane: LaneState, reason: str) -> None:
+        """Say why nobody packs a lane, unless the server is full; ``pack`` takes it back."""
+        if lane.held_reason != reason:
+            with suppress(ServerFull), translated(self.url):
+                await self.redis.hset(self.key("lane", lane.lane), "held_reason", reason)

@@ -1,0 +1,253 @@
+"""The producer's side of the store: segments in, notices and outcomes out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import msgspec
+
+from gemqueue.effects import Effect, effect
+from gemqueue.records import BATCH, Lane
+from gemqueue.store import bitmap
+from gemqueue.store.looks import LookStore
+from gemqueue.store.scripts import translated
+
+if TYPE_CHECKING:
+    from gemqueue.config import Settings
+
+RETRY_WINDOW_S = 3600
+"""How long a payload waits for its registration, and so how long a producer may go on retrying the same segment."""
+
+
+INTERACTIVE_BYTES_MAX = 32_000_000
+"""Of an interactive batch: its bodies are in memory while it is under way."""
+
+
+_DELIVERED_MAX = 100  # segments a call, of some five commands each: 500 blocked the server for 14 ms
+
+
+class SegmentWrite(msgspec.Struct, frozen=True, kw_only=True):
+    """A segment as a producer hands it over; ``names`` holds (index, name, digest) of the named prompts.
+
+    One that belongs to a ``run`` carries the run's ``epoch`` and the ``entry`` that the run's list gets with it.
+    """
+
+    id: str
+    lane: str
+    producer: str
+    count: int
+    raw_bytes: int
+    tokens: int
+    tenant: str = "default"
+    priority: int = 0
+    deadline_at: int = 0
+    names: list[tuple[int, str, str]] = []
+    run: str = ""
+    epoch: int = 0
+    entry: bytes = b""
+
+
+class Owner(NamedTuple):
+    """Who has a name: the prompt's key and digest, and whether that is of its whole config.
+
+    0.2.0 knew the row's own config alone, and its segments do not say ``merges``.
+    """
+
+    key: str
+    digest: str
+    merges: bool
+
+
+class Enqueued(msgspec.Struct, frozen=True):
+    """What became of a segment: ``word`` is ok, taken, full, resend or superseded.
+
+    ``taken`` maps an index to who has its name already.
+    """
+
+    word: str
+    taken: dict[int, Owner] = {}
+
+
+class Watched(msgspec.Struct, frozen=True):
+    """What a watcher learns of a segment: its state, its number of prompts, its lane."""
+
+    state: str
+    count: int
+    lane: str
+
+
+def full_limits(settings: Settings, lane: str = "") -> dict[str, int]:
+    """When a lane counts as full, as the scripts take it; interactive ones are packed at once, into small batches."""
+    limits = {
+        "prompts": settings.batch_prompts_max,
+        "raw_bytes": settings.batch_bytes_max,
+        "tokens": settings.batch_tokens_max,
+        "linger_ms": int(settings.linger_s * 1000),
+        "look_ms": int(1000 * max(1.0, 5 * settings.sweep_s)),
+    }
+    if lane and Lane.parse(lane).interactive:
+        raw_bytes = min(settings.batch_bytes_max, INTERACTIVE_BYTES_MAX)
+        prompts = min(settings.batch_prompts_max, settings.interactive_prompts_max)
+        limits |= {"prompts": prompts, "raw_bytes": raw_bytes, "linger_ms": 0}
+    return limits
+
+
+def first_look_ms(settings: Settings, lane: str, deadline_at: int) -> int:
+    """How long a segment waits for the rescue step's first look before it may be packed; 0 where nobody will look."""
+    if not deadline_at or settings.deadline_policy == BATCH or Lane.parse(lane).interactive:
+        return 0
+    return full_limits(settings)["look_ms"]
+
+
+class ProducerStore(LookStore):
+    """Segments in, notices and outcomes out."""
+
+    async def enqueue(self, segment: SegmentWrite, body: bytes) -> Enqueued:
+        """Write a segment and register it, in one round trip; safe to repeat under the same id for an hour.
+
+        The body goes by SET, because a script would copy it; ``enqueue`` then makes it live once. Raises ServerFull
+        when the server itself is out of memory; NotReplicated when no replica has it, where ``durability`` wants one.
+        """
+        fields = msgspec.structs.asdict(segment) | {
+            "memory_bytes_max": self.settings.memory_bytes_max,
+            "full": full_limits(self.settings),
+            "look_ms": first_look_ms(self.settings, segment.lane, segment.deadline_at),
+        }
+        entry = segment.entry
+        del fields["entry"]  # apart: the server's cmsgpack knows no binary type
+        packed = msgspec.msgpack.encode(fields)
+        body_first = ("SET", self.key("segment", segment.id), body, "NX", "EX", RETRY_WINDOW_S)
+        with effect(Effect.PRODUCE_ENQUEUE):
+            return _enqueued(
+                await self.scripts.run("enqueue", packed, entry, retry=False, confirm=True, before=body_first)
+            )
+
+    async def discard(self, segment: str) -> None:
+        """Drop the payload of a segment that will not be registered."""
+        with translated(self.url):
+            await self.redis.unlink(self.key("segment", segment))
+
+    async def named(self, account: str, name: str) -> tuple[str, str] | None:
+        """Key and digest of the prompt that has ``name``, if any."""
+        with translated(self.url):
+            value: bytes | None = await self.redis.get(self.key("name", account, name))
+        if value is None:
+            return None
+        key, _, digest = value.decode().partition(" ")
+        return key, digest
+
+    async def open_inbox(self, producer: str) -> str:
+        """Make sure that the inbox exists, with a TTL; returns the id to read on from."""
+        name = self.key("inbox", producer)
+        with translated(self.url):
+            pipe: Any = self.redis.pipeline(transaction=True)  # whoever dies in between would leave it for ever
+            pipe.xadd(name, {"s": ""}, maxlen=10_000)
+            pipe.expire(name, int(self.settings.inbox_keep_s))
+            entry: bytes = (await pipe.execute())[0]
+        return entry.decode()
+
+    async def renew_inbox(self, producer: str) -> bool:
+        """Renew the inbox's TTL; False when it is gone, and notices with it."""
+        with translated(self.url):
+            return bool(await self.redis.expire(self.key("inbox", producer), int(self.settings.inbox_keep_s)))
+
+    async def read_inbox(self, producer: str, after: str, block_ms: int) -> tuple[str, list[str]]:
+        """Wait for notices: the id to read on from, and the segments that have news (each once, in order)."""
+        name = self.key("inbox", producer)
+        with translated(self.url):
+            reply: Any = await self.redis.xread({name: after}, count=1000, block=block_ms)
+        entries: list[tuple[bytes, dict[bytes, bytes]]] = reply[0][1] if reply else []
+        seen: dict[str, None] = {}
+        for entry_id, fields in entries:
+            after = entry_id.decode()
+            seen.update(dict.fromkeys(fields[b"s"].decode().split()))
+        return after, list(seen)
+
+    async def close_inbox(self, producer: str) -> None:
+        """Drop the inbox; outcomes stay where they are."""
+        with translated(self.url):
+            await self.redis.unlink(self.key("inbox", producer))
+
+    async def outcomes(self, cursors: list[tuple[str, int]], blobs_max: int) -> list[list[bytes]]:
+        """For each (segment, blobs seen so far), the blobs that have landed since, at most ``blobs_max`` of each."""
+        with translated(self.url):
+            pipe: Any = self.redis.pipeline(transaction=False)
+            for segment, seen in cursors:
+                pipe.lrange(self.key("outcomes", segment), seen, seen + blobs_max - 1)
+            return cast("list[list[bytes]]", await pipe.execute()) if cursors else []
+
+    async def outcome_counts(self, segments: list[str]) -> list[tuple[str, int]]:
+        """For each segment, its state (live, closed, empty when gone) and how many blobs had landed just after."""
+        with translated(self.url):
+            pipe: Any = self.redis.pipeline(transaction=False)
+            for segment in segments:
+                pipe.hget(self.key("segmeta", segment), "state")  # first: what is closed has all of its blobs
+                pipe.llen(self.key("outcomes", segment))
+            flat: list[Any] = await pipe.execute() if segments else []
+        return [((flat[i] or b"").decode(), flat[i + 1]) for i in range(0, len(flat), 2)]
+
+    async def watch(self, segment: str, producer: str) -> Watched | None:
+        """Register this inbox for a segment's notices, then look; None when there is no such segment."""
+        reply = await self.scripts.run("watch", segment, producer)
+        if reply[0] != b"ok":
+            return None
+        return Watched(reply[1].decode(), int(reply[2]), reply[3].decode())
+
+    async def deliver(self, segments: list[str]) -> None:
+        """The caller has taken every outcome of these segments: they may go after ``keep_delivered_s``."""
+        with effect(Effect.PRODUCE_DELIVER):
+            for start in range(0, len(segments), _DELIVERED_MAX):
+                part = segments[start : start + _DELIVERED_MAX]
+                await self.scripts.run("deliver", int(self.settings.keep_delivered_s), *part)
+
+    async def cancel(self, segment: str, index: int, blob: bytes) -> str:
+        """Settle one prompt as cancelled; returns pending, a batch state, settled (too late) or unknown."""
+        bits = bitmap.of([index], index + 1)
+        with effect(Effect.PRODUCE_CANCEL):
+            reply = await self.scripts.run("cancel", segment, index, bits, blob, int(self.settings.keep_outcome_s))
+        where: bytes = reply[1] if reply[0] == b"ok" else reply[0]
+        return where.decode()
+
+    async def held_reason(self, account: str, batches_max: int = 100) -> str:
+        """Why an account's prompts wait: after a change of the server, or as its oldest held batch says; else empty."""
+        paused, _ = await self.pause(account)
+        if paused:
+            return paused
+        with translated(self.url):
+            pipe: Any = self.redis.pipeline(transaction=False)
+            pipe.zrange(self.key("batches"), 0, batches_max - 1)
+            pipe.smembers(self.key("lanes"))
+            ids, lanes = await pipe.execute()
+            for id_ in ids:
+                pipe.hmget(self.key("batch", id_.decode()), "lane", "held_reason", "pool")
+            for lane in sorted(lane.decode() for lane in lanes):
+                if lane.startswith(f"{account}/"):
+                    pipe.hmget(self.key("lane", lane), "prompts", "held_reason")
+            rows: list[Any] = await pipe.execute()
+        batches = [row[1] for row in rows[: len(ids)] if _is_of(account, row[0], row[2])]
+        waiting = [row[1] for row in rows[len(ids) :] if int(row[0] or 0) > 0]
+        return next((reason.decode() for reason in (*batches, *waiting) if reason), "")
+
+    async def workers(self) -> dict[str, str]:
+        """The workers whose heartbeat is fresh: id and roles."""
+        now = self.clock.now_ms()
+        with translated(self.url):
+            found: list[tuple[bytes, float]] = await self.redis.zrangebyscore(
+                self.key("workers"), now, "+inf", withscores=True
+            )
+        pairs = (member.decode().partition(" ") for member, _ in found)
+        return {id_: roles for id_, _, roles in pairs}
+
+
+def _is_of(account: str, lane: bytes | None, pool: bytes | None) -> bool:
+    """Whether a batch has prompts of the account, which may be a pool."""
+    return (lane or b"").startswith(f"{account}/".encode()) or (pool or b"").decode() == account
+
+
+def _enqueued(reply: list[Any]) -> Enqueued:
+    word = reply[0].decode()
+    taken: dict[int, Owner] = {}
+    for row in reply[1] if word == "taken" else ():
+        index, key, digest, merges = row.decode().split(" ")
+        taken[int(index)] = Owner(key, digest, merges == "1")
+    return Enqueued(word, taken)

@@ -1,0 +1,96 @@
+"""The quota ledger's side of the store; ``lua/_quota.lua`` says how it lies there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from gemqueue.errors import StaleFence, WrongState
+from gemqueue.policy.quota import Correction, Held, Ledger, Limits, Reservation, Resource, spend_pauses_s
+from gemqueue.store.base import StoreBase
+from gemqueue.store.scripts import translated
+
+if TYPE_CHECKING:
+    from gemqueue.store.batches import Claim
+
+_pack = msgspec.msgpack.encode
+_WHY_CHARS_MAX = 300
+
+
+class QuotaStore(StoreBase):
+    """Reservations of open jobs and enqueued tokens."""
+
+    async def reserve(self, claim: Claim, limits: Limits) -> Held | str:
+        """Take room for a sealed batch's job: ``ok``, or ``large`` when it alone is over the limit, or why it waits.
+
+        Asking again changes nothing. ``end``, and whatever puts the batch back, gives the room back.
+        """
+        fields = msgspec.structs.asdict(limits) | {"wait_ms": int(self.settings.backoff_max_s * 1000)}
+        reply = checked(await self.scripts.run("reserve", claim.id, claim.fence, _pack(fields)), "reserve")
+        if reply[0] != b"held":
+            word: str = reply[0].decode()
+            return word
+        resource = Resource(reply[1].decode().partition("/")[0])
+        why = reply[6].decode() if len(reply) > 6 else ""
+        return Held(resource, int(reply[2]), int(reply[3]), int(reply[4]) / 1000, bool(reply[5]), why)
+
+    async def shrink(
+        self, claim: Claim, resource: Resource, limits: Limits, wish_s: float | None
+    ) -> tuple[float, int, bool]:
+        """A create was refused for quota: how long nothing more is created, refusals in a row, and whether alone.
+
+        ``wish_s`` is the provider's own wish for the pause.
+        """
+        fields = msgspec.structs.asdict(limits) | {
+            "resource": resource,
+            "first_ms": int(self.settings.quota_backoff_s * 1000),
+            "max_ms": int(self.settings.backoff_max_s * 1000),
+            "wish_ms": int((wish_s or 0) * 1000),
+        }
+        reply = checked(await self.scripts.run("shrink", claim.id, claim.fence, _pack(fields)), "shrink")
+        return int(reply[1]) / 1000, int(reply[2]), bool(reply[3])
+
+    async def suspend(self, claim: Claim, why: str, wish_s: float | None) -> float:
+        """The provider refused for want of money, in these words: how long the account creates nothing more.
+
+        ``wish_s`` is the provider's own wish for the pause. The first create that succeeds ends it.
+        """
+        first_s, max_s = spend_pauses_s(self.settings)
+        fields = {
+            "first_ms": int(first_s * 1000),
+            "max_ms": int(max_s * 1000),
+            "wish_ms": int((wish_s or 0) * 1000),
+            "why": why[:_WHY_CHARS_MAX],
+        }
+        reply = checked(await self.scripts.run("suspend", claim.id, claim.fence, _pack(fields)), "suspend")
+        return int(reply[1]) / 1000
+
+    async def weigh(self, lane: str, ratio: float) -> None:
+        """Learn how many tokens the provider counted for each that was estimated."""
+        await self.scripts.run("weigh", lane, ratio)
+
+    async def ledger(self, account: str) -> Ledger:
+        """What the account's batches have reserved, and what refusals have taught."""
+        with translated(self.url):
+            pipe: Any = self.redis.pipeline(transaction=True)
+            pipe.hgetall(self.key("reserved", account))
+            pipe.hgetall(self.key("quota", account))
+            reserved, quota = await pipe.execute()
+        entries = ((batch.decode(), entry.decode().split(" ", 2)) for batch, entry in reserved.items())
+        corrections = {
+            resource.decode(): msgspec.msgpack.decode(packed, type=Correction) for resource, packed in quota.items()
+        }
+        return Ledger(
+            tuple(Reservation(batch, model, int(tokens), int(until)) for batch, (tokens, until, model) in entries),
+            corrections,
+        )
+
+
+def checked(reply: list[Any], what: str) -> list[Any]:
+    """The reply of a fenced transition. Raises StaleFence, WrongState."""
+    if reply[0] == b"stale":
+        raise StaleFence(f"{what}: overtaken")
+    if reply[0] == b"state":
+        raise WrongState(f"{what}: the batch is {reply[1].decode()}")
+    return reply

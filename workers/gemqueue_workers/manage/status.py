@@ -1,0 +1,331 @@
+"""``gemqueue status``: what waits, what is under way, who works, and what has been counted so far.
+
+A status is a look, not a snapshot: it is read in several calls while the queue goes on, so its sums need not agree.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from gemqueue.config import data_dir, load_settings
+from gemqueue.embedded.server import acquire
+from gemqueue.records import Lane, batch_held, waits_for
+from gemqueue.states import BatchState, Step
+from gemqueue.store.store import Store
+from gemqueue_workers.model_notes import of_answers, of_model, rerouted_of, versions_of
+from gemqueue_workers.prices import Cost, cost_of
+from gemqueue_workers.screen import duration, held, plain
+from gemqueue_workers.stages.contents import BatchContents
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from gemqueue.config import Settings
+    from gemqueue.language.gemini.usage import Charge, Spent
+    from gemqueue.records import Batch, Held, LaneState
+
+SCHEMA: Final = 1
+"""Raised when a field of the JSON goes or changes its meaning; new fields do not raise it."""
+
+_BATCHES_SHOWN_MAX: Final = 40
+_PERCENTILES: Final = ("p50", "p90", "p99")
+COUNTS: Final = (
+    "accepted", "answered", "failed", "cancelled", "requeued", "returned", "created", "adopted", "fenced",
+    "quarantined", "bought_twice", "lost_answers", "lost_prompts", "diverted",
+    "rescued", "late", "interactive_in_doubt",
+    "account_refused", "inputs_missed", "rerouted", "spend_refused",
+)  # fmt: skip
+"""These are in every status, 0 where nothing was counted."""
+INPUT_NEEDED: Final = (
+    'a job failed because its input file was deleted; files are kept to the end: delete_files = "ended"'
+)
+
+
+class Turnaround(msgspec.Struct, frozen=True, kw_only=True):
+    """How long jobs of so many prompts (``10-99``) took, from creation to end; ``jobs`` of them say so."""
+
+    prompts: str
+    jobs: int
+    p50_s: float
+    p90_s: float
+    p99_s: float
+
+
+class LaneStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What waits in a lane to be packed; ``held_reason`` says why its prompts do not move on, or is empty.
+
+    ``held_age_s`` is for how long they have not, where that is known.
+    ``cost`` is what the lane's answers have cost since its first, by the price list, and saved against the full price;
+    ``turnaround`` how long jobs of the account and model take, by size. ``answered_by`` says how many answers named
+    which model, ``rerouted`` how many of them came from another one than was asked, and ``warnings`` what to know of
+    the model: that it ends, was rerouted, or has no price.
+    """
+
+    lane: str
+    pending: int
+    oldest_age_s: float | None
+    held_reason: str
+    held_age_s: float | None = None
+    cost: Cost = Cost()
+    turnaround: list[Turnaround] = []
+    answered_by: dict[str, int] = {}
+    rerouted: int = 0
+    warnings: list[str] = []
+
+
+class BatchStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """An open batch; ``settled`` of its prompts have their outcome or have moved on into a retry.
+
+    ``held_reason`` says why it does not move on, and ``held_age_s`` for how long it has not. ``eta_s`` is how much
+    longer its job takes by what is known of the model; one that is ``slow`` is older than nearly all of its kind.
+    """
+
+    id: str
+    lane: str
+    state: str
+    job: str
+    prompts: int
+    settled: int
+    age_s: float
+    held_reason: str
+    held_age_s: float | None = None
+    slow: bool = False
+    eta_s: float | None = None
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything at a glance; ``--json`` prints exactly this."""
+
+    schema: int = SCHEMA
+    queue: str
+    lanes: list[LaneStatus] = []
+    batches: list[BatchStatus] = []
+    workers: int = 0
+    counts: dict[str, int] = {}
+    input_needed: list[str] = []
+    """The accounts in which a job failed because its input file had been deleted; they are kept to the end now."""
+
+
+async def status(*, emulate: bool | None = None) -> Status:
+    """The status of the queue that the environment names. Raises GemqueueError."""
+    return await read_status(load_settings(emulate=emulate))
+
+
+async def read_status(settings: Settings) -> Status:
+    """The queue's status. Without a URL: that of the embedded server, empty where its data folder was never used.
+
+    Raises StoreUnavailable.
+    """
+    if settings.redis_url:
+        return await _look(settings)
+    folder = data_dir(settings)
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return Status(queue=settings.queue, counts=dict.fromkeys(COUNTS, 0))
+    server = await acquire(folder, look=True)
+    try:
+        return await _look(msgspec.structs.replace(settings, redis_url=server.url))
+    finally:
+        await server.release()
+
+
+async def _look(settings: Settings) -> Status:
+    store = Store(settings.redis_url, settings)
+    try:
+        workers = await store.workers()
+        now_ms = await store.server_now_ms()
+        found = [await store.batch(id_) for id_ in await store.open_batches()]
+        batches = [batch for batch in found if batch is not None and batch.state is not BatchState.CLOSED]
+        packs = any(str(Step.PACK) in roles.split("+") for roles in workers.values())
+        lanes = await store.lanes()
+        places = {(one.lane, "") for one in lanes} | {(one.lane, one.pool) for one in batches}
+        paused = await store.pauses(account for place in places for account in waits_for(*place))
+        return Status(
+            queue=settings.queue,
+            lanes=[
+                msgspec.structs.replace(
+                    _lane(
+                        lane,
+                        batches,
+                        now_ms,
+                        paused[Lane.parse(lane.lane).account],
+                        await store.charges(lane.lane),
+                        packs=packs,
+                    ),
+                    turnaround=await _turnaround(store, Lane.parse(lane.lane)),
+                )
+                for lane in lanes
+            ],
+            batches=[await _batch(store, batch, now_ms, paused) for batch in batches],
+            workers=len(workers),
+            counts=dict.fromkeys(COUNTS, 0) | await store.counts(),
+            input_needed=list(await store.input_needed(account for place in places for account in waits_for(*place))),
+        )
+    finally:
+        await store.aclose()
+
+
+def _lane(
+    lane: LaneState, batches: list[Batch], now_ms: int, paused: Held, spent: dict[Charge, Spent], *, packs: bool
+) -> LaneStatus:
+    named = Lane.parse(lane.lane)
+    versions = versions_of(spent)
+    waits = [
+        (batch.held_reason, batch.held_since) for batch in batches if batch.lane == lane.lane and batch.held_reason
+    ]
+    own = (lane.held_reason if lane.prompts else "", 0)
+    reason, since_ms = paused if paused[0] else waits[0] if waits else own
+    if lane.prompts and not packs:
+        reason, since_ms = "no worker", 0
+    return LaneStatus(
+        lane=lane.lane,
+        pending=lane.prompts,
+        oldest_age_s=_age_s(lane.oldest, now_ms) if lane.oldest else None,
+        held_reason=reason,
+        held_age_s=_age_s(since_ms, now_ms) if reason and since_ms else None,
+        cost=cost_of(named.model, spent, named.service),
+        answered_by=versions,
+        rerouted=rerouted_of(named.model, versions),
+        warnings=[*of_model(named.model), *of_answers(named.model, versions)],
+    )
+
+
+async def _turnaround(store: Store, lane: Lane) -> list[Turnaround]:
+    known = {} if lane.interactive else await store.turnarounds(lane.account, lane.model)
+    return [
+        Turnaround(prompts=prompts, jobs=one.jobs, **{f"{p}_s": round(getattr(one, f"{p}_s"), 1) for p in _PERCENTILES})
+        for prompts, one in known.items()
+    ]
+
+
+async def _batch(store: Store, batch: Batch, now_ms: int, paused: dict[str, Held]) -> BatchStatus:
+    contents = await BatchContents.load(store, batch.id)
+    reason, since_ms = batch_held(batch, paused)
+    return BatchStatus(
+        id=batch.id,
+        lane=batch.lane,
+        state=str(batch.state),
+        job=batch.job,
+        prompts=batch.prompts,
+        settled=max(0, batch.prompts - contents.open_prompts()),
+        age_s=_age_s(batch.created_at, now_ms),
+        held_reason=reason,
+        slow=batch.slow_at > 0,
+        eta_s=await _eta_s(store, batch, now_ms),
+        held_age_s=_age_s(since_ms, now_ms) if reason and since_ms else None,
+    )
+
+
+async def _eta_s(store: Store, batch: Batch, now_ms: int) -> float | None:
+    if batch.state is not BatchState.SUBMITTED:
+        return None
+    lane = Lane.parse(batch.lane)
+    known = await store.turnaround(lane.account, lane.model, batch.prompts)
+    return known.remaining_s(_age_s(batch.intent_at, now_ms)) if known is not None else None
+
+
+def _age_s(since_ms: int, now_ms: int) -> float:
+    return max(0, now_ms - since_ms) / 1000
+
+
+def show_status(console: Console, status: Status) -> None:
+    """Print it for a person."""
+    counts = status.counts
+    ended = counts["answered"] + counts["failed"] + counts["cancelled"]
+    console.print(
+        f"Queue [bold]{status.queue}[/]: {counts['accepted']:,} prompts accepted, {counts['answered']:,} answered, "
+        f"{counts['failed']:,} failed, {max(0, counts['accepted'] - ended):,} under way; {_workers(status.workers)}"
+    )
+    lanes = waiting(status)
+    if lanes:
+        console.print(_lanes_table(lanes))
+    dear = [lane for lane in status.lanes if lane.cost.answers and Lane.parse(lane.lane).interactive]
+    if dear:
+        console.print(_costs_table([lane for lane in status.lanes if lane.cost.answers]))
+    if status.batches:
+        console.print(_batches_table(status.batches))
+        known = [lane for lane in status.lanes if lane.turnaround]
+        if known:
+            console.print(_turnaround_table(known))
+    rest = ", ".join(f"{name} {n:,}" for name in COUNTS[3:] if (n := counts[name]))
+    if rest:
+        console.print(Text(f"Counted: {rest}"))
+    for warning in dict.fromkeys(warning for lane in status.lanes for warning in lane.warnings):
+        console.print(Text.assemble(("Warning: ", "yellow"), plain(warning)), soft_wrap=True)
+    for account in status.input_needed:
+        console.print(Text(f"{account}: {INPUT_NEEDED}", style="yellow"))
+    if counts["bought_twice"]:
+        console.print("[bold red]Prompts were bought twice: this is a defect, please report it.[/]")
+
+
+def waiting(status: Status) -> list[LaneStatus]:
+    """The lanes in which prompts wait, and those that are held up for a reason that no open batch shows."""
+    shown = {(batch.lane, batch.held_reason) for batch in status.batches}
+    return [
+        one for one in status.lanes if one.pending or (one.held_reason and (one.lane, one.held_reason) not in shown)
+    ]
+
+
+def _workers(n: int) -> str:
+    return f"{n} worker{'' if n == 1 else 's'}" if n else "[yellow]no worker runs[/] (start one: gemqueue work)"
+
+
+def _lanes_table(lanes: list[LaneStatus]) -> Table:
+    table = _table("Waiting to be packed", "lane", "prompts", "oldest", held=any(lane.held_reason for lane in lanes))
+    for lane in lanes:
+        oldest = duration(lane.oldest_age_s) if lane.oldest_age_s is not None else ""
+        cells = [
+            plain(lane.lane),
+            Text(f"{lane.pending:,}"),
+            Text(oldest),
+            plain(held(lane.held_reason, lane.held_age_s)),
+        ]
+        table.add_row(*cells[: len(table.columns)])
+    return table
+
+
+def _turnaround_table(lanes: list[LaneStatus]) -> Table:
+    table = _table("How long jobs take", "lane", "prompts", "jobs", "half", "9 of 10", "99 of 100", held=False)
+    for lane in lanes:
+        for one in lane.turnaround:
+            times = [duration(seconds) for seconds in (one.p50_s, one.p90_s, one.p99_s)]
+            table.add_row(plain(lane.lane), one.prompts, f"{one.jobs:,}", *times)
+    return table
+
+
+def _costs_table(lanes: list[LaneStatus]) -> Table:
+    table = _table("Cost by lane, by the price list", "lane", "answers", "USD", "saved USD", held=False)
+    for lane in lanes:
+        money = ["no price" if usd is None else f"{usd:,.4f}" for usd in (lane.cost.usd, lane.cost.saved_usd)]
+        table.add_row(plain(lane.lane), f"{lane.cost.answers:,}", *money)
+    return table
+
+
+def _batches_table(batches: list[BatchStatus]) -> Table:
+    shown = batches[:_BATCHES_SHOWN_MAX]
+    title = "Open batches" if shown == batches else f"Open batches, the oldest {len(shown)} of {len(batches):,}"
+    table = _table(title, "batch", "settled", "age", "state", "job", held=any(batch.held_reason for batch in shown))
+    for batch in shown:
+        done = f"{batch.settled:,} / {batch.prompts:,}"
+        cells = [Text(batch.id), Text(done), Text(duration(batch.age_s)), Text(_progress(batch)), plain(batch.job)]
+        table.add_row(*[*cells, plain(held(batch.held_reason, batch.held_age_s))][: len(table.columns)])
+    return table
+
+
+def _progress(batch: BatchStatus) -> str:
+    left = f", about {duration(batch.eta_s)} left" if batch.eta_s is not None else ""
+    return f"{batch.state}{', slow' if batch.slow else ''}{left}"
+
+
+def _table(title: str, first: str, *columns: str, held: bool) -> Table:
+    """A table whose second and third columns are numbers, with a last one for what is held up."""
+    table = Table(first, title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="right" if number < 2 else "left")
+    if held:
+        table.add_column("held", style="yellow")
+    return table

@@ -1,0 +1,83 @@
+"""``gemqueue serve``: store, keys and receiver put together, and the server around them."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import msgspec
+import structlog
+
+from gemqueue.clock import clock_from_env
+from gemqueue.config import DEFAULT_BASE_URL, data_dir, webhook_secrets_from_env
+from gemqueue.embedded.server import acquire
+from gemqueue.errors import ConfigError
+from gemqueue.store.store import Store
+from gemqueue_adapters.jwks import KeySource
+from gemqueue_adapters.webhooks import can_verify_published, is_secret
+from gemqueue_workers.serve.app import WEBHOOK_PATH, build
+from gemqueue_workers.serve.receiver import Receiver
+from gemqueue_workers.serve.server import listen, serve_app, url_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+    from pathlib import Path
+
+    from gemqueue.clock import Clock
+    from gemqueue.config import Settings
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("gemqueue.serve")
+
+
+async def serve(settings: Settings, *, host: str, port: int, webhook_only: bool, ready_file: Path | None) -> None:
+    """Serve until SIGTERM or SIGINT, on the URL's store or the embedded one. Raises ConfigError, StoreUnavailable."""
+    clock, secrets = clock_from_env(), _secrets()
+    keys = _keys(settings, clock)
+    with listen(host, port) as listener:
+        async with _stored(settings) as reachable:
+            store = Store(reachable.redis_url, reachable, clock)
+            receiver = Receiver(store=store, settings=reachable, clock=clock, secrets=secrets, keys=keys)
+            receiver.tally.start()
+            url = url_of(listener)
+            log.info("serve.started", url=url, webhook=url + WEBHOOK_PATH, secrets=len(secrets))
+            try:
+                app = build(store, reachable, receiver, webhook_only=webhook_only)
+                await serve_app(app, reachable, listener, ready_file)
+            finally:
+                await receiver.tally.stop()
+                await store.aclose()
+                if keys is not None:
+                    await keys.aclose()
+                log.info("serve.stopped")
+
+
+@asynccontextmanager
+async def _stored(settings: Settings) -> AsyncGenerator[Settings]:
+    """The settings with a URL: that of the embedded server, where none is set."""
+    if settings.redis_url:
+        yield settings
+        return
+    server = await acquire(data_dir(settings))
+    try:
+        yield msgspec.structs.replace(settings, redis_url=server.url)
+    finally:
+        await server.release()
+
+
+def _secrets() -> list[str]:
+    secrets = webhook_secrets_from_env()
+    for number, secret in enumerate(secrets, 1):
+        if not is_secret(secret):
+            raise ConfigError(f"GEMQUEUE_WEBHOOK_SECRETS: number {number} is no signing secret (whsec_ and base64)")
+    return secrets
+
+
+def _keys(settings: Settings, clock: Clock) -> KeySource | None:
+    if not can_verify_published():
+        if settings.webhook_url:
+            raise ConfigError("webhook_url is set, so events are signed with Ed25519: pip install 'gemqueue[webhooks]'")
+        return None
+    if settings.emulate and not settings.base_url:
+        return None
+    base_url = settings.base_url or DEFAULT_BASE_URL
+    return KeySource(base_url=base_url, url=settings.webhook_jwks_url, emulate=settings.emulate, clock=clock)

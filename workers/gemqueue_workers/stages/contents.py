@@ -1,0 +1,152 @@
+"""What a batch still owes: its segments, and which of their lines are neither settled nor moved.
+
+The snapshot is taken from the bitmaps at one moment. The submitter uploads exactly these lines, the resolver expects
+exactly these answers; a prompt that is cancelled in between is simply no longer expected.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from gemqueue.records import SegmentMeta, split_key
+from gemqueue.store import bitmap, codec
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Sequence
+
+    from gemqueue.store.store import Store
+
+_BODY_BYTES_MAX = 2_500_000
+_BODIES_MAX = 64
+_PROMPTS_MAX = 10**9
+
+
+class Source(msgspec.Struct, frozen=True):
+    """A segment of the batch and the lines of it that are still open; ``whole`` when that is all of them.
+
+    ``moved`` marks the lines that went on into other segments.
+    """
+
+    meta: SegmentMeta
+    lines: Sequence[int]
+    whole: bool
+    moved: bytes = b""
+
+
+class BatchContents:
+    """The open lines of a batch, segment by segment in manifest order."""
+
+    def __init__(self, store: Store, sources: list[Source], closed: dict[str, int] | None = None) -> None:
+        self._store = store
+        self.sources = sources
+        self.closed = closed or {}
+        """Segments of the batch whose every prompt has its outcome, and how many those are (at most)."""
+
+    @classmethod
+    async def load(cls, store: Store, batch: str, only: Iterable[str] | None = None) -> BatchContents:
+        """Take the snapshot of a batch, or of those of its segments that ``only`` names."""
+        ids = list(only) if only is not None else await store.manifest(batch)
+        sources: list[Source] = []
+        closed: dict[str, int] = {}
+        for start in range(0, len(ids), 500):
+            part = ids[start : start + 500]
+            found = await store.segment_metas(part)
+            closed |= {
+                id_: _closed_count(m) for id_, m in zip(part, found, strict=True) if not m or m.state == "closed"
+            }
+            metas = [m for m in found if m is not None]
+            live = [m for m in metas if m.state == "live" and m.batch == batch]
+            origins = {split_key(key)[0] for m in live for key in m.keys} | {m.id for m in live if not m.keys}
+            settled, moved = await store.bitmaps(sorted(origins), [m.id for m in live])
+            gone = await store.gone(origins - {m.id for m in live})  # after the bitmaps, which may go in between
+            sources += [_source(m, settled, moved[m.id], gone) for m in live]
+        return cls(store, sources, closed)
+
+    def open_prompts(self) -> int:
+        """How many lines are open."""
+        return sum(len(source.lines) for source in self.sources)
+
+    async def bodies(self, sources: Sequence[Source]) -> AsyncIterator[tuple[Source, list[bytes]]]:
+        """The open lines of each source, with their line ends; bodies are read a few megabytes at a time."""
+        for group in _groups(sources):
+            blobs = await self._store.bodies([source.meta.id for source in group])
+            for source, blob in zip(group, blobs, strict=True):
+                if blob is None:
+                    raise ValueError(f"segment {source.meta.id} has no body though its lines are open")
+                yield source, await asyncio.to_thread(_open_lines, source, blob)
+
+    async def upload_bytes(self) -> int:
+        """How many bytes the open lines are. Only bodies with closed lines must be read for that."""
+        size = sum(source.meta.raw_bytes for source in self.sources if source.whole)
+        partial = [source for source in self.sources if not source.whole and source.lines]
+        async for _, lines in self.bodies(partial):
+            size += sum(map(len, lines))
+        return size
+
+    async def upload_chunks(self) -> AsyncIterator[bytes]:
+        """The open lines as they go into the input file, in chunks of about a segment."""
+        for group in _groups([source for source in self.sources if source.lines]):
+            blobs = await self._store.bodies([source.meta.id for source in group])
+            for source, blob in zip(group, blobs, strict=True):
+                if blob is None:
+                    raise ValueError(f"segment {source.meta.id} has no body though its lines are open")
+                if source.whole:
+                    yield await codec.expand_async(blob)
+                else:
+                    yield b"".join(await asyncio.to_thread(_open_lines, source, blob))
+
+    def at_line(self, number: int) -> tuple[Source, int] | None:
+        """The segment and line that stand at the 1-based line ``number`` of the uploaded file."""
+        for source in self.sources:
+            if number <= len(source.lines):
+                return (source, source.lines[number - 1]) if number >= 1 else None
+            number -= len(source.lines)
+        return None
+
+
+def _closed_count(meta: SegmentMeta | None) -> int:
+    """Of one whose outcomes have expired nobody knows it any more."""
+    return meta.count if meta is not None else _PROMPTS_MAX
+
+
+async def lost_bodies(store: Store, segments: Iterable[str]) -> list[str]:
+    """Those of the segments that are live and whose bodies are gone: the server has lost them."""
+    gone = await store.bodiless(segments)
+    metas = await store.segment_metas(gone) if gone else []  # anew: a segment that ended in between is live no more
+    return [meta.id for meta in metas if meta is not None and meta.state == "live"]
+
+
+def _source(meta: SegmentMeta, settled: dict[str, bytes], moved: bytes, gone: set[str]) -> Source:
+    if not meta.keys and not settled[meta.id] and not moved:
+        return Source(meta, range(meta.count), whole=True)
+    if meta.keys:
+        keys = enumerate(split_key(key) for key in meta.keys)
+        lines = [
+            n
+            for n, (origin, i) in keys
+            if origin not in gone and not bitmap.has_bit(settled[origin], i) and not bitmap.has_bit(moved, n)
+        ]
+    else:
+        done = settled[meta.id]
+        lines = [n for n in range(meta.count) if not bitmap.has_bit(done, n) and not bitmap.has_bit(moved, n)]
+    return Source(meta, lines, len(lines) == meta.count, moved)
+
+
+def _groups(sources: Sequence[Source]) -> list[list[Source]]:
+    groups: list[list[Source]] = []
+    size = _BODY_BYTES_MAX
+    for source in sources:
+        if size + source.meta.raw_bytes > _BODY_BYTES_MAX or len(groups[-1]) >= _BODIES_MAX:
+            groups.append([])
+            size = 0
+        groups[-1].append(source)
+        size += source.meta.raw_bytes
+    return groups
+
+
+def _open_lines(source: Source, blob: bytes) -> list[bytes]:
+    lines = codec.expand(blob).splitlines(keepends=True)
+    return lines if source.whole else [lines[n] for n in source.lines]

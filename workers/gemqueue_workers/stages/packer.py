@@ -1,0 +1,78 @@
+"""The packer: a due lane becomes sealed batches.
+
+A lane's life: it is due when it is full, or when its oldest segment has lingered. The packer claims it, moves
+segments into a batch a slice at a time until the script says that the batch is sealed, goes on while the lane is
+still full, and lets it rest. A crash in between leaves the batch ``packing``, named in the lane; the next claim goes
+on with it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import structlog
+
+from gemqueue.effects import Effect, effect
+from gemqueue.policy import quota, slow
+from gemqueue.records import Batch, Lane, LaneState, new_batch_id
+from gemqueue.states import Step
+from gemqueue.store.producer import full_limits
+from gemqueue_workers.stages.pooling import look_at_room, own_lane, why_left
+from gemqueue_workers.stages.reservations import limits_of
+
+if TYPE_CHECKING:
+    from gemqueue_workers.stages.loop import Kit, Lease
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("gemqueue.pack")
+
+
+class Packer:
+    """Handles ``pack <lane>``."""
+
+    step = Step.PACK
+    claim_effect = Effect.PACK_CLAIM
+    release_effect = Effect.PACK_RELEASE
+
+    def __init__(self, kit: Kit) -> None:
+        self._kit = kit
+
+    async def handle(self, lease: Lease, record: Batch | LaneState) -> None:
+        """Pack one batch, and another as long as what is left fills one."""
+        assert isinstance(record, LaneState)  # noqa: S101 - a pack step's record is a lane
+        full = full_limits(self._kit.settings, record.lane)["prompts"]
+        own = await own_lane(self._kit, record)
+        ceiling = min(own.ceiling or full, full)
+        batch = record.batch or new_batch_id()
+        while True:
+            if own is not record and await why_left(self._kit, record.lane, await look_at_room(self._kit)):
+                with effect(Effect.PACK_RELEASE):  # shortly: another account may have room
+                    await self._kit.store.rest(lease.claim, self._kit.settings.sweep_s)
+                return
+            left = await self._pack_one(lease, batch, record, own)
+            if left < ceiling:
+                break
+            batch = new_batch_id()
+        with effect(Effect.PACK_RELEASE):
+            await self._kit.store.rest(lease.claim)
+
+    async def _pack_one(self, lease: Lease, batch: str, lane: LaneState, own: LaneState) -> int:
+        limits = {} if Lane.parse(lane.lane).interactive else await self._limits(lane, own)
+        word = "packing"
+        left = prompts = 0
+        while word == "packing":
+            with effect(Effect.PACK_PACK):
+                word, prompts, left = await self._kit.store.pack(lease.claim, batch, {}, own.lane, **limits)
+        if word == "sealed":
+            log.info("batch.sealed", batch=batch, lane=own.lane, prompts=prompts, left=left)
+        return left
+
+    async def _limits(self, lane: LaneState, own: LaneState) -> dict[str, int]:
+        """What a job of this lane may hold."""
+        limit = limits_of(self._kit.settings, own.lane)
+        tokens = quota.batch_tokens_max(self._kit.settings, limit, own.token_ratio)
+        return {"tokens": tokens, "prompts": await self._prompts_max(own.lane, lane.prompts)}
+
+    async def _prompts_max(self, own: str, prompts: int) -> int:
+        store, where = self._kit.store, Lane.parse(own)
+        known = await store.turnaround(where.account, where.model, prompts)
+        return slow.first_batch_prompts(known, await store.open_count(), self._kit.settings)

@@ -1,0 +1,239 @@
+"""The submitter: a sealed batch becomes exactly one provider job, even after a crash.
+
+A submission's life (design section 6, submit_simulation.py ``upload-first``): room for a job is reserved in the quota
+ledger, or the batch waits for it. The input file is uploaded first, which
+buys nothing. ``begin`` writes the intent, token and file, and only then the create is sent, once. ``accept`` records
+the job. When the create's fate is unknown, or somebody finds a batch whose intent stands, nothing is ever sent again:
+the intent's file is deleted, so that no forgotten create can succeed any more; calls in flight and the listing's lag
+are waited out, counted from there; then the job is looked for by its token, and adopted, or the batch begins anew
+with a new file.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import structlog
+
+from gemqueue.effects import Effect, effect
+from gemqueue.errors import ProviderError, StaleFence, Transient, WrongState
+from gemqueue.policy import job_names, submitting
+from gemqueue.policy.submitting import Refusal, SubmitStep
+from gemqueue.records import Batch, Lane, LaneState
+from gemqueue.states import BatchState, Step
+from gemqueue.store.batches import JobEnd
+from gemqueue.store.scripts import NotReplicated
+from gemqueue_workers.stages import division
+from gemqueue_workers.stages.api_key import check_key
+from gemqueue_workers.stages.inputs import missed_in_doubt
+from gemqueue_workers.stages.lost import without_lost
+from gemqueue_workers.stages.reservations import refused, reserve, suspended
+
+if TYPE_CHECKING:
+    from gemqueue_workers.stages.contents import BatchContents
+    from gemqueue_workers.stages.loop import Kit, Lease
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("gemqueue.submit")
+
+
+class _Intent(NamedTuple):
+    token: str
+    file: str
+    first_look_s: float
+
+
+class Submitter:
+    """Handles ``submit <batch>``."""
+
+    step = Step.SUBMIT
+    claim_effect = Effect.SUBMIT_CLAIM
+    release_effect = Effect.SUBMIT_RELEASE
+
+    def __init__(self, kit: Kit) -> None:
+        self._kit = kit
+
+    async def handle(self, lease: Lease, record: Batch | LaneState) -> None:
+        """Carry the batch to ``submitted``, or put it back with what is known."""
+        assert isinstance(record, Batch)  # noqa: S101 - a submit step's record is a batch
+        if Lane.parse(record.lane).interactive:
+            with effect(Effect.SUBMIT_END):  # there is no job to submit: the resolver asks
+                await self._kit.store.end(lease.claim, JobEnd(job_state=submitting.INTERACTIVE))
+            return
+        if submitting.is_named(record) and await self._adopt_announced(lease, record):
+            return
+        settings = self._kit.settings
+        now_ms = lease.claim.at_ms
+        step = submitting.submit_step(record, now_ms, settings.settle_s)
+        if step is SubmitStep.FENCE:
+            await self._fence(lease, record)
+        elif step is SubmitStep.WAIT:
+            left_s = settings.settle_s - (now_ms - record.fenced_at) / 1000
+            with effect(Effect.SUBMIT_RELEASE):
+                await self._kit.store.release(lease.claim, left_s)
+        elif step is SubmitStep.LOOK:
+            if not await self._adopt(lease, record):
+                await self._submit(lease, record)
+        else:
+            await self._submit(lease, record)
+
+    async def _fence(self, lease: Lease, batch: Batch) -> None:
+        with effect(Effect.SUBMIT_DELETE):
+            was_there = await self._kit.provider.delete_file(batch.intent_file)
+        if not was_there:
+            await check_key(self._kit, batch, "fence")
+        with effect(Effect.SUBMIT_FENCE):
+            await self._kit.store.fence(lease.claim, self._kit.settings.settle_s, self._kit.provider.key_print)
+        log.warning("create.fenced", batch=batch.id, token=batch.intent_token)
+
+    async def _adopt(self, lease: Lease, batch: Batch) -> bool:
+        since_ms = batch.intent_at - int(self._kit.settings.skew_s * 1000)
+        found = await self._kit.provider.find(token=batch.intent_token, since_ms=since_ms)
+        if found is not None and submitting.adoptable(found, batch):
+            with effect(Effect.SUBMIT_ACCEPT):
+                await self._kit.store.accept(lease.claim, found.job, "adopted", 0.0)
+            log.warning("job.adopted", batch=batch.id, job=found.job, token=batch.intent_token)
+            return True
+        await check_key(self._kit, batch, "find")
+        missed = missed_in_doubt(batch, found) if found is not None else {}
+        with effect(Effect.SUBMIT_REOPEN):
+            await self._kit.store.reopen(lease.claim, batch.intent_token, **missed)
+        log.warning("create.proven_dead", batch=batch.id, token=batch.intent_token)
+        return False
+
+    async def _adopt_announced(self, lease: Lease, batch: Batch) -> bool:
+        """An event named the job of a create in doubt: one look by name settles it, long before the listing would."""
+        try:
+            found = await self._kit.provider.poll(batch.event_job)
+        except ProviderError as error:
+            log.warning("event.not_confirmed", batch=batch.id, job=batch.event_job, error=str(error))
+            return False
+        if not submitting.announced(batch, found):
+            return False
+        with effect(Effect.SUBMIT_ACCEPT):
+            await self._kit.store.accept(lease.claim, found.job, "adopted", 0.0)
+        log.warning("job.adopted", batch=batch.id, job=found.job, token=batch.intent_token, by="event")
+        return True
+
+    async def _submit(self, lease: Lease, batch: Batch) -> None:
+        room = await reserve(self._kit, lease, batch)
+        if room == "held":
+            return
+        contents = await without_lost(self._kit, lease, batch)
+        if not contents.open_prompts():
+            with effect(Effect.SUBMIT_END):
+                await self._kit.store.end(lease.claim, JobEnd(job_state=submitting.EMPTY))
+            return
+        if room == "large":
+            await division.divide(self._kit, lease, batch, contents, None)
+            return
+        await self._kit.store.confirm()  # before an upload that would be for nothing
+        file = await self._upload(lease, batch, contents)
+        token = job_names.job_token(lease.claim.home, batch.id, lease.claim.fence)
+        first_look_s = await self._first_look_s(batch)  # now: nothing may come between the create and its record
+        await self._begin(lease, token, file)
+        if lease.left_s <= self._kit.provider.create_timeout_s:
+            with effect(Effect.SUBMIT_REOPEN):  # certain: the create has not been sent
+                await self._kit.store.reopen(lease.claim, token, delay_s=0.0)
+            await self._drop_file(file)
+            return
+        await self._create(lease, batch, contents, _Intent(token, file, first_look_s))
+
+    async def _first_look_s(self, batch: Batch) -> float:
+        lane = Lane.parse(batch.lane)
+        known = await self._kit.store.turnaround(lane.account, lane.model, batch.prompts)
+        return submitting.poll_delay_s(0, self._kit.settings, known)
+
+    async def _begin(self, lease: Lease, token: str, file: str) -> None:
+        try:
+            with effect(Effect.SUBMIT_BEGIN):
+                lease.claim = await self._kit.store.begin(lease.claim, token, file, self._kit.provider.key_print)
+        except NotReplicated:
+            with effect(Effect.SUBMIT_REOPEN):  # certain: the create has not been sent
+                await self._kit.store.reopen(lease.claim, token)
+            await self._drop_file(file)
+            raise
+        except (StaleFence, WrongState):  # overtaken during the upload: no create of ours will name this file
+            await self._drop_file(file)
+            raise
+
+    async def _upload(self, lease: Lease, batch: Batch, contents: BatchContents) -> str:
+        size_bytes = await contents.upload_bytes()
+        name = job_names.file_name(lease.claim.home, batch.id)
+        try:
+            with effect(Effect.SUBMIT_UPLOAD):
+                file = await self._kit.provider.upload(contents.upload_chunks(), size_bytes=size_bytes, name=name)
+        except Transient as error:
+            if error.spend:
+                await suspended(self._kit, lease, batch, error)
+            raise
+        log.info("file.uploaded", batch=batch.id, file=file, size_bytes=size_bytes)
+        return file
+
+    async def _create(self, lease: Lease, batch: Batch, contents: BatchContents, intent: _Intent) -> None:
+        token, file, first_look_s = intent
+        lane = Lane.parse(batch.lane)
+        try:
+            with effect(Effect.SUBMIT_CREATE):
+                job = await self._kit.provider.create(model=lane.model, kind=lane.kind, file=file, token=token)
+        except ProviderError as error:
+            await self._not_created(lease, batch, contents, intent, error)
+            return
+        try:
+            with effect(Effect.SUBMIT_ACCEPT):
+                await self._kit.store.accept(lease.claim, job, "created", first_look_s)
+        except (StaleFence, WrongState):
+            await self._count_if_twice(batch, token, job, contents.open_prompts())
+            raise
+        log.info("job.created", batch=batch.id, job=job, prompts=contents.open_prompts())
+
+    async def _not_created(
+        self, lease: Lease, batch: Batch, contents: BatchContents, intent: _Intent, error: ProviderError
+    ) -> None:
+        after = submitting.after_create_error(batch, error, self._kit.settings)
+        log.warning("create.failed", batch=batch.id, verdict=str(after.refusal), call=error.call, error=str(error))
+        if after.refusal is Refusal.DOUBT:
+            current = await self._kit.store.batch(batch.id)
+            if current is None or current.state is not BatchState.SUBMITTING:
+                return
+            if not (submitting.is_named(current) and await self._adopt_announced(lease, current)):
+                await self._fence(lease, current)
+            return
+        delay_s, divided = after.delay_s if after.refusal is Refusal.LATER else None, False
+        if isinstance(error, Transient) and error.quota and error.call == "create":
+            delay_s, divided = await refused(self._kit, lease, batch, error)
+        elif isinstance(error, Transient) and error.spend:
+            delay_s = await suspended(self._kit, lease, batch, error)
+        if divided:
+            delay_s = None
+        denied = submitting.denied_creates(batch, error)
+        with effect(Effect.SUBMIT_REOPEN):
+            await self._kit.store.reopen(
+                lease.claim, intent.token, delay_s=delay_s, held_reason=after.held_reason, denied_creates=denied
+            )
+        await self._drop_file(intent.file)
+        if divided:
+            await division.divide(self._kit, lease, batch, contents, None)
+        if after.refusal is Refusal.LATER:
+            return
+        if after.refusal is Refusal.REFUSE:
+            end = JobEnd(job_state=submitting.REFUSED, error=str(error))
+            with effect(Effect.SUBMIT_END):
+                await self._kit.store.end(lease.claim, end)
+            return
+        await division.divide(self._kit, lease, batch, contents, getattr(error, "line", None))
+
+    async def _count_if_twice(self, batch: Batch, token: str, job: str, prompts: int) -> None:
+        """A create that took effect after its intent had been proven dead is the one way to buy twice; it must show."""
+        current = await self._kit.store.batch(batch.id)
+        dead = current is not None and job not in current.missed_jobs.split() and token in current.past_tokens.split()
+        if dead:
+            await self._kit.store.count_twice(batch.id, job, prompts)
+            log.error("bought.twice", batch=batch.id, token=token, prompts=prompts)
+
+    async def _drop_file(self, file: str) -> None:
+        """A refused attempt's file is of no use; it would also go by itself after 48 h."""
+        try:
+            with effect(Effect.SUBMIT_DELETE):
+                await self._kit.provider.delete_file(file)
+        except ProviderError as error:
+            log.warning("file.not_deleted", file=file, error=str(error))

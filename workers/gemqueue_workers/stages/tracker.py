@@ -1,0 +1,143 @@
+"""The tracker: a provider job is looked at until it has ended.
+
+A job's life as seen from here: it is polled by name, when jobs of its model use to end; a webhook or a person only
+hastens the next look. One that failed for want of its input file is replaced by another (``inputs.py``). When nobody
+waits for any of its prompts any more, the provider is asked to cancel it, and it is still followed to its end, because
+it may bring results. A job that takes longer than nearly all of its model raises an alarm; that is all, unless a policy
+says that it is to be cancelled before it expires.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import structlog
+
+from gemqueue.effects import Effect, effect
+from gemqueue.errors import Rejected
+from gemqueue.policy import slow, submitting
+from gemqueue.policy.submitting import TrackStep
+from gemqueue.policy.turnaround import sample
+from gemqueue.records import Batch, Lane, LaneState
+from gemqueue.states import Step
+from gemqueue.store.batches import JobEnd
+from gemqueue_workers.stages.api_key import check_key
+from gemqueue_workers.stages.contents import BatchContents
+from gemqueue_workers.stages.inputs import delete_while_running, restarted
+from gemqueue_workers.stages.shared_looks import Sightings
+
+if TYPE_CHECKING:
+    from gemqueue.policy.turnaround import Turnaround
+    from gemqueue.provider import JobStatus
+    from gemqueue_workers.stages.loop import Kit, Lease
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("gemqueue.track")
+
+
+class Tracker:
+    """Handles ``track <batch>``."""
+
+    step = Step.TRACK
+    claim_effect = Effect.TRACK_CLAIM
+    release_effect = Effect.TRACK_RELEASE
+
+    def __init__(self, kit: Kit) -> None:
+        self._kit = kit
+        self._sightings = Sightings(kit)
+
+    async def handle(self, lease: Lease, record: Batch | LaneState) -> Step | None:
+        """Look once; end the batch, which may be resolved at once then, or put the step back for the next look."""
+        assert isinstance(record, Batch)  # noqa: S101 - a track step's record is a batch
+        settings = self._kit.settings
+        status = await self._look(record)
+        now_ms = lease.now_ms
+        known = await self._turnaround(record)
+        if status is not None and await restarted(self._kit, lease, record, status):
+            return None
+        if status is None:
+            after = submitting.after_missing(record, now_ms, settings)
+            log.error("job.missing", batch=record.id, job=record.job, alarm=after.alarm)
+        else:
+            after = submitting.after_poll(record, status, settings, known, submitting.job_age_s(record, now_ms))
+        if after.step is TrackStep.END:
+            await self._end(lease, record, after, status, now_ms)
+            return Step.RESOLVE if after.delay_s <= 0 else None
+        fields = await self._while_running(record, status) if status is not None else {}
+        delay_s = await self._delay_s(record, after.delay_s, now_ms)
+        fields |= await self._if_slow(record, known, now_ms)
+        if after.alarm and not record.held_reason:
+            fields["held_since"] = now_ms
+        with effect(Effect.TRACK_RELEASE):
+            await self._kit.store.release(
+                lease.claim, delay_s, polls=record.polls + 1, tries=0, held_reason=after.alarm, **fields
+            )
+        return None
+
+    async def _delay_s(self, batch: Batch, delay_s: float, now_ms: int) -> float:
+        health = await self._kit.store.webhook_health(batch.lane)
+        return submitting.announced_delay_s(batch, delay_s, health, now_ms, self._kit.settings)
+
+    async def _look(self, batch: Batch) -> JobStatus | None:
+        try:
+            return await self._sightings.look(batch)
+        except Rejected as error:
+            if not error.missing:
+                raise
+        await check_key(self._kit, batch, "poll")
+        return None
+
+    async def _turnaround(self, batch: Batch) -> Turnaround | None:
+        lane = Lane.parse(batch.lane)
+        return await self._kit.store.turnaround(lane.account, lane.model, batch.prompts)
+
+    async def _end(
+        self, lease: Lease, batch: Batch, after: submitting.AfterPoll, status: JobStatus | None, now_ms: int
+    ) -> None:
+        took_s = submitting.turnaround_s(batch, status, now_ms) if status else None
+        end = JobEnd(
+            job_state=after.job_state,
+            output_file=status.output_file if status else "",
+            rows=status.rows if status else 0,
+            error=status.error_message if status else after.alarm,
+            operation=status.raw.decode(errors="replace") if status else "",
+            delay_ms=int(after.delay_s * 1000),
+            sample=sample(batch.prompts, took_s) if took_s is not None else None,
+            halve=slow.halves(batch, self._kit.settings),
+        )
+        with effect(Effect.TRACK_END):
+            await self._kit.store.end(lease.claim, end)
+        log.info("job.ended", batch=batch.id, job=batch.job, state=str(after.job_state), error=end.error)
+
+    async def _while_running(self, batch: Batch, status: JobStatus) -> dict[str, str | int]:
+        fields = await delete_while_running(self._kit, batch, status)
+        fields["operation"] = status.raw.decode(errors="replace")
+        return fields | await self._cancel_if_unwanted(batch)
+
+    async def _if_slow(self, batch: Batch, known: Turnaround | None, now_ms: int) -> dict[str, str | int]:
+        """Raise the alarm once; near the provider's 48 hours, act as the policy says."""
+        fields: dict[str, str | int] = {}
+        age_s = submitting.job_age_s(batch, now_ms)
+        if not batch.slow_at and age_s > slow.slow_from_s(known):
+            fields["slow_at"] = now_ms
+            await self._kit.store.add_count("slow", 1)
+            log.warning("job.slow", batch=batch.id, job=batch.job, lane=batch.lane, age_s=round(age_s))
+        policy = slow.policy_of(self._kit.settings, Lane.parse(batch.lane).model)
+        if slow.must_cancel(batch, age_s, self._kit.settings, policy):
+            with effect(Effect.TRACK_CANCEL):
+                await self._kit.provider.cancel(batch.job)
+            fields["cancel_at"] = now_ms
+            log.warning("job.given_up", batch=batch.id, job=batch.job, policy=str(policy), age_s=round(age_s))
+        return fields
+
+    async def _cancel_if_unwanted(self, batch: Batch) -> dict[str, str | int]:
+        counts = await self._kit.store.counts()
+        cancels = counts.get("cancelled", 0) + counts.get("rescued", 0)
+        if batch.cancel_at or cancels == batch.cancels_seen:
+            return {}
+        contents = await BatchContents.load(self._kit.store, batch.id)
+        if contents.open_prompts():
+            return {"cancels_seen": cancels}
+        with effect(Effect.TRACK_CANCEL):
+            await self._kit.provider.cancel(batch.job)
+        log.info("job.cancel_asked", batch=batch.id, job=batch.job)
+        return {"cancels_seen": cancels, "cancel_at": await self._kit.store.server_now_ms()}

@@ -1,0 +1,112 @@
+"""After a change of the server, packing and submitting wait until the provider's jobs have been compared.
+
+The scripts notice the change and hold what could buy twice (``gemqueue/store/lua/_prelude.lua``, ``changed``). A worker
+learns of it from its heartbeat and compares, one worker at a time. Creates that were in flight when the server went may
+take effect, and show in the provider's list, for another ``settle_s``, so the comparison waits until then, counted from
+when the change was noticed. It lifts the pause when no question is left open; a job whose record is lost and that still
+runs is such a question, and keeps it until it ends, or until a person decides otherwise (``gemqueue reconcile``). A
+worker that dies in between leaves the pause where it is, and the next one goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from typing import TYPE_CHECKING
+
+import structlog
+from redis.exceptions import RedisError
+
+from gemqueue.effects import Effect, effect
+from gemqueue.errors import GemqueueError
+from gemqueue.policy.reconciling import Standing
+from gemqueue.policy.submitting import poll_delay_s
+from gemqueue.tasks import end_tasks, ending
+from gemqueue_workers.worker.reconciler import Reconciler
+
+if TYPE_CHECKING:
+    from gemqueue.store.operations import Server
+    from gemqueue_workers.stages.loop import Kit
+    from gemqueue_workers.worker.reconciler import Survey
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("gemqueue.reconcile")
+
+HELD = "reconciling after a server restart"
+LOOK_BACK_S = 100 * 3600
+"""A job's life and its results' together (protocol sections 8.5 and 10), and some more."""
+
+
+class Aftermath:
+    """One worker's part in it; ``on_resumed`` is called when packing and submitting may go on."""
+
+    def __init__(self, kit: Kit) -> None:
+        self._kit = kit
+        self._account = kit.provider.account
+        self._holder = secrets.token_hex(6)
+        self._task: asyncio.Task[None] | None = None
+
+    def begin(self) -> None:
+        """The heartbeat has said that packing and submitting are held; asking again changes nothing."""
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._run(), name="gemqueue-aftermath")
+
+    async def stop(self) -> None:
+        """Leave it to the next worker."""
+        if self._task is not None:
+            await end_tasks([self._task])
+
+    async def _run(self) -> None:
+        looks = 0
+        while not ending():
+            try:
+                if not await self.look():
+                    return
+            except (GemqueueError, RedisError, OSError) as error:
+                log.warning("reconcile.failed", error=str(error))
+            await self._kit.clock.sleep(poll_delay_s(looks, self._kit.settings))
+            looks += 1
+
+    async def look(self) -> bool:
+        """Compare once, if it is time and nobody else does; whether the pause goes on."""
+        home, held = await self._kit.store.greet(self._account)
+        if not held:
+            return False
+        server = await self._kit.store.server(self._account)
+        left_s = self._kit.settings.settle_s - (await self._kit.store.server_now_ms() - server.noticed_at) / 1000
+        if left_s > 0:
+            await self._kit.clock.sleep(left_s)
+        if not await self._kit.store.take_reconciling(self._account, self._holder, self._kit.settings.lease_s):
+            return True
+        try:
+            survey = await Reconciler(self._kit, home, apply=True).survey(since_ms(server, self._kit))
+            return not await resume(self._kit, server, survey)
+        finally:
+            await self._kit.store.leave_reconciling(self._account)
+
+
+def since_ms(server: Server, kit: Kit) -> int:
+    """How far back jobs are looked at: what a server kept is the beginning of what it was told, so until then."""
+    if not server.seen_at:
+        return max(0, server.noticed_at - LOOK_BACK_S * 1000)
+    return server.seen_at - int((kit.settings.skew_s + kit.settings.create_timeout_s) * 1000)
+
+
+async def resume(kit: Kit, server: Server, survey: Survey) -> bool:
+    """Lift the pause, or say why it goes on; whether it is lifted."""
+    reason = _reason(survey)
+    with effect(Effect.RECONCILE_RESUME):
+        on_this_server = await kit.store.resume(kit.provider.account, server.noticed, reason=reason)
+    if reason or not on_this_server:
+        log.warning("server.held", reason=reason or "the server has changed again")
+        return False
+    log.warning("server.resumed", jobs=len(survey.findings), adopted=sum(bool(f.done) for f in survey.findings))
+    return True
+
+
+def _reason(survey: Survey) -> str:
+    open_ = survey.open_questions()
+    if not open_:
+        return ""
+    first = open_[0]
+    what = "its record is lost and it still runs" if first.standing is Standing.RUNNING else first.done
+    return f"{HELD}: {first.job}: {what} ({len(open_)} such jobs; `gemqueue reconcile` says more)"

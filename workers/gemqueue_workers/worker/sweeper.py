@@ -1,0 +1,212 @@
+"""The sweeper: what is overdue in the due index gets an arq job, and this worker's heartbeat is kept.
+
+arq carries the steps, the due index is the truth. A job's id holds the step and the due time that it is for, so that
+any number of sweepers make one job of it, and an id is never used again. Whatever arq drops or forgets is overdue
+still, and has a job again at the next sweep. A sweep runs every ``sweep_s``, when the next step that it saw is due,
+after every step that did something, and when the bell rings, which the scripts do when they make a step due; so a batch
+does not wait between its steps.
+
+A server that is out of memory refuses arq's writes, and what is under way must come to its end all the same, for that
+is what frees memory. Then the steps are run here, without arq.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import Counter
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from redis.exceptions import OutOfMemoryError, RedisError
+
+from gemqueue.errors import GemqueueError, StoreUnavailable
+from gemqueue.states import Step
+from gemqueue.tasks import end_tasks, ending
+from gemqueue_workers.stages.pooling import look_at_room, why_left
+from gemqueue_workers.worker.recovery import Aftermath
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Generator
+
+    from gemqueue_workers.stages.loop import Kit
+    from gemqueue_workers.worker.arq_client import Alarms
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("gemqueue.workers")
+
+_FOLLOWING = {Step.TRACK: Step.RESOLVE}
+"""What a step's run goes on with by itself, where it makes that due at once."""
+
+
+class Sweeper:
+    """Runs beside the arq worker of one process, for the process's roles."""
+
+    def __init__(
+        self,
+        kit: Kit,
+        pool: Alarms,
+        queue_name: str,
+        roles: tuple[Step, ...],
+        run: Callable[[Step, str], Coroutine[Any, Any, None]],
+        *,
+        on_jobs: Callable[[], None] | None = None,
+    ) -> None:
+        self._kit = kit
+        self._run = run
+        self._full = False
+        self._here: set[asyncio.Task[None]] = set()
+        self._pool = pool
+        self._queue_name = queue_name
+        self._roles = roles
+        self._on_jobs = on_jobs
+        self._wake = asyncio.Event()
+        self._worker = secrets.token_hex(6)
+        self._aftermath = Aftermath(kit)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._hinted: dict[str, float] = {}
+        self._followed: Counter[str] = Counter()
+        self._passed_over = False
+
+    def start(self) -> None:
+        """Begin to sweep, to listen and to beat."""
+        bells = [self._listen_forever(of) for of in (self._kit.provider.account, self._kit.pool) if of]
+        runs = (self._sweep_forever(), *bells, self._beat_forever())
+        self._tasks = [asyncio.create_task(run) for run in runs]
+
+    def wake(self) -> None:
+        """Sweep now."""
+        self._wake.set()
+
+    @contextmanager
+    def under_way(self, step: Step, id_: str) -> Generator[None]:
+        """While a step runs here, what may follow it here needs no hint of ours."""
+        member = f"{_FOLLOWING.get(step, '')} {id_}"
+        self._followed[member] += 1
+        try:
+            yield
+        finally:
+            self._followed[member] -= 1
+            if not self._followed[member]:
+                del self._followed[member]
+            if self._passed_over:
+                self._passed_over = False
+                self.wake()
+
+    async def stop(self) -> None:
+        """Stop, let the steps that run here end within ``drain_s``, and say goodbye."""
+        await end_tasks(self._tasks)
+        await self._aftermath.stop()
+        if self._here:
+            await asyncio.wait(self._here, timeout=self._kit.settings.drain_s)
+            await end_tasks(self._here)
+        try:
+            await self._kit.store.goodbye(self._worker, self._role_names)
+        except StoreUnavailable as error:
+            log.info("goodbye.failed", error=str(error))
+
+    @property
+    def _role_names(self) -> str:
+        return "+".join(self._roles)
+
+    async def sweep(self) -> float:
+        """Give every overdue step of this worker's roles an arq job; returns for how long nothing more is due."""
+        due = await self._kit.store.look_at_due(self._kit.provider.account, self._roles)
+        self._forget_hints()
+        hints: list[tuple[str, str, str]] = []
+        for member, due_ms in due.overdue + await self._of_pool():
+            job_id = f"{self._queue_name}:{member}:{due_ms}:{self._late(due.now_ms - due_ms)}"
+            if member in self._followed:
+                self._passed_over = True
+            elif job_id not in self._hinted:
+                step, _, id_ = member.partition(" ")
+                hints.append((step, id_, job_id))
+        if hints:
+            await self._hint(hints)
+        if due.overdue and self._on_jobs is not None:
+            self._on_jobs()
+        sweep_s = self._kit.settings.sweep_s
+        return sweep_s if due.next_ms is None else min(sweep_s, due.next_ms / 1000)
+
+    async def _of_pool(self) -> list[tuple[str, int]]:
+        """The pool's lanes that are due and that this account has room to pack; the others are left to other accounts.
+
+        Those stay due, and are looked at again at the next sweep.
+        """
+        if not self._kit.pool or Step.PACK not in self._roles:
+            return []
+        due = await self._kit.store.look_at_due(self._kit.pool, (Step.PACK,))
+        room = await look_at_room(self._kit) if due.overdue else None
+        return [
+            (member, due_ms)
+            for member, due_ms in due.overdue
+            if room is not None and not await why_left(self._kit, member.partition(" ")[2], room)
+        ]
+
+    async def _hint(self, hints: list[tuple[str, str, str]]) -> None:
+        """Give the steps their jobs, or run them here while the server refuses arq's writes."""
+        try:
+            await self._pool.enqueue_steps(hints, self._queue_name)
+        except OutOfMemoryError:
+            if not self._full:
+                log.warning("server.full", queue=self._queue_name)
+            self._full = True
+            for step, id_, _ in hints:
+                self._run_here(Step(step), id_)
+            return
+        self._full = False
+        at = self._kit.clock.monotonic()
+        self._hinted |= {job_id: at for *_, job_id in hints}
+
+    def _forget_hints(self) -> None:
+        """A step that waits for a free slot has its job; after ``sweep_s`` arq is asked again, for it may lose jobs."""
+        since = self._kit.clock.monotonic() - self._kit.settings.sweep_s
+        self._hinted = {job_id: at for job_id, at in self._hinted.items() if at > since}
+
+    def _run_here(self, step: Step, id_: str) -> None:
+        if len(self._here) < self._kit.settings.steps_max:
+            task = asyncio.create_task(self._run(step, id_))
+            self._here.add(task)
+            task.add_done_callback(self._here.discard)
+
+    def _late(self, overdue_ms: int) -> int:
+        """For how many leases a step has been overdue: a job whose worker died before its claim blocks its id."""
+        return max(0, overdue_ms) // int(self._kit.settings.lease_s * 1000)
+
+    async def _sweep_forever(self) -> None:
+        while not ending():
+            self._wake.clear()
+            pause_s = self._kit.settings.sweep_s
+            try:
+                pause_s = await self.sweep()
+            except (GemqueueError, RedisError, OSError) as error:
+                log.warning("sweep.failed", error=str(error))
+            except Exception:  # without sweeps this worker would live on and do nothing
+                log.exception("sweep.failed")
+            try:
+                await asyncio.wait_for(self._wake.wait(), pause_s)
+            except TimeoutError:
+                continue
+
+    async def _listen_forever(self, account: str) -> None:
+        """Sweep when the bell rings; without it (an ACL may refuse it) steps wait for the next sweep."""
+        while not ending():
+            try:
+                async with self._kit.store.bell(account) as rang:
+                    while not ending():
+                        if await rang():
+                            self.wake()
+            except (GemqueueError, RedisError, OSError) as error:
+                log.debug("bell.failed", error=str(error))
+            await asyncio.sleep(self._kit.settings.heartbeat_s)
+
+    async def _beat_forever(self) -> None:
+        while not ending():
+            try:
+                if self._kit.pool:
+                    await self._kit.store.join_pool(self._kit.pool, self._kit.provider.account)
+                if await self._kit.store.beat(self._worker, self._role_names, self._kit.provider.account):
+                    self._aftermath.begin()
+            except (GemqueueError, RedisError, OSError) as error:
+                log.warning("heartbeat.failed", error=str(error))
+            await asyncio.sleep(self._kit.settings.heartbeat_s)
