@@ -1,27 +1,13 @@
-"""The nouns: frozen records, and the ids that tie them together.
-
-A prompt's key is ``<segment id>.<index>``: ASCII, unguessable, unique for ever. A segment id begins with its shard (two
-hex digits), so a key says by itself where its outcome lies. A retry segment's id ends in the fence of the requeue that
-made it, so the same requeue makes the same id. Every record carries ``v``, the version of its layout.
-"""
+"""The nouns: frozen records, of which everybody speaks. Each carries ``v``, the version of its layout."""
 
 from __future__ import annotations
 
-import secrets
-from typing import TYPE_CHECKING
-
 import msgspec
 
-from gemqueue.errors import ConfigError
 from gemqueue.states import BatchState, FailureKind, Kind
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-SHARD = "00"
 BATCH = "batch"
 """The service class of the Batch API; every other one is interactive."""
-_ID_BYTES = 10
 
 
 class Lane(msgspec.Struct, frozen=True):
@@ -96,22 +82,6 @@ class SegmentMeta(msgspec.Struct, frozen=True, kw_only=True):
         return self.keys[index] if self.keys else f"{self.id}.{index}"
 
 
-Held = tuple[str, int]
-"""Why something does not move on, empty where nothing holds it, and since when in ms, 0 where that is not known."""
-
-
-def why_held(state: str, own: Held, *pauses: Held) -> Held:
-    """A batch's own reason; else, before its create, that of the first pause of those that it waits for."""
-    if own[0] or state not in {BatchState.PACKING, BatchState.SEALED}:
-        return own
-    return next((pause for pause in pauses if pause[0]), own)
-
-
-def waits_for(lane: str, pool: str = "") -> list[str]:
-    """The accounts whose pause after a change of the server holds a batch: its lane's, and the pool's it came from."""
-    return [Lane.parse(lane).account, *([pool] if pool else [])]
-
-
 class Onward(msgspec.Struct, frozen=True, kw_only=True):
     """A segment made of lines that leave others: their keys in order as (origin, indices), and where they go."""
 
@@ -182,12 +152,6 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     event_job: str = ""
 
 
-def batch_held(batch: Batch, pauses: Mapping[str, Held]) -> Held:
-    """Why the batch does not move on, as ``why_held`` says it; ``pauses`` of the accounts that it waits for."""
-    own = (batch.held_reason, batch.held_since)
-    return why_held(batch.state, own, *(pauses[account] for account in waits_for(batch.lane, batch.pool)))
-
-
 class WebhookHealth(msgspec.Struct, frozen=True):
     """How far a lane's webhooks can be relied on: ends in a row that they told of first, and when the last one did."""
 
@@ -209,36 +173,3 @@ class LaneState(msgspec.Struct, frozen=True, kw_only=True):
     batch: str = ""
     token_ratio: float = 1.0
     held_reason: str = ""
-
-
-def new_segment_id() -> str:
-    """A segment id of 22 characters, unguessable."""
-    return SHARD + secrets.token_hex(_ID_BYTES)
-
-
-def new_batch_id() -> str:
-    """A batch id of 23 characters; it starts with its shard and a ``b``."""
-    return f"{SHARD}b{secrets.token_hex(_ID_BYTES)}"
-
-
-def new_producer_id() -> str:
-    """A producer id, never reused."""
-    return f"{SHARD}p{secrets.token_hex(8)}"
-
-
-def retry_segment_id(batch: str, fence: int, number: int) -> str:
-    """The id of the ``number``-th retry segment that the requeue under ``fence`` makes from ``batch``."""
-    return f"{batch}r{fence}-{number}"
-
-
-def rescue_segment_id(batch: str, fence: int, number: int) -> str:
-    """The id of the ``number``-th segment that the rescue step under ``fence`` takes out of ``batch``."""
-    return f"{batch}x{fence}-{number}"
-
-
-def split_key(key: str) -> tuple[str, int]:
-    """Segment id and index of a key. Raises ConfigError when it is not a key of gemqueue's."""
-    segment, dot, index = key.rpartition(".")
-    if not dot or not segment or not index.isascii() or not index.isdigit() or not segment.isascii() or len(key) > 128:
-        raise ConfigError(f"{key[:80]!r} is not a key: a key is what future.key says, like 00c0ffee.17")
-    return segment, int(index)

@@ -107,8 +107,8 @@ MUTANTS: dict[str, Mutant] = {
         (
             Patch(
                 f"{_WORKERS}stages/submitter.py",
-                "if found is not None and decisions.adoptable(found, batch):",
-                "if found is None and decisions.adoptable(found, batch):",
+                "if found is not None and submitting.adoptable(found, batch):",
+                "if found is None and submitting.adoptable(found, batch):",
             ),
         ),
     ),
@@ -265,7 +265,7 @@ MUTANTS: dict[str, Mutant] = {
         "a job that is slow is given up while it runs",
         (
             Patch(
-                "gemqueue/policy/submitting.py",
+                "gemqueue/policy/tracking.py",
                 "    if not status.state.terminal:\n",
                 "    if not status.state.terminal and batch.polls < 1:\n",
             ),
@@ -295,7 +295,7 @@ MUTANTS: dict[str, Mutant] = {
         "what cannot be read is bought again",
         (
             Patch(
-                "gemqueue/policy/submitting.py",
+                "gemqueue/policy/resolving.py",
                 "batch.job_state != JobState.SUCCEEDED or batch.denials >= _DENIALS_MAX",
                 "True",
             ),
@@ -443,7 +443,7 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "lost-is-missing": Mutant(
         "what a failover has undone is bought again instead of read again",
-        (Patch("gemqueue/policy/submitting.py", "    return batch.short_reads < _READS_MAX\n", "    return False\n"),),
+        (Patch("gemqueue/policy/resolving.py", "    return batch.short_reads < _READS_MAX\n", "    return False\n"),),
         ("tests/operations/test_metrics.py",),
     ),
 }

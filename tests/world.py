@@ -21,8 +21,10 @@ import msgspec
 
 from gemqueue.config import Settings
 from gemqueue.errors import StoreUnavailable
-from gemqueue.language.gemini.requests import embed_request, generate_request, line
-from gemqueue.records import Lane, new_producer_id, new_segment_id
+from gemqueue.ids import new_producer_id, new_segment_id
+from gemqueue.language.gemini.requests import embed_request, generate_request
+from gemqueue.language.lines import line
+from gemqueue.records import Lane
 from gemqueue.states import Kind
 from gemqueue.store import codec
 from gemqueue.store.producer import SegmentWrite

@@ -7,40 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple
-
-import msgspec
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gemqueue.client.spans import Sink
-    from gemqueue.client.tickets import Ticket
+    from gemqueue.client.tickets import Prompt, Route
 
 LINE_BYTES = 50
 """At most what ``{"key":"<22 hex>.<index>","request":}`` and the line's end add to a request."""
-
-
-class Route(NamedTuple):
-    """What prompts must share to travel in one segment; ``lane`` is written out, ``deadline_at`` in ms or 0."""
-
-    lane: str
-    tenant: str
-    priority: int
-    deadline_at: int = 0
-
-
-class Prompt(msgspec.Struct, frozen=True):
-    """A prompt at the door: its request and its ticket, with the digests of what it asks where it has a name.
-
-    The first of them is the one to store, and says what is asked; by the others what 0.2.0 stored is known again.
-
-    A row of a bulk call that has no name has no ticket, but its ``position`` in the call, which is the ``sink``.
-    """
-
-    ticket: Ticket | None
-    request: bytes
-    digests: tuple[str, ...] = ()
-    sink: Sink | None = None
-    position: int = 0
 
 
 class Buffer:

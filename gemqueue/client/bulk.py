@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 
     from gemqueue.client.door import Door, Room
     from gemqueue.client.listener import Listener
-    from gemqueue.client.spans import Span
-    from gemqueue.client.tickets import Ticket
+    from gemqueue.client.tickets import Span, Ticket
     from gemqueue.errors import GemqueueError
     from gemqueue.language.outcomes import Outcome
 

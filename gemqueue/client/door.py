@@ -6,11 +6,11 @@ import copy
 import difflib
 from typing import TYPE_CHECKING, NamedTuple, cast
 
-from gemqueue.client.buffer import Prompt, Route
-from gemqueue.client.tickets import Ticket
+from gemqueue.client.tickets import Prompt, Route, Ticket
 from gemqueue.errors import PromptInvalid, SubmitError
+from gemqueue.language.checks import check_kind, check_model, check_name, check_size
 from gemqueue.language.gemini.configs import ConfigMode, known_mode
-from gemqueue.language.gemini.requests import check_kind, check_model, check_name, check_size, encoder_for
+from gemqueue.language.gemini.requests import encoder_for
 from gemqueue.language.identity import digest_of, salt_of
 from gemqueue.language.outcomes import refused
 from gemqueue.policy.deadlines import deadline_at_ms
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gemqueue.client.producer import Producer
-    from gemqueue.client.spans import Sink
+    from gemqueue.client.tickets import Sink
     from gemqueue.config import Settings
     from gemqueue.language.gemini.requests import RequestEncoder
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from gemqueue.client.looks import Look, PromptState
 from gemqueue.errors import ConfigError, OutcomeExpired
-from gemqueue.language.outcomes import Failed, cancelled_line, raise_for
+from gemqueue.language.lines import cancelled_line
+from gemqueue.language.outcomes import Failed, raise_for
 from gemqueue.store import codec
 
 if TYPE_CHECKING:

@@ -12,14 +12,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
+from gemqueue.client.kept import KeptLines
 from gemqueue.client.tickets import Segment, Ticket, chain
 from gemqueue.errors import ConfigError, StoreError, StoreUnavailable
-from gemqueue.language.outcomes import expired, outcome_of, own_copy, read_lines, refused
-from gemqueue.records import Lane, new_producer_id
+from gemqueue.ids import new_producer_id
+from gemqueue.language.lines import read_lines
+from gemqueue.language.outcomes import expired, outcome_of, refused
+from gemqueue.records import Lane
 from gemqueue.states import FailureKind
 from gemqueue.store import codec
 from gemqueue.store.scripts import ServerFull
@@ -28,9 +30,10 @@ from gemqueue.tasks import end_tasks, ending
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
-    from gemqueue.client.spans import Span
+    from gemqueue.client.tickets import Span
     from gemqueue.errors import GemqueueError
-    from gemqueue.language.outcomes import Outcome, OutcomeLine
+    from gemqueue.language.lines import OutcomeLine
+    from gemqueue.language.outcomes import Outcome
     from gemqueue.store.producer import ProducerStore, Watched
 
 log = logging.getLogger("gemqueue")
@@ -39,7 +42,6 @@ _BLOCK_MS = 5_000
 _SEGMENTS_MAX = 64
 _BLOBS_MAX = 8
 _FETCH_BYTES_MAX = 8_000_000
-_KEPT_BYTES_MAX = 32_000_000
 _WATCHES_MAX = 16
 _BACKOFF_FIRST_S = 0.05
 _BACKOFF_MAX_S = 2.0
@@ -64,8 +66,7 @@ class Listener:
         self._segments: WeakValueDictionary[str, Segment] = WeakValueDictionary()
         self._news: dict[str, None] = {}
         self._wake = asyncio.Event()
-        self._kept: OrderedDict[str, Segment] = OrderedDict()
-        self._kept_bytes = 0
+        self._kept = KeptLines()
         self._fetch_max = _SEGMENTS_MAX
         self._after: str | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -302,25 +303,14 @@ class Listener:
 
     def _at_hand(self, segment: Segment, ticket: Ticket) -> Outcome | None:
         """The ticket's outcome where it needs no reading: kept, refused, or of a prompt that the segment never had."""
-        line = segment.kept.pop(ticket.index, None)
+        line = self._kept.take(segment, ticket.index)
         if line is not None:
-            self._weigh(segment, -_weight_bytes(line))
-            segment.routed[ticket.index] = 1
             return outcome_of(line, ticket.name, ticket.tag, emulated=self._emulated)
         if segment.refusal is not None:
             return refused(segment.refusal, FailureKind.INVALID, ticket.name, ticket.tag, ticket.key)
         if segment.watched and ticket.index >= segment.count:
             return expired(ticket.key, _GONE, ticket.name, ticket.tag)
         return None
-
-    def _weigh(self, segment: Segment, n_bytes: int) -> None:
-        """Account for a kept line that comes or goes; the segment that was touched last is evicted last."""
-        segment.kept_bytes += n_bytes
-        self._kept_bytes += n_bytes
-        self._kept[segment.id] = segment
-        self._kept.move_to_end(segment.id)
-        if not segment.kept:
-            del self._kept[segment.id]
 
     async def _route(self, segment: Segment, blob: bytes) -> None:
         """Give every line of a blob to the ticket that its key names."""
@@ -333,7 +323,7 @@ class Listener:
         if bad:
             log.error("%d outcome lines of segment %s cannot be read or have a foreign key", bad, segment.id)
         self._give(segment, lines)
-        self._evict()
+        self._kept.evict()
         if not segment.waiting:
             self._finish(segment)
 
@@ -371,25 +361,11 @@ class Listener:
         if ticket is not None:
             segment.routed[index] = 1
             ticket.settle(outcome_of(line, ticket.name, ticket.tag, emulated=self._emulated))
-        elif not segment.routed[index] and index not in segment.kept:
-            segment.kept[index] = own_copy(line)
-            self._weigh(segment, _weight_bytes(line))
-
-    def _evict(self) -> None:
-        while self._kept_bytes > _KEPT_BYTES_MAX:
-            _, segment = self._kept.popitem(last=False)
-            for index in segment.kept:
-                segment.routed[index] = 1
-            self._kept_bytes -= segment.kept_bytes
-            segment.kept.clear()
-            segment.kept_bytes = 0
+        else:
+            self._kept.keep(segment, index, line)
 
     def _finish(self, segment: Segment) -> None:
         """Nobody waits for this segment any more."""
         segment.clear()
         self.waited.pop(segment.id, None)
         self._news.pop(segment.id, None)
-
-
-def _weight_bytes(line: OutcomeLine) -> int:
-    return len(line.response) + len(line.failure) + 200

@@ -17,14 +17,14 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from gemqueue.client.buffer import Buffer, Prompt, Route, Space
+from gemqueue.client.buffer import Buffer, Space
 from gemqueue.client.bursts import Bursts
-from gemqueue.client.tickets import Segment, Ticket
+from gemqueue.client.tickets import Prompt, Route, Segment, Ticket
 from gemqueue.errors import GemqueueError, NameConflict, QueueFull, StoreError, StoreUnavailable
-from gemqueue.language.gemini.requests import lines, token_estimates
+from gemqueue.ids import new_segment_id, split_key
 from gemqueue.language.identity import FORM, form_of
+from gemqueue.language.lines import lines, token_estimates
 from gemqueue.language.outcomes import refused
-from gemqueue.records import new_segment_id, split_key
 from gemqueue.states import FailureKind, Step
 from gemqueue.store import codec
 from gemqueue.store.producer import SegmentWrite

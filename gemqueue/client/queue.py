@@ -24,8 +24,8 @@ from gemqueue.client.tickets import Ticket
 from gemqueue.client.watchdog import Watchdog
 from gemqueue.config import Settings, api_key_from_env, lane_account, load_settings
 from gemqueue.errors import StoreUnavailable
-from gemqueue.language.gemini.requests import check_name, check_queue_name
-from gemqueue.records import split_key
+from gemqueue.ids import split_key
+from gemqueue.language.checks import check_name, check_queue_name
 from gemqueue.states import Kind
 from gemqueue.store.producer import ProducerStore
 from gemqueue.urls import safe_url
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from gemqueue.client.buffer import Prompt, Route
     from gemqueue.client.futures import Stopped
+    from gemqueue.client.tickets import Prompt, Route
     from gemqueue.embedded.local import Local
     from gemqueue.language.answers import Answer
     from gemqueue.language.outcomes import Outcome

@@ -1,7 +1,8 @@
 """What this process remembers of prompts on their way: a ``Ticket`` each, a ``Segment`` for those that travel together.
 
 A ticket is settled once. Until its prompt has a place in the store its segment is None. The rows of a bulk call have
-no tickets but where they have names; a segment remembers them by spans.
+no tickets but where they have names: a segment remembers those by *spans*, rows that follow each other in the call and
+in the segment. What lands for a span is handed to the call once for each blob that is read, not once for each prompt.
 """
 
 from __future__ import annotations
@@ -10,19 +11,17 @@ import asyncio
 import copy
 from bisect import bisect_right
 from operator import attrgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 from weakref import WeakValueDictionary
 
 import msgspec
 
-from gemqueue.client.spans import Sink, Span
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from gemqueue.client.buffer import Prompt
     from gemqueue.errors import GemqueueError
-    from gemqueue.language.outcomes import Outcome, OutcomeLine
+    from gemqueue.language.lines import OutcomeLine
+    from gemqueue.language.outcomes import Outcome
 
 
 _start = attrgetter("start")
@@ -199,3 +198,87 @@ def chain(first: Ticket) -> Iterator[Ticket]:
         following = ticket.twin
         yield ticket
         ticket = following
+
+
+class Route(NamedTuple):
+    """What prompts must share to travel in one segment; ``lane`` is written out, ``deadline_at`` in ms or 0."""
+
+    lane: str
+    tenant: str
+    priority: int
+    deadline_at: int = 0
+
+
+class Prompt(msgspec.Struct, frozen=True):
+    """A prompt at the door: its request and its ticket, with the digests of what it asks where it has a name.
+
+    The first of them is the one to store, and says what is asked; by the others what 0.2.0 stored is known again.
+
+    A row of a bulk call that has no name has no ticket, but its ``position`` in the call, which is the ``sink``.
+    """
+
+    ticket: Ticket | None
+    request: bytes
+    digests: tuple[str, ...] = ()
+    sink: Sink | None = None
+    position: int = 0
+
+
+class Sink(Protocol):
+    """A bulk call, as what delivers to it sees it. ``tags`` are those of its rows that have one, by position."""
+
+    tags: dict[int, object]
+
+    def land(self, span: Span, indices: list[int], outcomes: list[Outcome]) -> None:
+        """These prompts of a span's segment have their outcomes."""
+        ...
+
+    def landed(self, ticket: Ticket) -> None:
+        """A row that has a ticket has its outcome."""
+        ...
+
+    def refused(self, position: int, outcome: Outcome) -> None:
+        """A row never came into a segment."""
+        ...
+
+    def abandon(self, error: GemqueueError) -> None:
+        """No more outcomes will come, for the reason that ``error`` gives."""
+        ...
+
+
+class Span:
+    """Prompts ``start`` to ``stop`` of a segment, which are a call's rows from ``position`` on."""
+
+    __slots__ = ("_indices", "_landed_count", "_outcomes", "position", "segment", "sink", "start", "stop")
+
+    def __init__(self, segment: Segment, start: int, sink: Sink, position: int) -> None:
+        self.segment = segment
+        self.start = start
+        self.stop = start
+        self.sink = sink
+        self.position = position
+        self._landed_count = 0
+        self._indices: list[int] = []
+        self._outcomes: list[Outcome] = []
+
+    @property
+    def left(self) -> int:
+        """How many of them have not landed."""
+        return self.stop - self.start - self._landed_count
+
+    def tag_of(self, index: int) -> object:
+        """The row's tag, which is forgotten here."""
+        tags = self.sink.tags
+        return tags.pop(self.position + index - self.start, None) if tags else None
+
+    def add(self, index: int, outcome: Outcome) -> None:
+        """A prompt's outcome, to be handed over with others."""
+        self._indices.append(index)
+        self._outcomes.append(outcome)
+
+    def hand_over(self) -> None:
+        """Give the call what has come."""
+        if self._indices:
+            indices, outcomes, self._indices, self._outcomes = self._indices, self._outcomes, [], []
+            self._landed_count += len(indices)
+            self.sink.land(self, indices, outcomes)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, ClassVar, Literal, NoReturn
+from typing import ClassVar, Literal, NoReturn
 
 import msgspec
 
 from gemqueue.errors import GemqueueError, OutcomeExpired, PromptCancelled, PromptFailed
 from gemqueue.language.answers import Answer
+from gemqueue.language.lines import FailureBody, OutcomeLine
 from gemqueue.records import BATCH, Failure
 from gemqueue.states import FailureKind
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 
 class Failed:
@@ -52,66 +50,8 @@ class Failed:
 Outcome = Answer | Failed
 
 
-class OutcomeLine(msgspec.Struct, gc=False):
-    """One line of an outcome blob, its parts undecoded; fields that are not listed are the provider's own."""
-
-    key: str
-    response: msgspec.Raw = msgspec.Raw()
-    failure: msgspec.Raw = msgspec.Raw()
-    row: msgspec.Raw = msgspec.Raw()
-    service: str = ""
-
-
-class _FailureBody(msgspec.Struct):
-    kind: str
-    message: str = ""
-    code: int = 0
-    attempts: int = 0
-
-
-class _FailureLine(msgspec.Struct):
-    key: str
-    failure: _FailureBody
-
-
-decode_line = msgspec.json.Decoder(OutcomeLine).decode
-_decode_lines = msgspec.json.Decoder(OutcomeLine).decode_lines
-_INDICES = {str(index): index for index in range(1_000)}
-_decode_failure = msgspec.json.Decoder(_FailureBody).decode
+_decode_failure = msgspec.json.Decoder(FailureBody).decode
 _KINDS = {str(kind): kind for kind in FailureKind}
-
-
-def read_lines(text: bytes, prefix: str, count: int) -> tuple[list[tuple[int, OutcomeLine]], int]:
-    """The lines of a blob with the indices that their keys give, and how many cannot be read or have foreign keys.
-
-    ``prefix`` is what the keys of the segment begin with, ``count`` how many prompts it has, at most 1,000. What is
-    undecoded in a line holds all of ``text``: ``own_copy`` makes a line that may be kept.
-    """
-    lines: Sequence[OutcomeLine | None]
-    try:
-        lines = _decode_lines(text)
-    except (ValueError, RecursionError):  # msgspec's errors are some of the former
-        lines = [_line_of(raw) for raw in text.split(b"\n") if raw]
-    n = len(prefix)
-    found: list[tuple[int, OutcomeLine]] = []
-    for line in lines:
-        if line is not None and line.key.startswith(prefix):
-            index = _INDICES.get(line.key[n:], count)
-            if index < count:
-                found.append((index, line))
-    return found, len(lines) - len(found)
-
-
-def own_copy(line: OutcomeLine) -> OutcomeLine:
-    """The line by itself, without what it was read from."""
-    return OutcomeLine(line.key, line.response.copy(), line.failure.copy(), line.row.copy(), line.service)
-
-
-def _line_of(raw: bytes) -> OutcomeLine | None:
-    try:
-        return decode_line(raw)
-    except (ValueError, RecursionError):
-        return None
 
 
 def outcome_of(line: OutcomeLine, name: str | None, tag: object, *, emulated: bool) -> Outcome:
@@ -126,7 +66,7 @@ def _failed(line: OutcomeLine, name: str | None, tag: object) -> Failed:
     try:
         body = _decode_failure(line.failure)
     except msgspec.MsgspecError:
-        body = _FailureBody(FailureKind.PROVIDER, "the stored outcome has neither a response nor a failure")
+        body = FailureBody(FailureKind.PROVIDER, "the stored outcome has neither a response nor a failure")
     failure = Failure(
         key=line.key,
         kind=_KINDS.get(body.kind, FailureKind.PROVIDER),
@@ -137,18 +77,6 @@ def _failed(line: OutcomeLine, name: str | None, tag: object) -> Failed:
         raw=bytes(line.row),
     )
     return Failed(failure, name, tag)
-
-
-def cancelled_line(key: str) -> bytes:
-    """The outcome line of a prompt that its caller gives up."""
-    return (
-        msgspec.json.encode(_FailureLine(key, _FailureBody(FailureKind.CANCELLED, "cancelled by the caller"))) + b"\n"
-    )
-
-
-def purged_line(key: str) -> bytes:
-    """What is left of an outcome that was purged, without a line end."""
-    return msgspec.json.encode(_FailureLine(key, _FailureBody(FailureKind.EXPIRED, "its outcome was purged")))
 
 
 def expired(key: str, why: str, name: str | None = None, tag: object = None) -> Failed:

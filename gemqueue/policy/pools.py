@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from gemqueue.policy import quota
-from gemqueue.policy.quota import Held, Ledger, Limits, Resource
-from gemqueue.policy.submitting import says_refused_key
+from gemqueue.policy import holds
+from gemqueue.policy.holds import QuotaHold, says_refused_key
+from gemqueue.policy.quota import Ledger, Limits, Resource
 from gemqueue.records import Lane
 from gemqueue.states import BatchState
 
@@ -90,21 +90,21 @@ def why_left(room: Room, model: str, tokens: int, limits: Limits, raw_bytes: int
         return f"{room.account}: its first job is on its way"
     stored = [*sealed, *(one for one in with_job if one.input_file)]
     held = _no_room(room, sealed, model, tokens, limits) or _no_storage(stored, raw_bytes, limits)
-    return f"{room.account}: {quota.held_reason(held)}" if held is not None else ""
+    return f"{room.account}: {holds.why_no_room(held)}" if held is not None else ""
 
 
-def _no_storage(stored: Sequence[OpenBatch], raw_bytes: int, limits: Limits) -> Held | None:
+def _no_storage(stored: Sequence[OpenBatch], raw_bytes: int, limits: Limits) -> QuotaHold | None:
     used = sum(one.raw_bytes for one in stored)
     if used and used + raw_bytes > limits.stored_bytes_max:
-        return Held(Resource.STORED_BYTES, used, limits.stored_bytes_max, 0.0, refused=False)
+        return QuotaHold(Resource.STORED_BYTES, used, limits.stored_bytes_max, 0.0, refused=False)
     return None
 
 
-def _no_room(room: Room, sealed: Sequence[OpenBatch], model: str, tokens: int, limits: Limits) -> Held | None:
+def _no_room(room: Room, sealed: Sequence[OpenBatch], model: str, tokens: int, limits: Limits) -> QuotaHold | None:
     """As ``reserve`` judges (lua/reserve.lua), with what is sealed and has not reserved yet counted too."""
     spend = room.ledger.corrections.get(Resource.SPEND)
     if spend is not None and spend.held_until > room.now_ms:
-        return Held(Resource.SPEND, 0, 0, 0.0, True, spend.why)
+        return QuotaHold(Resource.SPEND, 0, 0, 0.0, True, spend.why)
     counted = [one for one in room.ledger.reservations if not one.until or one.until > room.now_ms]
     ids = {one.batch for one in counted}
     waiting = [one for one in sealed if one.id not in ids]
@@ -126,5 +126,5 @@ def _no_room(room: Room, sealed: Sequence[OpenBatch], model: str, tokens: int, l
         most = limit if lesson is None else min(limit, int(lesson.ceiling))
         refused = lesson is not None and lesson.held_until > room.now_ms
         if refused or (used[resource] and used[resource] + amount > most):
-            return Held(resource, used[resource], most, 0.0, refused)
+            return QuotaHold(resource, used[resource], most, 0.0, refused)
     return None

@@ -1,4 +1,4 @@
-"""Quotas as a resource: which limit holds, which one a refusal is about, and how that is said. Pure.
+"""Quotas as a resource: which limit holds, which one a refusal is about. Pure.
 
 What is in use lies in the store's ledger (``lua/_quota.lua``): each batch reserves one open job of its account and its
 estimated tokens of its model before it is uploaded, and gives them back when its job has ended. A refused create
@@ -37,14 +37,6 @@ class Resource(StrEnum):
     """Money: a spend cap, credits, billing. It has no amount here; the provider refuses, or does not."""
     STORED_BYTES = "stored_bytes"
     """Bytes of input files that the account stores for open jobs."""
-
-
-_WORDS = {
-    Resource.JOBS: "open jobs",
-    Resource.MODEL_JOBS: "open jobs of the model",
-    Resource.TOKENS: "enqueued tokens",
-    Resource.STORED_BYTES: "bytes of stored input files (stored_bytes_max)",
-}
 
 
 class Reservation(msgspec.Struct, frozen=True):
@@ -113,20 +105,6 @@ class Limits(msgspec.Struct, frozen=True):
     stored_bytes_max: int = 10**15
 
 
-class Held(msgspec.Struct, frozen=True):
-    """No room: which resource, how much of it is in use and allowed, when to try again, and whether it was refused.
-
-    ``why`` is what the provider said, of ``spend``.
-    """
-
-    resource: Resource
-    used: int
-    limit: int
-    wait_s: float
-    refused: bool
-    why: str = ""
-
-
 def limits(settings: Settings, model: str, tiers: Mapping[str, tuple[int, ...]]) -> Limits:
     """What is configured: the tier's enqueued tokens where tier and model are known, never above the settings'."""
     known = tiers.get(model, ()) if settings.tier else ()
@@ -165,16 +143,6 @@ def must_divide(batch: Batch, refusals: int, *, alone: bool) -> bool:
     """Whether a batch that was refused again and again with nothing else enqueued may be over the whole limit."""
     due = refusals > 0 and refusals % _DIVIDE_AFTER == 0
     return alone and due and batch.prompts > 1 and batch.refusals < _DIVISIONS_MAX
-
-
-def held_reason(held: Held) -> str:
-    """Why a batch waits, in words."""
-    if held.resource is Resource.SPEND:
-        return f"spend: the provider refuses for want of money, and is asked again after a pause: {held.why}"
-    what = _WORDS[held.resource]
-    if held.refused:
-        return f"{what}: the provider refused more (429), {held.used:,} in use, ceiling now {held.limit:,}"
-    return f"{what}: {held.used:,} of {held.limit:,} in use"
 
 
 def token_ratio(batch: Batch, counted: Iterable[int]) -> float | None:

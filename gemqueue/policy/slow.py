@@ -10,7 +10,6 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
-from gemqueue.policy.turnaround import LIFE_S
 from gemqueue.records import Lane
 
 if TYPE_CHECKING:
@@ -60,11 +59,6 @@ def slow_from_s(known: Turnaround | None) -> float:
     return max(known.p99_s, _SLOW_MIN_S)
 
 
-def proven(known: Turnaround | None) -> bool:
-    """Whether jobs of the model are known to end before they expire."""
-    return known is not None and known.p50_s < LIFE_S * 0.9
-
-
 def must_cancel(batch: Batch, age_s: float, settings: Settings, policy: Policy) -> bool:
     """Whether the policy acts now; it does so once."""
     return policy is not Policy.WAIT and not batch.cancel_at and age_s >= settings.slow_after_s
@@ -74,12 +68,3 @@ def halves(batch: Batch, settings: Settings) -> bool:
     """Whether the lane's batches are halved because this job was given up; it may have ended with results."""
     given_up = batch.cancel_at > 0 and batch.slow_at > 0
     return given_up and policy_of(settings, Lane.parse(batch.lane).model) is Policy.SPLIT
-
-
-def first_batch_prompts(known: Turnaround | None, open_batches: int, settings: Settings) -> int:
-    """The most prompts of a batch: few for the first ten of a model of which no job has succeeded yet.
-
-    They are only smaller, not one after the other: a million prompts make ten small batches, and the rest large ones.
-    """
-    small = not proven(known) and open_batches < settings.first_batches_max
-    return min(settings.first_prompts_max, settings.batch_prompts_max) if small else settings.batch_prompts_max

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from gemqueue.clock import Clock, clock_from_env
-from gemqueue.records import SHARD, SegmentMeta
+from gemqueue.ids import SHARD
+from gemqueue.records import SegmentMeta
 from gemqueue.store.scripts import Scripts, connect, translated
 from gemqueue.urls import safe_url
 

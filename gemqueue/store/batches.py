@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from gemqueue.errors import StaleFence, WrongState
+from gemqueue.policy.packing import first_look_ms, full_limits
 from gemqueue.records import Batch, LaneState, Onward
 from gemqueue.states import LANE_STEPS, BatchState, Step
 from gemqueue.store.base import StoreBase
-from gemqueue.store.producer import first_look_ms, full_limits
 from gemqueue.store.scripts import Arg, translated
 
 if TYPE_CHECKING:

@@ -13,11 +13,12 @@ import msgspec
 
 from gemqueue.effects import Effect, effect
 from gemqueue.errors import ConfigError, QueueFull
-from gemqueue.language.gemini.requests import line, token_estimate
-from gemqueue.records import new_segment_id, split_key
+from gemqueue.ids import new_segment_id, split_key
+from gemqueue.language.lines import line, token_estimate
+from gemqueue.policy.packing import full_limits
 from gemqueue.store import codec
 from gemqueue.store.batches import BatchStore
-from gemqueue.store.producer import RETRY_WINDOW_S, full_limits
+from gemqueue.store.producer import RETRY_WINDOW_S
 from gemqueue.store.scripts import translated
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ import msgspec
 
 from gemqueue.errors import StaleFence, WrongState
 from gemqueue.language.gemini.usage import Charge, Spent
+from gemqueue.policy.packing import full_limits
 from gemqueue.records import Onward
 from gemqueue.store.base import StoreBase
-from gemqueue.store.producer import full_limits
 from gemqueue.store.scripts import translated
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from gemqueue.records import Held, waits_for, why_held
+from gemqueue.policy.holds import Hold, waits_for, why_held
 from gemqueue.store.base import keys_of
 from gemqueue.store.scripts import translated
 from gemqueue.store.turnaround import TurnaroundStore
@@ -86,7 +86,7 @@ class LookStore(TurnaroundStore):
             prompts=int(prompts or 0),
         )
 
-    async def _lane_held(self, lane: str) -> Held:
+    async def _lane_held(self, lane: str) -> Hold:
         (account,) = waits_for(lane)
         paused = await self.pause(account)
         if paused[0]:
@@ -94,14 +94,14 @@ class LookStore(TurnaroundStore):
         with translated(self.url):
             return (await self.redis.hget(self.key("lane", lane), "held_reason") or b"").decode(), 0
 
-    async def pause(self, account: str) -> Held:
+    async def pause(self, account: str) -> Hold:
         """Why packing and submitting of an account wait after a change of the server, and since when.
 
         A pool waits for each of its accounts, and says for which.
         """
         return (await self.pauses([account]))[account]
 
-    async def pauses(self, accounts: Iterable[str]) -> dict[str, Held]:
+    async def pauses(self, accounts: Iterable[str]) -> dict[str, Hold]:
         """The same of several, in their order."""
         asked = list(dict.fromkeys(accounts))
         since_ms = self.clock.now_ms() - _POOL_KEEP_MS
@@ -130,7 +130,7 @@ class LookStore(TurnaroundStore):
         return None
 
 
-def _first_held(accounts: list[str], servers: list[list[bytes | None]]) -> Held:
+def _first_held(accounts: list[str], servers: list[list[bytes | None]]) -> Hold:
     """An account's own pause, else that of the first of those that it waits for."""
     for account, (reason, since) in zip(accounts, servers, strict=True):
         if reason:

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import msgspec
 
 from gemqueue.effects import Effect, effect
-from gemqueue.records import BATCH, Lane
+from gemqueue.policy.packing import first_look_ms, full_limits
 from gemqueue.store import bitmap
 from gemqueue.store.looks import LookStore
 from gemqueue.store.scripts import translated
 
-if TYPE_CHECKING:
-    from gemqueue.config import Settings
-
 RETRY_WINDOW_S = 3600
 """How long a payload waits for its registration, and so how long a producer may go on retrying the same segment."""
-
-
-INTERACTIVE_BYTES_MAX = 32_000_000
-"""Of an interactive batch: its bodies are in memory while it is under way."""
 
 
 _DELIVERED_MAX = 100  # segments a call, of some five commands each: 500 blocked the server for 14 ms
@@ -74,29 +67,6 @@ class Watched(msgspec.Struct, frozen=True):
     state: str
     count: int
     lane: str
-
-
-def full_limits(settings: Settings, lane: str = "") -> dict[str, int]:
-    """When a lane counts as full, as the scripts take it; interactive ones are packed at once, into small batches."""
-    limits = {
-        "prompts": settings.batch_prompts_max,
-        "raw_bytes": settings.batch_bytes_max,
-        "tokens": settings.batch_tokens_max,
-        "linger_ms": int(settings.linger_s * 1000),
-        "look_ms": int(1000 * max(1.0, 5 * settings.sweep_s)),
-    }
-    if lane and Lane.parse(lane).interactive:
-        raw_bytes = min(settings.batch_bytes_max, INTERACTIVE_BYTES_MAX)
-        prompts = min(settings.batch_prompts_max, settings.interactive_prompts_max)
-        limits |= {"prompts": prompts, "raw_bytes": raw_bytes, "linger_ms": 0}
-    return limits
-
-
-def first_look_ms(settings: Settings, lane: str, deadline_at: int) -> int:
-    """How long a segment waits for the rescue step's first look before it may be packed; 0 where nobody will look."""
-    if not deadline_at or settings.deadline_policy == BATCH or Lane.parse(lane).interactive:
-        return 0
-    return full_limits(settings)["look_ms"]
 
 
 class ProducerStore(LookStore):

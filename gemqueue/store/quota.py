@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from gemqueue.errors import StaleFence, WrongState
-from gemqueue.policy.quota import Correction, Held, Ledger, Limits, Reservation, Resource, spend_pauses_s
+from gemqueue.policy.holds import QuotaHold
+from gemqueue.policy.quota import Correction, Ledger, Limits, Reservation, Resource, spend_pauses_s
 from gemqueue.store.base import StoreBase
 from gemqueue.store.scripts import translated
 
@@ -21,7 +22,7 @@ _WHY_CHARS_MAX = 300
 class QuotaStore(StoreBase):
     """Reservations of open jobs and enqueued tokens."""
 
-    async def reserve(self, claim: Claim, limits: Limits) -> Held | str:
+    async def reserve(self, claim: Claim, limits: Limits) -> QuotaHold | str:
         """Take room for a sealed batch's job: ``ok``, or ``large`` when it alone is over the limit, or why it waits.
 
         Asking again changes nothing. ``end``, and whatever puts the batch back, gives the room back.
@@ -33,7 +34,7 @@ class QuotaStore(StoreBase):
             return word
         resource = Resource(reply[1].decode().partition("/")[0])
         why = reply[6].decode() if len(reply) > 6 else ""
-        return Held(resource, int(reply[2]), int(reply[3]), int(reply[4]) / 1000, bool(reply[5]), why)
+        return QuotaHold(resource, int(reply[2]), int(reply[3]), int(reply[4]) / 1000, bool(reply[5]), why)
 
     async def shrink(
         self, claim: Claim, resource: Resource, limits: Limits, wish_s: float | None

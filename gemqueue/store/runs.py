@@ -14,8 +14,8 @@ from typing import Any, NoReturn
 import msgspec
 
 from gemqueue.errors import ConfigError
+from gemqueue.ids import new_producer_id
 from gemqueue.language.gemini.configs import ConfigMode
-from gemqueue.records import new_producer_id
 from gemqueue.store import codec
 from gemqueue.store.purge import PurgeStore
 from gemqueue.store.scripts import translated

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 import msgspec
 from redis import Redis
 
-from gemqueue.records import SHARD
+from gemqueue.ids import SHARD
 from tests.cli.command import environment, gemqueue
 from tests.emulator_process import EmulatorProcess
 from tests.world import DEADLINE_S, QUICK

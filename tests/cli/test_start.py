@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from gemqueue_workers.start import imported
+from gemqueue_workers.worker.memory import imported
 from tests.cli.command import END_S_MAX, environment, gemqueue
 
 _COMMAND = """
@@ -81,7 +81,7 @@ def test_an_unknown_name_of_the_library_is_an_attribute_error() -> None:
 def test_what_was_imported_is_left_alone_by_the_collector() -> None:
     """A process that came through ``main`` collects while it works, but looks through what it imported no more."""
     code = (
-        "import gc; gc.disable(); from gemqueue_workers.start import imported; imported(); "
+        "import gc; gc.disable(); from gemqueue_workers.worker.memory import imported; imported(); "
         "print(gc.isenabled(), gc.get_freeze_count() > 1_000)"
     )
     assert _python(code).stdout.split() == ["True", "True"]

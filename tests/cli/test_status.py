@@ -10,7 +10,8 @@ from rich.console import Console
 
 from gemqueue.client.queue import Queue
 from gemqueue.config import Settings
-from gemqueue.records import LaneState, new_batch_id
+from gemqueue.ids import new_batch_id
+from gemqueue.records import LaneState
 from gemqueue.states import Step
 from gemqueue.store.store import Store
 from gemqueue_workers.manage.status import COUNTS, BatchStatus, LaneStatus, Status, Turnaround, read_status, show_status

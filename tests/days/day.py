@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from gemqueue.language.gemini.requests import generate_request, line
-from gemqueue.records import Lane, new_segment_id
+from gemqueue.ids import new_segment_id
+from gemqueue.language.gemini.requests import generate_request
+from gemqueue.language.lines import line
+from gemqueue.records import Lane
 from gemqueue.states import BatchState, Kind, Step
 from gemqueue.store import codec
 from gemqueue.store.producer import SegmentWrite

@@ -11,7 +11,7 @@ import pytest
 from gemqueue import Queue
 from gemqueue.config import Settings
 from gemqueue.errors import StoreUnavailable
-from gemqueue.records import new_producer_id, new_segment_id
+from gemqueue.ids import new_producer_id, new_segment_id
 from gemqueue.store.scripts import NotReplicated
 from gemqueue.store.store import Store
 from gemqueue_workers.manage.doctor import examine, written

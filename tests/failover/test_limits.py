@@ -12,8 +12,9 @@ import pytest
 from gemqueue import Queue
 from gemqueue.config import Settings
 from gemqueue.errors import QueueFull, StoreUnavailable
+from gemqueue.ids import new_producer_id, new_segment_id
 from gemqueue.language.gemini.usage import Charge, Spent
-from gemqueue.records import LaneState, new_producer_id, new_segment_id
+from gemqueue.records import LaneState
 from gemqueue.store.runs import RunStore
 from gemqueue.store.scripts import ServerFull
 from gemqueue.store.store import Store

@@ -8,8 +8,10 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from gemqueue.config import Settings
-from gemqueue.language.gemini.requests import generate_request, line
-from gemqueue.records import Lane, new_producer_id, new_segment_id
+from gemqueue.ids import new_producer_id, new_segment_id
+from gemqueue.language.gemini.requests import generate_request
+from gemqueue.language.lines import line
+from gemqueue.records import Lane
 from gemqueue.states import Kind, Step
 from gemqueue.store import codec
 from gemqueue.store.producer import SegmentWrite

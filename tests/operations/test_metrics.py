@@ -10,7 +10,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gemqueue.errors import StaleFence
-from gemqueue.language.outcomes import cancelled_line
+from gemqueue.language.lines import cancelled_line
 from gemqueue.states import Step
 from gemqueue.store import codec, metrics
 from gemqueue_workers.metrics import exposition

@@ -9,7 +9,7 @@ import pytest
 
 from gemqueue.effects import CRASH_EXIT_CODE, Effect
 from gemqueue.errors import ConfigError, StaleFence
-from gemqueue.language.outcomes import cancelled_line
+from gemqueue.language.lines import cancelled_line
 from gemqueue.states import Step
 from gemqueue.store import codec
 from gemqueue_workers.manage.give_back import give_back

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gemqueue.language.gemini.requests import generate_request, line
+from gemqueue.ids import rescue_segment_id
+from gemqueue.language.gemini.requests import generate_request
+from gemqueue.language.lines import line
 from gemqueue.policy.deadlines import Service
-from gemqueue.records import Lane, rescue_segment_id
+from gemqueue.records import Lane
 from gemqueue.states import Step
 from gemqueue.store import bitmap, codec
 from gemqueue.store.deadlines import RescueSegment

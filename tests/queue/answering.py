@@ -16,7 +16,7 @@ import msgspec
 from gemqueue import Queue
 from gemqueue.config import Settings
 from gemqueue.errors import StoreError
-from gemqueue.records import new_batch_id
+from gemqueue.ids import new_batch_id
 from gemqueue.states import Step
 from gemqueue.store import bitmap, codec
 from gemqueue.store.batches import Claim, JobEnd, Landing

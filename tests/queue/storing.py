@@ -9,7 +9,8 @@ import msgspec
 import pytest
 
 from gemqueue.config import Settings
-from gemqueue.records import Lane, new_batch_id, new_segment_id
+from gemqueue.ids import new_batch_id, new_segment_id
+from gemqueue.records import Lane
 from gemqueue.states import Kind, Step
 from gemqueue.store import bitmap, codec
 from gemqueue.store.batches import Claim, JobEnd, Landing, RetrySegment

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from gemqueue.client.buffer import LINE_BYTES, Buffer, Prompt, Route, Space
-from gemqueue.client.tickets import Ticket
-from gemqueue.language.gemini.requests import line
+from gemqueue.client.buffer import LINE_BYTES, Buffer, Space
+from gemqueue.client.tickets import Prompt, Route, Ticket
+from gemqueue.language.lines import line
 
 PROMPTS_MAX = 5
 BYTES_MAX = 1_000

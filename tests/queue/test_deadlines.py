@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from gemqueue import PromptInvalid, Queue
 from gemqueue.config import Settings, load_settings
 from gemqueue.errors import ConfigError, StaleFence, WrongState
+from gemqueue.ids import rescue_segment_id
 from gemqueue.policy.deadlines import (
     Next,
     Prospect,
@@ -26,7 +27,7 @@ from gemqueue.policy.deadlines import (
     way_now,
     ways,
 )
-from gemqueue.records import Lane, rescue_segment_id
+from gemqueue.records import Lane
 from gemqueue.states import Kind, Step
 from gemqueue.store.batches import JobEnd
 from gemqueue.store.deadlines import RescueSegment

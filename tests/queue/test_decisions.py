@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from gemqueue.config import Settings
 from gemqueue.errors import Ambiguous, ProviderError, Rejected, ShortRead, Transient
 from gemqueue.language.gemini.rows import Verdict
-from gemqueue.policy import submitting
-from gemqueue.policy.submitting import Refusal, ResolvePlan, RowFate, SubmitStep, TrackStep
+from gemqueue.policy import backoff, holds, resolving, submitting, tracking
+from gemqueue.policy.resolving import ResolvePlan, RowFate
+from gemqueue.policy.submitting import Refusal, SubmitStep
+from gemqueue.policy.tracking import TrackStep
 from gemqueue.provider import JobStatus
 from gemqueue.records import Batch, WebhookHealth
 from gemqueue.states import BatchState, JobState
@@ -57,7 +59,7 @@ def batches(draw: st.DrawFn) -> Batch:
         polls=draw(numbers),
         fenced_at=draw(numbers),
         accepted_at=draw(numbers),
-        job_state=draw(st.sampled_from(["", submitting.REFUSED, submitting.EMPTY, *JobState])),
+        job_state=draw(st.sampled_from(["", resolving.REFUSED, resolving.EMPTY, *JobState])),
     )
 
 
@@ -79,16 +81,16 @@ def statuses(draw: st.DrawFn) -> JobStatus:
 def test_backoff_stays_in_bounds(first_s: float, times: float, failures: int, salt: str) -> None:
     """A delay is at most the maximum and at least three quarters of the first, and the same for the same record."""
     max_s = first_s * times
-    delay_s = submitting.backoff_s(first_s, max_s, failures, salt)
+    delay_s = backoff.backoff_s(first_s, max_s, failures, salt)
     assert 0.75 * first_s * 0.999 <= delay_s <= max_s
-    assert delay_s == submitting.backoff_s(first_s, max_s, failures, salt)
+    assert delay_s == backoff.backoff_s(first_s, max_s, failures, salt)
 
 
 @given(failures=st.integers(0, 60), salt=st.text(max_size=9))
 def test_backoff_grows(failures: int, salt: str) -> None:
     """The next delay is never shorter by more than the spread of a quarter, and longer until the maximum is near."""
-    now_s = submitting.backoff_s(1.0, 300.0, failures, salt)
-    next_s = submitting.backoff_s(1.0, 300.0, failures + 1, salt)
+    now_s = backoff.backoff_s(1.0, 300.0, failures, salt)
+    next_s = backoff.backoff_s(1.0, 300.0, failures + 1, salt)
     assert next_s >= 0.75 * now_s
     assert next_s > now_s or now_s >= 0.75 * 256
 
@@ -145,8 +147,8 @@ def test_a_denied_create_is_believed_after_fifty(batch: Batch, denied: int) -> N
     record = msgspec.structs.replace(batch, denied_creates=denied)
     after = submitting.after_create_error(record, error, SETTINGS)
     assert (after.refusal is Refusal.REFUSE) == (denied >= 50)
-    assert submitting.denied_creates(record, error) == denied + 1
-    assert submitting.denied_creates(record, Transient("429", quota=True, call="create")) == denied
+    assert backoff.denied_creates(record, error) == denied + 1
+    assert backoff.denied_creates(record, Transient("429", quota=True, call="create")) == denied
 
 
 @given(status=st.none() | statuses())
@@ -160,30 +162,30 @@ def test_only_a_job_that_had_its_file_is_adopted(status: JobStatus | None) -> No
 @given(batch=batches(), status=statuses(), now_ms=st.integers(0, 10**10))
 def test_polls_are_bounded_and_end_with_the_job(batch: Batch, status: JobStatus, now_ms: int) -> None:
     """Looks keep to their delays; a batch ends exactly when its job has; 404 is no end for two days."""
-    after = submitting.after_poll(batch, status, SETTINGS)
+    after = tracking.after_poll(batch, status, SETTINGS)
     assert (after.step is TrackStep.END) == status.state.terminal
     if after.step is TrackStep.LATER:
         assert SETTINGS.poll_first_s <= after.delay_s <= SETTINGS.poll_max_s
     else:
         assert after.job_state is status.state
         assert (after.delay_s > 0) == (status.state is JobState.CANCELLED)
-    missing = submitting.after_missing(batch, now_ms, SETTINGS)
+    missing = tracking.after_missing(batch, now_ms, SETTINGS)
     assert missing.alarm
     assert (missing.step is TrackStep.END) == (now_ms - batch.accepted_at > 50 * 3600 * 1000)
-    assert submitting.poll_delay_s(batch.polls, SETTINGS) <= submitting.poll_delay_s(batch.polls + 1, SETTINGS)
+    assert tracking.poll_delay_s(batch.polls, SETTINGS) <= tracking.poll_delay_s(batch.polls + 1, SETTINGS)
 
 
 @given(batch=batches(), status=st.none() | statuses())
 def test_every_ended_batch_has_a_plan(batch: Batch, status: JobStatus | None) -> None:
     """Results are collected only where there are some; nothing goes back where results were collected."""
-    plan = submitting.resolve_plan(batch, status)
+    plan = resolving.resolve_plan(batch, status)
     if plan is ResolvePlan.COLLECT:
         assert status is not None
         assert status.has_output
         assert batch.state is not BatchState.CLOSING
-    if batch.job_state == submitting.REFUSED:
+    if batch.job_state == resolving.REFUSED:
         assert plan is ResolvePlan.REFUSE
-    if batch.job_state == submitting.EMPTY:
+    if batch.job_state == resolving.EMPTY:
         assert plan is ResolvePlan.CLOSE
     if batch.state is BatchState.CLOSING and batch.job_state == JobState.SUCCEEDED:
         assert plan is ResolvePlan.CLOSE
@@ -194,27 +196,27 @@ def test_rows_are_not_retried_for_ever(verdict: str, attempt: int, attempts_max:
     """A row is retried only before its last attempt and only for the provider's fault; else it has its kind."""
     if verdict == Verdict.GARBAGE:
         with pytest.raises(KeyError):
-            submitting.row_fate(verdict, attempt, attempts_max)
+            resolving.row_fate(verdict, attempt, attempts_max)
         return
-    fate, kind = submitting.row_fate(verdict, attempt, attempts_max)
+    fate, kind = resolving.row_fate(verdict, attempt, attempts_max)
     assert (kind is None) == (fate is RowFate.ANSWER)
     if fate is RowFate.RETRY:
         assert attempt + 1 < attempts_max
     assert (fate in (RowFate.RETRY, RowFate.BURY)) == (verdict in ("retryable", "missing"))
-    assert 0 < submitting.retry_delay_s(attempt, SETTINGS, verdict) <= SETTINGS.retry_max_s
+    assert 0 < backoff.retry_delay_s(attempt, SETTINGS, verdict) <= SETTINGS.retry_max_s
 
 
 @given(batch=batches())
 def test_results_are_believed_gone_only_after_many_denials(batch: Batch) -> None:
     """A job that succeeded has been paid for: its results are given up when they have been denied ten times."""
     succeeded = msgspec.structs.replace(batch, job_state="succeeded")
-    assert submitting.believe_gone(succeeded) == (batch.denials >= 10)
+    assert resolving.believe_gone(succeeded) == (batch.denials >= 10)
 
 
 @given(rows=numbers, told=numbers, short_reads=st.integers(0, 10))
 def test_missing_rows_are_believed_in_the_end(rows: int, told: int, short_reads: int) -> None:
     """Rows are missing when the provider counts no more, or has said so often enough."""
-    assert submitting.believe_missing(short_reads, rows, told) == (rows >= told or short_reads >= 3)
+    assert resolving.believe_missing(short_reads, rows, told) == (rows >= told or short_reads >= 3)
 
 
 @given(batch=batches(), error=st.sampled_from(["away", "short", "denied", "refused"]))
@@ -226,12 +228,12 @@ def test_an_outage_is_no_evidence(batch: Batch, error: str) -> None:
         "denied": Rejected("404", call="poll", missing=True),
         "refused": Rejected("403", call="poll", auth=True),
     }
-    after = msgspec.structs.replace(batch, **submitting.counted(batch, said[error]))
+    after = msgspec.structs.replace(batch, **backoff.counted(batch, said[error]))
     assert after.tries == batch.tries + 1
     assert after.denials == batch.denials + (error == "denied")
     assert after.short_reads == batch.short_reads + (error == "short")
     if error in {"away", "refused"}:
-        assert submitting.believe_gone(after) == submitting.believe_gone(batch)
+        assert resolving.believe_gone(after) == resolving.believe_gone(batch)
 
 
 WORDS: list[tuple[Callable[[], ProviderError], str]] = [
@@ -245,8 +247,8 @@ WORDS: list[tuple[Callable[[], ProviderError], str]] = [
 @pytest.mark.parametrize(("error", "reason"), WORDS)
 def test_held_reasons_say_whose_fault_it_is(error: Callable[[], ProviderError], reason: str) -> None:
     """What a batch waits for names the limit, account or provider, and the call; a pool's rule reads the second."""
-    assert submitting.held_reason(error()) == reason
-    assert submitting.says_refused_key(reason) == (reason == "account (upload): 403")
+    assert holds.why_call_failed(error()) == reason
+    assert holds.says_refused_key(reason) == (reason == "account (upload): 403")
 
 
 healths = st.builds(WebhookHealth, numbers, numbers)
@@ -255,18 +257,18 @@ healths = st.builds(WebhookHealth, numbers, numbers)
 @given(healths, numbers)
 def test_webhooks_make_looks_rarer_only_while_they_prove_healthy(health: WebhookHealth, now_ms: int) -> None:
     """Never below one, never above six; one as long as there were fewer than five in a row, or none for a day."""
-    factor = submitting.webhook_factor(health, now_ms)
+    factor = tracking.webhook_factor(health, now_ms)
     assert factor in {1.0, 6.0}
     if health.announced < 5:
         assert factor == 1.0
-    assert submitting.webhook_factor(health, health.announced_at + 24 * 3600 * 1000) == 1.0
+    assert tracking.webhook_factor(health, health.announced_at + 24 * 3600 * 1000) == 1.0
 
 
 @given(batches(), numbers, st.floats(0.01, 1e6), healths, numbers)
 def test_polling_never_stops(record: Batch, event_at: int, delay_s: float, health: WebhookHealth, now_ms: int) -> None:
     """Whatever webhooks say, the next look comes within six times its pause; after an event no later than without."""
     record = msgspec.structs.replace(record, event_at=event_at)
-    found_s = submitting.announced_delay_s(record, delay_s, health, now_ms, SETTINGS)
+    found_s = tracking.announced_delay_s(record, delay_s, health, now_ms, SETTINGS)
     assert 0 < found_s <= 6 * delay_s
     if record.event_at:
         assert found_s <= delay_s
@@ -277,7 +279,7 @@ def test_a_job_whose_event_came_early_is_looked_at_soon() -> None:
     settings = Settings(poll_first_s=5.0)
     for since_s, pause_s in ((0, 5), (4, 5), (60, 30), (10_000, 300)):
         record = Batch(id="b", v=1, state=BatchState.SUBMITTED, lane="l", fence=1, event_at=1)
-        found_s = submitting.announced_delay_s(record, 300, WebhookHealth(9, 1), 1 + since_s * 1000, settings)
+        found_s = tracking.announced_delay_s(record, 300, WebhookHealth(9, 1), 1 + since_s * 1000, settings)
         assert found_s == pause_s
 
 
@@ -285,7 +287,7 @@ def test_a_job_whose_event_came_early_is_looked_at_soon() -> None:
 def test_a_batch_that_kills_its_workers_is_held_once_for_each_death(crashes: int, held: int) -> None:
     """Below crashes_max a batch is tried; from there each death holds it once, for a bounded time, and then it is."""
     batch = Batch(id="b", v=1, state=BatchState.SEALED, lane="l", fence=1, crashes=crashes, crashes_held=held)
-    hold_s = submitting.crash_hold_s(batch, SETTINGS)
+    hold_s = backoff.crash_hold_s(batch, SETTINGS)
     assert (hold_s is None) == (crashes < SETTINGS.crashes_max or crashes == held)
     assert hold_s is None or 0 < hold_s <= SETTINGS.backoff_max_s
 
@@ -293,9 +295,9 @@ def test_a_batch_that_kills_its_workers_is_held_once_for_each_death(crashes: int
 @given(batch=batches(), rows=numbers)
 def test_a_denied_job_keeps_its_count_of_rows(batch: Batch, rows: int) -> None:
     """What was seen of a job at its end is what is known of it when the provider denies it: how many rows, too."""
-    known = submitting.known_output(
+    known = resolving.known_output(
         msgspec.structs.replace(batch, output_file="files/out", job_state="succeeded", rows=rows)
     )
     assert known is not None
     assert (known.rows, known.output_file, known.has_output) == (rows, "files/out", True)
-    assert submitting.known_output(msgspec.structs.replace(batch, output_file="")) is None
+    assert resolving.known_output(msgspec.structs.replace(batch, output_file="")) is None

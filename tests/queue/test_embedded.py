@@ -33,7 +33,7 @@ USER = """
 import asyncio, sys
 from pathlib import Path
 from redis.asyncio import Redis
-from gemqueue.embedded import acquire
+from gemqueue.embedded.server import acquire
 
 async def ready():
     return True

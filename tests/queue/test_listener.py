@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from gemqueue import Failed, OutcomeExpired, Queue, StoreUnavailable
-from gemqueue.client import listener as listener_module
+from gemqueue.client import kept
 from gemqueue.store import codec
 from tests.queue.answering import Answering, answering, connect, until, until_counted
 from tests.valkey_server import ValkeyServer
@@ -192,7 +192,7 @@ async def test_bookkeeping_is_dropped(redis_url: str, queue_name: str, worker: A
         await queue.submit("nobody waits", model=MODEL)
         listener = queue._listener
         await until(lambda: not listener.waited)
-        assert (len(listener._segments), len(listener._kept), listener._kept_bytes) == (0, 0, 0)
+        assert (len(listener._segments), len(listener._kept._segments), listener._kept._bytes) == (0, 0, 0)
         await until(lambda: not queue._producer._flights)
         assert (queue._producer._buffers, queue._producer._names, queue._producer.space.used_bytes) == ({}, {}, 0)
         assert worker.batches >= 2
@@ -202,12 +202,12 @@ async def test_kept_lines_are_bounded(
     redis_url: str, queue_name: str, worker: Answering, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Lines that nobody asked for are dropped over the budget, and read again when somebody does ask."""
-    monkeypatch.setattr(listener_module, "_KEPT_BYTES_MAX", 1_000)
+    monkeypatch.setattr(kept, "_KEPT_BYTES_MAX", 1_000)
     async with connect(redis_url, queue_name) as queue, connect(redis_url, queue_name) as another:
         keys = [outcome.key for outcome in await queue.map([f"p{i}" for i in range(100)], model=MODEL)]
         for i in (50, 3, 99):
             assert (await another.future(keys[i]).result(60)).text == f"echo: p{i}"
-            assert another._listener._kept_bytes <= 1_000
+            assert another._listener._kept._bytes <= 1_000
         assert worker.batches >= 1
 
 

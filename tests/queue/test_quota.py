@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from gemqueue.config import Settings
 from gemqueue.errors import StaleFence
-from gemqueue.policy import quota
-from gemqueue.policy.quota import Correction, Held, Ledger, Limits, Reservation, Resource
+from gemqueue.policy import holds, quota
+from gemqueue.policy.holds import QuotaHold
+from gemqueue.policy.quota import Correction, Ledger, Limits, Reservation, Resource
 from gemqueue.records import Batch
 from gemqueue.states import BatchState, Step
 from gemqueue.store.batches import JobEnd
@@ -73,8 +74,8 @@ def test_what_a_refusal_is_about(message: str, jobs: int, expected: Resource) ->
 
 def test_why_is_said_in_words() -> None:
     """What is short, how much is in use, and whether the provider has said so."""
-    assert quota.held_reason(Held(Resource.JOBS, 100, 100, 1, False)) == "open jobs: 100 of 100 in use"
-    said = quota.held_reason(Held(Resource.TOKENS, 5_000, 4_500, 1, True))
+    assert holds.why_no_room(QuotaHold(Resource.JOBS, 100, 100, 1, False)) == "open jobs: 100 of 100 in use"
+    said = holds.why_no_room(QuotaHold(Resource.TOKENS, 5_000, 4_500, 1, True))
     assert said == "enqueued tokens: the provider refused more (429), 5,000 in use, ceiling now 4,500"
 
 
@@ -127,7 +128,7 @@ async def sealed(made: Bench, tokens: int) -> str:
     return await made.sealed()
 
 
-async def reserved(made: Bench, tokens: int, limit: Limits = OPEN) -> tuple[Claim, Held | str]:
+async def reserved(made: Bench, tokens: int, limit: Limits = OPEN) -> tuple[Claim, QuotaHold | str]:
     """A sealed batch that has asked for room."""
     claim = await made.claim(Step.SUBMIT, await sealed(made, tokens))
     return claim, await made.store.reserve(claim, limit)
@@ -162,7 +163,7 @@ async def test_room_is_taken_and_given_back(redis_url: str, queue_name: str) -> 
         assert (await adds_up(made)).tokens("m") == 700
         await submit(made, first)
         second, held = await reserved(made, 400, limit)
-        assert held == Held(Resource.TOKENS, 700, 1_000, 300, False)
+        assert held == QuotaHold(Resource.TOKENS, 700, 1_000, 300, False)
         await made.store.release(second, 300, held_reason="quota")
         assert (await adds_up(made)).tokens("m") == 700
         assert await made.store.claim(Step.SUBMIT, second.id, ACCOUNT) is None
@@ -181,13 +182,13 @@ async def test_open_jobs_are_the_accounts(redis_url: str, queue_name: str) -> No
         assert word == "ok"
         await submit(made, first)
         second, held = await reserved(made, 10, limit)
-        assert isinstance(held, Held)
+        assert isinstance(held, QuotaHold)
         assert held.resource is Resource.JOBS
         made.advance(61)
         again = await made.claim(Step.SUBMIT, second.id)
         with pytest.raises(StaleFence):
             await made.store.reserve(second, limit)
-        assert isinstance(await made.store.reserve(again, limit), Held)
+        assert isinstance(await made.store.reserve(again, limit), QuotaHold)
 
 
 async def test_a_model_that_stalls_leaves_room_for_the_others(redis_url: str, queue_name: str) -> None:
@@ -201,9 +202,9 @@ async def test_a_model_that_stalls_leaves_room_for_the_others(redis_url: str, qu
             await submit(made, claim)
             jobs.append(claim)
         waiting, held = await reserved(made, 10, limit)
-        assert held == Held(Resource.MODEL_JOBS, 2, 2, 300, False)
-        assert isinstance(held, Held)
-        assert quota.held_reason(held) == "open jobs of the model: 2 of 2 in use"
+        assert held == QuotaHold(Resource.MODEL_JOBS, 2, 2, 300, False)
+        assert isinstance(held, QuotaHold)
+        assert holds.why_no_room(held) == "open jobs of the model: 2 of 2 in use"
         await made.store.release(waiting, 300, held_reason="quota")
         lane = LANE.replace("/m/", "/quick/")
         await made.enqueue(1, tokens=10, lane=lane)
@@ -226,10 +227,10 @@ async def test_first_come_first_served(redis_url: str, queue_name: str) -> None:
         one, _ = await reserved(made, 300, limit)
         await submit(made, one)
         large, held = await reserved(made, 900, limit)
-        assert isinstance(held, Held)
+        assert isinstance(held, QuotaHold)
         await made.store.release(large, 300)
         small, held = await reserved(made, 100, limit)
-        assert isinstance(held, Held)
+        assert isinstance(held, QuotaHold)
         await made.store.release(small, 300)
         await finish(made, one.id)
         assert [member for member, _ in await made.store.overdue(ACCOUNT, [Step.SUBMIT])] == [f"submit {large.id}"]
@@ -258,14 +259,14 @@ async def test_a_refusal_shrinks_and_acceptance_grows(redis_url: str, queue_name
         found = await adds_up(made)
         assert found.corrections["tokens/m"].ceiling == 400
         claim, held = await reserved(made, 100)
-        assert isinstance(held, Held)
+        assert isinstance(held, QuotaHold)
         assert held.refused
         await made.store.release(claim, held.wait_s)
         made.advance(31)
         probe = await made.claim(Step.SUBMIT, jobs[3].id)
         assert await made.store.reserve(probe, OPEN) == "ok"
         other = await made.claim(Step.SUBMIT, jobs[4].id)
-        assert isinstance(await made.store.reserve(other, OPEN), Held), "one probe at a time"
+        assert isinstance(await made.store.reserve(other, OPEN), QuotaHold), "one probe at a time"
         await made.store.release(other, 300)
         await submit(made, probe)
         assert (await made.store.ledger(ACCOUNT)).corrections["tokens/m"].refusals == 0
@@ -290,8 +291,8 @@ async def serve(made: Bench, limit: Limits) -> None:
         if taken is None:
             continue
         found = await made.store.reserve(taken[0], limit)
-        if isinstance(found, Held):
-            await made.store.release(taken[0], found.wait_s, held_reason=quota.held_reason(found))
+        if isinstance(found, QuotaHold):
+            await made.store.release(taken[0], found.wait_s, held_reason=holds.why_no_room(found))
         else:
             await submit(made, taken[0])
             await finish(made, taken[0].id)
@@ -337,8 +338,8 @@ async def _step(made: Bench, verb: str, pick: int, limit: Limits) -> None:
 
 async def _submit_somehow(made: Bench, claim: Claim, verb: str, limit: Limits) -> None:
     found = await made.store.reserve(claim, limit)
-    if isinstance(found, Held):
-        await made.store.release(claim, found.wait_s, held_reason=quota.held_reason(found))
+    if isinstance(found, QuotaHold):
+        await made.store.release(claim, found.wait_s, held_reason=holds.why_no_room(found))
     elif verb == "r":
         await refuse(made, claim, limit)
     elif verb == "b":

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gemqueue.policy.quota import Held, Limits
+from gemqueue.policy.holds import QuotaHold
+from gemqueue.policy.quota import Limits
 from gemqueue.states import Step
 from tests.queue.storing import ACCOUNT, bench
 from tests.queue.test_quota import finish, refuse, sealed, submit
@@ -64,7 +65,7 @@ class Provider:
                 taken = await store.claim(Step.SUBMIT, member.split()[1], ACCOUNT)
                 assert taken is not None
                 found = await store.reserve(taken[0], limit)
-                if isinstance(found, Held):
+                if isinstance(found, QuotaHold):
                     await store.release(taken[0], found.wait_s, held_reason="quota")
                 elif self._refuses():
                     await refuse(self._made, taken[0], limit)

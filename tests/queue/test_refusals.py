@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gemqueue.errors import ConfigError, PromptInvalid
-from gemqueue.language.gemini import requests
+from gemqueue.language import checks
 from gemqueue.language.gemini.requests import embed_request, generate_request, rest_request
 from gemqueue.states import Kind
 
@@ -32,15 +32,15 @@ if TYPE_CHECKING:
 def test_a_model_of_the_other_kind_is_refused(model: str, kind: Kind, said: str) -> None:
     """A model that is known to do the other thing is refused, with the way out; the right kind is taken."""
     with pytest.raises(PromptInvalid, match=said):
-        requests.check_kind(model, kind)
-    requests.check_kind(model, Kind.EMBED if kind is Kind.GENERATE else Kind.GENERATE)
+        checks.check_kind(model, kind)
+    checks.check_kind(model, Kind.EMBED if kind is Kind.GENERATE else Kind.GENERATE)
 
 
 @pytest.mark.parametrize("model", ["gemini-9-ultra", "gemini-4.0-omni", "gemma-4-27b", "my-tuned-model"])
 @pytest.mark.parametrize("kind", list(Kind))
 def test_a_model_that_nobody_knows_is_taken(model: str, kind: Kind) -> None:
     """What a model of another name can do is the provider's to say."""
-    requests.check_kind(model, kind)
+    checks.check_kind(model, kind)
 
 
 def double(number: int) -> int:
@@ -269,32 +269,32 @@ def test_wrong_rest_requests_are_refused(kind: Kind, row: object, words: str) ->
 @pytest.mark.parametrize("model", ["gemini-3.8-flash", "models/gemini-3.8-flash"])
 def test_model_ids_lose_their_prefix(model: str) -> None:
     """Both spellings of a model are the one id."""
-    assert requests.check_model(model) == "gemini-3.8-flash"
+    assert checks.check_model(model) == "gemini-3.8-flash"
 
 
 @pytest.mark.parametrize("model", ["", "models/", "Gemini", "a/b", "a b", "a?x=1", "../x", "a\n", "x" * 129, None])
 def test_wrong_model_ids_are_refused(model: Any) -> None:
     """Whatever could leave its place in a URL is refused."""
     with pytest.raises(PromptInvalid, match="model must be an id"):
-        requests.check_model(model)
+        checks.check_model(model)
 
 
 @pytest.mark.parametrize("name", ["doc-42", "Käse 7", "x" * 256])
 def test_names_stay_as_they_are(name: str) -> None:
     """Any printable name of up to 256 characters will do."""
-    assert requests.check_name(name) == name
+    assert checks.check_name(name) == name
 
 
 @pytest.mark.parametrize("name", ["", " ", "a\nb", "a\x00", "\ud800", "x" * 257, 5])
 def test_wrong_names_are_refused(name: Any) -> None:
     """Empty, blank, unprintable and too long names are refused."""
     with pytest.raises(PromptInvalid, match="name must be"):
-        requests.check_name(name)
+        checks.check_name(name)
 
 
 def test_queue_names() -> None:
     """A queue's name is a short lower-case word; anything else is a ConfigError."""
-    assert requests.check_queue_name("news_2-a") == "news_2-a"
+    assert checks.check_queue_name("news_2-a") == "news_2-a"
     for name in ("", "A", "-a", "a{b}", "a:b", "x" * 65, "a\n"):
         with pytest.raises(ConfigError, match="queue name"):
-            requests.check_queue_name(name)
+            checks.check_queue_name(name)

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gemqueue.errors import PromptInvalid, PromptTooLarge
+from gemqueue.language import checks, lines
 from gemqueue.language.gemini import requests
 from gemqueue.language.gemini.requests import RequestEncoder, embed_request, generate_request, rest_request
 from gemqueue.states import Kind
@@ -267,7 +268,7 @@ def test_an_encoder_gives_what_the_function_gives() -> None:
 
 def test_a_line_carries_key_and_request() -> None:
     """One input line is the key beside the request, ended by its only newline."""
-    made = requests.line("s1.7", generate_request("a\nb"))
+    made = lines.line("s1.7", generate_request("a\nb"))
     assert made.endswith(b"}\n")
     assert made.count(b"\n") == 1
     assert json.loads(made) == {"key": "s1.7", "request": {"contents": [{"parts": [{"text": "a\nb"}], "role": "user"}]}}
@@ -275,7 +276,7 @@ def test_a_line_carries_key_and_request() -> None:
 
 def test_size_and_tokens() -> None:
     """A body over the limit is refused with both sizes; tokens are estimated at four bytes each."""
-    requests.check_size(b"x" * 10, 10)
+    checks.check_size(b"x" * 10, 10)
     with pytest.raises(PromptTooLarge, match=r"11 bytes, over prompt_bytes_max = 10"):
-        requests.check_size(b"x" * 11, 10)
-    assert requests.token_estimate(b"x" * 400) == 101
+        checks.check_size(b"x" * 11, 10)
+    assert lines.token_estimate(b"x" * 400) == 101

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gemqueue.language.gemini.rows import Verdict, row_verdict, text_rows
 from gemqueue.language.gemini.usage import Spent, Usage, usage_of
-from gemqueue.language.outcomes import decode_line
+from gemqueue.language.lines import decode_line
 
 
 def candidate(finish: str | None = "STOP", *parts: dict[str, Any], **more: Any) -> dict[str, Any]:

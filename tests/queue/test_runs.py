@@ -8,9 +8,9 @@ import pytest
 
 from gemqueue.config import Settings
 from gemqueue.errors import ConfigError
-from gemqueue.language.gemini.requests import generate_request, line
-from gemqueue.language.outcomes import cancelled_line
-from gemqueue.records import new_producer_id, new_segment_id
+from gemqueue.ids import new_producer_id, new_segment_id
+from gemqueue.language.gemini.requests import generate_request
+from gemqueue.language.lines import cancelled_line, line
 from gemqueue.store import codec
 from gemqueue.store.producer import SegmentWrite
 from gemqueue.store.runs import RunEntry, RunStore, pack_entry

@@ -8,7 +8,7 @@ import pytest
 
 from gemqueue.config import Settings, load_settings
 from gemqueue.errors import ConfigError
-from gemqueue.policy import slow
+from gemqueue.policy import packing, slow
 from gemqueue.policy.slow import Policy
 from gemqueue.records import Batch, Lane
 from gemqueue.states import BatchState, Kind
@@ -68,7 +68,7 @@ def test_a_policy_acts_once_and_late() -> None:
 def test_first_batches_are_small_and_few() -> None:
     """While no job of the model has succeeded, ten batches are small; what only expired proves nothing."""
     small, large = SETTINGS.first_prompts_max, SETTINGS.batch_prompts_max
-    assert slow.first_batch_prompts(None, 0, SETTINGS) == small
-    assert slow.first_batch_prompts(None, 10, SETTINGS) == large
-    assert slow.first_batch_prompts(known([600]), 0, SETTINGS) == large
-    assert slow.first_batch_prompts(known([48 * 3600 + 60]), 0, SETTINGS) == small
+    assert packing.first_batch_prompts(None, 0, SETTINGS) == small
+    assert packing.first_batch_prompts(None, 10, SETTINGS) == large
+    assert packing.first_batch_prompts(known([600]), 0, SETTINGS) == large
+    assert packing.first_batch_prompts(known([48 * 3600 + 60]), 0, SETTINGS) == small

@@ -14,17 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gemqueue import Answer, QueueFull
-from gemqueue.client.buffer import Prompt
 from gemqueue.client.listener import Listener
-from gemqueue.client.tickets import Segment, Ticket
-from gemqueue.language.outcomes import own_copy, read_lines
+from gemqueue.client.tickets import Prompt, Segment, Ticket
+from gemqueue.language.lines import own_copy, read_lines
 from tests.queue.answering import answering, connect, until, until_counted
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from gemqueue import Failed, GemqueueError
-    from gemqueue.client.spans import Span
+    from gemqueue.client.tickets import Span
     from gemqueue.language.outcomes import Outcome
 
 MODEL = "gemini-3.8-flash"

@@ -8,9 +8,10 @@ import pytest
 
 from gemqueue.config import Settings
 from gemqueue.errors import StaleFence, Transient, WrongState
-from gemqueue.policy import quota, submitting
+from gemqueue.policy import backoff, holds, quota
+from gemqueue.policy.holds import QuotaHold
 from gemqueue.policy.pools import Room, why_left
-from gemqueue.policy.quota import Correction, Held, Ledger, Resource
+from gemqueue.policy.quota import Correction, Ledger, Resource
 from gemqueue.records import Batch
 from gemqueue.states import BatchState, Step
 from tests.queue.storing import ACCOUNT, LANE, bench
@@ -43,11 +44,11 @@ async def test_the_account_waits_and_no_ceiling_falls(redis_url: str, queue_name
         assert found.room("m", OPEN) == (0, 0)
         assert (await made.store.counts())["spend_refused"] == 1
         _, held = await reserved(made, 100)
-        assert isinstance(held, Held)
+        assert isinstance(held, QuotaHold)
         assert (held.resource, held.refused, held.why) == (Resource.SPEND, True, WHY)
         assert held.wait_s == pytest.approx(HOUR_S, abs=1)
-        assert quota.held_reason(held).startswith("spend: the provider refuses for want of money")
-        assert WHY in quota.held_reason(held)
+        assert holds.why_no_room(held).startswith("spend: the provider refuses for want of money")
+        assert WHY in holds.why_no_room(held)
         made.advance(HOUR_S)  # a short job would not cool off in any case
         await finish(made, jobs[0].id)
         assert not [one for one in (await adds_up(made)).reservations if one.until], "nothing cools off"
@@ -64,7 +65,7 @@ async def test_one_batch_tries_and_its_job_ends_the_hold(redis_url: str, queue_n
         assert await made.store.reserve(probe, OPEN) == "ok"
         for claim in (other, third):
             held = await made.store.reserve(claim, OPEN)
-            assert isinstance(held, Held)
+            assert isinstance(held, QuotaHold)
             assert held.resource is Resource.SPEND
             await made.store.release(claim, held.wait_s)
         await submit(made, probe)
@@ -133,9 +134,7 @@ def test_how_long_a_batch_waits_for_money() -> None:
     settings = Settings()
     batch = Batch(id="b", v=1, state=BatchState.SEALED, lane=LANE, fence=1, prompts=10)
     said = {
-        call: submitting.transient_delay_s(
-            batch, Transient("429", call=call, spend=True, retry_after_s=wish_s), settings
-        )
+        call: backoff.transient_delay_s(batch, Transient("429", call=call, spend=True, retry_after_s=wish_s), settings)
         for call, wish_s in (("create", None), ("upload", 60.0), ("answer", 9_000.0), ("poll", None))
     }
     assert said == {"create": HOUR_S, "upload": HOUR_S, "answer": 9_000.0, "poll": pytest.approx(1, abs=0.3)}

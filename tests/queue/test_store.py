@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gemqueue.records import new_segment_id
+from gemqueue.ids import new_segment_id
 from gemqueue.states import Step
 from gemqueue.store import bitmap
 from gemqueue.store.batches import JobEnd

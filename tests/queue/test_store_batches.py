@@ -9,7 +9,7 @@ import pytest
 from redis.exceptions import NoPermissionError
 
 from gemqueue.errors import StaleFence, WrongState
-from gemqueue.records import new_batch_id
+from gemqueue.ids import new_batch_id
 from gemqueue.states import STEP_OF, TRANSITIONS, BatchState, Step
 from gemqueue.store.batches import Claim, JobEnd
 from gemqueue.store.operations import Rebuild

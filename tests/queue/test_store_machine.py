@@ -23,8 +23,8 @@ from hypothesis.stateful import (
 )
 
 from gemqueue.errors import StaleFence, WrongState
+from gemqueue.ids import retry_segment_id
 from gemqueue.policy.quota import Limits
-from gemqueue.records import Batch, retry_segment_id
 from gemqueue.states import Step
 from gemqueue.store import bitmap
 from gemqueue.store.batches import Claim, JobEnd
@@ -35,6 +35,7 @@ from tests.queue.storing import ACCOUNT, LANE, Bench, body, landing, open_keys, 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from gemqueue.records import Batch
     from tests.valkey_server import ValkeyServer
 
 picks = st.integers(0, 10_000)

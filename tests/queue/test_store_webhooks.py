@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from gemqueue.ids import new_batch_id
 from gemqueue.policy.job_names import batch_of, job_token
-from gemqueue.records import WebhookHealth, new_batch_id
+from gemqueue.records import WebhookHealth
 from gemqueue.states import Step
 from gemqueue.store.batches import JobEnd
 from tests.queue.storing import ACCOUNT, LANE, bench

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gemqueue.policy.quota import Held, Limits, Resource, held_reason
+from gemqueue.policy.holds import QuotaHold, why_no_room
+from gemqueue.policy.quota import Limits, Resource
 from gemqueue.states import Step
 from gemqueue.store.batches import JobEnd
 from tests.queue.storing import ACCOUNT, bench
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from tests.queue.storing import Bench
 
 
-async def reserved(made: Bench, size: int, limits: Limits) -> tuple[Claim, Held | str]:
+async def reserved(made: Bench, size: int, limits: Limits) -> tuple[Claim, QuotaHold | str]:
     """A batch of so many bytes that asks for room."""
     await made.enqueue(1, raw_bytes=size)
     made.advance(0.01)
@@ -34,18 +35,18 @@ async def test_stored_bytes_are_a_resource(redis_url: str, queue_name: str) -> N
             await submit(made, claim)
             jobs.append(claim)
         large, held = await reserved(made, 500, limits)
-        assert held == Held(Resource.STORED_BYTES, 1_000, 1_000, 300, refused=False)
-        assert isinstance(held, Held)
+        assert held == QuotaHold(Resource.STORED_BYTES, 1_000, 1_000, 300, refused=False)
+        assert isinstance(held, QuotaHold)
         said = "bytes of stored input files (stored_bytes_max): 1,000 of 1,000 in use"
-        assert held_reason(held) == said
+        assert why_no_room(held) == said
         await made.store.release(large, held.wait_s, held_reason=said)
         await adds_up(made)
         await made.store.end(await made.claim(Step.TRACK, jobs[1].id), JobEnd(job_state="succeeded"))
         taken = await made.store.claim(Step.SUBMIT, large.id, ACCOUNT)
         assert taken is not None, "an end wakes the first in line"
-        assert isinstance(await made.store.reserve(taken[0], limits), Held)
+        assert isinstance(await made.store.reserve(taken[0], limits), QuotaHold)
         small, held = await reserved(made, 10, limits)
-        assert isinstance(held, Held), "a small one does not slip past"
+        assert isinstance(held, QuotaHold), "a small one does not slip past"
         await made.store.release(taken[0], 300, held_reason=said)
         await made.store.release(small, 300, held_reason=said)
         tracking = await made.claim(Step.TRACK, jobs[0].id)
@@ -66,7 +67,7 @@ async def test_what_is_alone_goes_however_large(redis_url: str, queue_name: str)
         assert (word, await made.store.reserve(claim, limits)) == ("ok", "ok")
         await submit(made, claim)
         other, held = await reserved(made, 10, limits)
-        assert isinstance(held, Held)
+        assert isinstance(held, QuotaHold)
         await made.store.release(other, 300)
         await made.store.end(await made.claim(Step.TRACK, claim.id), JobEnd(job_state="succeeded"))
         assert await made.store.reserve(await made.claim(Step.SUBMIT, other.id), limits) == "ok"
@@ -81,7 +82,7 @@ async def test_entries_of_0_2_0_count_by_their_records(redis_url: str, queue_nam
         entry = await made.store.redis.hget(made.store.key("reserved", ACCOUNT), claim.id)
         assert entry == b"1 0 m"
         waiting, held = await reserved(made, 200, limits)
-        assert isinstance(held, Held)
+        assert isinstance(held, QuotaHold)
         await made.store.release(waiting, 300)
         await made.store.redis.hset(made.store.key("batch", claim.id), "input_file", "")
         made.advance(300)

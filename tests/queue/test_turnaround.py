@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gemqueue.config import Settings
 from gemqueue.policy import turnaround
-from gemqueue.policy.submitting import poll_delay_s
+from gemqueue.policy.tracking import poll_delay_s
 from gemqueue.policy.turnaround import HALF_LIFE_MS, LIFE_S, Histogram, Turnaround, sample
 from gemqueue.states import Step
 from gemqueue.store.batches import JobEnd

@@ -8,7 +8,7 @@ import pytest
 
 from gemqueue.config import Settings
 from gemqueue.errors import WrongState
-from gemqueue.records import new_producer_id, new_segment_id
+from gemqueue.ids import new_producer_id, new_segment_id
 from gemqueue.states import Step
 from gemqueue.store.producer import SegmentWrite
 from gemqueue.store.store import Store

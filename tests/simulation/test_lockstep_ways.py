@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from gemqueue.errors import GemqueueError
+from gemqueue.ids import rescue_segment_id
 from gemqueue.language.gemini.usage import Charge, Spent
 from gemqueue.policy.pools import RETURNED
-from gemqueue.records import Batch, Lane, rescue_segment_id
+from gemqueue.records import Batch, Lane
 from gemqueue.states import BatchState, FailureKind, Kind, Step
 from gemqueue.store import bitmap
 from gemqueue.store.batches import Claim, JobEnd

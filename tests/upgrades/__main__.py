@@ -26,8 +26,10 @@ from unittest import mock
 
 from gemqueue import Queue
 from gemqueue.config import Settings
-from gemqueue.language.gemini.requests import generate_request, line
-from gemqueue.records import Lane, new_batch_id
+from gemqueue.ids import new_batch_id
+from gemqueue.language.gemini.requests import generate_request
+from gemqueue.language.lines import line
+from gemqueue.records import Lane
 from gemqueue.states import Kind, Step
 from gemqueue.store import bitmap, codec
 from gemqueue.store.batches import Claim, JobEnd, Landing, RetrySegment

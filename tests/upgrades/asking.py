@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gemqueue import Outcome
-    from gemqueue_workers.run.runner import Outcome as Report
+    from gemqueue_workers.run.progress import Outcome as Report
 
 MODEL, EMBEDDING = "gemini-3.5-flash", "gemini-embedding-2"
 CALL: dict[str, Any] = {"max_output_tokens": 50, "system_instruction": "Answer in French"}

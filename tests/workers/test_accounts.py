@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any, Self
 import msgspec
 from arq import Worker
 
-from gemqueue.language.gemini.requests import generate_request, line
-from gemqueue.records import Lane, new_producer_id, new_segment_id
+from gemqueue.ids import new_producer_id, new_segment_id
+from gemqueue.language.gemini.requests import generate_request
+from gemqueue.language.lines import line
+from gemqueue.records import Lane
 from gemqueue.states import BatchState, Kind, Step
 from gemqueue.store import codec
 from gemqueue.store.producer import SegmentWrite

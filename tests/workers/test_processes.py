@@ -11,8 +11,10 @@ import msgspec
 import pytest
 
 from gemqueue.clock import FileClock
-from gemqueue.language.gemini.requests import generate_request, line
-from gemqueue.records import Lane, new_producer_id, new_segment_id
+from gemqueue.ids import new_producer_id, new_segment_id
+from gemqueue.language.gemini.requests import generate_request
+from gemqueue.language.lines import line
+from gemqueue.records import Lane
 from gemqueue.states import Kind, Step
 from gemqueue.store import codec
 from gemqueue.store.producer import SegmentWrite

@@ -20,7 +20,7 @@ from gemqueue_workers.manage.cli import COMMANDS as MANAGE_COMMANDS
 from gemqueue_workers.prove.cli import COMMANDS as PROVE_COMMANDS
 from gemqueue_workers.run.cli import COMMANDS as RUN_COMMANDS
 from gemqueue_workers.serve.cli import COMMANDS as SERVE_COMMANDS
-from gemqueue_workers.start import imported
+from gemqueue_workers.worker.memory import imported
 
 _EMULATE_HELP = "Take part on the emulated account (also GEMQUEUE_EMULATE=1); never mixes with the real one."
 

@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 import click
 
 from gemqueue.errors import GemqueueError
-from gemqueue_workers.start import imported
+from gemqueue_workers.worker.memory import imported
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine

@@ -22,12 +22,5 @@ def main() -> None:
         gc.freeze()
 
 
-def imported() -> None:
-    """Collect from here on, but leave alone what is there; where ``main`` did not run, nothing changes."""
-    if not gc.isenabled():
-        gc.freeze()
-        gc.enable()
-
-
 if __name__ == "__main__":
     main()

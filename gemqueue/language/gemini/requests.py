@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import copy
 import marshal
-import re
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 import msgspec
 
-from gemqueue.errors import ConfigError, PromptInvalid, PromptTooLarge
+from gemqueue.errors import PromptInvalid
 from gemqueue.language.gemini.configs import checked_embed, checked_generate, config_fields, given_fields
 from gemqueue.language.gemini.fields import EMBED_REQUEST, GENERATE_REQUEST
 from gemqueue.language.gemini.walk import Walk, has_substance, is_content, plain
@@ -24,7 +23,7 @@ from gemqueue.language.identity import as_json
 from gemqueue.states import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
 _Given = TypeVar("_Given")
 _Made = TypeVar("_Made")
@@ -33,14 +32,6 @@ _HEAD: Final = {Kind.GENERATE: b'{"contents":[{"parts":[{"text":', Kind.EMBED: b
 _FOOT: Final = {Kind.GENERATE: b'}],"role":"user"}]', Kind.EMBED: b"}]}"}
 _BLANKS: Final[tuple[object, ...]] = ("", [], ())
 _EMPTY: Final = "is empty: there is nothing to ask; give at least one character or another part"
-
-_LINES_MAX: Final = 1_000
-_MIDDLES: Final = [b'%d","request":' % number for number in range(_LINES_MAX)]
-_MODEL: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")
-_EMBEDS: Final = re.compile(r"(gemini|text)-embedding-|embedding-\d")
-_GENERATES: Final = re.compile(r"gemini-\d[\d.]*-(pro|flash|flash-lite)(-image)?(-preview)?")
-_QUEUE_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
-_NAME_CHARS_MAX: Final = 256
 
 
 class RequestEncoder:
@@ -124,96 +115,6 @@ def rest_request(kind: Kind, request: object, dialect: str = SCHEMA) -> bytes:
 def identified_request(kind: Kind, request: object, dialect: str = SCHEMA) -> tuple[bytes, bytes]:
     """What ``rest_request`` gives, and the request's identity form. Raises PromptInvalid."""
     return _guard(lambda given, path: _both(_rest(kind, given, path), dialect), request, "request")
-
-
-def line(key: str, request: bytes) -> bytes:
-    """One line of an input file: ``{"key": ..., "request": ...}`` (protocol section 9.1). ``key`` needs no escaping."""
-    return b'{"key":"' + key.encode("ascii") + b'","request":' + request + b"}\n"
-
-
-def lines(prefix: str, requests: Sequence[bytes]) -> bytes:
-    """The lines of a segment, at most 1,000, whose keys are ``prefix`` and a number that counts from 0."""
-    head = b'{"key":"' + prefix.encode("ascii")
-    parts: list[bytes] = []
-    for middle, request in zip(_MIDDLES[: len(requests)], requests, strict=True):
-        parts += (head, middle, request, b"}\n")
-    return b"".join(parts)
-
-
-def token_estimate(body: bytes) -> int:
-    """A rough count of a request's tokens: four bytes each, and one."""
-    return len(body) // 4 + 1
-
-
-def token_estimates(bodies: Sequence[bytes]) -> int:
-    """The sum of their ``token_estimate``."""
-    return sum([len(body) // 4 for body in bodies]) + len(bodies)
-
-
-def check_size(body: bytes, max_bytes: int) -> None:
-    """Refuse a request of more than ``max_bytes``.
-
-    Raises:
-        PromptTooLarge: naming both sizes.
-    """
-    if len(body) > max_bytes:
-        raise PromptTooLarge(
-            f"the request is {len(body)} bytes, over prompt_bytes_max = {max_bytes}; "
-            "split it, or upload the media as a file and point at it with fileData"
-        )
-
-
-def check_model(model: str) -> str:
-    """The bare model id: ``models/gemini-3.8-flash`` and ``gemini-3.8-flash`` both give the latter.
-
-    Raises:
-        PromptInvalid: not a model id.
-    """
-    bare = model.removeprefix("models/") if isinstance(model, str) else ""  # pyright: ignore[reportUnnecessaryIsInstance] - callers may not type-check
-    if not _MODEL.fullmatch(bare):
-        raise PromptInvalid(
-            'model must be an id such as "gemini-3.8-flash": lower-case letters, digits, ".", "_" and "-", '
-            "at most 128 characters"
-        )
-    return bare
-
-
-def check_kind(model: str, kind: Kind) -> None:
-    """Refuse a model that is known to be of the other kind; a whole batch would come to nothing (404).
-
-    Raises:
-        PromptInvalid: naming the way out.
-    """
-    if kind is Kind.GENERATE and _EMBEDS.match(model):
-        raise PromptInvalid(f"{model} makes embeddings, it answers no prompts: use embed (--embed), or another model")
-    if kind is Kind.EMBED and _GENERATES.fullmatch(model):
-        raise PromptInvalid(f"{model} makes no embeddings: take an embedding model, such as gemini-embedding-2")
-
-
-def check_name(name: str) -> str:
-    """The caller's own idempotency key, as it is.
-
-    Raises:
-        PromptInvalid: not 1 to 256 printable characters, or blank.
-    """
-    if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance] - callers may not type-check
-        raise PromptInvalid(f"name must be a string, not {type(name).__name__}")
-    if not 1 <= len(name) <= _NAME_CHARS_MAX or not name.isprintable() or name.isspace():
-        raise PromptInvalid(f"name must be 1 to {_NAME_CHARS_MAX} printable characters, not blank; shorten or hash it")
-    return name
-
-
-def check_queue_name(name: str) -> str:
-    """The queue's name, as it is.
-
-    Raises:
-        ConfigError: not lower-case letters, digits, "_" and "-", at most 64 characters, a letter or digit first.
-    """
-    if not isinstance(name, str) or not _QUEUE_NAME.fullmatch(name):  # pyright: ignore[reportUnnecessaryIsInstance] - callers may not type-check
-        raise ConfigError(
-            'the queue name must be 1 to 64 lower-case letters, digits, "_" and "-", beginning with a letter or digit'
-        )
-    return name
 
 
 def _guard_json(make: Callable[[object, str], object], value: object, path: str) -> bytes:

@@ -26,6 +26,7 @@ from gemqueue.language.answers import Answer
 from gemqueue.states import Kind
 from gemqueue_workers.demo import screen
 from gemqueue_workers.demo.prompts import demo_prompts
+from gemqueue_workers.demo.screen import Report
 from gemqueue_workers.prices import Usage, batch_usd, interactive_usd, usage_of
 from gemqueue_workers.run.results import result_line
 
@@ -47,22 +48,6 @@ _QUICK: Final[dict[str, Any]] = {
     "batch_prompts_max": 1_000,
 }
 """Seconds instead of hours, and several batches instead of one."""
-
-
-class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """What ``--json`` prints. ``seconds`` is from the first prompt submitted to the last outcome."""
-
-    prompts: int
-    answered: int
-    failed: int
-    batches: int
-    seconds: float
-    prompts_per_s: float
-    tokens: int
-    interactive_usd: float
-    batch_usd: float
-    emulated: bool
-    out: str
 
 
 class Place(msgspec.Struct, frozen=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+import msgspec
 from rich import box
 from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from gemqueue.language.outcomes import Outcome
-    from gemqueue_workers.demo.command import Report
     from gemqueue_workers.demo.prompts import DemoPrompt
 
 _PROMPT_CHARS_MAX: Final = 180
@@ -130,3 +130,19 @@ def show_summary(console: Console, report: Report) -> None:
     table.add_row("as a batch", f"[green]${report.batch_usd:,.4f}[/]", "half of it")
     console.print(table)
     console.print(Text.assemble(("EMULATED", "bold black on yellow"), " answers: ", report.out), soft_wrap=True)
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``--json`` prints. ``seconds`` is from the first prompt submitted to the last outcome."""
+
+    prompts: int
+    answered: int
+    failed: int
+    batches: int
+    seconds: float
+    prompts_per_s: float
+    tokens: int
+    interactive_usd: float
+    batch_usd: float
+    emulated: bool
+    out: str

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from gemqueue.language.outcomes import cancelled_line
-from gemqueue.records import split_key
+from gemqueue.ids import split_key
+from gemqueue.language.lines import cancelled_line
 from gemqueue.store import codec
 from gemqueue_workers.manage.find import find, keys_in, segments_of
 

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gemqueue.errors import ConfigError
-from gemqueue.records import split_key
+from gemqueue.ids import split_key
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator

@@ -13,8 +13,9 @@ import msgspec
 
 from gemqueue.effects import Effect, effect
 from gemqueue.errors import ConfigError
+from gemqueue.policy.holds import waits_for
 from gemqueue.policy.pools import RETURNED, why_kept
-from gemqueue.records import Batch, Lane, waits_for
+from gemqueue.records import Batch, Lane
 from gemqueue.states import BatchState, Step
 from gemqueue.store.batches import JobEnd
 from gemqueue_workers.stages.contents import BatchContents

@@ -12,7 +12,7 @@ import msgspec
 
 from gemqueue.config import load_settings
 from gemqueue.errors import GemqueueError
-from gemqueue.language.gemini.requests import check_kind, check_model
+from gemqueue.language.checks import check_kind, check_model
 from gemqueue.states import Kind
 from gemqueue_workers.manage.doctor import Finding
 from gemqueue_workers.prove import judges, verdicts

@@ -14,8 +14,9 @@ import msgspec
 
 from gemqueue.config import api_key_from_env
 from gemqueue.errors import ConfigError
-from gemqueue.language.outcomes import purged_line
-from gemqueue.records import Lane, split_key
+from gemqueue.ids import split_key
+from gemqueue.language.lines import purged_line
+from gemqueue.records import Lane
 from gemqueue.states import BatchState
 from gemqueue_workers.manage.find import find, is_settled, segments_of
 from gemqueue_workers.settings import make_provider

@@ -9,7 +9,8 @@ import msgspec
 from rich.table import Table
 
 from gemqueue.errors import ConfigError
-from gemqueue.records import batch_held, split_key, waits_for
+from gemqueue.ids import split_key
+from gemqueue.policy.holds import batch_held, waits_for
 from gemqueue.store import codec
 from gemqueue_workers.manage.find import find, is_settled
 from gemqueue_workers.screen import duration, held, plain, shortened
@@ -17,7 +18,8 @@ from gemqueue_workers.screen import duration, held, plain, shortened
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from gemqueue.records import Batch, Held
+    from gemqueue.policy.holds import Hold
+    from gemqueue.records import Batch
     from gemqueue_workers.run.connection import Link
 
 _TEXT_CHARS_MAX = 2000
@@ -61,7 +63,7 @@ def _age_s(since_ms: int, now_ms: int) -> float | None:
     return max(0, now_ms - since_ms) / 1000 if since_ms else None
 
 
-def _line(batch: Batch, now_ms: int, why: Held) -> Line:
+def _line(batch: Batch, now_ms: int, why: Hold) -> Line:
     return Line(
         id=batch.id,
         state=str(batch.state),
@@ -118,7 +120,7 @@ async def _batch(link: Link, id_: str) -> dict[str, Any]:
     return {"sort": "batch", **found, "segment_ids": segments}
 
 
-async def _why(link: Link, why: Held) -> dict[str, Any]:
+async def _why(link: Link, why: Hold) -> dict[str, Any]:
     """As ``batches`` has it."""
     return {"held_reason": why[0], "held_age_s": _age_s(why[1], await link.store.server_now_ms())} if why[0] else {}
 

@@ -14,7 +14,8 @@ from rich.text import Text
 
 from gemqueue.config import data_dir, load_settings
 from gemqueue.embedded.server import acquire
-from gemqueue.records import Lane, batch_held, waits_for
+from gemqueue.policy.holds import batch_held, waits_for
+from gemqueue.records import Lane
 from gemqueue.states import BatchState, Step
 from gemqueue.store.store import Store
 from gemqueue_workers.model_notes import of_answers, of_model, rerouted_of, versions_of
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 
     from gemqueue.config import Settings
     from gemqueue.language.gemini.usage import Charge, Spent
-    from gemqueue.records import Batch, Held, LaneState
+    from gemqueue.policy.holds import Hold
+    from gemqueue.records import Batch, LaneState
 
 SCHEMA: Final = 1
 """Raised when a field of the JSON goes or changes its meaning; new fields do not raise it."""
@@ -170,7 +172,7 @@ async def _look(settings: Settings) -> Status:
 
 
 def _lane(
-    lane: LaneState, batches: list[Batch], now_ms: int, paused: Held, spent: dict[Charge, Spent], *, packs: bool
+    lane: LaneState, batches: list[Batch], now_ms: int, paused: Hold, spent: dict[Charge, Spent], *, packs: bool
 ) -> LaneStatus:
     named = Lane.parse(lane.lane)
     versions = versions_of(spent)
@@ -202,7 +204,7 @@ async def _turnaround(store: Store, lane: Lane) -> list[Turnaround]:
     ]
 
 
-async def _batch(store: Store, batch: Batch, now_ms: int, paused: dict[str, Held]) -> BatchStatus:
+async def _batch(store: Store, batch: Batch, now_ms: int, paused: dict[str, Hold]) -> BatchStatus:
     contents = await BatchContents.load(store, batch.id)
     reason, since_ms = batch_held(batch, paused)
     return BatchStatus(

@@ -13,7 +13,7 @@ import msgspec
 from gemqueue.config import DEFAULT_BASE_URL, Settings, api_key_from_env, load_settings
 from gemqueue.embedded.local import worker_env
 from gemqueue.errors import ConfigError, ProviderError
-from gemqueue.language.gemini.requests import check_kind, check_model
+from gemqueue.language.checks import check_kind, check_model
 from gemqueue.states import Kind
 from gemqueue_adapters.bare import BareCalls
 from gemqueue_workers.prove import emulated

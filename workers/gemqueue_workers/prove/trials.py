@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from gemqueue.language.gemini.requests import line
+from gemqueue.language.lines import line
 from gemqueue_workers.prices import Usage, batch_usd
 
 if TYPE_CHECKING:

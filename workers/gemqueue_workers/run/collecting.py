@@ -14,7 +14,8 @@ import msgspec
 
 from gemqueue.errors import StoreUnavailable
 from gemqueue.language.answers import Answer
-from gemqueue.language.outcomes import decode_line, expired, outcome_of
+from gemqueue.language.lines import decode_line
+from gemqueue.language.outcomes import expired, outcome_of
 from gemqueue.store import codec
 from gemqueue.store.runs import unpack_entry
 from gemqueue.tasks import check_ending
@@ -23,7 +24,7 @@ from gemqueue_workers.run.results import UsageSum, left_out, result_line
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from gemqueue.language.outcomes import OutcomeLine
+    from gemqueue.language.lines import OutcomeLine
     from gemqueue.store.runs import RunStore
     from gemqueue_workers.run.index import Index
     from gemqueue_workers.run.writing import OutFile, Tally

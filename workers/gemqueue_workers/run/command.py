@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from gemqueue_workers.run.progress import Outcome
     from gemqueue_workers.run.reading import BadLine
-    from gemqueue_workers.run.runner import Outcome
 
 _BAD_SHOWN: Final = 20
 _BAD_CHARS: Final = 80

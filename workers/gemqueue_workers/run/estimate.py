@@ -13,7 +13,7 @@ import msgspec
 
 from gemqueue.config import load_settings
 from gemqueue.errors import SubmitError
-from gemqueue.language.gemini.requests import token_estimate
+from gemqueue.language.lines import token_estimate
 from gemqueue.states import Kind  # noqa: TC001 - msgspec reads the annotations
 from gemqueue_workers.model_notes import of_later_prices, of_model
 from gemqueue_workers.model_table import tier_tokens

@@ -20,7 +20,7 @@ from gemqueue.records import BATCH
 from gemqueue.states import BatchState
 from gemqueue.tasks import ending
 from gemqueue_workers.model_notes import of_answers, rerouted_of
-from gemqueue_workers.prices import STANDARD
+from gemqueue_workers.prices import STANDARD, Cost
 from gemqueue_workers.screen import counted, duration, held, plain
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from gemqueue_workers.run.collecting import Collector
     from gemqueue_workers.run.connection import Link
-    from gemqueue_workers.run.runner import Outcome
     from gemqueue_workers.run.submitting import Submitter
 
 _LOOK_S: Final = 1.0
@@ -235,3 +234,40 @@ def line(shot: Shot) -> Text:
     held = f"; held: {shot.held}" if shot.held else ""
     numbers = f"{shot.answered:,} of {shot.rows:,} answered, {shot.failed:,} failed, {shot.submitted:,} submitted"
     return plain(f"{mark}{numbers}, {shot.at_provider:,} at the provider; {_rest(shot)}{held}")
+
+
+class Outcome(msgspec.Struct, kw_only=True):
+    """What a run came to, as ``--json`` prints it.
+
+    ``rows`` are those of IN; ``answered`` and ``failed`` those in OUT, also from earlier starts; ``resumed`` were
+    bought by earlier starts, ``submitted`` by this one. Tokens, costs and ``left_out``, the answers that had more than
+    the text which --text kept, are of what this start wrote. ``services`` says what
+    each service class of them cost and saved, ``answered_by`` how many of them named which model, ``rerouted`` how many
+    came from another one than was asked, and ``warnings`` what to know of the model.
+    """
+
+    run: str
+    model: str = ""
+    rows: int = 0
+    answered: int = 0
+    failed: int = 0
+    resumed: int = 0
+    bad_lines: int = 0
+    duplicates: int = 0
+    submitted: int = 0
+    left_out: int = 0
+    seconds: float = 0.0
+    tokens: int = 0
+    interactive_usd: float | None = None
+    batch_usd: float | None = None
+    services: dict[str, Cost] = {}
+    answered_by: dict[str, int] = {}
+    rerouted: int = 0
+    warnings: list[str] = []
+    emulated: bool = False
+    out: str = ""
+
+    @property
+    def complete(self) -> bool:
+        """Whether every line of IN has its answer."""
+        return not self.failed and not self.bad_lines

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from gemqueue.config import Settings
-    from gemqueue_workers.run.runner import Outcome
+    from gemqueue_workers.run.progress import Outcome
 
 _KEYS_AN_ENTRY: Final = 1000
 _ENTRIES_A_CALL: Final = 100

@@ -23,13 +23,13 @@ from gemqueue.errors import ConfigError
 from gemqueue.language.gemini.configs import ConfigMode
 from gemqueue.store.runs import RunEntry, RunRecord, pack_entry
 from gemqueue_workers.model_notes import of_model
-from gemqueue_workers.prices import Cost  # noqa: TC001 - msgspec reads the annotation
 from gemqueue_workers.run.collecting import Collector
 from gemqueue_workers.run.connection import connected
 from gemqueue_workers.run.differences import Differences
 from gemqueue_workers.run.index import VERSION, Index
 from gemqueue_workers.run.options import STDIO, deadline_at_now
 from gemqueue_workers.run.planning import look
+from gemqueue_workers.run.progress import Outcome
 from gemqueue_workers.run.reading import BadLine, read_rows
 from gemqueue_workers.run.submitting import RowEncoder, Submitter
 from gemqueue_workers.run.writing import OutFile, Tally, is_plain, note_written, sort_by_input
@@ -135,43 +135,6 @@ def spooled(stack: ExitStack) -> str:
             "make room there, set TMPDIR, or give IN as a file"
         ) from error
     return file.name
-
-
-class Outcome(msgspec.Struct, kw_only=True):
-    """What a run came to, as ``--json`` prints it.
-
-    ``rows`` are those of IN; ``answered`` and ``failed`` those in OUT, also from earlier starts; ``resumed`` were
-    bought by earlier starts, ``submitted`` by this one. Tokens, costs and ``left_out``, the answers that had more than
-    the text which --text kept, are of what this start wrote. ``services`` says what
-    each service class of them cost and saved, ``answered_by`` how many of them named which model, ``rerouted`` how many
-    came from another one than was asked, and ``warnings`` what to know of the model.
-    """
-
-    run: str
-    model: str = ""
-    rows: int = 0
-    answered: int = 0
-    failed: int = 0
-    resumed: int = 0
-    bad_lines: int = 0
-    duplicates: int = 0
-    submitted: int = 0
-    left_out: int = 0
-    seconds: float = 0.0
-    tokens: int = 0
-    interactive_usd: float | None = None
-    batch_usd: float | None = None
-    services: dict[str, Cost] = {}
-    answered_by: dict[str, int] = {}
-    rerouted: int = 0
-    warnings: list[str] = []
-    emulated: bool = False
-    out: str = ""
-
-    @property
-    def complete(self) -> bool:
-        """Whether every line of IN has its answer."""
-        return not self.failed and not self.bad_lines
 
 
 class Runner:

@@ -11,18 +11,12 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from gemqueue.errors import ConfigError, StoreUnavailable, SubmitError
+from gemqueue.ids import new_segment_id
+from gemqueue.language.checks import check_kind, check_model, check_size
 from gemqueue.language.gemini.configs import ConfigMode
-from gemqueue.language.gemini.requests import (
-    check_kind,
-    check_model,
-    check_size,
-    encoder_for,
-    identified_request,
-    line,
-    rest_request,
-    token_estimate,
-)
-from gemqueue.records import Lane, new_segment_id
+from gemqueue.language.gemini.requests import encoder_for, identified_request, rest_request
+from gemqueue.language.lines import line, token_estimate
+from gemqueue.records import Lane
 from gemqueue.store import codec
 from gemqueue.store.producer import SegmentWrite
 from gemqueue.store.runs import RunEntry, pack_entry

@@ -15,16 +15,18 @@ import structlog
 
 from gemqueue.effects import Effect, effect
 from gemqueue.errors import ShortRead
+from gemqueue.ids import split_key
 from gemqueue.language.gemini.rows import Verdict, row_verdict, text_rows
 from gemqueue.language.gemini.usage import usage_of, version_of
-from gemqueue.policy import submitting
-from gemqueue.policy.submitting import RowFate
-from gemqueue.records import Lane, split_key
+from gemqueue.language.lines import PLAIN_END, answer_line, failure_line, service_end
+from gemqueue.policy import backoff, resolving
+from gemqueue.policy.resolving import RowFate
+from gemqueue.records import Lane
 from gemqueue.states import FailureKind
 from gemqueue.store.scripts import ServerFull
 from gemqueue_workers.stages.contents import lost_bodies
 from gemqueue_workers.stages.expected import Arrival, Expected
-from gemqueue_workers.stages.outcome_buffer import PLAIN_END, LandingBuffer, answer_line, failure_line, service_end
+from gemqueue_workers.stages.outcome_buffer import LandingBuffer
 from gemqueue_workers.stages.retries import RetryWriter, Why
 from gemqueue_workers.stages.spending import Spending
 
@@ -74,7 +76,7 @@ class Collector:
         self._spending = Spending(kit, batch)
         self._lost: set[str] = set()
         self._quarantined: list[tuple[str, bytes]] = []
-        self._partial = submitting.came_short(batch)
+        self._partial = resolving.came_short(batch)
         self._sample_every = max(1, batch.prompts // _SAMPLES)
         self._answered = 0
         self.token_counts: list[int] = []
@@ -111,7 +113,7 @@ class Collector:
         await self._read(status)
         if any(True for _ in self._expected.missing()):
             await self._read(status, again=True)
-            if not submitting.believe_missing(self._batch.short_reads, self.rows, status.rows):
+            if not resolving.believe_missing(self._batch.short_reads, self.rows, status.rows):
                 await self._flush(everything=True)
                 raise ShortRead(f"{self.rows} of {status.rows} rows came", call="results")
         await (self._write_out() if self._partial else self.account_for_missing())
@@ -240,7 +242,7 @@ class Collector:
         key = f"{origin}.{index}"
         if self._partial and found.code == _CANCELLED:
             return  # as if it had not come
-        fate, kind = submitting.row_fate(found.verdict, 0, self._kit.settings.attempts_max)
+        fate, kind = resolving.row_fate(found.verdict, 0, self._kit.settings.attempts_max)
         if fate is RowFate.FAIL and kind is not None:
             source, _ = self._expected.origins[origin].place(index)
             line = failure_line(key, kind, found.message, found.code, source.meta.attempt + 1)
@@ -250,7 +252,7 @@ class Collector:
 
     def _provider_failed(self, origin: str, index: int, verdict: str, message: str, code: int) -> None:
         source, number = self._expected.origins[origin].place(index)
-        fate, kind = submitting.row_fate(verdict, source.meta.attempt, self._kit.settings.attempts_max)
+        fate, kind = resolving.row_fate(verdict, source.meta.attempt, self._kit.settings.attempts_max)
         if fate is RowFate.BURY and kind is not None:
             self._doom(origin, index, kind, message, code)
         else:
@@ -321,7 +323,7 @@ class Collector:
         for (*_, attempt), parts in groups.items():
             for chunk in chunks(parts, self._kit.settings.segment_prompts_max, self._kit.settings.segment_bytes_max):
                 id_ = self._lease.next_retry_id()
-                delay_s = submitting.retry_delay_s(attempt, self._kit.settings, id_)
+                delay_s = backoff.retry_delay_s(attempt, self._kit.settings, id_)
                 why = Why(attempt=attempt + 1, requeues=0, delay_ms=int(delay_s * 1000))
                 with effect(Effect.RESOLVE_REQUEUE):
                     await writer.move(id_, chunk, why)

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from gemqueue.records import SegmentMeta, split_key
+from gemqueue.ids import split_key
 from gemqueue.store import bitmap, codec
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
 
+    from gemqueue.records import SegmentMeta
     from gemqueue.store.store import Store
 
 _BODY_BYTES_MAX = 2_500_000

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gemqueue.effects import Effect, effect
-from gemqueue.records import new_batch_id
+from gemqueue.ids import new_batch_id
 from gemqueue_workers.stages.retries import Part, RetryWriter, Why
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from gemqueue.records import split_key
+from gemqueue.ids import split_key
 from gemqueue.store import bitmap
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import structlog
 
 from gemqueue.effects import Effect, effect
 from gemqueue.errors import ProviderError
-from gemqueue.policy import inputs, submitting
+from gemqueue.policy import backoff, inputs
 from gemqueue.setting_values import DeleteFiles
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ async def restarted(kit: Kit, lease: Lease, batch: Batch, status: JobStatus) -> 
         return False
     proven = inputs.was_deleted(batch)
     await delete_input(kit, batch, Effect.TRACK_DELETE)  # of no use any more, where it is there
-    delay_s = submitting.retry_delay_s(batch.inputs_missed - 1, kit.settings, batch.id) if batch.inputs_missed else 0.0
+    delay_s = backoff.retry_delay_s(batch.inputs_missed - 1, kit.settings, batch.id) if batch.inputs_missed else 0.0
     reason = inputs.held_reason(status)
     with effect(Effect.TRACK_RESTART):
         await kit.store.restart(lease.claim, batch.job, delay_s=delay_s, held_reason=reason, proven=proven)

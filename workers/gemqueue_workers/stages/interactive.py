@@ -17,9 +17,10 @@ import structlog
 
 from gemqueue.effects import Effect, effect
 from gemqueue.errors import Ambiguous, ConfigError, ProviderError, Rejected, Transient
+from gemqueue.ids import split_key
+from gemqueue.policy.backoff import backoff_s
 from gemqueue.policy.deadlines import Next, Service, after_failure, after_refusal, way_now, ways
-from gemqueue.policy.submitting import backoff_s
-from gemqueue.records import BATCH, Lane, split_key
+from gemqueue.records import BATCH, Lane
 from gemqueue_workers.stages.collector import Collector, chunks
 from gemqueue_workers.stages.lost import without_lost
 from gemqueue_workers.stages.retries import RetryWriter, Why

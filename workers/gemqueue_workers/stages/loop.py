@@ -32,9 +32,11 @@ from gemqueue.errors import (
     Transient,
     WrongState,
 )
+from gemqueue.ids import retry_segment_id
+from gemqueue.policy.backoff import backoff_s, counted, crash_hold_s, transient_delay_s
+from gemqueue.policy.holds import why_call_failed
 from gemqueue.policy.pools import belongs
-from gemqueue.policy.submitting import backoff_s, counted, crash_hold_s, held_reason, transient_delay_s
-from gemqueue.records import Batch, LaneState, retry_segment_id
+from gemqueue.records import Batch, LaneState
 from gemqueue.states import Step
 from gemqueue.store.scripts import NotReplicated
 from gemqueue.tasks import end_tasks, ending
@@ -251,10 +253,10 @@ def _delay_and_reason(kit: Kit, batch: Batch, error: Exception) -> tuple[float, 
     if isinstance(error, WrongState) and not batch.tries:
         return 0.0, batch.held_reason
     if isinstance(error, Transient):
-        return transient_delay_s(batch, error, settings), held_reason(error)
+        return transient_delay_s(batch, error, settings), why_call_failed(error)
     first_s = settings.backoff_first_s if not isinstance(error, ConfigError) else settings.quota_backoff_s
     if isinstance(error, ProviderError):
-        reason = held_reason(error)
+        reason = why_call_failed(error)
     else:
         reason = f"{'replica' if isinstance(error, NotReplicated) else type(error).__name__}: {error}"
     return backoff_s(first_s, settings.backoff_max_s, batch.tries, batch.id), reason[:1000]

@@ -15,18 +15,15 @@ from operator import itemgetter
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
-import msgspec
 import structlog
 
 from gemqueue.effects import Effect, effect
-from gemqueue.records import BATCH
 from gemqueue.store import bitmap, codec
 from gemqueue.store.batches import Landing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from gemqueue.states import FailureKind
     from gemqueue_workers.stages.loop import Kit, Lease
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("gemqueue.resolve")
@@ -42,37 +39,6 @@ Dead = tuple[str, str, str, str, str]
 
 
 _counter = itemgetter(2)
-
-
-PLAIN_END = b"}"
-"""The end of most outcome lines. Any line that is a key and a response and no more is one as it is."""
-
-
-def answer_line(key: str, response: bytes, end: bytes = PLAIN_END) -> bytes:
-    """An answer as it lies in the outcomes; ``end`` may add fields."""
-    return b'{"key":"%b","response":%b%b' % (key.encode(), response, end)
-
-
-def service_end(service: str) -> bytes:
-    """The end of an outcome line that says which service class answered; a batch is not mentioned."""
-    return PLAIN_END if service == BATCH else b',"service":"%b"}' % service.encode()
-
-
-class _FailureBody(msgspec.Struct, omit_defaults=True):
-    kind: str
-    message: str = ""
-    code: int = 0
-    attempts: int = 0
-
-
-class _FailureLine(msgspec.Struct):
-    key: str
-    failure: _FailureBody
-
-
-def failure_line(key: str, kind: FailureKind, message: str, code: int = 0, attempts: int = 0) -> bytes:
-    """A failure as it lies in the outcomes."""
-    return msgspec.json.encode(_FailureLine(key, _FailureBody(kind, message, code, attempts)))
 
 
 _buffers: WeakSet[LandingBuffer] = WeakSet()

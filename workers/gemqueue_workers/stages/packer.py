@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 import structlog
 
 from gemqueue.effects import Effect, effect
-from gemqueue.policy import quota, slow
-from gemqueue.records import Batch, Lane, LaneState, new_batch_id
+from gemqueue.ids import new_batch_id
+from gemqueue.policy import packing, quota
+from gemqueue.policy.packing import full_limits
+from gemqueue.records import Batch, Lane, LaneState
 from gemqueue.states import Step
-from gemqueue.store.producer import full_limits
 from gemqueue_workers.stages.pooling import look_at_room, own_lane, why_left
 from gemqueue_workers.stages.reservations import limits_of
 
@@ -75,4 +76,4 @@ class Packer:
     async def _prompts_max(self, own: str, prompts: int) -> int:
         store, where = self._kit.store, Lane.parse(own)
         known = await store.turnaround(where.account, where.model, prompts)
-        return slow.first_batch_prompts(known, await store.open_count(), self._kit.settings)
+        return packing.first_batch_prompts(known, await store.open_count(), self._kit.settings)

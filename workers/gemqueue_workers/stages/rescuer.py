@@ -16,8 +16,9 @@ import structlog
 
 from gemqueue.effects import Effect, effect
 from gemqueue.errors import WrongState
+from gemqueue.ids import rescue_segment_id
 from gemqueue.policy.deadlines import Prospect, Verdict, Where, judge, ways
-from gemqueue.records import Batch, Lane, LaneState, rescue_segment_id
+from gemqueue.records import Batch, Lane, LaneState
 from gemqueue.states import BatchState, Step
 from gemqueue.store import bitmap, codec
 from gemqueue.store.deadlines import RescueSegment

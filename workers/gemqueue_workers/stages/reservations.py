@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from gemqueue.effects import Effect, effect
-from gemqueue.policy import quota
+from gemqueue.policy import holds, quota
 from gemqueue.records import Lane
 from gemqueue_workers.model_table import tier_tokens
 
@@ -36,7 +36,7 @@ async def reserve(kit: Kit, lease: Lease, batch: Batch) -> str:
         found = await kit.store.reserve(lease.claim, limits_of(kit.settings, batch.lane))
     if isinstance(found, str):
         return found
-    reason = quota.held_reason(found)
+    reason = holds.why_no_room(found)
     since = {} if batch.held_reason else {"held_since": await kit.store.server_now_ms()}
     with effect(Effect.SUBMIT_RELEASE):
         await kit.store.release(lease.claim, found.wait_s, held_reason=reason, **since)

@@ -16,8 +16,8 @@ import structlog
 
 from gemqueue.effects import Effect, effect
 from gemqueue.errors import ProviderError, Rejected, ShortRead
-from gemqueue.policy import quota, submitting
-from gemqueue.policy.submitting import ResolvePlan
+from gemqueue.policy import backoff, quota, resolving
+from gemqueue.policy.resolving import ResolvePlan
 from gemqueue.records import Batch, LaneState
 from gemqueue.setting_values import DeleteFiles
 from gemqueue.states import FailureKind, Step
@@ -51,7 +51,7 @@ class Resolver:
         """Settle or requeue every prompt of an ended batch, close it, and clean up at the provider."""
         assert isinstance(record, Batch)  # noqa: S101 - a resolve step's record is a batch
         status = await self._look(record)
-        plan = submitting.resolve_plan(record, status)
+        plan = resolving.resolve_plan(record, status)
         if plan is ResolvePlan.ASK:
             if self._interactive.full:
                 with effect(Effect.RESOLVE_RELEASE):
@@ -69,15 +69,15 @@ class Resolver:
     async def _look(self, batch: Batch) -> JobStatus | None:
         if not batch.job:
             return None
-        if submitting.is_known_whole(batch):
-            return submitting.known_output(batch)
+        if resolving.is_known_whole(batch):
+            return resolving.known_output(batch)
         try:
             return await self._kit.provider.poll(batch.job)
         except Rejected as error:
             if error.missing:
                 await check_key(self._kit, batch, "poll")
-            known = submitting.known_output(batch)
-            if not error.missing or (known is None and not submitting.believe_gone(batch)):
+            known = resolving.known_output(batch)
+            if not error.missing or (known is None and not resolving.believe_gone(batch)):
                 raise
             log.error("job.missing", batch=batch.id, job=batch.job)  # noqa: TRY400 - no defect of ours
             return known
@@ -90,7 +90,7 @@ class Resolver:
         except Rejected as error:
             if error.missing:
                 await check_key(self._kit, batch, "results")
-            if not error.missing or not submitting.believe_gone(batch):
+            if not error.missing or not resolving.believe_gone(batch):
                 raise
             log.error("results.gone", batch=batch.id, job=batch.job, error=str(error))  # noqa: TRY400 - as above
             return ResolvePlan.GIVE_BACK
@@ -100,7 +100,7 @@ class Resolver:
         if late := collector.counts.get("late", 0):
             await self._kit.store.add_count("late", late)
         log.info("results.collected", batch=batch.id, job=batch.job, rows=collector.rows, **collector.counts)
-        return ResolvePlan.GIVE_BACK if submitting.came_short(batch) else ResolvePlan.COLLECT
+        return ResolvePlan.GIVE_BACK if resolving.came_short(batch) else ResolvePlan.COLLECT
 
     async def _fail_all(self, lease: Lease, batch: Batch, kind: FailureKind, message: str, *, bury: bool) -> None:
         contents = await BatchContents.load(self._kit.store, batch.id)
@@ -108,7 +108,7 @@ class Resolver:
 
     async def _close(self, lease: Lease, batch: Batch, plan: ResolvePlan) -> None:
         give_back = plan is ResolvePlan.GIVE_BACK
-        delay_s = submitting.retry_delay_s(0, self._kit.settings, batch.id)
+        delay_s = backoff.retry_delay_s(0, self._kit.settings, batch.id)
         before: list[str] = []
         while True:
             word = "closing"
@@ -119,7 +119,7 @@ class Resolver:
             if word == "closed":
                 log.info("batch.closed", batch=batch.id, job_state=batch.job_state)
                 return
-            if plan is ResolvePlan.COLLECT and submitting.read_again(batch):
+            if plan is ResolvePlan.COLLECT and resolving.read_again(batch):
                 raise ShortRead("what was settled is open again: the server has lost it", call="results")
             if segments == before:
                 raise RuntimeError(f"batch {batch.id} does not close: {len(segments)} segments stay open")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from gemqueue.records import split_key
+from gemqueue.ids import split_key
 from gemqueue.store import bitmap, codec
 from gemqueue.store.batches import RetrySegment
 from gemqueue_workers.stages.contents import BatchContents, Source

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from gemqueue.errors import ProviderError
-from gemqueue.policy.submitting import backoff_s
+from gemqueue.policy.backoff import backoff_s
 
 if TYPE_CHECKING:
     from gemqueue.provider import JobStatus

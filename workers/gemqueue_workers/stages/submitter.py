@@ -17,7 +17,7 @@ import structlog
 
 from gemqueue.effects import Effect, effect
 from gemqueue.errors import ProviderError, StaleFence, Transient, WrongState
-from gemqueue.policy import job_names, submitting
+from gemqueue.policy import backoff, job_names, resolving, submitting, tracking
 from gemqueue.policy.submitting import Refusal, SubmitStep
 from gemqueue.records import Batch, Lane, LaneState
 from gemqueue.states import BatchState, Step
@@ -57,7 +57,7 @@ class Submitter:
         assert isinstance(record, Batch)  # noqa: S101 - a submit step's record is a batch
         if Lane.parse(record.lane).interactive:
             with effect(Effect.SUBMIT_END):  # there is no job to submit: the resolver asks
-                await self._kit.store.end(lease.claim, JobEnd(job_state=submitting.INTERACTIVE))
+                await self._kit.store.end(lease.claim, JobEnd(job_state=resolving.INTERACTIVE))
             return
         if submitting.is_named(record) and await self._adopt_announced(lease, record):
             return
@@ -121,7 +121,7 @@ class Submitter:
         contents = await without_lost(self._kit, lease, batch)
         if not contents.open_prompts():
             with effect(Effect.SUBMIT_END):
-                await self._kit.store.end(lease.claim, JobEnd(job_state=submitting.EMPTY))
+                await self._kit.store.end(lease.claim, JobEnd(job_state=resolving.EMPTY))
             return
         if room == "large":
             await division.divide(self._kit, lease, batch, contents, None)
@@ -141,7 +141,7 @@ class Submitter:
     async def _first_look_s(self, batch: Batch) -> float:
         lane = Lane.parse(batch.lane)
         known = await self._kit.store.turnaround(lane.account, lane.model, batch.prompts)
-        return submitting.poll_delay_s(0, self._kit.settings, known)
+        return tracking.poll_delay_s(0, self._kit.settings, known)
 
     async def _begin(self, lease: Lease, token: str, file: str) -> None:
         try:
@@ -205,7 +205,7 @@ class Submitter:
             delay_s = await suspended(self._kit, lease, batch, error)
         if divided:
             delay_s = None
-        denied = submitting.denied_creates(batch, error)
+        denied = backoff.denied_creates(batch, error)
         with effect(Effect.SUBMIT_REOPEN):
             await self._kit.store.reopen(
                 lease.claim, intent.token, delay_s=delay_s, held_reason=after.held_reason, denied_creates=denied
@@ -216,7 +216,7 @@ class Submitter:
         if after.refusal is Refusal.LATER:
             return
         if after.refusal is Refusal.REFUSE:
-            end = JobEnd(job_state=submitting.REFUSED, error=str(error))
+            end = JobEnd(job_state=resolving.REFUSED, error=str(error))
             with effect(Effect.SUBMIT_END):
                 await self._kit.store.end(lease.claim, end)
             return

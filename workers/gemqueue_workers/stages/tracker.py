@@ -15,8 +15,8 @@ import structlog
 
 from gemqueue.effects import Effect, effect
 from gemqueue.errors import Rejected
-from gemqueue.policy import slow, submitting
-from gemqueue.policy.submitting import TrackStep
+from gemqueue.policy import slow, tracking
+from gemqueue.policy.tracking import TrackStep
 from gemqueue.policy.turnaround import sample
 from gemqueue.records import Batch, Lane, LaneState
 from gemqueue.states import Step
@@ -55,10 +55,10 @@ class Tracker:
         if status is not None and await restarted(self._kit, lease, record, status):
             return None
         if status is None:
-            after = submitting.after_missing(record, now_ms, settings)
+            after = tracking.after_missing(record, now_ms, settings)
             log.error("job.missing", batch=record.id, job=record.job, alarm=after.alarm)
         else:
-            after = submitting.after_poll(record, status, settings, known, submitting.job_age_s(record, now_ms))
+            after = tracking.after_poll(record, status, settings, known, tracking.job_age_s(record, now_ms))
         if after.step is TrackStep.END:
             await self._end(lease, record, after, status, now_ms)
             return Step.RESOLVE if after.delay_s <= 0 else None
@@ -75,7 +75,7 @@ class Tracker:
 
     async def _delay_s(self, batch: Batch, delay_s: float, now_ms: int) -> float:
         health = await self._kit.store.webhook_health(batch.lane)
-        return submitting.announced_delay_s(batch, delay_s, health, now_ms, self._kit.settings)
+        return tracking.announced_delay_s(batch, delay_s, health, now_ms, self._kit.settings)
 
     async def _look(self, batch: Batch) -> JobStatus | None:
         try:
@@ -91,9 +91,9 @@ class Tracker:
         return await self._kit.store.turnaround(lane.account, lane.model, batch.prompts)
 
     async def _end(
-        self, lease: Lease, batch: Batch, after: submitting.AfterPoll, status: JobStatus | None, now_ms: int
+        self, lease: Lease, batch: Batch, after: tracking.AfterPoll, status: JobStatus | None, now_ms: int
     ) -> None:
-        took_s = submitting.turnaround_s(batch, status, now_ms) if status else None
+        took_s = tracking.turnaround_s(batch, status, now_ms) if status else None
         end = JobEnd(
             job_state=after.job_state,
             output_file=status.output_file if status else "",
@@ -116,7 +116,7 @@ class Tracker:
     async def _if_slow(self, batch: Batch, known: Turnaround | None, now_ms: int) -> dict[str, str | int]:
         """Raise the alarm once; near the provider's 48 hours, act as the policy says."""
         fields: dict[str, str | int] = {}
-        age_s = submitting.job_age_s(batch, now_ms)
+        age_s = tracking.job_age_s(batch, now_ms)
         if not batch.slow_at and age_s > slow.slow_from_s(known):
             fields["slow_at"] = now_ms
             await self._kit.store.add_count("slow", 1)

@@ -7,6 +7,7 @@ the next ones in its heap, one heap per thread, and small objects between them k
 from __future__ import annotations
 
 import ctypes
+import gc
 import sys
 from contextlib import suppress
 
@@ -23,3 +24,10 @@ def give_back_large_buffers() -> None:
             mallopt = ctypes.CDLL(None).mallopt
             mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
             mallopt(_M_ARENA_MAX, _ARENAS)
+
+
+def imported() -> None:
+    """Collect from here on, but leave alone what is there; where ``main`` did not run, nothing changes."""
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()

@@ -1,10 +1,10 @@
 """The provider's jobs are compared with the records, and what belongs together is brought together.
 
 A comparison's life: every job of the account is listed, back to where the records are surely whole. Those with a name
-of ours are held against the batch that they name (``gemqueue.reconciling``). With leave to, a batch that waits for its
+of ours are held against the batch that they name (``policy.reconciling``). With leave to, a batch that waits for its
 job adopts it, and a batch whose record is lost gets it back from the keys of the job's results. Each is one fenced
-transition, so a comparison may be cut off anywhere, run twice, and run beside the stages; what it did is done, and what
-it did not is seen again. It never cancels or deletes anything unless a person asks for that.
+transition, so a comparison may be cut off anywhere, run twice, and run beside the stages; what it did is done, and
+what it did not is seen again. It never cancels or deletes anything unless a person asks for that.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ import structlog
 
 from gemqueue.effects import Effect, effect
 from gemqueue.errors import ConfigError, Rejected, StoreError
+from gemqueue.ids import split_key
 from gemqueue.language.gemini.rows import row_verdict
 from gemqueue.policy import job_names
 from gemqueue.policy.pools import lane_of
 from gemqueue.policy.reconciling import OPEN_QUESTIONS, Standing, is_stray, standing
-from gemqueue.records import Lane, LaneState, split_key
+from gemqueue.records import Lane, LaneState
 from gemqueue.states import BatchState, JobState, Step
 from gemqueue.store.operations import Rebuild
 

@@ -20,7 +20,7 @@ from redis.exceptions import RedisError
 from gemqueue.effects import Effect, effect
 from gemqueue.errors import GemqueueError
 from gemqueue.policy.reconciling import Standing
-from gemqueue.policy.submitting import poll_delay_s
+from gemqueue.policy.tracking import poll_delay_s
 from gemqueue.tasks import end_tasks, ending
 from gemqueue_workers.worker.reconciler import Reconciler
 
