@@ -64,6 +64,21 @@ __all__ = [
     "load_settings",
 ]
 
+_PUBLIC_MODULE = "gemqueue"
+"""What public classes say of themselves, so that no move of a file breaks a pickle."""
+
+
+def _made_public(name: str, found: object) -> object:
+    if isinstance(found, type):
+        found.__module__ = _PUBLIC_MODULE
+    globals()[name] = found
+    return found
+
+
+for _name in __all__:
+    if _name in globals():
+        _made_public(_name, globals()[_name])
+
 _CLIENT = {"Future": "futures", "Look": "looks", "PromptState": "looks", "Queue": "queue", "Stopped": "futures"}
 
 if not TYPE_CHECKING:  # a type checker would believe in any name
@@ -72,8 +87,7 @@ if not TYPE_CHECKING:  # a type checker would believe in any name
         """Import the client when it is asked for: workers need none of it, and help needs neither asyncio nor redis."""
         if name not in _CLIENT:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        found = globals()[name] = getattr(importlib.import_module(f"gemqueue.client.{_CLIENT[name]}"), name)
-        return found
+        return _made_public(name, getattr(importlib.import_module(f"gemqueue.client.{_CLIENT[name]}"), name))
 
     def __dir__() -> list[str]:
         """Name the client, too, to whoever looks around."""

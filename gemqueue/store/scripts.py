@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     from gemqueue.clock import Clock
 
 Arg = str | bytes | int | float
+ServerError = RedisError
+ServerOutOfMemory = OutOfMemoryError
+"""What a call to the server may raise untranslated: the names by which others catch it."""
 _RETRIES = 4
 _RETRY_FIRST_S = 0.05
 _PASSING = ("MISCONF", "MASTERDOWN", "NOREPLICAS", "BUSY", "TRYAGAIN", "CLUSTERDOWN", "UNKILLABLE", "UNBLOCKED")

@@ -16,11 +16,11 @@ import msgspec
 import structlog
 from arq.constants import in_progress_key_prefix
 from arq.worker import Worker
-from redis.exceptions import RedisError
 
 from gemqueue.config import api_key_from_env, data_dir, load_settings
 from gemqueue.embedded.server import acquire
 from gemqueue.errors import ConfigError, StoreUnavailable
+from gemqueue.store.scripts import ServerError
 from gemqueue.store.store import Store
 from gemqueue_workers.settings import make_provider, stop, worker_options
 from gemqueue_workers.worker.memory import give_back_large_buffers
@@ -129,7 +129,7 @@ async def work(settings: Settings, roles: tuple[Step, ...]) -> None:
         try:
             await _reach(settings)
             await run_once(worker)
-        except (RedisError, StoreUnavailable, OSError) as error:
+        except (ServerError, StoreUnavailable, OSError) as error:
             if stopping.is_set():
                 break
             pause_s = _PAUSE_FIRST_S if loop.time() - started > 30 else min(pause_s * 2, _PAUSE_MAX_S)
@@ -151,7 +151,7 @@ async def _reach(settings: Settings) -> None:
 
 
 async def run_once(worker: Worker) -> None:
-    """Run an arq worker until a signal ends it; raises RedisError, StoreUnavailable or OSError for its server."""
+    """Run an arq worker until a signal ends it; raises ServerError, StoreUnavailable or OSError for its server."""
     try:
         await worker.async_run()
     except asyncio.CancelledError:
@@ -164,5 +164,5 @@ async def run_once(worker: Worker) -> None:
         await stop(worker.ctx)
         try:
             await worker.close()
-        except (RedisError, OSError) as error:
+        except (ServerError, OSError) as error:
             log.info("worker.close_failed", error=f"{type(error).__name__}: {error}")

@@ -14,10 +14,10 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 import structlog
-from redis.exceptions import RedisError
 
 from gemqueue.effects import Effect, effect
 from gemqueue.errors import GemqueueError
+from gemqueue.store.scripts import ServerError
 from gemqueue.tasks import end_tasks, ending
 from gemqueue_adapters import webhooks
 from gemqueue_adapters.webhooks import Delivery, Reason, Refused
@@ -82,7 +82,7 @@ class Tally:
         self._last = {}
         try:
             await self._store.add_counts({**counts, "events_refused": counts.total()})
-        except (GemqueueError, RedisError):
+        except (GemqueueError, ServerError):
             self._counts += counts
 
 

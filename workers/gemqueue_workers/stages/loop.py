@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import msgspec
 import structlog
-from redis.exceptions import RedisError
 
 from gemqueue.effects import Effect, effect
 from gemqueue.errors import (
@@ -38,7 +37,7 @@ from gemqueue.policy.holds import why_call_failed
 from gemqueue.policy.pools import belongs
 from gemqueue.records import Batch, LaneState
 from gemqueue.states import Step
-from gemqueue.store.scripts import NotReplicated
+from gemqueue.store.scripts import NotReplicated, ServerError
 from gemqueue.tasks import end_tasks, ending
 
 if TYPE_CHECKING:
@@ -176,7 +175,7 @@ async def take_step(kit: Kit, handler: Handler, id_: str) -> Turn:
     try:
         with effect(handler.claim_effect):
             taken = await kit.store.claim(handler.step, id_, kit.account_of(handler.step, id_))
-    except (GemqueueError, RedisError) as error:
+    except (GemqueueError, ServerError) as error:
         log.warning("claim.failed", step=handler.step, id=id_, error=str(error))
         return Turn(claimed=False)
     if taken is None:
@@ -221,14 +220,14 @@ async def _hold(kit: Kit, handler: Handler, claim: Claim, batch: Batch, hold_s: 
         with effect(handler.release_effect):
             since_ms = await kit.store.server_now_ms()
             await kit.store.release(claim, hold_s, crashes_held=batch.crashes, held_reason=reason, held_since=since_ms)
-    except (GemqueueError, RedisError) as failure:
+    except (GemqueueError, ServerError) as failure:
         log.warning("release.failed", step=claim.member, error=str(failure))
 
 
 async def _count(kit: Kit, name: str) -> None:
     try:
         await kit.store.add_count(name, 1)
-    except (GemqueueError, RedisError) as failure:
+    except (GemqueueError, ServerError) as failure:
         log.warning("count.failed", name=name, error=str(failure))
 
 
@@ -244,7 +243,7 @@ async def _put_back(kit: Kit, handler: Handler, claim: Claim, record: Batch | La
             delay_s, reason = _delay_and_reason(kit, record, error)
             held = {} if record.held_reason or not reason else {"held_since": await kit.store.server_now_ms()}
             await kit.store.release(claim, delay_s, held_reason=reason, **counted(record, error), **held)
-    except (GemqueueError, RedisError) as failure:
+    except (GemqueueError, ServerError) as failure:
         log.warning("release.failed", step=claim.member, error=str(failure))
 
 

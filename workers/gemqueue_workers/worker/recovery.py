@@ -15,12 +15,12 @@ import secrets
 from typing import TYPE_CHECKING
 
 import structlog
-from redis.exceptions import RedisError
 
 from gemqueue.effects import Effect, effect
 from gemqueue.errors import GemqueueError
 from gemqueue.policy.reconciling import Standing
 from gemqueue.policy.tracking import poll_delay_s
+from gemqueue.store.scripts import ServerError
 from gemqueue.tasks import end_tasks, ending
 from gemqueue_workers.worker.reconciler import Reconciler
 
@@ -61,7 +61,7 @@ class Aftermath:
             try:
                 if not await self.look():
                     return
-            except (GemqueueError, RedisError, OSError) as error:
+            except (GemqueueError, ServerError, OSError) as error:
                 log.warning("reconcile.failed", error=str(error))
             await self._kit.clock.sleep(poll_delay_s(looks, self._kit.settings))
             looks += 1

@@ -19,10 +19,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from redis.exceptions import OutOfMemoryError, RedisError
 
 from gemqueue.errors import GemqueueError, StoreUnavailable
 from gemqueue.states import Step
+from gemqueue.store.scripts import ServerError, ServerOutOfMemory
 from gemqueue.tasks import end_tasks, ending
 from gemqueue_workers.stages.pooling import look_at_room, why_left
 from gemqueue_workers.worker.recovery import Aftermath
@@ -147,7 +147,7 @@ class Sweeper:
         """Give the steps their jobs, or run them here while the server refuses arq's writes."""
         try:
             await self._pool.enqueue_steps(hints, self._queue_name)
-        except OutOfMemoryError:
+        except ServerOutOfMemory:
             if not self._full:
                 log.warning("server.full", queue=self._queue_name)
             self._full = True
@@ -179,7 +179,7 @@ class Sweeper:
             pause_s = self._kit.settings.sweep_s
             try:
                 pause_s = await self.sweep()
-            except (GemqueueError, RedisError, OSError) as error:
+            except (GemqueueError, ServerError, OSError) as error:
                 log.warning("sweep.failed", error=str(error))
             except Exception:  # without sweeps this worker would live on and do nothing
                 log.exception("sweep.failed")
@@ -196,7 +196,7 @@ class Sweeper:
                     while not ending():
                         if await rang():
                             self.wake()
-            except (GemqueueError, RedisError, OSError) as error:
+            except (GemqueueError, ServerError, OSError) as error:
                 log.debug("bell.failed", error=str(error))
             await asyncio.sleep(self._kit.settings.heartbeat_s)
 
@@ -207,6 +207,6 @@ class Sweeper:
                     await self._kit.store.join_pool(self._kit.pool, self._kit.provider.account)
                 if await self._kit.store.beat(self._worker, self._role_names, self._kit.provider.account):
                     self._aftermath.begin()
-            except (GemqueueError, RedisError, OSError) as error:
+            except (GemqueueError, ServerError, OSError) as error:
                 log.warning("heartbeat.failed", error=str(error))
             await asyncio.sleep(self._kit.settings.heartbeat_s)
