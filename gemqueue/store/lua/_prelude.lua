@@ -1,8 +1,9 @@
 -- Stands before every script. KEYS[1] is the shard's tagged prefix: every key that a script touches carries it, so a
--- script works inside one Cluster slot. ARGV[1] is the time in ms under a test clock, else 0: the server's clock decides.
--- Replies are arrays whose first element is a word: 'ok', or why nothing was written.
+-- script works inside one Cluster slot. ARGV[1] is the time in ms under a test clock, else 0: the server's clock
+-- decides. Replies are arrays whose first element is a word: 'ok', or why nothing was written.
 local VERSION = 1 -- of every record's layout; a record of a later one is left alone
-local KEEPS_INPUT = 2 -- of a batch's, once a job of it has missed its input: whoever holds it keeps the next file to the end
+-- Of a batch's record, once a job of it has missed its input: whoever holds it keeps the next file to the end.
+local KEEPS_INPUT = 2
 local T = KEYS[1]
 local now = tonumber(ARGV[1])
 if now == 0 then
@@ -18,8 +19,8 @@ local function count(name, n)
   if n ~= 0 then redis.call('HINCRBY', T .. ':counts', name, n) end
 end
 
--- A script whose first write frees memory may go on writing on a full server. All but enqueue and replay do: what is under way must
--- come to its end, and that is what frees memory.
+-- A script whose first write frees memory may go on writing on a full server. All but enqueue and replay do: what is
+-- under way must come to its end, and that is what frees memory.
 local function pass_when_full()
   redis.call('UNLINK', T .. ':nothing')
 end
@@ -73,7 +74,8 @@ local function has_bit(map, index)
   return byte ~= nil and bit.band(byte, bit.lshift(1, 7 - index % 8)) ~= 0
 end
 
--- A job of the batch has failed for want of its input. Where that had been deleted, the account has proven that its jobs need it.
+-- A job of the batch has failed for want of its input. Where that had been deleted, the account has proven that its
+-- jobs need it.
 local function missed_input(record, account, proven)
   redis.call('HSET', record, 'v', KEEPS_INPUT)
   redis.call('HINCRBY', record, 'inputs_missed', 1)
@@ -189,8 +191,8 @@ local function prove(lane_key, announced)
   else redis.call('HDEL', lane_key, 'announced') end
 end
 
--- A segment whose prompts are wanted by a time. Where a policy may send them another way, the rescue step looks at it now,
--- for which it gets look_ms before the segment may be packed, and then when it has said so.
+-- A segment whose prompts are wanted by a time. Where a policy may send them another way, the rescue step looks at it
+-- now, for which it gets look_ms before the segment may be packed, and then when it has said so.
 local function promise(lane, id, deadline_at, look_ms)
   if num(deadline_at) == 0 then return end
   redis.call('HSET', key('segmeta', id), 'deadline_at', deadline_at)
@@ -211,9 +213,9 @@ local function class_of(score)
   return math.floor(tonumber(score) / CLASS)
 end
 
--- A tenant's place among those that have something pending: by the priority of what it has first, then by how much it has
--- passed (prompts over weight). Whoever joins a priority starts at the least of those present, so that nobody saves up
--- turns and nobody waits until a newcomer has caught up.
+-- A tenant's place among those that have something pending: by the priority of what it has first, then by how much it
+-- has passed (prompts over weight). Whoever joins a priority starts at the least of those present, so that nobody saves
+-- up turns and nobody waits until a newcomer has caught up.
 local function place(lane, tenant, passed)
   local tenants, first = key('tenants', lane), redis.call('ZRANGE', key('pending', lane, tenant), 0, 0, 'WITHSCORES')
   if not first[1] then
@@ -232,7 +234,8 @@ local function place(lane, tenant, passed)
   redis.call('ZADD', tenants, scored(class, passed), tenant)
 end
 
--- Lines of a segment went on into another one: told to whoever asks about a prompt, and bounded, for nothing rests on it.
+-- Lines of a segment went on into another one: told to whoever asks about a prompt, and bounded, for nothing rests on
+-- it.
 local function went_to(segment, id)
   local meta_key = key('segmeta', segment)
   local m = redis.call('HMGET', meta_key, 'state', 'went')
@@ -281,7 +284,8 @@ end
 -- A sealed batch stands in the due index and in the list of open batches.
 local function seal(id, lane, fields)
   local account = account_of(lane)
-  redis.call('HSET', key('batch', id), 'v', VERSION, 'state', 'sealed', 'lane', lane, 'sealed_at', now, 'lease_until', 0, unpack(fields))
+  redis.call('HSET', key('batch', id), 'v', VERSION, 'state', 'sealed', 'lane', lane, 'sealed_at', now,
+    'lease_until', 0, unpack(fields))
   redis.call('ZADD', due_key(account), now, 'submit ' .. id)
   ring(account)
   redis.call('ZADD', T .. ':batches', now, id)
@@ -298,9 +302,10 @@ local function step_over(batch, lane, from, to, delay_ms)
   end
 end
 
--- The server that the records were last known whole on is another than this one: it was started again, or a replica took
--- its place. Noticed once per server: from then on every claim gets a fence above all that were ever given, because those
--- that were given last may have been lost, and must not be given twice. An account without a record is not watched.
+-- The server that the records were last known whole on is another than this one: it was started again, or a replica
+-- took its place. Noticed once per server: from then on every claim gets a fence above all that were ever given,
+-- because those that were given last may have been lost, and must not be given twice. An account without a record is
+-- not watched.
 local function changed(account)
   local server = key('server', account)
   local known = redis.call('HMGET', server, 'run_id', 'noticed')
@@ -316,9 +321,9 @@ local function changed(account)
   return true
 end
 
--- Whether packing and submitting wait, and what fences must be above. A pool waits for each of its accounts, because a job
--- that only the records of one have lost may hold what waits in the pool. After so long nothing is left of a job (protocol
--- sections 8.5 and 10), so an account that had no worker since is not waited for.
+-- Whether packing and submitting wait, and what fences must be above. A pool waits for each of its accounts, because a
+-- job that only the records of one have lost may hold what waits in the pool. After so long nothing is left of a job
+-- (protocol sections 8.5 and 10), so an account that had no worker since is not waited for.
 local POOL_KEEP_MS = 360000000
 local function paused(account)
   local held, floor = changed(account), num(redis.call('HGET', key('server', account), 'fence_floor'))
@@ -329,8 +334,8 @@ local function paused(account)
   return held, floor
 end
 
--- Dead letters count against the memory limit, and are bounded by bytes and by number: the oldest go. One of 0.1.0 carries no
--- size, and was never counted.
+-- Dead letters count against the memory limit, and are bounded by bytes and by number: the oldest go. One of 0.1.0
+-- carries no size, and was never counted.
 local DEAD_MAX = 100000
 
 local function unbury(id, fields)
@@ -346,12 +351,14 @@ end
 local function bury(d, bytes_max)
   local size = #d[1] + #d[2] + #d[4] + #d[5] + 200
   local m = redis.call('HMGET', key('segmeta', string.match(d[1], '^[^.]+')), 'tenant', 'priority', 'run')
-  redis.call('XADD', T .. ':dead', '*', 'key', d[1], 'lane', d[2], 'kind', d[3], 'message', d[4], 'body', d[5], 'size', size,
+  redis.call('XADD', T .. ':dead', '*', 'key', d[1], 'lane', d[2], 'kind', d[3], 'message', d[4], 'body', d[5],
+    'size', size,
     'tenant', m[1] or 'default', 'priority', m[2] or 0, 'run', m[3] or '')
   count('dead_bytes', size)
   count('live_bytes', size)
   for _ = 1, 16 do
-    local over = redis.call('XLEN', T .. ':dead') > DEAD_MAX or num(redis.call('HGET', T .. ':counts', 'dead_bytes')) > bytes_max
+    local over = redis.call('XLEN', T .. ':dead') > DEAD_MAX
+      or num(redis.call('HGET', T .. ':counts', 'dead_bytes')) > bytes_max
     if not over then return end
     local oldest = redis.call('XRANGE', T .. ':dead', '-', '+', 'COUNT', 1)[1]
     unbury(oldest[1], oldest[2])

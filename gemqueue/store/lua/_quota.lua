@@ -1,8 +1,8 @@
--- The quota ledger; stands after the prelude. `reserved:<account>` has an entry for each batch that has a job or is about
--- to create one: "<tokens> <until> <model>", with until = 0 while it counts as open, else the end of its cool-off. What is
--- in use is their sum, so there is no counter that could drift. `quota:<account>` holds what refusals have taught of a
--- resource ('jobs', or 'tokens/<model>'), and is there only as long as that differs from the configured limit; and under
--- 'spend' that the provider refuses for want of money, until a create succeeds.
+-- The quota ledger; stands after the prelude. `reserved:<account>` has an entry for each batch that has a job or is
+-- about to create one: "<tokens> <until> <model>", with until = 0 while it counts as open, else the end of its
+-- cool-off. What is in use is their sum, so there is no counter that could drift. `quota:<account>` holds what refusals
+-- have taught of a resource ('jobs', or 'tokens/<model>'), and is there only as long as that differs from the
+-- configured limit; and under 'spend' that the provider refuses for want of money, until a create succeeds.
 local function model_of(lane)
   return string.match(lane, '^[^/]+/([^/]+)')
 end
@@ -38,13 +38,15 @@ local function usage(account, model, except)
   return used
 end
 
--- Bytes that the input files of the account's other open jobs take at the provider. They are known from the batch's record:
--- what it was packed of, until the file is deleted.
+-- Bytes that the input files of the account's other open jobs take at the provider. They are known from the batch's
+-- record: what it was packed of, until the file is deleted.
 local function stored_bytes(account, except)
   local bytes = 0
   for _, id in ipairs(redis.call('HKEYS', key('reserved', account))) do
     local b = id ~= except and redis.call('HMGET', key('batch', id), 'state', 'raw_bytes', 'input_file') or {}
-    if b[1] == 'sealed' or b[1] == 'submitting' or (b[1] == 'submitted' and b[3] ~= '') then bytes = bytes + num(b[2]) end
+    if b[1] == 'sealed' or b[1] == 'submitting' or (b[1] == 'submitted' and b[3] ~= '') then
+      bytes = bytes + num(b[2])
+    end
   end
   return bytes
 end
@@ -89,8 +91,8 @@ local function wake(account, model)
   end
 end
 
--- A batch gives its reservation back. With a cool-off, and while refusals have shrunk a ceiling, it goes on counting for
--- so long: the provider frees late.
+-- A batch gives its reservation back. With a cool-off, and while refusals have shrunk a ceiling, it goes on counting
+-- for so long: the provider frees late.
 local function unreserve(batch, lane, cool_ms)
   local account = account_of(lane)
   local reserved, record = key('reserved', account), key('batch', batch)
@@ -106,8 +108,9 @@ local function unreserve(batch, lane, cool_ms)
   redis.call('HSET', record, 'reserved', 0)
 end
 
--- A job was accepted: shrunken ceilings grow, quickly to what was in use before, beyond that the faster the longer nothing
--- was refused. At the configured limit, or when it has long been twice what is in use, a correction has served its time.
+-- A job was accepted: shrunken ceilings grow, quickly to what was in use before, beyond that the faster the longer
+-- nothing was refused. At the configured limit, or when it has long been twice what is in use, a correction has served
+-- its time.
 local function grow(batch, lane)
   local account, model = account_of(lane), model_of(lane)
   if redis.call('EXISTS', key('quota', account)) == 0 then return end

@@ -1,9 +1,10 @@
--- accept: the job exists; its name is recorded and it will be tracked. `how` is created or adopted; a sealed batch adopts
--- the job of an intent that it does not know any more, because the server lost it, or because it was thought dead: then it
--- is told when the job was created and which key sees it, and the job enters the quota ledger. An event that came before the
--- record, or while the create was under way, makes the first look due now.
+-- accept: the job exists; its name is recorded and it will be tracked. `how` is created or adopted; a sealed batch
+-- adopts the job of an intent that it does not know any more, because the server lost it, or because it was thought
+-- dead: then it is told when the job was created and which key sees it, and the job enters the quota ledger. An event
+-- that came before the record, or while the create was under way, makes the first look due now.
 -- ARGV[2] batch, ARGV[3] fence, ARGV[4] job, ARGV[5] how, ARGV[6] delay ms until the first look,
--- and of a job that was found: ARGV[7] its input file or '', ARGV[8] when it was created, ms or 0 where that is not known,
+-- and of a job that was found: ARGV[7] its input file or '', ARGV[8] when it was created, ms or 0 where that is not
+-- known,
 -- ARGV[9] fingerprint of a key that sees it
 -- ok | stale | state <state>
 local record = key('batch', ARGV[2])
@@ -26,7 +27,9 @@ if redis.call('GETDEL', key('early', ARGV[4])) then
   redis.call('HSET', record, 'event_at', now)
   redis.call('HSET', key('lane', b[2]), 'announced_at', now)
 end
-if redis.call('HDEL', record, 'look_again') == 1 or num(redis.call('HGET', record, 'event_at')) > 0 then delay_ms = 0 end
+if redis.call('HDEL', record, 'look_again') == 1 or num(redis.call('HGET', record, 'event_at')) > 0 then
+  delay_ms = 0
+end
 step_over(ARGV[2], b[2], 'submit', 'track', delay_ms)
 grow(ARGV[2], b[2])
 wake(account_of(b[2]), model_of(b[2]))

@@ -1,5 +1,5 @@
--- beat: a worker is alive, and looks whether the server is still the one that the records were last known whole on. While
--- it is, the moment is noted: what lies before it was written for good.
+-- beat: a worker is alive, and looks whether the server is still the one that the records were last known whole on.
+-- While it is, the moment is noted: what lies before it was written for good.
 -- ARGV[2] account, ARGV[3] member of workers, ARGV[4] until when (the worker's clock, ms), ARGV[5] its clock now, ms
 -- ok | held | new (nobody of the account has begun on this server, or it has forgotten: greet)
 pass_when_full()

@@ -1,7 +1,8 @@
--- begin: the intent to create one job, written before the call: a fresh token and the exact file that the create will name.
--- Refused when the lease has run out: a create is only begun by a holder that cannot be overtaken while it lasts. The
--- token holds the fence, so an intent that carries it is the caller's own: asking again changes nothing.
--- ARGV[2] batch, ARGV[3] fence, ARGV[4] lease ms, ARGV[5] token, ARGV[6] file, ARGV[7] fingerprint of the key that uploaded it
+-- begin: the intent to create one job, written before the call: a fresh token and the exact file that the create will
+-- name. Refused when the lease has run out: a create is only begun by a holder that cannot be overtaken while it lasts.
+-- The token holds the fence, so an intent that carries it is the caller's own: asking again changes nothing.
+-- ARGV[2] batch, ARGV[3] fence, ARGV[4] lease ms, ARGV[5] token, ARGV[6] file, ARGV[7] fingerprint of the key that
+-- uploaded it
 -- ok | stale | state <state>
 local record = key('batch', ARGV[2])
 if stale(record, ARGV[3]) then return { 'stale' } end

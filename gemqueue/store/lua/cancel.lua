@@ -1,5 +1,5 @@
--- cancel: a prompt is settled as cancelled at once, wherever it is; an answer that still comes is dropped and counted. Asked
--- again after a lost reply, it says ok again.
+-- cancel: a prompt is settled as cancelled at once, wherever it is; an answer that still comes is dropped and counted.
+-- Asked again after a lost reply, it says ok again.
 -- ARGV[2] segment, ARGV[3] index, ARGV[4] bitmap, ARGV[5] blob, ARGV[6] keep s
 -- ok <'pending' | the batch's state> | settled (too late) | unknown
 local id, meta_key = ARGV[2], key('segmeta', ARGV[2])

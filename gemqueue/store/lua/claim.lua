@@ -1,9 +1,10 @@
 -- claim: take a due step under a lease. Raises the record's fence, so that whoever held it before is stale.
--- A step that is held moves behind what else is due: however many are held, a look at the first of the index finds the rest.
--- ARGV[2] step member, ARGV[3] account, ARGV[4] lease ms, ARGV[5] 'held' to claim even what the pause after a change of the
--- server holds, and what nobody has though it is not due
--- ok <record as flat list> <home> <now> | early | gone | newer (the record is of a later version of gemqueue: left alone)
---    | held (pack and submit wait until the provider's jobs have been compared with the records)
+-- A step that is held moves behind what else is due: however many are held, a look at the first of the index finds the
+-- rest.
+-- ARGV[2] step member, ARGV[3] account, ARGV[4] lease ms, ARGV[5] 'held' to claim even what the pause after a change of
+-- the server holds, and what nobody has though it is not due
+-- ok <record as flat list> <home> <now> | early | gone | newer (the record is of a later version of gemqueue: left
+-- alone) | held (pack and submit wait until the provider's jobs have been compared with the records)
 local HELD_MS = 1000 -- held steps come round together, once in so long
 local member, account, lease_ms = ARGV[2], ARGV[3], tonumber(ARGV[4])
 local index = due_key(account)
@@ -27,7 +28,9 @@ if held and (step == 'pack' or step == 'submit') and ARGV[5] ~= 'held' then
   return { 'held' }
 end
 if lease_until > 0 then redis.call('HINCRBY', record, 'crashes', 1) end
-if redis.call('HINCRBY', record, 'fence', 1) < floor then redis.call('HSET', record, 'fence', string.format('%d', floor)) end
+if redis.call('HINCRBY', record, 'fence', 1) < floor then
+  redis.call('HSET', record, 'fence', string.format('%d', floor))
+end
 redis.call('HSET', record, 'lease_until', now + lease_ms)
 redis.call('ZADD', index, now + lease_ms, member)
 return { 'ok', redis.call('HGETALL', record), redis.call('HGET', key('server', account), 'home') or '', now }

@@ -1,7 +1,8 @@
--- close: check and clean a slice of at most 125 segments. A segment is done when each of its lines is settled or moved. In
--- mode `requeue` (the job as a whole came to nothing) a segment that is not done goes back to its lane as it is, free of
--- charge, each time after a wait eight times as long, until it has been sent back requeues_max times. Nothing is written unless the whole slice can be handled.
--- Where a person gave the batch back to its pool, there was no job: that counts for nothing, and nothing waits for it.
+-- close: check and clean a slice of at most 125 segments. A segment is done when each of its lines is settled or moved.
+-- In mode `requeue` (the job as a whole came to nothing) a segment that is not done goes back to its lane as it is,
+-- free of charge, each time after a wait eight times as long, until it has been sent back requeues_max times. Nothing
+-- is written unless the whole slice can be handled. Where a person gave the batch back to its pool, there was no job:
+-- that counts for nothing, and nothing waits for it.
 -- ARGV[2] batch, ARGV[3] fence, ARGV[4] msgpack {mode, requeues_max, keep_s, delay_ms, delay_max_ms, full={...}}
 -- ok closing | ok closed | stale | state <state> | open <segments that are not done, or are out of requeues>
 local record, a = key('batch', ARGV[2]), cmsgpack.unpack(ARGV[4])
@@ -45,8 +46,10 @@ end
 
 local slice, open = {}, {}
 for _, id in ipairs(redis.call('LRANGE', manifest, start, start + 124)) do
-  local f = redis.call('HMGET', key('segmeta', id), 'state', 'count', 'settled', 'keys', 'requeues', 'bytes', 'batch', 'lane')
-  local m = { id = id, state = f[1], count = num(f[2]), settled = num(f[3]), keys = f[4], requeues = num(f[5]), bytes = num(f[6]), lane = f[8] }
+  local f = redis.call('HMGET', key('segmeta', id), 'state', 'count', 'settled', 'keys', 'requeues', 'bytes', 'batch',
+    'lane')
+  local m = { id = id, state = f[1], count = num(f[2]), settled = num(f[3]), keys = f[4], requeues = num(f[5]),
+    bytes = num(f[6]), lane = f[8] }
   m.done = m.state ~= 'live' or f[7] ~= ARGV[2] or done(id, m)
   m.ours = f[7] == ARGV[2]
   if not m.done and (a.mode ~= 'requeue' or (job and m.requeues >= a.requeues_max)) then open[#open + 1] = id end
@@ -64,7 +67,8 @@ for _, m in ipairs(slice) do
     local f = redis.call('HMGET', meta_key, 'tenant', 'priority', 'raw_bytes', 'tokens')
     count('returned', m.count)
     if b[5] == 'succeeded' then count('lost_answers', m.count - (m.keys and 0 or m.settled)) end -- bought, and gone
-    wait(m.lane, m.id, { tenant = f[1], priority = num(f[2]), count = m.count, raw_bytes = num(f[3]), tokens = num(f[4]) },
+    wait(m.lane, m.id,
+      { tenant = f[1], priority = num(f[2]), count = m.count, raw_bytes = num(f[3]), tokens = num(f[4]) },
       now + (job and math.min(a.delay_max_ms or a.delay_ms, a.delay_ms * 8 ^ m.requeues) or 0), a.full)
   elseif not m.state then
     redis.call('UNLINK', key('segment', m.id), key('moved', m.id))

@@ -1,7 +1,8 @@
 -- confirm: something that the server's replicas get, so that WAIT after it counts those that have all that came before.
--- WAIT looks at the connection's own last write: a script that wrote nothing, because it had been asked before, would be
--- called confirmed whatever the replicas have (measured).
--- With a batch it also says whether that is closed here: another server may have taken the place of the one that was told.
+-- WAIT looks at the connection's own last write: a script that wrote nothing, because it had been asked before, would
+-- be called confirmed whatever the replicas have (measured).
+-- With a batch it also says whether that is closed here: another server may have taken the place of the one that was
+-- told.
 -- ARGV[2] batch, or nothing
 -- ok | open
 pass_when_full()

@@ -1,6 +1,7 @@
--- defer: the rescue step has looked: each of these segments is to be looked at again at its time, or never (0). The step is
--- put back for the earliest of all, but not before a time; with nothing to watch over it leaves the due index.
--- ARGV[2] lane, ARGV[3] fence, ARGV[4] not within ms, or -1: the holder goes on, then for each: ARGV[i] segment, time ms or 0
+-- defer: the rescue step has looked: each of these segments is to be looked at again at its time, or never (0). The
+-- step is put back for the earliest of all, but not before a time; with nothing to watch over it leaves the due index.
+-- ARGV[2] lane, ARGV[3] fence, ARGV[4] not within ms, or -1: the holder goes on, then for each: ARGV[i] segment, time
+-- ms or 0
 -- ok | stale
 local lane, record, index = ARGV[2], key('rescue', ARGV[2]), key('deadlines', ARGV[2])
 if stale(record, ARGV[3]) then return { 'stale' } end

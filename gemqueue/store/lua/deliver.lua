@@ -1,4 +1,5 @@
--- deliver: the caller's code has taken every outcome of these segments; those that nobody else can ask for may go sooner.
+-- deliver: the caller's code has taken every outcome of these segments; those that nobody else can ask for may go
+-- sooner.
 -- ARGV[2] keep s, ARGV[3...] segments, at most 100: some 5 commands each
 -- ok <how many were shortened>
 pass_when_full()

@@ -1,10 +1,12 @@
 -- divert: a segment that waits to be packed goes over to another lane as it is.
--- ARGV[2] lane, ARGV[3] fence of its rescue step, ARGV[4] segment, ARGV[5] the other lane, ARGV[6] msgpack full={...} of it
+-- ARGV[2] lane, ARGV[3] fence of its rescue step, ARGV[4] segment, ARGV[5] the other lane, ARGV[6] msgpack full={...}
+-- of it
 -- ok <prompts> | stale | gone (it does not wait here any more)
 local lane, id, to = ARGV[2], ARGV[4], ARGV[5]
 if stale(key('rescue', lane), ARGV[3]) then return { 'stale' } end
 local lane_key, meta_key = key('lane', lane), key('segmeta', id)
-local m = redis.call('HMGET', meta_key, 'state', 'tenant', 'priority', 'count', 'raw_bytes', 'tokens', 'settled', 'batch')
+local m = redis.call('HMGET', meta_key, 'state', 'tenant', 'priority', 'count', 'raw_bytes', 'tokens', 'settled',
+  'batch')
 if m[1] ~= 'live' or m[8] then return { 'gone' } end
 pass_when_full()
 local meta = { tenant = m[2], priority = num(m[3]), count = num(m[4]), raw_bytes = num(m[5]), tokens = num(m[6]) }

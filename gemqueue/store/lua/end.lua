@@ -1,8 +1,9 @@
--- end: the job is terminal, or the batch will never be submitted. A job that failed or expired as a whole halves the lane's
--- batches; one that succeeded, and was no smaller than half of what is allowed, lets them grow back. Asking again under the
--- same fence changes nothing.
+-- end: the job is terminal, or the batch will never be submitted. A job that failed or expired as a whole halves the
+-- lane's batches; one that succeeded, and was no smaller than half of what is allowed, lets them grow back. Asking
+-- again under the same fence changes nothing.
 -- With `sample`, the job's size class and bucket, the model's turnaround history learns how long it took.
--- The batch's reservation goes back, after a cool-off where there was a job: so short beside it that it costs no throughput.
+-- The batch's reservation goes back, after a cool-off where there was a job: so short beside it that it costs no
+-- throughput.
 -- ARGV[2] batch, ARGV[3] fence,
 -- ARGV[4] msgpack {job_state, output_file, rows, error, operation, delay_ms, prompts_max, sample, cool_ms, halve}
 -- ok | stale | state <state>

@@ -2,8 +2,8 @@
 -- ARGV[2] msgpack {id, lane, tenant, priority, count, raw_bytes, tokens, producer, names=[[index, name, digest]],
 --                  memory_bytes_max, full={prompts, raw_bytes, tokens, linger_ms}, run, epoch, deadline_at, look_ms}
 -- ARGV[3] what the run's list gets with it
--- ok | taken <list of "index key digest merges"> (nothing written; merges: the digest is of a whole config) | full | resend (the body is gone)
---    | superseded (the run is another process's now, or was purged)
+-- ok | taken <list of "index key digest merges"> (nothing written; merges: the digest is of a whole config) | full |
+-- resend (the body is gone) | superseded (the run is another process's now, or was purged)
 local a = cmsgpack.unpack(ARGV[2])
 local body, meta_key, account = key('segment', a.id), key('segmeta', a.id), account_of(a.lane)
 local state = redis.call('HGET', meta_key, 'state')
@@ -38,7 +38,8 @@ if num(redis.call('HGET', T .. ':counts', 'live_bytes')) + size > a.memory_bytes
 
 redis.call('PERSIST', body)
 redis.call('HSET', meta_key, 'v', VERSION, 'state', 'live', 'count', a.count, 'bytes', size, 'raw_bytes', a.raw_bytes,
-  'tokens', a.tokens, 'lane', a.lane, 'tenant', a.tenant, 'priority', a.priority, 'producer', a.producer, 'created_at', now)
+  'tokens', a.tokens, 'lane', a.lane, 'tenant', a.tenant, 'priority', a.priority, 'producer', a.producer,
+  'created_at', now)
 if #a.names > 0 then
   local owned = {}
   for i, n in ipairs(a.names) do

@@ -1,5 +1,5 @@
--- fence: the intent's input file is deleted, so no create of it can succeed any more; the wait for calls in flight and for
--- the provider's listing is counted from here.
+-- fence: the intent's input file is deleted, so no create of it can succeed any more; the wait for calls in flight and
+-- for the provider's listing is counted from here.
 -- ARGV[2] batch, ARGV[3] fence, ARGV[4] delay ms until the look, ARGV[5] fingerprint of the key that saw the file
 -- ok | stale | state <state>
 local record = key('batch', ARGV[2])

@@ -1,8 +1,8 @@
--- greet: a worker of an account begins. The first one gives the server its home and notes which server it is. Where that is
--- another one since, and neither could lose a write (`lossless`), the account goes on at once.
--- ARGV[2] account, ARGV[3] home to take when there is none, ARGV[4] '1' where the server writes through before it answers
--- and is no promoted replica, ARGV[5] '1' from a worker that works already: the server has forgotten the beginning, and with
--- it perhaps which fences were given
+-- greet: a worker of an account begins. The first one gives the server its home and notes which server it is. Where
+-- that is another one since, and neither could lose a write (`lossless`), the account goes on at once.
+-- ARGV[2] account, ARGV[3] home to take when there is none, ARGV[4] '1' where the server writes through before it
+-- answers and is no promoted replica, ARGV[5] '1' from a worker that works already: the server has forgotten the
+-- beginning, and with it perhaps which fences were given
 -- ok <home> | held <home>
 local server = key('server', ARGV[2])
 pass_when_full()

@@ -1,8 +1,8 @@
--- pack: move up to 500 segments of a lane into a batch; seal it when it is full or nothing is left. By priority, then by
--- weighted fair share between tenants (who has had least goes first), first come first served within one.
+-- pack: move up to 500 segments of a lane into a batch; seal it when it is full or nothing is left. By priority, then
+-- by weighted fair share between tenants (who has had least goes first), first come first served within one.
 -- The segments of a pool's lane go into a batch of the account that packs: from then on it is that account's alone.
--- ARGV[2] lane, ARGV[3] fence, ARGV[4] batch id, ARGV[5] msgpack {prompts, raw_bytes, tokens, look_ms, weights={tenant=w},
---   own = the batch's lane, where the packed lane is a pool's}
+-- ARGV[2] lane, ARGV[3] fence, ARGV[4] batch id, ARGV[5] msgpack {prompts, raw_bytes, tokens, look_ms,
+-- weights={tenant=w}, own = the batch's lane, where the packed lane is a pool's}
 -- ok <'packing'|'sealed'|'empty'> <prompts in the batch> <prompts left in the lane> | stale
 local lane, batch, limit = ARGV[2], ARGV[4], cmsgpack.unpack(ARGV[5])
 local lane_key, batch_key = key('lane', lane), key('batch', batch)
@@ -18,13 +18,15 @@ local later = key('later', lane)
 local ready = redis.call('ZRANGEBYSCORE', later, '-inf', now, 'LIMIT', 0, 250)
 for _, id in ipairs(ready) do
   redis.call('ZREM', later, id)
-  local m = redis.call('HMGET', key('segmeta', id), 'tenant', 'priority', 'count', 'raw_bytes', 'tokens', 'state', 'postponed')
+  local m = redis.call('HMGET', key('segmeta', id), 'tenant', 'priority', 'count', 'raw_bytes', 'tokens', 'state',
+    'postponed')
   local look = not m[7] and redis.call('ZSCORE', key('deadlines', lane), id)
   if look and tonumber(look) <= now then -- the rescue step has not had its look: it gets one more chance, and no more
     redis.call('HSET', key('segmeta', id), 'postponed', 1)
     redis.call('ZADD', later, now + limit.look_ms, id)
   elseif m[6] == 'live' then
-    pend(lane, id, { tenant = m[1], priority = num(m[2]), count = num(m[3]), raw_bytes = num(m[4]), tokens = num(m[5]) })
+    pend(lane, id,
+      { tenant = m[1], priority = num(m[2]), count = num(m[3]), raw_bytes = num(m[4]), tokens = num(m[5]) })
   end
 end
 
@@ -81,7 +83,8 @@ for _ = 1, 500 - #ready do
   local m = redis.call('HMGET', key('segmeta', id), 'count', 'raw_bytes', 'tokens', 'state')
   local n, b, k = num(m[1]), num(m[2]), num(m[3])
   local live = m[4] == 'live'
-  if live and prompts > 0 and (prompts + n > limit.prompts or raw_bytes + b > limit.raw_bytes or tokens + k > limit.tokens) then
+  if live and prompts > 0
+    and (prompts + n > limit.prompts or raw_bytes + b > limit.raw_bytes or tokens + k > limit.tokens) then
     sealed = true
     break
   end

@@ -1,5 +1,5 @@
--- permit: leave for one interactive call, at most so many a minute for the account and service, evenly spaced after a burst of
--- a second's worth.
+-- permit: leave for one interactive call, at most so many a minute for the account and service, evenly spaced after a
+-- burst of a second's worth.
 -- ARGV[2] account, ARGV[3] service, ARGV[4] calls a minute
 -- ok <ms to wait before the call>
 local name, gap_ms = key('pace', ARGV[2], ARGV[3]), 60000 / tonumber(ARGV[4])

@@ -13,7 +13,8 @@ for i = 4, #ARGV do
   local names = redis.call('GET', key('names', id))
   if names then redis.call('UNLINK', unpack(cmsgpack.unpack(names))) end
   n = n + redis.call('EXISTS', meta_key)
-  redis.call('UNLINK', meta_key, key('segment', id), key('settled', id), key('outcomes', id), key('names', id), key('watch', id))
+  redis.call('UNLINK', meta_key, key('segment', id), key('settled', id), key('outcomes', id), key('names', id),
+    key('watch', id))
 end
 if ARGV[3] ~= '' then redis.call('UNLINK', key('run', ARGV[2], ARGV[3]), key('runlist', ARGV[2], ARGV[3])) end
 return { 'ok', n }

@@ -1,10 +1,12 @@
--- rebuild: a job at the provider belongs to a batch whose record is lost. The segments that the job holds are taken from
--- wherever they wait, at most 500 a call, and the last call makes the record that the tracker goes on with. A segment that
--- is in a batch with a job, or in one that somebody holds, is left there. It may wait in another lane than the batch's: a
--- pool's. A batch that it is taken from counts it no more, though its manifest still names it. Asking again changes nothing.
+-- rebuild: a job at the provider belongs to a batch whose record is lost. The segments that the job holds are taken
+-- from wherever they wait, at most 500 a call, and the last call makes the record that the tracker goes on with. A
+-- segment that is in a batch with a job, or in one that somebody holds, is left there. It may wait in another lane than
+-- the batch's: a pool's. A batch that it is taken from counts it no more, though its manifest still names it. Asking
+-- again changes nothing.
 -- ARGV[2] batch, ARGV[3] account, ARGV[4] msgpack {lane, job, input_file, token, created_at_ms, by_key, last},
 -- ARGV[5...] segments
--- ok <how many were taken> | known <state> (there is a record) | busy <batch> (somebody holds a batch that has one of them)
+-- ok <how many were taken> | known <state> (there is a record) | busy <batch> (somebody holds a batch that has one of
+-- them)
 local id, account, a = ARGV[2], ARGV[3], cmsgpack.unpack(ARGV[4])
 local record = key('batch', id)
 local state = redis.call('HGET', record, 'state')
@@ -12,7 +14,8 @@ if state and state ~= 'packing' then return { 'known', state } end
 
 local takes = {}
 for i = 5, #ARGV do
-  local m = redis.call('HMGET', key('segmeta', ARGV[i]), 'state', 'batch', 'count', 'raw_bytes', 'tokens', 'tenant', 'lane')
+  local m = redis.call('HMGET', key('segmeta', ARGV[i]), 'state', 'batch', 'count', 'raw_bytes', 'tokens', 'tenant',
+    'lane')
   if m[1] == 'live' and m[2] ~= id then
     local other = m[2] and redis.call('HMGET', key('batch', m[2]), 'state', 'lease_until') or {}
     if other[1] == 'sealed' and num(other[2]) > now then return { 'busy', m[2] } end

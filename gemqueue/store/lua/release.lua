@@ -1,5 +1,5 @@
--- release: the holder puts a batch's step back for later, with what it learned. look_again makes it due at once. A holder
--- that has let go already, by this or by a transition that moved the step on, changes nothing.
+-- release: the holder puts a batch's step back for later, with what it learned. look_again makes it due at once. A
+-- holder that has let go already, by this or by a transition that moved the step on, changes nothing.
 -- ARGV[2] step member, ARGV[3] account, ARGV[4] fence, ARGV[5] delay ms, ARGV[6...] fields to set
 -- ok | stale
 local member = ARGV[2]
@@ -14,6 +14,7 @@ redis.call('ZADD', due_key(ARGV[3]), now + delay_ms, member)
 local b = redis.call('HMGET', record, 'state', 'lane')
 if b[1] == 'sealed' then unreserve(string.match(member, ' (.+)$'), b[2], 0) end
 for i = 6, #ARGV, 2 do
-  if ARGV[i] == 'input_file' then wake(account_of(b[2]), model_of(b[2])) end -- the file is gone, and so is its claim to room
+  -- The file is gone, and so is its claim to room.
+  if ARGV[i] == 'input_file' then wake(account_of(b[2]), model_of(b[2])) end
 end
 return { 'ok' }

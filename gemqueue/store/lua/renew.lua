@@ -1,5 +1,5 @@
--- renew: the holder is alive. Same fence, a new lease. A holder that has let go has nothing to renew: its step may have moved
--- on, and must not come back.
+-- renew: the holder is alive. Same fence, a new lease. A holder that has let go has nothing to renew: its step may have
+-- moved on, and must not come back.
 -- ARGV[2] step member, ARGV[3] account, ARGV[4] fence, ARGV[5] lease ms
 -- ok | stale
 local member, lease_ms = ARGV[2], tonumber(ARGV[5])

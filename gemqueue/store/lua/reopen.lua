@@ -1,9 +1,11 @@
--- reopen: the intent is proven dead (refused, or fenced and nowhere to be found): the batch is sealed again. Its token stays
--- in the record. With a delay the step is put back for later; with -1 the holder goes on under its lease. A batch that is
--- sealed under the caller's fence has been reopened by it already: asking again changes nothing. The intent is named, since
--- a copy of the call that comes late may find the next one, begun under the same fence: that one is not dead.
+-- reopen: the intent is proven dead (refused, or fenced and nowhere to be found): the batch is sealed again. Its token
+-- stays in the record. With a delay the step is put back for later; with -1 the holder goes on under its lease. A batch
+-- that is sealed under the caller's fence has been reopened by it already: asking again changes nothing. The intent is
+-- named, since a copy of the call that comes late may find the next one, begun under the same fence: that one is not
+-- dead.
 -- ARGV[2] batch, ARGV[3] fence, ARGV[4] delay ms or -1, ARGV[5] held reason or '', ARGV[6] the dead intent's token,
--- ARGV[7...] fields to set. With missed_jobs among them the intent's job was there, and failed for want of its file: as restart.
+-- ARGV[7...] fields to set. With missed_jobs among them the intent's job was there, and failed for want of its file: as
+-- restart.
 -- ok | stale | state <state>
 local record = key('batch', ARGV[2])
 if stale(record, ARGV[3]) then return { 'stale' } end

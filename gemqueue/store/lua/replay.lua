@@ -1,7 +1,7 @@
--- replay: dead letters become a live segment, and leave the dead: all of them, or nothing is done. A name that still stands
--- for a dead prompt stands for the new one from then on. Asking again under the same segment changes nothing.
--- ARGV[2] msgpack {id, lane, tenant, priority, count, raw_bytes, tokens, full={...}, memory_bytes_max, names=[[name key,
---   old value, new value]]}, ARGV[3...] ids in the stream, at most 1,000
+-- replay: dead letters become a live segment, and leave the dead: all of them, or nothing is done. A name that still
+-- stands for a dead prompt stands for the new one from then on. Asking again under the same segment changes nothing.
+-- ARGV[2] msgpack {id, lane, tenant, priority, count, raw_bytes, tokens, full={...}, memory_bytes_max, names=[[name
+-- key, old value, new value]]}, ARGV[3...] ids in the stream, at most 1,000
 -- ok | gone <id> (somebody else has taken it) | full | resend (the body is gone)
 local a = cmsgpack.unpack(ARGV[2])
 local body, meta_key = key('segment', a.id), key('segmeta', a.id)
@@ -36,7 +36,11 @@ for _, n in ipairs(a.names) do
     for _, name in ipairs(packed and cmsgpack.unpack(packed) or {}) do
       if name ~= n[1] then kept[#kept + 1] = name end
     end
-    if packed and #kept > 0 then redis.call('SET', before, cmsgpack.pack(kept), 'KEEPTTL') else redis.call('UNLINK', before) end
+    if packed and #kept > 0 then
+      redis.call('SET', before, cmsgpack.pack(kept), 'KEEPTTL')
+    else
+      redis.call('UNLINK', before)
+    end
   end
 end
 if #owned > 0 then

@@ -1,8 +1,9 @@
--- requeue: lines of a batch's segments go on into a retry segment, which is registered and their `moved` bits set together.
--- With a new batch id the retry segment is sealed at once into a batch of its own (a line that the provider refused).
--- The id holds the fence, so asking again changes nothing.
--- ARGV[2] batch, ARGV[3] fence, ARGV[4] msgpack {id, lane, tenant, priority, count, raw_bytes, tokens, attempt, requeues,
---   delay_ms, new_batch, refusals, deadline_at, look_ms, full={...}}, ARGV[5] body, ARGV[6] msgpack keys [[origin, [index]]],
+-- requeue: lines of a batch's segments go on into a retry segment, which is registered and their `moved` bits set
+-- together. With a new batch id the retry segment is sealed at once into a batch of its own (a line that the provider
+-- refused). The id holds the fence, so asking again changes nothing.
+-- ARGV[2] batch, ARGV[3] fence, ARGV[4] msgpack {id, lane, tenant, priority, count, raw_bytes, tokens, attempt,
+-- requeues, delay_ms, new_batch, refusals, deadline_at, look_ms, full={...}}, ARGV[5] body, ARGV[6] msgpack keys
+-- [[origin, [index]]],
 -- then for each segment that lines leave: ARGV[i] segment, bitmap of its lines
 -- ok | stale | state <state> | conflict <segment>
 local record, a = key('batch', ARGV[2]), cmsgpack.unpack(ARGV[4])
@@ -24,9 +25,9 @@ for i = 7, #ARGV, 2 do
   went_to(ARGV[i], a.id)
 end
 redis.call('SET', key('segment', a.id), ARGV[5])
-redis.call('HSET', meta_key, 'v', VERSION, 'state', 'live', 'count', a.count, 'bytes', #ARGV[5], 'raw_bytes', a.raw_bytes,
-  'tokens', a.tokens, 'lane', a.lane, 'tenant', a.tenant, 'priority', a.priority, 'attempt', a.attempt,
-  'requeues', a.requeues, 'keys', ARGV[6], 'created_at', now)
+redis.call('HSET', meta_key, 'v', VERSION, 'state', 'live', 'count', a.count, 'bytes', #ARGV[5],
+  'raw_bytes', a.raw_bytes, 'tokens', a.tokens, 'lane', a.lane, 'tenant', a.tenant, 'priority', a.priority,
+  'attempt', a.attempt, 'requeues', a.requeues, 'keys', ARGV[6], 'created_at', now)
 count('live_bytes', #ARGV[5])
 count('requeued', a.count)
 promise(a.lane, a.id, a.deadline_at, a.look_ms)
@@ -36,8 +37,8 @@ else
   redis.call('HSET', meta_key, 'batch', a.new_batch)
   redis.call('RPUSH', key('manifest', a.new_batch), a.id)
   local b = redis.call('HMGET', record, 'lane', 'pool')
-  seal(a.new_batch, b[1], { 'fence', 0, 'created_at', now, 'prompts', a.count, 'raw_bytes', a.raw_bytes, 'tokens', a.tokens,
-    'segments', 1, 'refusals', a.refusals, 'solo', a.count == 1 and 1 or 0 })
+  seal(a.new_batch, b[1], { 'fence', 0, 'created_at', now, 'prompts', a.count, 'raw_bytes', a.raw_bytes,
+    'tokens', a.tokens, 'segments', 1, 'refusals', a.refusals, 'solo', a.count == 1 and 1 or 0 })
   if b[2] then redis.call('HSET', key('batch', a.new_batch), 'pool', b[2]) end
   redis.call('HSET', record, 'refusals', a.refusals)
 end

@@ -1,8 +1,9 @@
 -- reserve: room for one more job is taken in the account's ledger, before anything is uploaded. Asking again changes
--- nothing. A batch that alone is over its model's limit is large: it must be divided. One that finds no room waits in line.
+-- nothing. A batch that alone is over its model's limit is large: it must be divided. One that finds no room waits in
+-- line.
 -- ARGV[2] batch, ARGV[3] fence, ARGV[4] msgpack {jobs_max, model_jobs_max, tokens_max, stored_bytes_max, wait_ms}
--- ok | large | held <resource> <in use> <limit> <ms until the next try> <1 after a refusal> <the provider's words or ''>
--- | stale | state <state>
+-- ok | large | held <resource> <in use> <limit> <ms until the next try> <1 after a refusal> <the provider's words or
+-- ''> | stale | state <state>
 local record, a = key('batch', ARGV[2]), cmsgpack.unpack(ARGV[4])
 if stale(record, ARGV[3]) then return { 'stale' } end
 local b = redis.call('HMGET', record, 'state', 'lane', 'sealed_at', 'prompts', 'tokens', 'raw_bytes')
@@ -22,7 +23,9 @@ local function unpaid() -- the whole account waits, then for the one batch that 
   local q = lesson(account, 'spend')
   if not q then return end
   if q.held_until > now then return { 'held', 'spend', 0, 0, q.held_until - now, 1, q.why } end
-  if q.probe ~= ARGV[2] and q.probe ~= '' and probes(q.probe) then return { 'held', 'spend', 0, 0, a.wait_ms, 1, q.why } end
+  if q.probe ~= ARGV[2] and q.probe ~= '' and probes(q.probe) then
+    return { 'held', 'spend', 0, 0, a.wait_ms, 1, q.why }
+  end
 end
 
 -- One that alone is over the bound goes when nothing else is stored.

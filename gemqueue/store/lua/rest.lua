@@ -1,5 +1,6 @@
--- rest: the packer lets go of a lane; it is due again when it is full, when its oldest segment has lingered or was there
--- when the lane was hastened, or when a delayed segment becomes ready; a lane with nothing in it leaves the due index.
+-- rest: the packer lets go of a lane; it is due again when it is full, when its oldest segment has lingered or was
+-- there when the lane was hastened, or when a delayed segment becomes ready; a lane with nothing in it leaves the due
+-- index.
 -- ARGV[2] lane, ARGV[3] fence, ARGV[4] msgpack full={prompts, raw_bytes, tokens, linger_ms}, ARGV[5] not before, in ms
 -- ok | stale
 local lane, full = ARGV[2], cmsgpack.unpack(ARGV[4])
@@ -17,5 +18,9 @@ local later = redis.call('ZRANGE', key('later', lane), 0, 0, 'WITHSCORES')
 if later[2] then at = math.min(at or tonumber(later[2]), tonumber(later[2])) end
 redis.call('HDEL', lane_key, 'look_again')
 if redis.call('HGET', lane_key, 'batch') then at = now end
-if at then redis.call('ZADD', index, math.max(at, now + tonumber(ARGV[5])), member) else redis.call('ZREM', index, member) end
+if at then
+  redis.call('ZADD', index, math.max(at, now + tonumber(ARGV[5])), member)
+else
+  redis.call('ZREM', index, member)
+end
 return { 'ok' }

@@ -1,9 +1,10 @@
--- restart: the batch's job has failed for want of its input file, which says nothing of its prompts: the batch is sealed again
--- as it was. It costs no attempt and no requeue, and the lane's batches stay as large as they are. From then on the record is of
--- the second layout: a worker that does not know it would delete the next file as soon as its job runs, and fail the prompts.
--- Where the file had been deleted, the account has proven that its jobs need them, which is remembered. The job is named, so
--- asking again changes nothing.
--- ARGV[2] batch, ARGV[3] fence, ARGV[4] job, ARGV[5] delay ms, ARGV[6] held reason, ARGV[7] '1' where the file had been deleted
+-- restart: the batch's job has failed for want of its input file, which says nothing of its prompts: the batch is
+-- sealed again as it was. It costs no attempt and no requeue, and the lane's batches stay as large as they are. From
+-- then on the record is of the second layout: a worker that does not know it would delete the next file as soon as its
+-- job runs, and fail the prompts. Where the file had been deleted, the account has proven that its jobs need them,
+-- which is remembered. The job is named, so asking again changes nothing.
+-- ARGV[2] batch, ARGV[3] fence, ARGV[4] job, ARGV[5] delay ms, ARGV[6] held reason, ARGV[7] '1' where the file had been
+-- deleted
 -- ok | stale | state <state>
 local record = key('batch', ARGV[2])
 if stale(record, ARGV[3]) then return { 'stale' } end

@@ -1,6 +1,7 @@
--- resume: the provider's jobs have been compared with the records on this very server: packing and submitting go on. With a
--- reason they stay held, and the reason is told to whoever waits.
--- ARGV[2] account, ARGV[3] the server that was noticed when the comparison began, ARGV[4] reason or '', ARGV[5] lossless
+-- resume: the provider's jobs have been compared with the records on this very server: packing and submitting go on.
+-- With a reason they stay held, and the reason is told to whoever waits.
+-- ARGV[2] account, ARGV[3] the server that was noticed when the comparison began, ARGV[4] reason or '', ARGV[5]
+-- lossless
 -- ok | other (the server has changed again since: compare again)
 local server = key('server', ARGV[2])
 pass_when_full()

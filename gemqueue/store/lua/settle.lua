@@ -1,6 +1,7 @@
--- settle: outcomes land, all or nothing. Any bit that is set already means that nothing is written: the bitmaps come back,
--- and the resolver drops those rows. A sealed batch settles what it has lost the bodies of.
--- ARGV[2] batch, ARGV[3] fence, ARGV[4] keep s, ARGV[5] msgpack {counts={name=n}, dead=[[key, lane, kind, message, body]], dead_bytes_max},
+-- settle: outcomes land, all or nothing. Any bit that is set already means that nothing is written: the bitmaps come
+-- back, and the resolver drops those rows. A sealed batch settles what it has lost the bodies of.
+-- ARGV[2] batch, ARGV[3] fence, ARGV[4] keep s, ARGV[5] msgpack {counts={name=n}, dead=[[key, lane, kind, message,
+-- body]], dead_bytes_max},
 -- then for each origin: ARGV[i] segment, bitmap, rows, blob
 -- ok | stale | state <state> | conflict <flat list of segment, bitmap> | unknown <segment>
 local record, keep_s, a = key('batch', ARGV[2]), tonumber(ARGV[4]), cmsgpack.unpack(ARGV[5])

@@ -1,8 +1,10 @@
--- shrink: the provider has refused a create for quota (429). The ceiling of what is to blame falls to what is in use, or
--- to nine tenths of what was tried; nothing of it is created until the hold is over, then by one batch alone until that is
--- accepted. A first refusal with others in use needs no hold: the ceiling lets nothing in until one of them ends. Refusals of batches that were under way together count as one. What has been in use before is remembered: a
+-- shrink: the provider has refused a create for quota (429). The ceiling of what is to blame falls to what is in use,
+-- or to nine tenths of what was tried; nothing of it is created until the hold is over, then by one batch alone until
+-- that is accepted. A first refusal with others in use needs no hold: the ceiling lets nothing in until one of them
+-- ends. Refusals of batches that were under way together count as one. What has been in use before is remembered: a
 -- refusal far below it is about something else, and the ceiling comes back quickly. The batch stands in line again.
--- ARGV[2] batch, ARGV[3] fence, ARGV[4] msgpack {resource='jobs'|'tokens', jobs_max, tokens_max, first_ms, max_ms, wish_ms}
+-- ARGV[2] batch, ARGV[3] fence, ARGV[4] msgpack {resource='jobs'|'tokens', jobs_max, tokens_max, first_ms, max_ms,
+-- wish_ms}
 -- ok <hold ms> <refusals in a row> <1 when nothing else was in use and as much never was> | stale | state <state>
 local record, a = key('batch', ARGV[2]), cmsgpack.unpack(ARGV[4])
 if stale(record, ARGV[3]) then return { 'stale' } end
@@ -13,7 +15,8 @@ local account, model = account_of(b[2]), model_of(b[2])
 local resource = a.resource == 'jobs' and 'jobs' or 'tokens/' .. model
 local amount = a.resource == 'jobs' and 1 or num(b[4])
 local used = usage(account, model, ARGV[2])[a.resource]
-local q = lesson(account, resource) or { ceiling = 0, base = 0, proven = 0, since = 0, refusals = 0, shrunk_at = 0, held_until = 0, probe = '' }
+local q = lesson(account, resource)
+  or { ceiling = 0, base = 0, proven = 0, since = 0, refusals = 0, shrunk_at = 0, held_until = 0, probe = '' }
 q.max = a[a.resource .. '_max']
 if num(b[5]) > q.shrunk_at then
   q.refusals, q.since, q.shrunk_at = q.refusals + 1, 0, now

@@ -1,5 +1,5 @@
--- split: the last segments of a refused batch, at most 500, become a sealed batch of their own. Both are whole afterwards.
--- A segment that a rebuilt batch has taken meanwhile stays that batch's: a job has bought it.
+-- split: the last segments of a refused batch, at most 500, become a sealed batch of their own. Both are whole
+-- afterwards. A segment that a rebuilt batch has taken meanwhile stays that batch's: a job has bought it.
 -- ARGV[2] batch, ARGV[3] fence, ARGV[4] new batch, ARGV[5] segments to move, ARGV[6] refusals so far
 -- ok | stale | state <state>
 local record, other = key('batch', ARGV[2]), key('batch', ARGV[4])

@@ -1,7 +1,7 @@
--- suspend: the provider refuses for want of money: a spend cap, credits used up, billing that is off. No quota frees itself
--- by waiting for other jobs, so no ceiling falls: the account as a whole creates nothing until the hold is over, then tries
--- with one batch alone. Refusals of batches that were under way together count as one; the first create that succeeds ends
--- it (`grow`). The batch stands in line.
+-- suspend: the provider refuses for want of money: a spend cap, credits used up, billing that is off. No quota frees
+-- itself by waiting for other jobs, so no ceiling falls: the account as a whole creates nothing until the hold is over,
+-- then tries with one batch alone. Refusals of batches that were under way together count as one; the first create that
+-- succeeds ends it (`grow`). The batch stands in line.
 -- ARGV[2] batch, ARGV[3] fence, ARGV[4] msgpack {first_ms, max_ms, wish_ms, why: the provider's words}
 -- ok <hold ms> <refusals in a row> | stale | state <state>
 local record, a = key('batch', ARGV[2]), cmsgpack.unpack(ARGV[4])

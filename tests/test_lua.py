@@ -1,0 +1,78 @@
+"""The Lua scripts are tidy: no formatter and no linter looks at them, so this does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.lua_names import lines_over, names_in, tokens
+
+ROOT = Path(__file__).parents[1]
+COLUMNS_MAX = 120
+LUA = {file.name: file.read_text(encoding="utf-8") for file in sorted((ROOT / "gemqueue").rglob("*.lua"))}
+
+
+def test_lines_are_short() -> None:
+    """No line of a script has more than 120 columns."""
+    assert len(LUA) > 30
+    assert {name: long for name, text in LUA.items() if (long := list(lines_over(text, COLUMNS_MAX)))} == {}
+
+
+def test_no_local_is_unread() -> None:
+    """Every local, loop variable and parameter is read; what a part of the prelude declares, by that or by a script."""
+    found = {name: names_in(text) for name, text in LUA.items()}
+    read = frozenset(name for names in found.values() for name in names.free)
+    unread = {
+        file: names.unread(elsewhere=read if file.startswith("_") else frozenset()) for file, names in found.items()
+    }
+    assert {file: names for file, names in unread.items() if names} == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "unread"),
+    [
+        ("local x = 1", ["x:1"]),
+        ("local x = 1\nreturn x", []),
+        ("local x, y = 1, 2\nreturn y", ["x:1"]),
+        ('local x = 1 -- x\nreturn \'x\', "x\\"x", [[x]] --[==[ x\n]==]', ["x:1"]),
+        ("local x = 1\nreturn a.x, a:x(), { x = 2 }", ["x:1"]),
+        ("local x = 1\nreturn a..x", []),
+        ("local x = 1\nreturn 1 ..x, 2", []),
+        ("local x\nx = 2", ["x:1"]),
+        ("local x = 1\nreturn x == 2", []),
+        ("local x = 1\nlocal x = x\nreturn x", []),
+        ("if a then local x = 1 elseif b then local y = 2 return y else local z = 3 end\nreturn x", ["x:1", "z:1"]),
+        ("for i, v in ipairs(a) do f(v) end", ["i:1"]),
+        ("for _, v in ipairs(a) do f(v) end", []),
+        ("for i = 1, n do f() end\nreturn i", ["i:1"]),
+        ("for i = 1, n do\n  while b do f(i) end\nend", []),
+        ("local function f(a, b, ...) return b end\nreturn f", ["a:1"]),
+        ("local function f(a) return f(a) end", ["f:1"]),
+        ("local g = function(a)\n  return function(b) return a end\nend\nreturn g", ["b:2"]),
+        ("function g(a) return 1 end", ["a:1"]),
+        ("repeat local x = f() until x", []),
+        ("local x = 1\nlocal function f() return x end\nreturn f()", []),
+    ],
+)
+def test_unread_names_are_found(text: str, unread: list[str]) -> None:
+    """The reader names what nobody reads, and nothing else."""
+    assert names_in(text).unread() == unread
+
+
+def test_a_prelude_is_read_by_scripts() -> None:
+    """What a file declares at its top may be read by those that come after it, and only that."""
+    prelude = names_in("local a, b = 1, 2\nlocal function c(d) end")
+    assert prelude.unread() == ["a:1", "b:1", "c:2", "d:2"]
+    assert prelude.unread(elsewhere=frozenset(names_in("return a, c(), d").free)) == ["b:1", "d:2"]
+
+
+def test_tokens_know_their_lines() -> None:
+    """Comments and strings of several lines count as lines, and are no tokens."""
+    assert [tuple(token) for token in tokens("--[[\n]] a = [[\n\n]] .. 1.5..b")] == [
+        ("a", 2),
+        ("=", 2),
+        ("..", 4),
+        ("..", 4),
+        ("b", 4),
+    ]
