@@ -33,8 +33,8 @@ class EmulatorProcess:
 
     def __init__(self, data: Path, *, env: dict[str, str] | None = None, **options: Any) -> None:
         self.data = data
-        self.url = ""
-        self.pid = 0
+        self.url: str = ""
+        self.pid: int = 0
         self._ready = data.parent / f"{data.name}.ready"
         self._options = options
         self._env = env or {}
