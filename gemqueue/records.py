@@ -64,7 +64,7 @@ class SegmentMeta(msgspec.Struct, frozen=True, kw_only=True):
     count: int
     bytes: int
     raw_bytes: int
-    lane: str
+    lane: Lane
     attempt: int = 0
     requeues: int = 0
     producer: str = ""
@@ -86,7 +86,7 @@ class Onward(msgspec.Struct, frozen=True, kw_only=True):
     """A segment made of lines that leave others: their keys in order as (origin, indices), and where they go."""
 
     id: str
-    lane: str
+    lane: Lane
     tenant: str
     priority: int
     count: int
@@ -103,7 +103,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     v: int
     state: BatchState
-    lane: str
+    lane: Lane
     fence: int
     lease_until: int = 0
     prompts: int = 0
@@ -162,7 +162,7 @@ class WebhookHealth(msgspec.Struct, frozen=True):
 class LaneState(msgspec.Struct, frozen=True, kw_only=True):
     """What waits in a lane, as the packer sees it after its claim."""
 
-    lane: str
+    lane: Lane
     fence: int
     prompts: int = 0
     segments: int = 0

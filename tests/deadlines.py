@@ -108,7 +108,7 @@ class Day:
         if await store.overdue("emulated.local", tuple(Step)):
             return False
         records = [store.key("batch", id_) for id_ in await store.open_batches()]
-        records += [store.key(what, lane.lane) for lane in await store.lanes() for what in ("lane", "rescue")]
+        records += [store.key(what, str(lane.lane)) for lane in await store.lanes() for what in ("lane", "rescue")]
         for record in records:
             if int(await store.redis.hget(record, "lease_until") or 0):
                 return False

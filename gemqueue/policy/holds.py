@@ -8,11 +8,12 @@ import msgspec
 
 from gemqueue.errors import ProviderError, Rejected, Transient
 from gemqueue.policy.quota import Resource
-from gemqueue.records import Batch, Lane
 from gemqueue.states import BatchState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from gemqueue.records import Batch, Lane
 
 _ACCOUNT = "account"
 _WORDS = {
@@ -33,9 +34,9 @@ def why_held(state: str, own: Hold, *pauses: Hold) -> Hold:
     return next((pause for pause in pauses if pause[0]), own)
 
 
-def waits_for(lane: str, pool: str = "") -> list[str]:
+def waits_for(lane: Lane, pool: str = "") -> list[str]:
     """The accounts whose pause after a change of the server holds a batch: its lane's, and the pool's it came from."""
-    return [Lane.parse(lane).account, *([pool] if pool else [])]
+    return [lane.account, *([pool] if pool else [])]
 
 
 def batch_held(batch: Batch, pauses: Mapping[str, Hold]) -> Hold:

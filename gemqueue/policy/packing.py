@@ -14,7 +14,7 @@ INTERACTIVE_BYTES_MAX = 32_000_000
 """Of an interactive batch: its bodies are in memory while it is under way."""
 
 
-def full_limits(settings: Settings, lane: str = "") -> dict[str, int]:
+def full_limits(settings: Settings, lane: Lane | None = None) -> dict[str, int]:
     """When a lane counts as full, as the scripts take it; interactive ones are packed at once, into small batches."""
     limits = {
         "prompts": settings.batch_prompts_max,
@@ -23,16 +23,16 @@ def full_limits(settings: Settings, lane: str = "") -> dict[str, int]:
         "linger_ms": int(settings.linger_s * 1000),
         "look_ms": int(1000 * max(1.0, 5 * settings.sweep_s)),
     }
-    if lane and Lane.parse(lane).interactive:
+    if lane is not None and lane.interactive:
         raw_bytes = min(settings.batch_bytes_max, INTERACTIVE_BYTES_MAX)
         prompts = min(settings.batch_prompts_max, settings.interactive_prompts_max)
         limits |= {"prompts": prompts, "raw_bytes": raw_bytes, "linger_ms": 0}
     return limits
 
 
-def first_look_ms(settings: Settings, lane: str, deadline_at: int) -> int:
+def first_look_ms(settings: Settings, lane: Lane, deadline_at: int) -> int:
     """How long a segment waits for the rescue step's first look before it may be packed; 0 where nobody will look."""
-    if not deadline_at or settings.deadline_policy == BATCH or Lane.parse(lane).interactive:
+    if not deadline_at or settings.deadline_policy == BATCH or lane.interactive:
         return 0
     return full_limits(settings)["look_ms"]
 

@@ -15,13 +15,12 @@ import msgspec
 from gemqueue.policy import holds
 from gemqueue.policy.holds import QuotaHold, says_refused_key
 from gemqueue.policy.quota import Ledger, Limits, Resource
-from gemqueue.records import Lane
 from gemqueue.states import BatchState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gemqueue.records import Batch
+    from gemqueue.records import Batch, Lane
 
 
 RETURNED = "returned"
@@ -32,7 +31,7 @@ class OpenBatch(msgspec.Struct, frozen=True, kw_only=True):
     """What the pool's rule needs of a batch that is not closed."""
 
     id: str
-    lane: str
+    lane: Lane
     state: BatchState
     held_reason: str = ""
     held_for: str = ""
@@ -51,9 +50,9 @@ class Room(msgspec.Struct, frozen=True, kw_only=True):
     now_ms: int
 
 
-def lane_of(lane: str, account: str) -> str:
+def lane_of(lane: Lane, account: str) -> Lane:
     """The lane of this account that batches of a pool's lane go to."""
-    return str(msgspec.structs.replace(Lane.parse(lane), account=account))
+    return msgspec.structs.replace(lane, account=account)
 
 
 def belongs(lane: str, pool: str) -> bool:
@@ -111,9 +110,9 @@ def _no_room(room: Room, sealed: Sequence[OpenBatch], model: str, tokens: int, l
     used = {
         Resource.JOBS: len(counted) + len(waiting),
         Resource.MODEL_JOBS: sum(one.model == model for one in counted)
-        + sum(Lane.parse(one.lane).model == model for one in waiting),
+        + sum(one.lane.model == model for one in waiting),
         Resource.TOKENS: sum(one.tokens for one in counted if one.model == model)
-        + sum(one.tokens for one in waiting if Lane.parse(one.lane).model == model),
+        + sum(one.tokens for one in waiting if one.lane.model == model),
     }
     wanted = {
         Resource.JOBS: (1, limits.jobs_max),

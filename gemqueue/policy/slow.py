@@ -10,8 +10,6 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
-from gemqueue.records import Lane
-
 if TYPE_CHECKING:
     from gemqueue.config import Settings
     from gemqueue.policy.turnaround import Turnaround
@@ -67,4 +65,4 @@ def must_cancel(batch: Batch, age_s: float, settings: Settings, policy: Policy) 
 def halves(batch: Batch, settings: Settings) -> bool:
     """Whether the lane's batches are halved because this job was given up; it may have ended with results."""
     given_up = batch.cancel_at > 0 and batch.slow_at > 0
-    return given_up and policy_of(settings, Lane.parse(batch.lane).model) is Policy.SPLIT
+    return given_up and policy_of(settings, batch.lane.model) is Policy.SPLIT

@@ -111,6 +111,3 @@ def _after_refusal(batch: Batch, error: Rejected, settings: Settings) -> Refusal
     if error.line is not None:
         return Refusal.ISOLATE
     return Refusal.REFUSE if batch.refusals >= settings.refusals_max else Refusal.BISECT
-
-
-# --- resolve ----------------------------------------------------------------------------------------------------------

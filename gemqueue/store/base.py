@@ -8,7 +8,7 @@ import msgspec
 
 from gemqueue.clock import Clock, clock_from_env
 from gemqueue.ids import SHARD
-from gemqueue.records import SegmentMeta
+from gemqueue.records import Lane, SegmentMeta
 from gemqueue.store.scripts import Scripts, connect, translated
 from gemqueue.urls import safe_url
 
@@ -177,7 +177,7 @@ def _meta(id_: str, row: list[bytes | None]) -> SegmentMeta | None:
         count=int(text[1] or 0),
         bytes=int(text[2] or 0),
         raw_bytes=int(text[3] or 0),
-        lane=text[4],
+        lane=Lane.parse(text[4]),
         attempt=int(text[5] or 0),
         requeues=int(text[6] or 0),
         producer=text[7],

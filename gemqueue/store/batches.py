@@ -13,7 +13,7 @@ import msgspec
 
 from gemqueue.errors import StaleFence, WrongState
 from gemqueue.policy.packing import first_look_ms, full_limits
-from gemqueue.records import Batch, LaneState, Onward
+from gemqueue.records import Batch, Lane, LaneState, Onward
 from gemqueue.states import LANE_STEPS, BatchState, Step
 from gemqueue.store.base import StoreBase
 from gemqueue.store.scripts import Arg, translated
@@ -189,11 +189,11 @@ class BatchStore(StoreBase):
 
     async def rest(self, claim: Claim, delay_s: float = 0.0) -> None:
         """Put a lane's pack step back for when it is next due, but not within ``delay_s``."""
-        full = _pack(full_limits(self.settings, claim.id))
+        full = _pack(full_limits(self.settings, Lane.parse(claim.id)))
         _check(await self.scripts.run("rest", claim.id, claim.fence, full, int(delay_s * 1000)), "rest")
 
     async def pack(
-        self, claim: Claim, batch: str, weights: dict[str, float], own: str = "", **limits_max: int
+        self, claim: Claim, batch: str, weights: dict[str, float], own: Lane | None = None, **limits_max: int
     ) -> tuple[str, int, int]:
         """Move a slice of the lane into ``batch``; ``limits_max`` (prompts, tokens) take the settings' place.
 
@@ -201,7 +201,11 @@ class BatchStore(StoreBase):
 
         Returns packing, sealed or empty; the prompts in the batch; the prompts left in the lane.
         """
-        limits = full_limits(self.settings, claim.id) | limits_max | {"weights": weights, "own": own or claim.id}
+        limits = (
+            full_limits(self.settings, Lane.parse(claim.id))
+            | limits_max
+            | {"weights": weights, "own": str(own or claim.id)}
+        )
         reply = _check(await self.scripts.run("pack", claim.id, claim.fence, batch, _pack(limits)), "pack")
         return reply[1].decode(), int(reply[2]), int(reply[3])
 
@@ -277,6 +281,7 @@ class BatchStore(StoreBase):
     async def requeue(self, claim: Claim, retry: RetrySegment, body: bytes) -> None:
         """Move lines into a retry segment. Raises WrongState when some of them have moved already."""
         fields = msgspec.structs.asdict(retry) | {
+            "lane": str(retry.lane),
             "full": full_limits(self.settings, retry.lane),
             "look_ms": first_look_ms(self.settings, retry.lane, retry.deadline_at),
         }
@@ -331,10 +336,10 @@ class BatchStore(StoreBase):
         with translated(self.url):
             return int(await self.redis.zcard(self.key("batches")))
 
-    async def lane(self, lane: str) -> LaneState:
+    async def lane(self, lane: Lane) -> LaneState:
         """One lane, with what waits in it."""
         with translated(self.url):
-            return _lane(lane, await self.redis.hgetall(self.key("lane", lane)))
+            return _lane(str(lane), await self.redis.hgetall(self.key("lane", str(lane))))
 
     async def lanes(self) -> list[LaneState]:
         """Every lane that was ever used, with what waits in it."""
@@ -366,7 +371,11 @@ _BATCH_INTS = frozenset(field.name for field in msgspec.structs.fields(Batch) if
 
 
 def _batch(id_: str, raw: dict[bytes, bytes]) -> Batch:
-    values: dict[str, Any] = {"id": id_, "state": BatchState(raw[b"state"].decode())}
+    values: dict[str, Any] = {
+        "id": id_,
+        "state": BatchState(raw[b"state"].decode()),
+        "lane": Lane.parse(raw[b"lane"].decode()),
+    }
     for name in Batch.__struct_fields__:
         value = raw.get(name.encode())
         if value is None or name in values:
@@ -383,7 +392,7 @@ def _lane(id_: str, raw: dict[bytes, bytes]) -> LaneState:
         return int(raw.get(name.encode(), b"0") or 0)
 
     return LaneState(
-        lane=id_,
+        lane=Lane.parse(id_),
         fence=number("fence"),
         prompts=number("prompts"),
         segments=number("segments"),

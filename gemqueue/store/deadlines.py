@@ -12,7 +12,7 @@ import msgspec
 from gemqueue.errors import StaleFence, WrongState
 from gemqueue.language.gemini.usage import Charge, Spent
 from gemqueue.policy.packing import full_limits
-from gemqueue.records import Onward
+from gemqueue.records import Lane, Onward
 from gemqueue.store.base import StoreBase
 from gemqueue.store.scripts import translated
 
@@ -45,20 +45,20 @@ def _check(reply: list[Any], what: str) -> list[Any]:
 class DeadlineStore(StoreBase):
     """Watching over deadlines, and the interactive lanes' own transitions."""
 
-    async def watched(self, lane: str, now_ms: int, segments_max: int) -> list[str]:
+    async def watched(self, lane: Lane, now_ms: int, segments_max: int) -> list[str]:
         """Segments of the lane that are due for a look, longest due first."""
         with translated(self.url):
             found: list[bytes] = await self.redis.zrangebyscore(
-                self.key("deadlines", lane), "-inf", now_ms, start=0, num=segments_max
+                self.key("deadlines", str(lane)), "-inf", now_ms, start=0, num=segments_max
             )
         return [id_.decode() for id_ in found]
 
-    async def waiting_prompts(self, lanes: list[str]) -> list[int]:
+    async def waiting_prompts(self, lanes: list[Lane]) -> list[int]:
         """How many prompts wait to be packed in each of the lanes."""
         with translated(self.url):
             pipe: Any = self.redis.pipeline(transaction=False)
             for lane in lanes:
-                pipe.hget(self.key("lane", lane), "prompts")
+                pipe.hget(self.key("lane", str(lane)), "prompts")
             found: list[bytes | None] = await pipe.execute()
         return [int(value or 0) for value in found]
 
@@ -68,15 +68,18 @@ class DeadlineStore(StoreBase):
         not_within_ms = -1 if not_within_s is None else int(not_within_s * 1000)
         _check(await self.scripts.run("defer", claim.id, claim.fence, not_within_ms, *flat), "defer")
 
-    async def divert(self, claim: Claim, segment: str, lane: str) -> int | None:
+    async def divert(self, claim: Claim, segment: str, lane: Lane) -> int | None:
         """A segment that waits to be packed goes over to ``lane``; its open prompts, None if it waits no more."""
         full = _pack(full_limits(self.settings, lane))
-        reply = _check(await self.scripts.run("divert", claim.id, claim.fence, segment, lane, full), "divert")
+        reply = _check(await self.scripts.run("divert", claim.id, claim.fence, segment, str(lane), full), "divert")
         return int(reply[1]) if reply[0] == b"ok" else None
 
     async def rescue(self, claim: Claim, rescued: RescueSegment, body: bytes) -> None:
         """Lines of an open batch go on in another lane. Raises WrongState where they are not there any more."""
-        fields = msgspec.structs.asdict(rescued) | {"full": full_limits(self.settings, rescued.lane)}
+        fields = msgspec.structs.asdict(rescued) | {
+            "lane": str(rescued.lane),
+            "full": full_limits(self.settings, rescued.lane),
+        }
         for apart in ("keys", "lines"):
             del fields[apart]
         head = (claim.id, claim.fence, _pack(fields), body, _pack(rescued.keys))
@@ -99,7 +102,7 @@ class DeadlineStore(StoreBase):
         with translated(self.url):
             return bool(await self.redis.getbit(self.key("settled", segment), index))
 
-    async def add_spent(self, lane: str, spent: Mapping[Charge, Spent], rerouted: int = 0) -> set[str]:
+    async def add_spent(self, lane: Lane, spent: Mapping[Charge, Spent], rerouted: int = 0) -> set[str]:
         """A lane has answered so much, of it ``rerouted`` by another model than was asked; the versions new to it.
 
         A crash just before or after may leave some of it out.
@@ -113,11 +116,11 @@ class DeadlineStore(StoreBase):
         answers = reply[2 + len(_TOTALS) :: len(_TOTALS) + len(Spent.__struct_fields__)]
         return {by.version for (by, one), n in zip(spent.items(), answers, strict=True) if n == one.answers}
 
-    async def spent(self, lane: str) -> Spent:
+    async def spent(self, lane: Lane) -> Spent:
         """What the lane has answered since it was first used."""
         return (await self._spent(lane))[0]
 
-    async def charges(self, lane: str) -> dict[Charge, Spent]:
+    async def charges(self, lane: Lane) -> dict[Charge, Spent]:
         """The same by what it is charged by; what was counted without that stands under an empty charge."""
         whole, usage = await self._spent(lane)
         charges: dict[Charge, Spent] = {}
@@ -129,10 +132,10 @@ class DeadlineStore(StoreBase):
             charges[Charge()] = rest + charges.get(Charge(), Spent())
         return charges
 
-    async def _spent(self, lane: str) -> tuple[Spent, dict[str, int]]:
+    async def _spent(self, lane: Lane) -> tuple[Spent, dict[str, int]]:
         with translated(self.url):
             pipe: Any = self.redis.pipeline(transaction=True)
-            pipe.hgetall(self.key("spent", lane))
-            pipe.hgetall(self.key("usage", lane))
+            pipe.hgetall(self.key("spent", str(lane)))
+            pipe.hgetall(self.key("usage", str(lane)))
             spent, usage = [{k.decode(): int(v) for k, v in raw.items()} for raw in await pipe.execute()]
         return Spent(**spent), usage

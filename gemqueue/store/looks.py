@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from gemqueue.policy.holds import Hold, waits_for, why_held
+from gemqueue.records import Lane
 from gemqueue.store.base import keys_of
 from gemqueue.store.scripts import translated
 from gemqueue.store.turnaround import TurnaroundStore
@@ -73,7 +74,7 @@ class LookStore(TurnaroundStore):
         state, reason, since_ms, accepted_at, prompts, own, pool = [(value or b"").decode() for value in values]
         held = (reason, int(since_ms or 0))
         if not reason and not settled:
-            pauses = await self.pauses(waits_for(own or lane, pool))
+            pauses = await self.pauses(waits_for(Lane.parse(own or lane), pool))
             held = why_held(state, held, *pauses.values())
         return Place(
             lane=own or lane,
@@ -87,7 +88,7 @@ class LookStore(TurnaroundStore):
         )
 
     async def _lane_held(self, lane: str) -> Hold:
-        (account,) = waits_for(lane)
+        (account,) = waits_for(Lane.parse(lane))
         paused = await self.pause(account)
         if paused[0]:
             return paused

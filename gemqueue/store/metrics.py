@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from gemqueue.records import Lane
 from gemqueue.states import BatchState
 
 if TYPE_CHECKING:
@@ -93,7 +92,7 @@ async def read(store: Store, account: str = "") -> Reading:
     """
     counts = await store.counts()
     lanes = await store.lanes()
-    accounts = {account} if account else {Lane.parse(lane.lane).account for lane in lanes}
+    accounts = {account} if account else {lane.lane.account for lane in lanes}
     among = [Gauge(name, text, counts.pop(name, 0)) for name, text in _GAUGES_AMONG_COUNTS.items()]
     gauges = [
         *among,
@@ -107,7 +106,7 @@ async def read(store: Store, account: str = "") -> Reading:
 def _lanes(lanes: list[LaneState], now_ms: int) -> list[Gauge]:
     found: list[Gauge] = []
     for lane in lanes:
-        labels = {"lane": lane.lane}
+        labels = {"lane": str(lane.lane)}
         age_s = max(0, now_ms - lane.oldest) / 1000 if lane.oldest else 0.0
         found += [
             Gauge("pending_prompts", "Prompts that wait to be packed.", lane.prompts, labels),
@@ -133,7 +132,7 @@ async def _batches(store: Store) -> list[Gauge]:
 
 
 async def _turnarounds(store: Store, lanes: list[LaneState]) -> list[Gauge]:
-    named = [Lane.parse(lane.lane) for lane in lanes]
+    named = [lane.lane for lane in lanes]
     found: list[Gauge] = []
     for account, model in sorted({(lane.account, lane.model) for lane in named if not lane.interactive}):
         for prompts, known in (await store.turnarounds(account, model)).items():

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from gemqueue.provider import JobStatus
+    from gemqueue.records import Lane
     from gemqueue.store.batches import Claim
 
 _READ_AT_ONCE = 500
@@ -172,14 +173,14 @@ class OperationsStore(BatchStore):
         """A second job of the batch bought ``prompts`` of it; whether that is news."""
         return bool((await self.scripts.run("twice", batch, job, prompts))[1])
 
-    async def waiting_segments(self, lane: str) -> list[str]:
+    async def waiting_segments(self, lane: Lane) -> list[str]:
         """Every segment of a lane that is in no batch: pending, and waiting for its retry."""
         with translated(self.url):
-            tenants: list[bytes] = await self.redis.zrange(self.key("tenants", lane), 0, -1)
+            tenants: list[bytes] = await self.redis.zrange(self.key("tenants", str(lane)), 0, -1)
             pipe: Any = self.redis.pipeline(transaction=False)
-            pipe.zrange(self.key("later", lane), 0, -1)
+            pipe.zrange(self.key("later", str(lane)), 0, -1)
             for tenant in tenants:
-                pipe.zrange(self.key("pending", lane, tenant.decode()), 0, -1)
+                pipe.zrange(self.key("pending", str(lane), tenant.decode()), 0, -1)
             found: list[list[bytes]] = await pipe.execute()
         return [id_.decode() for ids in found for id_ in ids]
 

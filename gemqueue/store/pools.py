@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from gemqueue.policy.pools import OpenBatch
+from gemqueue.records import Lane
 from gemqueue.states import BatchState
 from gemqueue.store.base import StoreBase
 from gemqueue.store.scripts import ServerFull, translated
@@ -40,7 +41,7 @@ class PoolStore(StoreBase):
             OpenBatch(
                 id=id_,
                 state=BatchState(state),
-                lane=lane,
+                lane=Lane.parse(lane),
                 held_reason=held_reason,
                 held_for=held_for,
                 tokens=int(tokens or 0),
@@ -55,4 +56,4 @@ class PoolStore(StoreBase):
         """Say why nobody packs a lane, unless the server is full; ``pack`` takes it back."""
         if lane.held_reason != reason:
             with suppress(ServerFull), translated(self.url):
-                await self.redis.hset(self.key("lane", lane.lane), "held_reason", reason)
+                await self.redis.hset(self.key("lane", str(lane.lane)), "held_reason", reason)

@@ -8,6 +8,7 @@ import msgspec
 
 from gemqueue.effects import Effect, effect
 from gemqueue.policy.packing import first_look_ms, full_limits
+from gemqueue.records import Lane
 from gemqueue.store import bitmap
 from gemqueue.store.looks import LookStore
 from gemqueue.store.scripts import translated
@@ -81,7 +82,8 @@ class ProducerStore(LookStore):
         fields = msgspec.structs.asdict(segment) | {
             "memory_bytes_max": self.settings.memory_bytes_max,
             "full": full_limits(self.settings),
-            "look_ms": first_look_ms(self.settings, segment.lane, segment.deadline_at),
+            "look_ms": segment.deadline_at
+            and first_look_ms(self.settings, Lane.parse(segment.lane), segment.deadline_at),
         }
         entry = segment.entry
         del fields["entry"]  # apart: the server's cmsgpack knows no binary type

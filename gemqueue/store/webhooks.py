@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from gemqueue.policy import job_names
-from gemqueue.records import WebhookHealth
+from gemqueue.records import Lane, WebhookHealth
 from gemqueue.store.base import StoreBase
 from gemqueue.store.scripts import translated
 
@@ -32,10 +32,10 @@ class WebhookStore(StoreBase):
         words = [word.decode() for word in reply]
         return (words[1], words[2]) if words[0] == "ok" else (words[0], words[1] if len(words) > 1 else "")
 
-    async def webhook_health(self, lane: str) -> WebhookHealth:
+    async def webhook_health(self, lane: Lane) -> WebhookHealth:
         """How far this lane's webhooks can be relied on."""
         with translated(self.url):
-            raw: list[bytes | None] = await self.redis.hmget(self.key("lane", lane), "announced", "announced_at")
+            raw: list[bytes | None] = await self.redis.hmget(self.key("lane", str(lane)), "announced", "announced_at")
         return WebhookHealth(*(int(value or 0) for value in raw))
 
     async def add_counts(self, counts: Mapping[str, int]) -> None:

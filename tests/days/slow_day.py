@@ -82,13 +82,13 @@ class _Stall:
 
     async def over(self) -> bool:
         """Whether everything of the stalled model is answered."""
-        lane = str(Lane(ACCOUNT, STALLED, Kind.GENERATE))
+        lane = Lane(ACCOUNT, STALLED, Kind.GENERATE)
         return self._ended_s is not None and not await self._open(lane)
 
-    async def _open(self, lane: str) -> bool:
+    async def _open(self, lane: Lane) -> bool:
         store = self._day.shop.store
         open_ = [await store.batch(id_) for id_ in await store.open_batches()]
-        waiting = await store.redis.zcard(store.key("later", lane))
+        waiting = await store.redis.zcard(store.key("later", str(lane)))
         waiting += sum(state.prompts for state in await store.lanes() if state.lane == lane)
         return bool(waiting) or any(batch is not None and batch.lane == lane for batch in open_)
 

@@ -91,7 +91,7 @@ class Shop:
     def join(self, pool: str) -> None:
         """Take from this pool, and submit to it; empty for none."""
         self.kit = Kit(store=self.store, provider=self.provider, settings=self.settings, clock=self.clock, pool=pool)
-        self.handlers: dict[Step, Handler] = {
+        self.handlers: dict[Step, Handler[Any]] = {
             Step.PACK: Packer(self.kit),
             Step.SUBMIT: Submitter(self.kit),
             Step.TRACK: Tracker(self.kit),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gemqueue.policy.inputs import MISSES_MAX
+from gemqueue.records import Lane
 from gemqueue.states import BatchState, Step
 from gemqueue_workers.manage.status import INPUT_NEEDED, read_status
 from tests.operations.kit import ACCOUNT, JOB_S, shop
@@ -91,7 +92,7 @@ async def test_a_job_that_misses_its_input_is_replaced(
         assert len(await files(made)) == 1
         await answered(made)
         assert (await made.count("created"), await made.count("inputs_missed")) == (3, 1)
-        assert (await made.store.lane(made.lane)).ceiling == 0
+        assert (await made.store.lane(Lane.parse(made.lane))).ceiling == 0
         assert await files(made) == []
         status = await read_status(made.settings)
         assert (status.input_needed, status.counts["inputs_missed"], "delete_files" in INPUT_NEEDED) == (

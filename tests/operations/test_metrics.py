@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gemqueue.errors import StaleFence
 from gemqueue.language.lines import cancelled_line
+from gemqueue.records import Lane
 from gemqueue.states import Step
 from gemqueue.store import codec, metrics
 from gemqueue_workers.metrics import exposition
@@ -156,7 +157,7 @@ async def test_an_answer_that_comes_before_a_rescued_prompts_own_is_paid_for(mad
     await made.store.redis.setbit(made.store.key("moved", segment), 0, 1)
     await made.drain()
     assert (await moved(made))["answered"] == 2
-    assert (await made.store.spent(LANE)).answers == 2
+    assert (await made.store.spent(Lane.parse(LANE))).answers == 2
 
 
 async def test_what_a_server_loses_of_a_collection_is_read_again(made: Shop, monkeypatch: pytest.MonkeyPatch) -> None:

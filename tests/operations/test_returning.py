@@ -10,6 +10,7 @@ import pytest
 from gemqueue.effects import CRASH_EXIT_CODE, Effect
 from gemqueue.errors import ConfigError, StaleFence
 from gemqueue.language.lines import cancelled_line
+from gemqueue.records import Lane
 from gemqueue.states import Step
 from gemqueue.store import codec
 from gemqueue_workers.manage.give_back import give_back
@@ -59,7 +60,7 @@ async def test_a_batch_goes_back_to_its_pool(made: Shop) -> None:
     assert command(made, batch) == (0, {"batch": batch, "pool": POOL, "prompts": 130})
     with pytest.raises(StaleFence):
         await made.store.begin(taken[0], "token", "files/f")
-    lane = await made.store.lane(made.lane)
+    lane = await made.store.lane(Lane.parse(made.lane))
     assert (lane.prompts, await made.store.open_batches(), await made.count("returned")) == (130, [], 130)
     (meta,) = await made.store.segment_metas([segment])
     assert meta is not None

@@ -28,7 +28,7 @@ async def outrun(made: Shop, segment: str, batch: str) -> None:
     body = line(f"{segment}.0", generate_request("one"))
     flex = str(Lane.parse(LANE).of(Service.FLEX))
     rescued = RescueSegment(
-        id=rescue_segment_id(batch, taken[0].fence, 0), lane=flex, tenant="default", priority=0, count=1,
+        id=rescue_segment_id(batch, taken[0].fence, 0), lane=Lane.parse(flex), tenant="default", priority=0, count=1,
         raw_bytes=len(body), tokens=1, attempt=0, deadline_at=made.clock.now_ms() + 10**6, keys=[(segment, [0])],
         segment=segment, lines=bitmap.of([0], 1), batch=batch,
     )  # fmt: skip

@@ -42,7 +42,7 @@ def retry(id_: str, origin: str, indices: Sequence[int], **changed: Any) -> Retr
     """A retry segment of an origin's prompts, moved out of the origin's own lines."""
     moves = [(origin, bitmap.of(indices, max(indices) + 1))]
     plain: dict[str, Any] = {
-        "id": id_, "lane": LANE, "tenant": "default", "priority": 0, "count": len(indices), "raw_bytes": 10,
+        "id": id_, "lane": Lane.parse(LANE), "tenant": "default", "priority": 0, "count": len(indices), "raw_bytes": 10,
         "tokens": 1, "attempt": 1, "requeues": 0, "delay_ms": 0, "keys": [(origin, list(indices))], "moves": moves,
     }  # fmt: skip
     return RetrySegment(**(plain | changed))

@@ -201,7 +201,8 @@ def test_what_follows_a_call_without_an_answer() -> None:
 def rescued(id_: str, segment: str, batch: str, lines: bytes, indices: list[int]) -> RescueSegment:
     """Lines of a segment on their way to Flex."""
     return RescueSegment(
-        id=id_, lane=FLEX, tenant="default", priority=0, count=len(indices), raw_bytes=10, tokens=1, attempt=0,
+        id=id_, lane=Lane.parse(FLEX), tenant="default", priority=0, count=len(indices), raw_bytes=10, tokens=1,
+        attempt=0,
         deadline_at=NOW + 10**7, keys=[(segment, indices)], segment=segment, lines=lines, batch=batch,
     )  # fmt: skip
 
@@ -218,14 +219,14 @@ async def test_waiting_prompts_go_over_as_they_are(bench: Bench) -> None:
     watched = await bench.enqueue(4, deadline_at=NOW + 10**7)
     plain = await bench.enqueue(2)
     claim = await bench.claim(Step.RESCUE)
-    assert await bench.store.watched(LANE, bench.clock.now_ms(), 10) == [watched]
-    assert await bench.store.divert(claim, watched, FLEX) == 4
-    assert await bench.store.divert(claim, plain, FLEX) == 2
-    assert await bench.store.divert(claim, plain, FLEX) is None
+    assert await bench.store.watched(Lane.parse(LANE), bench.clock.now_ms(), 10) == [watched]
+    assert await bench.store.divert(claim, watched, Lane.parse(FLEX)) == 4
+    assert await bench.store.divert(claim, plain, Lane.parse(FLEX)) == 2
+    assert await bench.store.divert(claim, plain, Lane.parse(FLEX)) is None
     await bench.store.defer(claim, {}, 0.0)
     lanes = {lane.lane: lane.prompts for lane in await bench.store.lanes()}
-    assert lanes[LANE] == 0
-    assert await bench.store.watched(LANE, bench.clock.now_ms(), 10) == []
+    assert lanes[Lane.parse(LANE)] == 0
+    assert await bench.store.watched(Lane.parse(LANE), bench.clock.now_ms(), 10) == []
     assert [member for member, _ in await bench.store.overdue(ACCOUNT, tuple(Step))] == [f"pack {FLEX}"]
 
 
@@ -296,7 +297,7 @@ async def test_a_stale_rescuer_changes_nothing(bench: Bench) -> None:
     bench.advance(bench.settings.lease_s + 1)
     claim = await bench.claim(Step.RESCUE)
     with pytest.raises(StaleFence):
-        await bench.store.divert(stale, segment, FLEX)
+        await bench.store.divert(stale, segment, Lane.parse(FLEX))
     with pytest.raises(StaleFence):
         await bench.store.defer(stale, {segment: 0}, 0.0)
     await bench.store.defer(claim, {segment: 0}, 0.0)

@@ -17,7 +17,7 @@ from gemqueue.policy.resolving import ResolvePlan, RowFate
 from gemqueue.policy.submitting import Refusal, SubmitStep
 from gemqueue.policy.tracking import TrackStep
 from gemqueue.provider import JobStatus
-from gemqueue.records import Batch, WebhookHealth
+from gemqueue.records import Batch, Lane, WebhookHealth
 from gemqueue.states import BatchState, JobState
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def batches(draw: st.DrawFn) -> Batch:
         id=draw(st.text("0123456789abcdef", min_size=1, max_size=8)),
         v=1,
         state=draw(states),
-        lane="a/m/generate/batch",
+        lane=Lane.parse("a/m/generate/batch"),
         fence=draw(numbers),
         prompts=draw(numbers),
         tries=draw(numbers),
@@ -132,7 +132,7 @@ def test_a_wrong_key_fails_nobody(batch: Batch, message: str) -> None:
     held = submitting.after_create_error(batch, Rejected(message, auth=True, call="create"), SETTINGS)
     assert held.refusal is Refusal.LATER
     assert held.held_reason.startswith("account (create)")
-    fresh = Batch(id="b", v=1, state=BatchState.SUBMITTING, lane="l", fence=1, prompts=9)
+    fresh = Batch(id="b", v=1, state=BatchState.SUBMITTING, lane=Lane.parse("l"), fence=1, prompts=9)
     lost = submitting.after_create_error(fresh, Rejected("file not found", missing=True), SETTINGS)
     model = submitting.after_create_error(
         fresh, Rejected("models/x is not found for API version v1beta", missing=True), SETTINGS
@@ -278,7 +278,7 @@ def test_a_job_whose_event_came_early_is_looked_at_soon() -> None:
     """The event is ahead of the state: after ``poll_first_s``, then after half the time since the event."""
     settings = Settings(poll_first_s=5.0)
     for since_s, pause_s in ((0, 5), (4, 5), (60, 30), (10_000, 300)):
-        record = Batch(id="b", v=1, state=BatchState.SUBMITTED, lane="l", fence=1, event_at=1)
+        record = Batch(id="b", v=1, state=BatchState.SUBMITTED, lane=Lane.parse("l"), fence=1, event_at=1)
         found_s = tracking.announced_delay_s(record, 300, WebhookHealth(9, 1), 1 + since_s * 1000, settings)
         assert found_s == pause_s
 
@@ -286,7 +286,9 @@ def test_a_job_whose_event_came_early_is_looked_at_soon() -> None:
 @given(crashes=st.integers(0, 100), held=st.integers(0, 100))
 def test_a_batch_that_kills_its_workers_is_held_once_for_each_death(crashes: int, held: int) -> None:
     """Below crashes_max a batch is tried; from there each death holds it once, for a bounded time, and then it is."""
-    batch = Batch(id="b", v=1, state=BatchState.SEALED, lane="l", fence=1, crashes=crashes, crashes_held=held)
+    batch = Batch(
+        id="b", v=1, state=BatchState.SEALED, lane=Lane.parse("l"), fence=1, crashes=crashes, crashes_held=held
+    )
     hold_s = backoff.crash_hold_s(batch, SETTINGS)
     assert (hold_s is None) == (crashes < SETTINGS.crashes_max or crashes == held)
     assert hold_s is None or 0 < hold_s <= SETTINGS.backoff_max_s

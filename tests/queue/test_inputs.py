@@ -12,7 +12,7 @@ from gemqueue.policy import inputs
 from gemqueue.policy.quota import Limits
 from gemqueue.policy.submitting import adoptable
 from gemqueue.provider import JobStatus
-from gemqueue.records import Batch
+from gemqueue.records import Batch, Lane
 from gemqueue.states import BatchState, JobState, Step
 from gemqueue.store.batches import JobEnd
 from tests.queue.storing import ACCOUNT, LANE, bench, refused
@@ -164,7 +164,7 @@ async def test_a_batch_begins_anew_as_it_was(redis_url: str, queue_name: str) ->
         (meta,) = await made.store.segment_metas([segment])
         assert meta is not None
         assert (meta.requeues, meta.attempt) == (0, 0)
-        assert (await made.store.lane(LANE)).ceiling == 0
+        assert (await made.store.lane(Lane.parse(LANE))).ceiling == 0
         assert (await adds_up(made)).reservations == ()
         assert await made.due() == [f"submit {claim.id}"]
         counts = await made.store.counts()

@@ -14,7 +14,7 @@ from gemqueue.errors import StaleFence
 from gemqueue.policy import holds, quota
 from gemqueue.policy.holds import QuotaHold
 from gemqueue.policy.quota import Correction, Ledger, Limits, Reservation, Resource
-from gemqueue.records import Batch
+from gemqueue.records import Batch, Lane
 from gemqueue.states import BatchState, Step
 from gemqueue.store.batches import JobEnd
 from tests.leaks import unowned_keys
@@ -36,7 +36,7 @@ def ledger(*tokens: int, **corrections: Correction) -> Ledger:
 
 def batch(**changed: Any) -> Batch:
     """A sealed batch."""
-    plain: dict[str, Any] = {"id": "b", "v": 1, "state": BatchState.SEALED, "lane": LANE, "fence": 1, "prompts": 10}
+    plain: dict[str, Any] = {"id": "b", "v": 1, "state": BatchState.SEALED, "lane": Lane.parse(LANE), "fence": 1, "prompts": 10}
     return Batch(**(plain | changed))
 
 
@@ -243,7 +243,7 @@ async def test_a_batch_over_the_whole_limit_is_large(redis_url: str, queue_name:
     async with bench(redis_url, queue_name) as made:
         _, word = await reserved(made, 600, Limits(10, 1_000))
         assert word == "ok"
-        await made.store.weigh(LANE, 2.0)
+        await made.store.weigh(Lane.parse(LANE), 2.0)
         _, word = await reserved(made, 600, Limits(10, 1_000))
         assert word == "large"
 

@@ -20,7 +20,7 @@ SETTINGS = Settings()
 def batch(**changed: Any) -> Batch:
     """A batch with a job."""
     lane = str(Lane("emulated.local", "m", Kind.GENERATE))
-    return Batch(id="b", v=1, state=BatchState.SUBMITTED, lane=lane, fence=1, **changed)
+    return Batch(id="b", v=1, state=BatchState.SUBMITTED, lane=Lane.parse(lane), fence=1, **changed)
 
 
 def test_slow_is_what_nearly_all_of_its_kind_are_not() -> None:

@@ -12,7 +12,7 @@ from gemqueue.policy import backoff, holds, quota
 from gemqueue.policy.holds import QuotaHold
 from gemqueue.policy.pools import Room, why_left
 from gemqueue.policy.quota import Correction, Ledger, Resource
-from gemqueue.records import Batch
+from gemqueue.records import Batch, Lane
 from gemqueue.states import BatchState, Step
 from tests.queue.storing import ACCOUNT, LANE, bench
 from tests.queue.test_quota import OPEN, adds_up, finish, refuse, reserved, submit
@@ -132,7 +132,7 @@ async def test_only_the_holder_of_a_batch_on_its_way_may_say_so(redis_url: str, 
 def test_how_long_a_batch_waits_for_money() -> None:
     """Calls that buy wait the long pause or the provider's wish; a look is only made again, as after any trouble."""
     settings = Settings()
-    batch = Batch(id="b", v=1, state=BatchState.SEALED, lane=LANE, fence=1, prompts=10)
+    batch = Batch(id="b", v=1, state=BatchState.SEALED, lane=Lane.parse(LANE), fence=1, prompts=10)
     said = {
         call: backoff.transient_delay_s(batch, Transient("429", call=call, spend=True, retry_after_s=wish_s), settings)
         for call, wish_s in (("create", None), ("upload", 60.0), ("answer", 9_000.0), ("poll", None))

@@ -8,7 +8,7 @@ import pytest
 
 from gemqueue.ids import new_batch_id
 from gemqueue.policy.job_names import batch_of, job_token
-from gemqueue.records import WebhookHealth
+from gemqueue.records import Lane, WebhookHealth
 from gemqueue.states import Step
 from gemqueue.store.batches import JobEnd
 from tests.queue.storing import ACCOUNT, LANE, bench
@@ -157,14 +157,14 @@ async def test_ends_that_were_told_first_prove_a_lane(made: Bench) -> None:
         batch, job = await submitted(made)
         await made.store.announce(f"msg_{number}", job, "")
         await end(made, batch)
-        assert (await made.store.webhook_health(LANE)).announced == number + 1
-    assert (await made.store.webhook_health(LANE)).announced_at > 0
+        assert (await made.store.webhook_health(Lane.parse(LANE))).announced == number + 1
+    assert (await made.store.webhook_health(Lane.parse(LANE))).announced_at > 0
     batch, _ = await submitted(made)
     await end(made, batch, "cancelled")
-    assert (await made.store.webhook_health(LANE)).announced == 3
+    assert (await made.store.webhook_health(Lane.parse(LANE))).announced == 3
     batch, _ = await submitted(made)
     await end(made, batch, "expired")
-    assert (await made.store.webhook_health(LANE)).announced == 0
+    assert (await made.store.webhook_health(Lane.parse(LANE))).announced == 0
 
 
 async def test_an_event_just_after_a_look_is_no_fault(made: Bench) -> None:
@@ -174,19 +174,19 @@ async def test_an_event_just_after_a_look_is_no_fault(made: Bench) -> None:
     made.advance(60)
     assert await made.store.announce("msg_1", job, "") == ("late", batch)
     assert await made.store.announce("msg_2", job, "") == ("late", batch)
-    assert (await made.store.webhook_health(LANE)).announced == 1
+    assert (await made.store.webhook_health(Lane.parse(LANE))).announced == 1
     batch, job = await submitted(made)
     await end(made, batch)
     made.advance(61)
     await made.store.announce("msg_3", job, "")
-    assert (await made.store.webhook_health(LANE)).announced == 0
+    assert (await made.store.webhook_health(Lane.parse(LANE))).announced == 0
 
 
 async def test_a_lane_without_webhooks_has_no_health(made: Bench) -> None:
     """Nothing is written for those who do not use them."""
     batch, _ = await submitted(made)
     await end(made, batch)
-    assert await made.store.webhook_health(LANE) == WebhookHealth()
+    assert await made.store.webhook_health(Lane.parse(LANE)) == WebhookHealth()
     assert await made.store.redis.hmget(made.store.key("lane", LANE), "announced", "announced_at") == [None, None]
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from gemqueue.records import Lane
 from gemqueue.states import Step
 from tests.emulator_process import EmulatorProcess
 from tests.operations.kit import ACCOUNT, LANE, Shop, shop
@@ -62,7 +63,7 @@ async def test_looks_are_rarer_while_webhooks_tell_first_and_as_before_when_they
     unknown, _ = await looks(made, told=False)
     plain = [await looks(made, told=False) for _ in range(3)]
     proving = [await looks(made, told=True) for _ in range(5)]
-    assert (await made.store.webhook_health(LANE)).announced == 5
+    assert (await made.store.webhook_health(Lane.parse(LANE))).announced == 5
     proven = [await looks(made, told=True) for _ in range(3)]
     assert max(count for count, _ in proven) * 2 <= min(count for count, _ in plain)
     assert unknown > max(count for count, _ in plain)

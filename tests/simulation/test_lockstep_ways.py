@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 POOL = "emulated.pool.shared"
 POOL_LANE = str(Lane(POOL, "m", Kind.GENERATE))
 FLEX = str(Lane(ACCOUNT, "m", Kind.GENERATE, "flex"))
-NONE = Batch(id="", v=0, state=BatchState.CLOSED, lane=LANE, fence=0)
+NONE = Batch(id="", v=0, state=BatchState.CLOSED, lane=Lane.parse(LANE), fence=0)
 URL: list[str] = []
 NEW_ID: list[str] = []
 """What the stores draw when they make a segment: the same on both."""
@@ -176,9 +176,9 @@ class Ways(RuleBasedStateMachine):
             return
         line = number % meta.count
         rescued = RescueSegment(
-            id=rescue_segment_id(meta.batch, claim.fence, number), lane=FLEX, tenant="default", priority=0, count=1,
-            raw_bytes=10, tokens=1, attempt=0, deadline_at=meta.deadline_at, keys=[(segment, [line])], segment=segment,
-            lines=bitmap.of([line], meta.count), batch=meta.batch,
+            id=rescue_segment_id(meta.batch, claim.fence, number), lane=Lane.parse(FLEX), tenant="default", priority=0,
+            count=1, raw_bytes=10, tokens=1, attempt=0, deadline_at=meta.deadline_at, keys=[(segment, [line])],
+            segment=segment, lines=bitmap.of([line], meta.count), batch=meta.batch,
         )  # fmt: skip
         self.run(self.store.rescue(claim, rescued, body(1)))
 

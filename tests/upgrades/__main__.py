@@ -179,8 +179,8 @@ async def _later(writer: Writer) -> None:
     await writer.answer(claim, segment, [0])
     body = b"".join(line(f"{segment}.{n}", generate_request(f"upgrade 1 {n}")) for n in (1, 2))
     retry = RetrySegment(
-        id=f"{claim.id}r{claim.fence}-0", lane=LANE, tenant="default", priority=0, count=2, raw_bytes=len(body),
-        tokens=2, attempt=1, requeues=0, delay_ms=3_600_000, keys=[(segment, [1, 2])],
+        id=f"{claim.id}r{claim.fence}-0", lane=Lane.parse(LANE), tenant="default", priority=0, count=2,
+        raw_bytes=len(body), tokens=2, attempt=1, requeues=0, delay_ms=3_600_000, keys=[(segment, [1, 2])],
         moves=[(segment, bitmap.of([1, 2], 3))],
     )  # fmt: skip
     await writer.store.requeue(claim, retry, codec.compress(body))

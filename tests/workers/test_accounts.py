@@ -66,7 +66,7 @@ class Hand:
         if self.kit.pool:
             pooled = await self.kit.store.overdue(self.kit.pool, (Step.PACK,))
             room = await look_at_room(self.kit)
-            due += [one for one in pooled if not await why_left(self.kit, one[0].partition(" ")[2], room)]
+            due += [one for one in pooled if not await why_left(self.kit, Lane.parse(one[0].partition(" ")[2]), room)]
         for member, _ in due:
             step, _, id_ = member.partition(" ")
             await run_step(self.kit, HANDLERS[Step(step)](self.kit), id_)
@@ -109,7 +109,7 @@ async def held(world: World, hand: Hand, why: str) -> None:
         await hand.work()
         for id_ in await world.store.open_batches():
             batch = await world.store.batch(id_)
-            if batch is not None and batch.lane.startswith(f"{hand.account}/") and why in batch.held_reason:
+            if batch is not None and batch.lane.account == hand.account and why in batch.held_reason:
                 return True
         return False
 

@@ -83,7 +83,7 @@ async def test_flex_that_refuses_is_followed_by_standard(tmp_path: Path, valkey:
 
         async def moved_on() -> bool:
             lanes = {lane.lane: lane for lane in await world.store.lanes()}
-            return any(lane.endswith("/standard") for lane in lanes)
+            return any(lane.service == "standard" for lane in lanes)
 
         await until(moved_on, what="standard")
         world.emulator.faults([])
@@ -157,4 +157,4 @@ async def test_want_of_money_sends_nothing_to_a_dearer_way(
         assert services(await world.judge()) == ["flex"]
         counts = await world.store.counts()
         assert (counts["spend_refused"], counts["answered"], counts.get("failed", 0)) == (1, 4, 0)
-        assert not [lane.lane for lane in await world.store.lanes() if lane.lane.endswith("/standard")]
+        assert not [lane.lane for lane in await world.store.lanes() if lane.lane.service == "standard"]

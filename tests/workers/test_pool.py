@@ -34,12 +34,12 @@ PACKED: dict[str, Any] = {"batch_prompts_max": 5, "linger_s": 0.0}
 async def batches_of(world: World, account: str) -> list[Batch]:
     """The account's open batches."""
     found = [await world.store.batch(id_) for id_ in await world.store.open_batches()]
-    return [batch for batch in found if batch is not None and batch.lane.startswith(f"{account}/")]
+    return [batch for batch in found if batch is not None and batch.lane.account == account]
 
 
 async def answered_by(world: World, account: str) -> int:
     """How many prompts the account has answered."""
-    return (await world.store.spent(str(Lane(account, MODEL, Kind.GENERATE)))).answers
+    return (await world.store.spent(Lane(account, MODEL, Kind.GENERATE))).answers
 
 
 async def work_until_answered(world: World, hands: list[Hand], keys: set[str]) -> None:
@@ -130,7 +130,7 @@ async def test_a_full_account_leaves_the_pool_to_one_with_room(
 
         async def left() -> bool:
             await full.work()
-            return (await world.store.lane(LANE)).held_reason == reason
+            return (await world.store.lane(Lane.parse(LANE))).held_reason == reason
 
         await until(left, what="left to others")
         assert await world.store.held_reason(POOL) == reason
@@ -145,7 +145,7 @@ async def test_a_full_account_leaves_the_pool_to_one_with_room(
 
         await until(taken, what="the other account's job")
         assert len(await batches_of(world, "emulated.a")) == 1
-        assert (await world.store.lane(LANE)).held_reason == ""
+        assert (await world.store.lane(Lane.parse(LANE))).held_reason == ""
 
 
 async def test_what_comes_back_goes_to_the_pool(tmp_path: Path, valkey: ValkeyServer, queue_name: str) -> None:
@@ -189,7 +189,7 @@ async def test_a_batch_begun_by_one_account_may_be_sealed_by_another(
         taken = await dies.kit.store.claim(Step.PACK, LANE, POOL)
         assert taken is not None
         own = str(Lane("emulated.a", MODEL, Kind.GENERATE))
-        assert (await dies.kit.store.pack(taken[0], "00bbatch", {}, own))[:2] == ("packing", 500)
+        assert (await dies.kit.store.pack(taken[0], "00bbatch", {}, Lane.parse(own)))[:2] == ("packing", 500)
         await work_until_answered(world, [lives], set(keys))
         assert await answered_by(world, "emulated.b") == 501
         assert world.emulator.ledger()["bought_twice"] == []
@@ -228,7 +228,7 @@ async def test_a_pool_waits_for_each_of_its_accounts_after_a_change_of_the_serve
         assert "reconciling" not in reasons[LANE.replace(POOL, "emulated.b")]
         assert [batch.held_reason for batch in status.batches if batch.id == sealed.id] == [why]
         (packed,) = await store.manifest(sealed.id)
-        waiting = [packed, *await store.waiting_segments(LANE)]
+        waiting = [packed, *await store.waiting_segments(Lane.parse(LANE))]
         assert [(await store.place(one, 0)).held_reason for one in waiting] == [why, why]
         await store.redis.zadd(store.key("pool", POOL), {"emulated.a": 1})
         assert await store.pause(POOL) == ("", 0)
@@ -259,7 +259,7 @@ async def test_a_pool_waits_for_each_of_its_accounts_after_a_change_of_the_serve
 def test_who_may_pack(batches: list[tuple[str, str]], jobs: int, tokens: int, expected: str) -> None:
     """A held batch of its own, no job yet, no room: the lane is left to others. Cooled-off entries are room."""
     seen = [
-        OpenBatch(id=f"s{n}", lane=f"a/{MODEL}/generate/batch", state=BatchState(state), held_reason=why)
+        OpenBatch(id=f"s{n}", lane=Lane.parse(f"a/{MODEL}/generate/batch"), state=BatchState(state), held_reason=why)
         for n, (state, why) in enumerate(batches)
     ]
     entries = [Reservation(f"r{n}", MODEL, 10, 0) for n in range(jobs)]
@@ -272,7 +272,11 @@ def test_what_waits_for_another_models_tokens_is_no_hindrance() -> None:
     """One model's quota is not another's: the account goes on with the pool's others, and its jobs count."""
     lane = f"a/{MODEL}/generate/batch"
     held = OpenBatch(
-        id="s", lane=lane, state=BatchState.SEALED, held_reason="quota (create): 429", held_for=f"tokens/{MODEL}"
+        id="s",
+        lane=Lane.parse(lane),
+        state=BatchState.SEALED,
+        held_reason="quota (create): 429",
+        held_for=f"tokens/{MODEL}",
     )
     room = Room(account="a", batches=[held], ledger=Ledger((), {}), now_ms=100)
     assert why_left(room, MODEL, 10, Limits(3, 100)) == "a: quota (create): 429"
@@ -284,7 +288,7 @@ def test_an_account_without_room_for_files_leaves_the_lane() -> None:
     """What its open batches store counts until the file is deleted; what is alone goes, however large."""
     lane, limits = f"a/{MODEL}/generate/batch", Limits(9, 100, stored_bytes_max=1_000)
     jobs = [
-        OpenBatch(id=f"s{n}", lane=lane, state=BatchState.SUBMITTED, raw_bytes=600, input_file=file)
+        OpenBatch(id=f"s{n}", lane=Lane.parse(lane), state=BatchState.SUBMITTED, raw_bytes=600, input_file=file)
         for n, file in enumerate(("files/f", ""))
     ]
     full, empty = (Room(account="a", batches=some, ledger=Ledger((), {}), now_ms=1) for some in (jobs, jobs[1:]))

@@ -193,7 +193,7 @@ async def test_an_emulated_worker_never_touches_prompts_of_a_real_account(world:
 
         await until(answered, what="the emulated prompt's answer")
         lanes = {lane.lane: lane.prompts for lane in await world.store.lanes()}
-        assert lanes[real] == 1
+        assert lanes[Lane.parse(real)] == 1
         assert await world.store.overdue("generativelanguage.googleapis.com.prod", tuple(Step)) != []
 
 

@@ -124,13 +124,13 @@ async def test_records_of_0_2_0_and_its_readers(redis_url: str, queue_name: str)
     try:
         old = {"answers": 5, "input_tokens": 50, "output_tokens": 500}
         await client.hset(store.key("spent", LANE), mapping=old)
-        assert await store.charges(LANE) == {Charge(): Spent(5, 50, 500)}
+        assert await store.charges(Lane.parse(LANE)) == {Charge(): Spent(5, 50, 500)}
         by = Charge(OTHER, "2027-01-01")
         spent = {by: Spent(2, 20, 200, 10), Charge(): Spent(1, 1, 0)}
-        assert await store.add_spent(LANE, spent, 2) == {OTHER, ""}
-        assert await store.add_spent(LANE, {by: Spent(1, 1, 1, 1)}, 1) == set()
-        assert await store.charges(LANE) == {by: Spent(3, 21, 201, 11), Charge(): Spent(6, 51, 500)}
-        assert await store.spent(LANE) == Spent(9, 72, 701)
+        assert await store.add_spent(Lane.parse(LANE), spent, 2) == {OTHER, ""}
+        assert await store.add_spent(Lane.parse(LANE), {by: Spent(1, 1, 1, 1)}, 1) == set()
+        assert await store.charges(Lane.parse(LANE)) == {by: Spent(3, 21, 201, 11), Charge(): Spent(6, 51, 500)}
+        assert await store.spent(Lane.parse(LANE)) == Spent(9, 72, 701)
         assert set(await client.hkeys(store.key("spent", LANE))) == {name.encode() for name in old}
         assert (await store.counts())["rerouted"] == 3
     finally:
@@ -143,11 +143,11 @@ async def test_names_without_number_take_no_room_without_bound(redis_url: str, q
     try:
         for start in range(0, 1200, 300):
             spent = {Charge(f"gemini-9-{n}"): Spent(1, 2, 3) for n in range(start, start + 300)}
-            await store.add_spent(LANE, spent)
-        assert await store.add_spent(LANE, {Charge("another"): Spent(1, 2, 3)}) == set()
-        charges = await store.charges(LANE)
+            await store.add_spent(Lane.parse(LANE), spent)
+        assert await store.add_spent(Lane.parse(LANE), {Charge("another"): Spent(1, 2, 3)}) == set()
+        charges = await store.charges(Lane.parse(LANE))
         assert len(charges) <= 335
-        assert sum(one.answers for one in charges.values()) == (await store.spent(LANE)).answers == 1201
+        assert sum(one.answers for one in charges.values()) == (await store.spent(Lane.parse(LANE))).answers == 1201
     finally:
         await store.aclose()
 
@@ -159,12 +159,12 @@ async def test_answers_that_are_charged_alike_are_added_up(redis_url: str, queue
     provider = GeminiProvider(api_key="k", account="emulated.local", base_url="http://127.0.0.1:9", emulate=True)
     try:
         kit = Kit(store=store, provider=provider, settings=settings, clock=store.clock)
-        spending = Spending(kit, Batch(id="b", v=1, state=BatchState.ENDED, lane=LANE, fence=1))
+        spending = Spending(kit, Batch(id="b", v=1, state=BatchState.ENDED, lane=Lane.parse(LANE), fence=1))
         for version in (None, None, "", "a|b", "a_b"):
             spending.count(Usage(prompt_token_count=5), version)
         await spending.write()
-        assert await store.charges(LANE) == {Charge(): Spent(3, 15), Charge("a_b"): Spent(2, 10)}
-        assert (await store.spent(LANE)).answers == 5
+        assert await store.charges(Lane.parse(LANE)) == {Charge(): Spent(3, 15), Charge("a_b"): Spent(2, 10)}
+        assert (await store.spent(Lane.parse(LANE))).answers == 5
     finally:
         await provider.aclose()
         await store.aclose()

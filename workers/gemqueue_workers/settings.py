@@ -144,7 +144,7 @@ def _function(step: Step) -> Function:
 
 
 async def _run(ctx: dict[str, Any], step: Step, id_: str) -> None:
-    handlers: dict[Step, Handler] = ctx["handlers"]
+    handlers: dict[Step, Handler[Any]] = ctx["handlers"]
     sweeper: Sweeper = ctx["sweeper"]
     with sweeper.under_way(step, id_):
         claimed = await run_steps(ctx["kit"], handlers, step, id_, ctx.get("may_go_on", _always))

@@ -8,6 +8,7 @@ import pytest
 
 from gemqueue.policy import job_names
 from gemqueue.policy.reconciling import Standing
+from gemqueue.records import Lane
 from gemqueue.states import Kind, Step
 from gemqueue_workers.worker.reconciler import Reconciler
 from gemqueue_workers.worker.recovery import HELD, Aftermath
@@ -89,8 +90,8 @@ async def test_a_lost_batch_of_a_pool_is_rebuilt(made: Shop, lossy: Past) -> Non
     assert not await Aftermath(made.kit).look()
     record = await made.store.batch(batch)
     assert record is not None
-    assert (record.state, record.prompts, record.lane, record.pool) == ("submitted", 2, LANE, made.kit.pool)
-    assert (await made.store.lane(made.lane)).prompts == 1
+    assert (record.state, record.prompts, str(record.lane), record.pool) == ("submitted", 2, LANE, made.kit.pool)
+    assert (await made.store.lane(Lane.parse(made.lane))).prompts == 1
     await all_answered_once(made)
     assert made.emulator.ledger()["rows_bought"] == 3
 

@@ -13,7 +13,6 @@ from rich.text import Text
 from gemqueue.config import api_key_from_env, lane_account, load_settings, unknown_env, webhook_secrets_from_env
 from gemqueue.errors import GemqueueError
 from gemqueue.policy.quota import Resource
-from gemqueue.records import Lane
 from gemqueue.setting_values import DeleteFiles
 from gemqueue.store.operations import writes_through
 from gemqueue.store.scripts import NotReplicated
@@ -144,7 +143,7 @@ async def _models(store: RunStore) -> list[Finding]:
     """The models that the queue was asked for: which end, have no price, or let another one answer."""
     said: dict[Finding, None] = {}
     for lane in await store.lanes():
-        model = Lane.parse(lane.lane).model
+        model = lane.lane.model
         notes = [*of_model(model), *of_answers(model, versions_of(await store.charges(lane.lane)))]
         said |= dict.fromkeys(Finding("models", "warning", note) for note in notes)
         said |= dict.fromkeys(Finding("models", "ok", note) for note in of_later_prices(model))

@@ -15,7 +15,7 @@ from gemqueue.effects import Effect, effect
 from gemqueue.errors import ConfigError
 from gemqueue.policy.holds import waits_for
 from gemqueue.policy.pools import RETURNED, why_kept
-from gemqueue.records import Batch, Lane
+from gemqueue.records import Batch
 from gemqueue.states import BatchState, Step
 from gemqueue.store.batches import JobEnd
 from gemqueue_workers.stages.contents import BatchContents
@@ -73,7 +73,7 @@ async def _close(store: Store, batch: Batch) -> None:
 
 async def _claim(store: Store, step: Step, batch: Batch) -> tuple[Claim, Batch]:
     """Not against the pause after a change of the server: there may be a job then that no record knows."""
-    account = Lane.parse(batch.lane).account
+    account = batch.lane.account
     await store.hasten(step, batch.id, account)
     with effect(Effect.RETURN_CLAIM):
         taken = await store.claim(step, batch.id, account)

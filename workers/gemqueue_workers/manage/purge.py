@@ -16,7 +16,6 @@ from gemqueue.config import api_key_from_env
 from gemqueue.errors import ConfigError
 from gemqueue.ids import split_key
 from gemqueue.language.lines import purged_line
-from gemqueue.records import Lane
 from gemqueue.states import BatchState
 from gemqueue_workers.manage.find import find, is_settled, segments_of
 from gemqueue_workers.settings import make_provider
@@ -145,7 +144,7 @@ async def _forget(link: Link, batches: list[Batch], purged: Purged) -> None:
     try:
         others: set[str] = set()
         for batch in batches:
-            account = Lane.parse(batch.lane).account
+            account = batch.lane.account
             if account == provider.account or not _is_there(batch):
                 await _delete(provider, batch, purged)
                 await link.store.scrub_batch(batch.id)

@@ -69,7 +69,7 @@ def _line(batch: Batch, now_ms: int, why: Hold) -> Line:
         state=str(batch.state),
         job=batch.job,
         job_state=batch.job_state,
-        lane=batch.lane,
+        lane=str(batch.lane),
         prompts=batch.prompts,
         bytes=batch.raw_bytes,
         tokens=batch.tokens,
@@ -147,7 +147,7 @@ async def _prompt(link: Link, key: str) -> dict[str, Any]:
         raise ConfigError(f"{key} is not known (any more)")
     settled, _ = await link.store.bitmaps([segment], [])
     done = is_settled(settled[segment], index)
-    found: dict[str, Any] = {"sort": "prompt", "key": key, "lane": meta.lane, "batch": meta.batch, "settled": done}
+    found: dict[str, Any] = {"sort": "prompt", "key": key, "lane": str(meta.lane), "batch": meta.batch, "settled": done}
     if not done:
         place = await link.store.place(segment, index)
         found |= await _why(link, (place.held_reason, place.held_since))

@@ -154,11 +154,11 @@ async def _look(settings: Settings) -> Status:
                         lane,
                         batches,
                         now_ms,
-                        paused[Lane.parse(lane.lane).account],
+                        paused[lane.lane.account],
                         await store.charges(lane.lane),
                         packs=packs,
                     ),
-                    turnaround=await _turnaround(store, Lane.parse(lane.lane)),
+                    turnaround=await _turnaround(store, lane.lane),
                 )
                 for lane in lanes
             ],
@@ -174,7 +174,7 @@ async def _look(settings: Settings) -> Status:
 def _lane(
     lane: LaneState, batches: list[Batch], now_ms: int, paused: Hold, spent: dict[Charge, Spent], *, packs: bool
 ) -> LaneStatus:
-    named = Lane.parse(lane.lane)
+    named = lane.lane
     versions = versions_of(spent)
     waits = [
         (batch.held_reason, batch.held_since) for batch in batches if batch.lane == lane.lane and batch.held_reason
@@ -184,7 +184,7 @@ def _lane(
     if lane.prompts and not packs:
         reason, since_ms = "no worker", 0
     return LaneStatus(
-        lane=lane.lane,
+        lane=str(lane.lane),
         pending=lane.prompts,
         oldest_age_s=_age_s(lane.oldest, now_ms) if lane.oldest else None,
         held_reason=reason,
@@ -209,7 +209,7 @@ async def _batch(store: Store, batch: Batch, now_ms: int, paused: dict[str, Hold
     reason, since_ms = batch_held(batch, paused)
     return BatchStatus(
         id=batch.id,
-        lane=batch.lane,
+        lane=str(batch.lane),
         state=str(batch.state),
         job=batch.job,
         prompts=batch.prompts,
@@ -225,7 +225,7 @@ async def _batch(store: Store, batch: Batch, now_ms: int, paused: dict[str, Hold
 async def _eta_s(store: Store, batch: Batch, now_ms: int) -> float | None:
     if batch.state is not BatchState.SUBMITTED:
         return None
-    lane = Lane.parse(batch.lane)
+    lane = batch.lane
     known = await store.turnaround(lane.account, lane.model, batch.prompts)
     return known.remaining_s(_age_s(batch.intent_at, now_ms)) if known is not None else None
 

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gemqueue.errors import GemqueueError, StoreUnavailable
-from gemqueue.records import BATCH
+from gemqueue.records import BATCH, Lane
 from gemqueue.states import BatchState
 from gemqueue.tasks import ending
 from gemqueue_workers.model_notes import of_answers, rerouted_of
@@ -170,7 +170,7 @@ class Progress:
             await asyncio.sleep(_LOOK_S)
 
 
-async def _look(link: Link, lane: str) -> tuple[int, int, float, str]:
+async def _look(link: Link, lane: Lane) -> tuple[int, int, float, str]:
     """Open batches of the lane, prompts in those that the provider has, the oldest one's age, why nothing moves."""
     works = await link.ensure_worker()
     store = link.store

@@ -100,7 +100,7 @@ class Submitter:
         deadline_at: int = 0,
     ) -> None:
         account, self._name, self._record = run
-        self.lane = str(Lane(account, encoder.model, encoder.kind))
+        self.lane = Lane(account, encoder.model, encoder.kind)
         self.submitted = 0
         self.held = ""
         self._store = store
@@ -157,7 +157,7 @@ class Submitter:
         lines = b"".join([line(f"{id_}.{i}", request) for i, (_, _, request) in enumerate(rows)])
         segment = SegmentWrite(
             id=id_,
-            lane=self.lane,
+            lane=str(self.lane),
             producer=self._record.producer,
             count=len(rows),
             raw_bytes=len(lines),

@@ -21,7 +21,6 @@ from gemqueue.language.gemini.usage import usage_of, version_of
 from gemqueue.language.lines import PLAIN_END, answer_line, failure_line, service_end
 from gemqueue.policy import backoff, resolving
 from gemqueue.policy.resolving import RowFate
-from gemqueue.records import Lane
 from gemqueue.states import FailureKind
 from gemqueue.store.scripts import ServerFull
 from gemqueue_workers.stages.contents import lost_bodies
@@ -71,7 +70,7 @@ class Collector:
         self._retries: Lines = {}
         self._dead: list[tuple[str, int, FailureKind, str, int]] = []
         self._dead_bytes = 0
-        self._answer_end = service_end(Lane.parse(batch.lane).service)
+        self._answer_end = service_end(batch.lane.service)
         self._late = 0
         self._spending = Spending(kit, batch)
         self._lost: set[str] = set()
@@ -283,7 +282,7 @@ class Collector:
             line = failure_line(key, kind, message, code, source.meta.attempt + 1)
             self._buffer.add(origin, index, line, "failed")
             if key in bodies:
-                self._buffer.bury(origin, (key, source.meta.lane, kind, message, bodies[key].decode()))
+                self._buffer.bury(origin, (key, str(source.meta.lane), kind, message, bodies[key].decode()))
 
     async def _lose_retries(self) -> None:
         for id_ in await lost_bodies(self._kit.store, self._retries):

@@ -67,7 +67,7 @@ class Interactive:
 
         Raises Rejected where the account is refused: what is open stays open.
         """
-        lane = Lane.parse(batch.lane)
+        lane = batch.lane
         self._batches += 1
         try:
             await _Asking(self._kit, lease, batch, lane, self._slots[Service(lane.service)]).run()
@@ -110,7 +110,7 @@ class _Asking:
         if self._stop is not None:
             raise self._stop
         await self._collector.account_for_missing()
-        log.info("batch.asked", batch=self._batch.id, lane=self._batch.lane, **self._collector.counts)
+        log.info("batch.asked", batch=self._batch.id, lane=str(self._batch.lane), **self._collector.counts)
 
     async def _count_doubt(self, open_prompts: int) -> None:
         """Whoever held this batch before may have died with calls under way."""
@@ -172,7 +172,7 @@ class _Asking:
 
     async def _failed(self, source: Source, number: int, error: ProviderError) -> None:
         key = source.meta.key_of(number)
-        log.info("call.failed", key=key, lane=self._batch.lane, error=str(error))
+        log.info("call.failed", key=key, lane=str(self._batch.lane), error=str(error))
         if isinstance(error, Transient) and error.spend:
             if self._stop is None:  # the calls under way are refused alike
                 await self._kit.store.add_count("spend_refused", 1)
@@ -219,7 +219,7 @@ class _Asking:
                 attempt=onward.attempt,
                 requeues=onward.requeues,
                 delay_ms=int(self._delays_s[onward] * 1000),
-                lane=str(self._lane.of(onward.service)),
+                lane=self._lane.of(onward.service),
                 forgets_deadline=onward.service == BATCH,
             )
             for chunk in chunks(ordered, settings.segment_prompts_max, settings.segment_bytes_max):

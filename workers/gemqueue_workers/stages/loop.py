@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
 import structlog
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from gemqueue.store.store import Store
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("gemqueue.workers")
+R = TypeVar("R", bound=Batch | LaneState)
 
 
 class Kit(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,14 +107,15 @@ class Lease:
                 log.warning("renew.failed", step=self.claim.member, left_s=round(self.left_s, 1), error=str(error))
 
 
-class Handler(Protocol):
-    """One stage's work on one claimed step."""
+class Handler(Protocol[R]):
+    """One stage's work on one claimed step; ``record`` is what its steps are claimed on."""
 
     step: Step
+    record: type[R]
     claim_effect: Effect
     release_effect: Effect
 
-    async def handle(self, lease: Lease, record: Batch | LaneState) -> Step | None:
+    async def handle(self, lease: Lease, record: R) -> Step | None:
         """Carry the step to a transition that moves it on; raise to have it put back.
 
         Returns the batch's next step where that is due at once.
@@ -152,7 +154,7 @@ async def _kept(lease: Lease) -> AsyncGenerator[None]:
 
 
 async def run_steps(
-    kit: Kit, handlers: Mapping[Step, Handler], step: Step, id_: str, may_go_on: Callable[[], bool]
+    kit: Kit, handlers: Mapping[Step, Handler[Any]], step: Step, id_: str, may_go_on: Callable[[], bool]
 ) -> bool:
     """Run a step, and what it makes due at once as far as ``handlers`` go; whether any was claimed."""
     turn = await take_step(kit, handlers[step], id_)
@@ -162,12 +164,12 @@ async def run_steps(
     return claimed
 
 
-async def run_step(kit: Kit, handler: Handler, id_: str) -> bool:
+async def run_step(kit: Kit, handler: Handler[R], id_: str) -> bool:
     """Claim and handle one step; False when it is not due, not there, or somebody else's."""
     return (await take_step(kit, handler, id_)).claimed
 
 
-async def take_step(kit: Kit, handler: Handler, id_: str) -> Turn:
+async def take_step(kit: Kit, handler: Handler[R], id_: str) -> Turn:
     """Claim and handle one step.
 
     Every error ends here: the step is put back, or its lease runs out. Raises nothing but CancelledError.
@@ -181,13 +183,17 @@ async def take_step(kit: Kit, handler: Handler, id_: str) -> Turn:
     if taken is None:
         return Turn(claimed=False)
     claim, record = taken
+    if not isinstance(record, handler.record):
+        raise TypeError(
+            f"{handler.step} steps are claimed on a {handler.record.__name__}, not a {type(record).__name__}"
+        )
     if isinstance(record, Batch) and (hold_s := crash_hold_s(record, kit.settings)) is not None:
         await _hold(kit, handler, claim, record, hold_s)
         return Turn(claimed=True)
     return Turn(claimed=True, then=await _handled(kit, handler, Lease(kit, claim), record))
 
 
-async def _handled(kit: Kit, handler: Handler, lease: Lease, record: Batch | LaneState) -> Step | None:
+async def _handled(kit: Kit, handler: Handler[R], lease: Lease, record: R) -> Step | None:
     member = lease.claim.member
     try:
         async with _kept(lease):
@@ -212,7 +218,7 @@ async def _handled(kit: Kit, handler: Handler, lease: Lease, record: Batch | Lan
     return None
 
 
-async def _hold(kit: Kit, handler: Handler, claim: Claim, batch: Batch, hold_s: float) -> None:
+async def _hold(kit: Kit, handler: Handler[R], claim: Claim, batch: Batch, hold_s: float) -> None:
     """A batch that may be what kills the workers is left alone for a while, and everybody can see why."""
     reason = f"crashes: {batch.crashes} leases on this batch ran out (workers died); it is tried again after a pause"
     log.error("step.kills_workers", step=claim.member, crashes=batch.crashes, hold_s=round(hold_s, 1))
@@ -231,7 +237,7 @@ async def _count(kit: Kit, name: str) -> None:
         log.warning("count.failed", name=name, error=str(failure))
 
 
-async def _put_back(kit: Kit, handler: Handler, claim: Claim, record: Batch | LaneState, error: Exception) -> None:
+async def _put_back(kit: Kit, handler: Handler[R], claim: Claim, record: R, error: Exception) -> None:
     try:
         with effect(handler.release_effect):
             if claim.step is Step.RESCUE:

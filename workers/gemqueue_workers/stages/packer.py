@@ -16,7 +16,7 @@ from gemqueue.effects import Effect, effect
 from gemqueue.ids import new_batch_id
 from gemqueue.policy import packing, quota
 from gemqueue.policy.packing import full_limits
-from gemqueue.records import Batch, Lane, LaneState
+from gemqueue.records import Lane, LaneState
 from gemqueue.states import Step
 from gemqueue_workers.stages.pooling import look_at_room, own_lane, why_left
 from gemqueue_workers.stages.reservations import limits_of
@@ -31,15 +31,15 @@ class Packer:
     """Handles ``pack <lane>``."""
 
     step = Step.PACK
+    record = LaneState
     claim_effect = Effect.PACK_CLAIM
     release_effect = Effect.PACK_RELEASE
 
     def __init__(self, kit: Kit) -> None:
         self._kit = kit
 
-    async def handle(self, lease: Lease, record: Batch | LaneState) -> None:
+    async def handle(self, lease: Lease, record: LaneState) -> None:
         """Pack one batch, and another as long as what is left fills one."""
-        assert isinstance(record, LaneState)  # noqa: S101 - a pack step's record is a lane
         full = full_limits(self._kit.settings, record.lane)["prompts"]
         own = await own_lane(self._kit, record)
         ceiling = min(own.ceiling or full, full)
@@ -57,14 +57,14 @@ class Packer:
             await self._kit.store.rest(lease.claim)
 
     async def _pack_one(self, lease: Lease, batch: str, lane: LaneState, own: LaneState) -> int:
-        limits = {} if Lane.parse(lane.lane).interactive else await self._limits(lane, own)
+        limits = {} if lane.lane.interactive else await self._limits(lane, own)
         word = "packing"
         left = prompts = 0
         while word == "packing":
             with effect(Effect.PACK_PACK):
                 word, prompts, left = await self._kit.store.pack(lease.claim, batch, {}, own.lane, **limits)
         if word == "sealed":
-            log.info("batch.sealed", batch=batch, lane=own.lane, prompts=prompts, left=left)
+            log.info("batch.sealed", batch=batch, lane=str(own.lane), prompts=prompts, left=left)
         return left
 
     async def _limits(self, lane: LaneState, own: LaneState) -> dict[str, int]:
@@ -73,7 +73,7 @@ class Packer:
         tokens = quota.batch_tokens_max(self._kit.settings, limit, own.token_ratio)
         return {"tokens": tokens, "prompts": await self._prompts_max(own.lane, lane.prompts)}
 
-    async def _prompts_max(self, own: str, prompts: int) -> int:
-        store, where = self._kit.store, Lane.parse(own)
-        known = await store.turnaround(where.account, where.model, prompts)
+    async def _prompts_max(self, own: Lane, prompts: int) -> int:
+        store = self._kit.store
+        known = await store.turnaround(own.account, own.model, prompts)
         return packing.first_batch_prompts(known, await store.open_count(), self._kit.settings)

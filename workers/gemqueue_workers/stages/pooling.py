@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gemqueue.policy import pools, quota
-from gemqueue.records import Lane
 from gemqueue_workers.stages.reservations import limits_of
 
 if TYPE_CHECKING:
-    from gemqueue.records import LaneState
+    from gemqueue.records import Lane, LaneState
     from gemqueue_workers.stages.loop import Kit
 
 
@@ -24,14 +23,14 @@ async def look_at_room(kit: Kit) -> pools.Room:
     )
 
 
-async def why_left(kit: Kit, lane: str, room: pools.Room) -> str:
+async def why_left(kit: Kit, lane: Lane, room: pools.Room) -> str:
     """Why a pool's lane is left to other accounts, which is noted in the lane; empty when it may be packed."""
     state = await kit.store.lane(lane)
     own = await kit.store.lane(pools.lane_of(lane, kit.provider.account))
     limit = limits_of(kit.settings, lane)
     tokens = min(state.tokens, quota.batch_tokens_max(kit.settings, limit, own.token_ratio))
     raw_bytes = min(state.raw_bytes, kit.settings.batch_bytes_max)
-    reason = pools.why_left(room, Lane.parse(lane).model, int(tokens * own.token_ratio), limit, raw_bytes)
+    reason = pools.why_left(room, lane.model, int(tokens * own.token_ratio), limit, raw_bytes)
     if reason:
         await kit.store.leave_lane(state, reason)
     return reason
@@ -39,6 +38,6 @@ async def why_left(kit: Kit, lane: str, room: pools.Room) -> str:
 
 async def own_lane(kit: Kit, packed: LaneState) -> LaneState:
     """The lane whose batches a claimed lane's prompts go to: itself, or its account's beside a pool's."""
-    if not pools.belongs(packed.lane, kit.pool):
+    if not pools.belongs(str(packed.lane), kit.pool):
         return packed
     return await kit.store.lane(pools.lane_of(packed.lane, kit.provider.account))

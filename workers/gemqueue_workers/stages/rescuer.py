@@ -41,17 +41,16 @@ class Rescuer:
     """Handles ``rescue <lane>``."""
 
     step = Step.RESCUE
+    record = LaneState
     claim_effect = Effect.RESCUE_CLAIM
     release_effect = Effect.RESCUE_RELEASE
 
     def __init__(self, kit: Kit) -> None:
         self._kit = kit
 
-    async def handle(self, lease: Lease, record: Batch | LaneState) -> None:
+    async def handle(self, lease: Lease, record: LaneState) -> None:
         """Look at every segment that is due for it, then put the step back for the next one."""
-        assert isinstance(record, LaneState)  # noqa: S101 - a rescue step's record is a lane's
-        lane = Lane.parse(lease.claim.id)
-        await _Round(self._kit, lease, lane).run()
+        await _Round(self._kit, lease, record.lane).run()
         with effect(Effect.RESCUE_RELEASE):
             await self._kit.store.defer(lease.claim, {}, not_within_s=0.0)
 
@@ -70,11 +69,11 @@ class _Round:
         self._ahead = 0
 
     async def run(self) -> None:
-        lanes = [str(self._lane.of(service)) for service in self._allowed]
+        lanes = [self._lane.of(service) for service in self._allowed]
         self._ahead = sum(await self._store.waiting_prompts(lanes)) if lanes else 0
         for _ in range(_ROUNDS_MAX):
             now_ms = await self._store.server_now_ms()
-            due = await self._store.watched(str(self._lane), now_ms, _SEGMENTS_MAX)
+            due = await self._store.watched(self._lane, now_ms, _SEGMENTS_MAX)
             if not due:
                 break
             await self._look(due, now_ms)
@@ -100,7 +99,7 @@ class _Round:
             await self._store.defer(self._lease.claim, again_at)
 
     async def _batch_s(self) -> float | None:
-        waiting = (await self._store.waiting_prompts([str(self._lane)]))[0]
+        waiting = (await self._store.waiting_prompts([self._lane]))[0]
         prompts = min(max(1, waiting), self._kit.settings.batch_prompts_max)
         history = await self._store.turnaround(self._lane.account, self._lane.model, prompts)
         return history.p90_s if history is not None else None
@@ -115,7 +114,7 @@ class _Round:
 
     async def _divert(self, meta: SegmentMeta, service: Service, now_ms: int) -> int | None:
         with effect(Effect.RESCUE_DIVERT):
-            prompts = await self._store.divert(self._lease.claim, meta.id, str(self._lane.of(service)))
+            prompts = await self._store.divert(self._lease.claim, meta.id, self._lane.of(service))
         if prompts is None:  # packed in this moment
             return now_ms + _SOON_MS
         log.info("segment.diverted", segment=meta.id, prompts=prompts, service=service)
@@ -131,7 +130,7 @@ class _Round:
         body = b"".join(await RetryWriter(self._kit, self._lease, batch).lines([part]))
         rescued = RescueSegment(
             id=rescue_segment_id(batch.id, self._lease.claim.fence, next(self._numbers)),
-            lane=str(self._lane.of(service)),
+            lane=self._lane.of(service),
             tenant=meta.tenant,
             priority=meta.priority,
             count=len(part[1]),

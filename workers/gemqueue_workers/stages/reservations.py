@@ -12,21 +12,20 @@ import structlog
 
 from gemqueue.effects import Effect, effect
 from gemqueue.policy import holds, quota
-from gemqueue.records import Lane
 from gemqueue_workers.model_table import tier_tokens
 
 if TYPE_CHECKING:
     from gemqueue.config import Settings
     from gemqueue.errors import Transient
-    from gemqueue.records import Batch
+    from gemqueue.records import Batch, Lane
     from gemqueue_workers.stages.loop import Kit, Lease
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("gemqueue.submit")
 
 
-def limits_of(settings: Settings, lane: str) -> quota.Limits:
+def limits_of(settings: Settings, lane: Lane) -> quota.Limits:
     """The configured limits of a lane's account and model."""
-    model = Lane.parse(lane).model
+    model = lane.model
     return quota.limits(settings, model, {model: tier_tokens(model)})
 
 
@@ -55,7 +54,7 @@ async def suspended(kit: Kit, lease: Lease, batch: Batch, error: Transient) -> f
 
 async def refused(kit: Kit, lease: Lease, batch: Batch, error: Transient) -> tuple[float, bool]:
     """A create was refused for quota: how long to wait, and whether the batch is to be divided first."""
-    lane, limit = Lane.parse(batch.lane), limits_of(kit.settings, batch.lane)
+    lane, limit = batch.lane, limits_of(kit.settings, batch.lane)
     resource = quota.blamed(str(error), await kit.store.ledger(lane.account), lane.model, limit)
     with effect(Effect.SUBMIT_SHRINK):
         hold_s, refusals, alone = await kit.store.shrink(lease.claim, resource, limit, error.retry_after_s)

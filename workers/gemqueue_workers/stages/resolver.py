@@ -18,7 +18,7 @@ from gemqueue.effects import Effect, effect
 from gemqueue.errors import ProviderError, Rejected, ShortRead
 from gemqueue.policy import backoff, quota, resolving
 from gemqueue.policy.resolving import ResolvePlan
-from gemqueue.records import Batch, LaneState
+from gemqueue.records import Batch
 from gemqueue.setting_values import DeleteFiles
 from gemqueue.states import FailureKind, Step
 from gemqueue_workers.stages.api_key import check_key
@@ -40,6 +40,7 @@ class Resolver:
     """Handles ``resolve <batch>``."""
 
     step = Step.RESOLVE
+    record = Batch
     claim_effect = Effect.RESOLVE_CLAIM
     release_effect = Effect.RESOLVE_RELEASE
 
@@ -47,9 +48,8 @@ class Resolver:
         self._kit = kit
         self._interactive = Interactive(kit)
 
-    async def handle(self, lease: Lease, record: Batch | LaneState) -> None:
+    async def handle(self, lease: Lease, record: Batch) -> None:
         """Settle or requeue every prompt of an ended batch, close it, and clean up at the provider."""
-        assert isinstance(record, Batch)  # noqa: S101 - a resolve step's record is a batch
         status = await self._look(record)
         plan = resolving.resolve_plan(record, status)
         if plan is ResolvePlan.ASK:

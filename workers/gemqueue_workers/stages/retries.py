@@ -15,7 +15,7 @@ from gemqueue_workers.stages.contents import BatchContents, Source
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gemqueue.records import Batch
+    from gemqueue.records import Batch, Lane
     from gemqueue_workers.stages.loop import Kit, Lease
 
 Part = tuple[Source, "Sequence[int]"]
@@ -32,7 +32,7 @@ class Why(msgspec.Struct, frozen=True, kw_only=True):
     delay_ms: int
     new_batch: str = ""
     refusals: int = 0
-    lane: str = ""
+    lane: Lane | None = None
     forgets_deadline: bool = False
 
 

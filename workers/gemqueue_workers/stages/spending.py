@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import structlog
 
 from gemqueue.language.gemini.usage import Spent
-from gemqueue.records import Lane
 from gemqueue_workers.model_table import billed_as, is_rerouted
 from gemqueue_workers.prices import charge
 
@@ -32,7 +31,7 @@ class Spending:
     def __init__(self, kit: Kit, batch: Batch) -> None:
         self._kit = kit
         self._lane = batch.lane
-        self._asked = Lane.parse(batch.lane).model
+        self._asked = batch.lane.model
         self._asked_at_ms = batch.intent_at
         self._spent: dict[str | None, Spent] = {}
 

@@ -19,7 +19,7 @@ from gemqueue.effects import Effect, effect
 from gemqueue.errors import ProviderError, StaleFence, Transient, WrongState
 from gemqueue.policy import backoff, job_names, resolving, submitting, tracking
 from gemqueue.policy.submitting import Refusal, SubmitStep
-from gemqueue.records import Batch, Lane, LaneState
+from gemqueue.records import Batch
 from gemqueue.states import BatchState, Step
 from gemqueue.store.batches import JobEnd
 from gemqueue.store.scripts import NotReplicated
@@ -46,16 +46,16 @@ class Submitter:
     """Handles ``submit <batch>``."""
 
     step = Step.SUBMIT
+    record = Batch
     claim_effect = Effect.SUBMIT_CLAIM
     release_effect = Effect.SUBMIT_RELEASE
 
     def __init__(self, kit: Kit) -> None:
         self._kit = kit
 
-    async def handle(self, lease: Lease, record: Batch | LaneState) -> None:
+    async def handle(self, lease: Lease, record: Batch) -> None:
         """Carry the batch to ``submitted``, or put it back with what is known."""
-        assert isinstance(record, Batch)  # noqa: S101 - a submit step's record is a batch
-        if Lane.parse(record.lane).interactive:
+        if record.lane.interactive:
             with effect(Effect.SUBMIT_END):  # there is no job to submit: the resolver asks
                 await self._kit.store.end(lease.claim, JobEnd(job_state=resolving.INTERACTIVE))
             return
@@ -139,7 +139,7 @@ class Submitter:
         await self._create(lease, batch, contents, _Intent(token, file, first_look_s))
 
     async def _first_look_s(self, batch: Batch) -> float:
-        lane = Lane.parse(batch.lane)
+        lane = batch.lane
         known = await self._kit.store.turnaround(lane.account, lane.model, batch.prompts)
         return tracking.poll_delay_s(0, self._kit.settings, known)
 
@@ -171,7 +171,7 @@ class Submitter:
 
     async def _create(self, lease: Lease, batch: Batch, contents: BatchContents, intent: _Intent) -> None:
         token, file, first_look_s = intent
-        lane = Lane.parse(batch.lane)
+        lane = batch.lane
         try:
             with effect(Effect.SUBMIT_CREATE):
                 job = await self._kit.provider.create(model=lane.model, kind=lane.kind, file=file, token=token)

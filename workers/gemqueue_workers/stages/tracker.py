@@ -18,7 +18,7 @@ from gemqueue.errors import Rejected
 from gemqueue.policy import slow, tracking
 from gemqueue.policy.tracking import TrackStep
 from gemqueue.policy.turnaround import sample
-from gemqueue.records import Batch, Lane, LaneState
+from gemqueue.records import Batch
 from gemqueue.states import Step
 from gemqueue.store.batches import JobEnd
 from gemqueue_workers.stages.api_key import check_key
@@ -38,6 +38,7 @@ class Tracker:
     """Handles ``track <batch>``."""
 
     step = Step.TRACK
+    record = Batch
     claim_effect = Effect.TRACK_CLAIM
     release_effect = Effect.TRACK_RELEASE
 
@@ -45,9 +46,8 @@ class Tracker:
         self._kit = kit
         self._sightings = Sightings(kit)
 
-    async def handle(self, lease: Lease, record: Batch | LaneState) -> Step | None:
+    async def handle(self, lease: Lease, record: Batch) -> Step | None:
         """Look once; end the batch, which may be resolved at once then, or put the step back for the next look."""
-        assert isinstance(record, Batch)  # noqa: S101 - a track step's record is a batch
         settings = self._kit.settings
         status = await self._look(record)
         now_ms = lease.now_ms
@@ -87,7 +87,7 @@ class Tracker:
         return None
 
     async def _turnaround(self, batch: Batch) -> Turnaround | None:
-        lane = Lane.parse(batch.lane)
+        lane = batch.lane
         return await self._kit.store.turnaround(lane.account, lane.model, batch.prompts)
 
     async def _end(
@@ -120,8 +120,8 @@ class Tracker:
         if not batch.slow_at and age_s > slow.slow_from_s(known):
             fields["slow_at"] = now_ms
             await self._kit.store.add_count("slow", 1)
-            log.warning("job.slow", batch=batch.id, job=batch.job, lane=batch.lane, age_s=round(age_s))
-        policy = slow.policy_of(self._kit.settings, Lane.parse(batch.lane).model)
+            log.warning("job.slow", batch=batch.id, job=batch.job, lane=str(batch.lane), age_s=round(age_s))
+        policy = slow.policy_of(self._kit.settings, batch.lane.model)
         if slow.must_cancel(batch, age_s, self._kit.settings, policy):
             with effect(Effect.TRACK_CANCEL):
                 await self._kit.provider.cancel(batch.job)

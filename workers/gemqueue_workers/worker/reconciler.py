@@ -21,7 +21,7 @@ from gemqueue.language.gemini.rows import row_verdict
 from gemqueue.policy import job_names
 from gemqueue.policy.pools import lane_of
 from gemqueue.policy.reconciling import OPEN_QUESTIONS, Standing, is_stray, standing
-from gemqueue.records import Lane, LaneState
+from gemqueue.records import LaneState
 from gemqueue.states import BatchState, JobState, Step
 from gemqueue.store.operations import Rebuild
 
@@ -171,9 +171,9 @@ class Reconciler:
         by_lane: dict[str, list[str]] = {}
         account, pool = self._kit.provider.account, self._kit.pool
         for lane in await self._kit.store.lanes() if keys else ():
-            if Lane.parse(lane.lane).account not in {account, pool}:
+            if lane.lane.account not in {account, pool}:
                 continue
-            own = lane_of(lane.lane, account)
+            own = str(lane_of(lane.lane, account))
             ids = await self._kit.store.waiting_segments(lane.lane)
             for batch in await self._records():
                 here = batch.lane == lane.lane or (batch.pool == pool != "" and lane_of(batch.lane, pool) == lane.lane)
@@ -194,7 +194,7 @@ class Reconciler:
         """Batches whose job is in no list, and that nobody knows by its name either."""
         found: list[str] = []
         for batch in await self._records():
-            ours = Lane.parse(batch.lane).account == self._kit.provider.account
+            ours = batch.lane.account == self._kit.provider.account
             if not ours or not batch.job or batch.job in listed or batch.accepted_at < since_ms:
                 continue
             try:

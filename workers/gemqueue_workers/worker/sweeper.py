@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from gemqueue.errors import GemqueueError, StoreUnavailable
+from gemqueue.records import Lane
 from gemqueue.states import Step
 from gemqueue.store.scripts import ServerError, ServerOutOfMemory
 from gemqueue.tasks import end_tasks, ending
@@ -140,7 +141,7 @@ class Sweeper:
         return [
             (member, due_ms)
             for member, due_ms in due.overdue
-            if room is not None and not await why_left(self._kit, member.partition(" ")[2], room)
+            if room is not None and not await why_left(self._kit, Lane.parse(member.partition(" ")[2]), room)
         ]
 
     async def _hint(self, hints: list[tuple[str, str, str]]) -> None:
