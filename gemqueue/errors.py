@@ -104,7 +104,8 @@ class Transient(ProviderError):  # noqa: N818
     """The call did nothing and may be made again later, in the same state.
 
     ``retry_after_s`` is the provider's own wish where it said one. ``quota`` marks a refusal for quota (429), ``spend``
-    one for want of money: a spend cap, credits that are used up, billing that is off.
+    one for want of money: a spend cap, credits that are used up, billing that is off. ``resource`` is which quota a
+    refused create is about, ``tokens`` or ``jobs``, where the provider says so.
     """
 
     def __init__(
@@ -116,11 +117,13 @@ class Transient(ProviderError):  # noqa: N818
         retry_after_s: float | None = None,
         quota: bool = False,
         spend: bool = False,
+        resource: str = "",
     ) -> None:
         super().__init__(message, call=call, code=code)
         self.retry_after_s = retry_after_s
         self.quota = quota
         self.spend = spend
+        self.resource = resource
 
 
 class ShortRead(Transient):
@@ -131,8 +134,8 @@ class Rejected(ProviderError):  # noqa: N818
     """The call did nothing and never will as it is.
 
     ``missing`` marks 404 and the Files API's 403: the thing named is not there, or not for this account.
-    ``auth`` marks a key or permission that is wrong. ``line`` is the 1-based input line that a create refused, if
-    named.
+    ``model`` says that the thing is the model. ``auth`` marks a key or permission that is wrong. ``line`` is the
+    1-based input line that a create refused, if named.
     """
 
     def __init__(
@@ -142,11 +145,13 @@ class Rejected(ProviderError):  # noqa: N818
         call: str = "",
         code: int = 0,
         missing: bool = False,
+        model: bool = False,
         auth: bool = False,
         line: int | None = None,
     ) -> None:
         super().__init__(message, call=call, code=code)
         self.missing = missing
+        self.model = model
         self.auth = auth
         self.line = line
 

@@ -34,12 +34,14 @@ class JobStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     ``rows_*`` are the provider's own counters (may be stale or zero: never derive completion from them).
     ``output_file`` names the result file; ``inline`` says that the rows are inside the operation itself.
-    ``error_code`` is a google.rpc code. ``raw`` is the operation as received, cut at 64 KiB, for the record.
+    ``begun`` says that the provider works at it, where it tells that from waiting. ``error_code`` is a google.rpc
+    code. ``raw`` is the operation as received, cut at 64 KiB, for the record.
     """
 
     job: str
     state: JobState
     raw_state: str = ""
+    begun: bool = False
     display_name: str = ""
     input_file: str = ""
     created_at_ms: int = 0

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
-from gemqueue.states import BatchState, FailureKind, Kind
+from gemqueue.states import BatchState, Cause, FailureKind, Kind
 
 BATCH = "batch"
 """The service class of the Batch API; every other one is interactive."""
@@ -82,6 +83,42 @@ class SegmentMeta(msgspec.Struct, frozen=True, kw_only=True):
         return self.keys[index] if self.keys else f"{self.id}.{index}"
 
 
+class Hold(msgspec.Struct, frozen=True):
+    """Why something does not move on, ``NOT_HELD`` where nothing holds it; since when in ms, 0 where unknown."""
+
+    cause: Cause = Cause.NONE
+    text: str = ""
+    since_ms: int = 0
+
+
+NOT_HELD = Hold()
+
+
+class Note(msgspec.Struct, frozen=True, kw_only=True):
+    """What a step that is put back, or reopened, leaves in its batch's record. What is not given stays as it is."""
+
+    tries: int | UnsetType = UNSET
+    polls: int | UnsetType = UNSET
+    denials: int | UnsetType = UNSET
+    short_reads: int | UnsetType = UNSET
+    denied_creates: int | UnsetType = UNSET
+    crashes_held: int | UnsetType = UNSET
+    cancels_seen: int | UnsetType = UNSET
+    cancel_at: int | UnsetType = UNSET
+    slow_at: int | UnsetType = UNSET
+    input_file: str | UnsetType = UNSET
+    missed_jobs: str | UnsetType = UNSET
+    operation: str | UnsetType = UNSET
+
+    def fields(self) -> dict[str, str | int]:
+        """What is given, by the record's names."""
+        return {name: value for name, value in msgspec.structs.asdict(self).items() if value is not UNSET}
+
+    def also(self, other: Note) -> Note:
+        """Both; the other's word counts where both say something."""
+        return msgspec.structs.replace(self, **other.fields())
+
+
 class Onward(msgspec.Struct, frozen=True, kw_only=True):
     """A segment made of lines that leave others: their keys in order as (origin, indices), and where they go."""
 
@@ -141,6 +178,8 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     slow_at: int = 0
     closed_segments: int = 0
     held_reason: str = ""
+    held_cause: str = ""
+    """One of ``Cause``; empty beside a reason that 0.2.0 wrote. ``policy.holds.hold_of`` reads both."""
     held_since: int = 0
     held_for: str = ""
     pool: str = ""

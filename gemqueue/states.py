@@ -111,6 +111,30 @@ class FailureKind(StrEnum):
     """The queue did not take it: it was full, or its server stayed away; the error says which."""
 
 
+class Cause(StrEnum):
+    """Why something is held: what code asks. The words beside it are for people."""
+
+    NONE = ""
+    ACCOUNT = "account"
+    """The key of its account was refused."""
+    QUOTA = "quota"
+    """No room: open jobs, enqueued tokens, stored bytes, requests a minute."""
+    SPEND = "spend"
+    """The provider refuses for want of money."""
+    PROVIDER = "provider"
+    """A call to the provider failed for another reason, or it does not know the job."""
+    INPUT = "input"
+    """Its job failed because the input file was gone."""
+    SERVER = "server"
+    """The server was restarted or changed: the provider's jobs are compared first."""
+    REPLICA = "replica"
+    """No replica of the server confirms a write."""
+    CRASHES = "crashes"
+    """Workers die at its steps."""
+    DEFECT = "defect"
+    """A step of ours failed: a setting, or a fault of gemqueue."""
+
+
 class JobState(StrEnum):
     """The provider's job as the port reports it; unknown spellings count as running (protocol section 10)."""
 

@@ -416,7 +416,7 @@ MUTANTS: dict[str, Mutant] = {
         (
             Patch(
                 "gemqueue/policy/pools.py",
-                "        if says_refused_key(one.held_reason) or (one.held_reason and one in before_job):\n",
+                "        if one.hold.cause is Cause.ACCOUNT or (one.hold.text and one in before_job):\n",
                 "        if False:\n",
             ),
             Patch("gemqueue/policy/pools.py", "    if before_job and not with_job:\n", "    if False:\n"),

@@ -59,6 +59,7 @@ def status_of(body: bytes | msgspec.Raw) -> JobStatus:
         job=name,
         state=_state(raw_state, view, has_output=bool(outputs)),
         raw_state=clean(raw_state, 64),
+        begun="RUNNING" in raw_state,
         display_name=view.text("displayName"),
         input_file=_text(_lenient_object(view.get("inputConfig")).get("fileName")),
         created_at_ms=epoch_ms(view.text("createTime")),

@@ -34,6 +34,7 @@ _MONEY = re.compile(
     re.IGNORECASE,
 )
 _MONEY_REASON = re.compile(r"BILLING|\bSPEND|_SPEND|CREDIT")
+_JOB_QUOTAS = ("concurrent", "open batch", "active batch")
 _KEY = re.compile(r"\bAIza[\w-]{8,}|\bAQ\.[\w.-]{8,}|(?<=api_key:)[\w.-]+")
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s")
 
@@ -124,11 +125,19 @@ def refusal(problem: Problem, *, call: str, risky: bool) -> ProviderError:
     match Verdict.AUTH if blames_account else verdict(problem, risky=risky):
         case Verdict.LATER | Verdict.QUOTA | Verdict.SPEND as why:
             quota, spend = why is Verdict.QUOTA, why is Verdict.SPEND
-            return Transient(text, call=call, code=code, retry_after_s=problem.retry_after_s, quota=quota, spend=spend)
+            return Transient(
+                text,
+                call=call,
+                code=code,
+                retry_after_s=problem.retry_after_s,
+                quota=quota,
+                spend=spend,
+                resource=named_quota(problem.message),
+            )
         case Verdict.IN_DOUBT:
             return Ambiguous(text, call=call, code=code)
         case Verdict.MISSING:
-            return Rejected(text, call=call, code=code, missing=True)
+            return Rejected(text, call=call, code=code, missing=True, model="models/" in problem.message)
         case Verdict.AUTH:
             return Rejected(text, call=call, code=code, auth=True)
         case Verdict.NEVER:
@@ -143,6 +152,14 @@ def failure(error: Exception, *, call: str, risky: bool) -> ProviderError:
     if risky:
         return Ambiguous(f"{call}: sent, but no whole reply came: {kind}", call=call)
     return Transient(f"{call}: no whole reply came: {kind}", call=call)
+
+
+def named_quota(message: str) -> str:
+    """Which quota a refusal is about, ``tokens`` or ``jobs``; mostly it does not say (protocol section 14)."""
+    text = message.lower()
+    if "token" in text:
+        return "tokens"
+    return "jobs" if any(words in text for words in _JOB_QUOTAS) else ""
 
 
 def refused_line(problem: Problem) -> int | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from gemqueue.errors import ProviderError, Rejected, ShortRead, Transient
 from gemqueue.policy.quota import spend_pauses_s
+from gemqueue.records import Note
 
 if TYPE_CHECKING:
     from gemqueue.config import Settings
@@ -41,18 +42,18 @@ def transient_delay_s(batch: Batch, error: Transient, settings: Settings) -> flo
     return backoff_s(first_s, settings.backoff_max_s, batch.tries, batch.id)
 
 
-def counted(batch: Batch, error: Exception) -> dict[str, int]:
+def counted(batch: Batch, error: Exception) -> Note:
     """What is counted when a step is put back for an error.
 
     Any error is a try. Denials and short readings are counted apart: a provider that was away for hours has denied
     nothing, and what is believed to be gone or missing is bought again.
     """
-    counts = {"tries": batch.tries + 1}
+    tries = batch.tries + 1
     if isinstance(error, ShortRead):
-        counts["short_reads"] = batch.short_reads + 1
-    elif isinstance(error, Rejected) and error.missing:
-        counts["denials"] = batch.denials + 1
-    return counts
+        return Note(tries=tries, short_reads=batch.short_reads + 1)
+    if isinstance(error, Rejected) and error.missing:
+        return Note(tries=tries, denials=batch.denials + 1)
+    return Note(tries=tries)
 
 
 def denied_creates(batch: Batch, error: ProviderError) -> int:

@@ -8,14 +8,14 @@ import msgspec
 
 from gemqueue.errors import ProviderError, Rejected, Transient
 from gemqueue.policy.quota import Resource
-from gemqueue.states import BatchState
+from gemqueue.records import NOT_HELD, Hold
+from gemqueue.states import BatchState, Cause
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from gemqueue.records import Batch, Lane
 
-_ACCOUNT = "account"
 _WORDS = {
     Resource.JOBS: "open jobs",
     Resource.MODEL_JOBS: "open jobs of the model",
@@ -23,15 +23,42 @@ _WORDS = {
     Resource.STORED_BYTES: "bytes of stored input files (stored_bytes_max)",
 }
 
-Hold = tuple[str, int]
-"""Why something does not move on, empty where nothing holds it, and since when in ms, 0 where that is not known."""
+_PREFIXES_OF_0_2 = {
+    "account (": Cause.ACCOUNT,
+    "quota (": Cause.QUOTA,
+    **{f"{words}:": Cause.QUOTA for words in _WORDS.values()},
+    "spend": Cause.SPEND,
+    "provider (": Cause.PROVIDER,
+    "input:": Cause.INPUT,
+    "reconciling after": Cause.SERVER,
+    "replica:": Cause.REPLICA,
+    "crashes:": Cause.CRASHES,
+}
+
+
+def cause_of(cause: str, reason: str) -> Cause:
+    """The cause that a record holds beside its reason.
+
+    A worker of 0.2.0 writes the reason alone, and leaves the cause that stood there: its words count then. Goes in
+    0.4, when no such worker is left.
+    """
+    if not reason:
+        return Cause.NONE
+    known = cause if cause in set(Cause) else ""
+    said = next((of for prefix, of in _PREFIXES_OF_0_2.items() if reason.startswith(prefix)), None)
+    return said or Cause(known or Cause.DEFECT)
+
+
+def hold_of(cause: str, reason: str, since_ms: int) -> Hold:
+    """What a record says of its hold."""
+    return Hold(cause_of(cause, reason), reason, since_ms) if reason else NOT_HELD
 
 
 def why_held(state: str, own: Hold, *pauses: Hold) -> Hold:
-    """A batch's own reason; else, before its create, that of the first pause of those that it waits for."""
-    if own[0] or state not in {BatchState.PACKING, BatchState.SEALED}:
+    """A batch's own hold; else, before its create, the first pause of those that it waits for."""
+    if own.text or state not in {BatchState.PACKING, BatchState.SEALED}:
         return own
-    return next((pause for pause in pauses if pause[0]), own)
+    return next((pause for pause in pauses if pause.text), own)
 
 
 def waits_for(lane: Lane, pool: str = "") -> list[str]:
@@ -41,25 +68,20 @@ def waits_for(lane: Lane, pool: str = "") -> list[str]:
 
 def batch_held(batch: Batch, pauses: Mapping[str, Hold]) -> Hold:
     """Why the batch does not move on, as ``why_held`` says it; ``pauses`` of the accounts that it waits for."""
-    own = (batch.held_reason, batch.held_since)
+    own = hold_of(batch.held_cause, batch.held_reason, batch.held_since)
     return why_held(batch.state, own, *(pauses[account] for account in waits_for(batch.lane, batch.pool)))
 
 
-def why_call_failed(error: ProviderError) -> str:
-    """Why a batch waits, in words that say whose limit or fault it is."""
-    whose = "provider"
+def why_call_failed(error: ProviderError) -> Hold:
+    """Why a batch waits after a call that failed, with words that say whose limit or fault it is."""
+    cause = Cause.PROVIDER
     if isinstance(error, Transient) and error.quota:
-        whose = "quota"
+        cause = Cause.QUOTA
     elif isinstance(error, Transient) and error.spend:
-        whose = "spend"
+        cause = Cause.SPEND
     elif isinstance(error, Rejected) and error.auth:
-        whose = _ACCOUNT
-    return f"{whose} ({error.call}): {error}"
-
-
-def says_refused_key(reason: str) -> bool:
-    """Whether a batch's held reason is that its account's key was refused."""
-    return reason.startswith(f"{_ACCOUNT} (")
+        cause = Cause.ACCOUNT
+    return Hold(cause, f"{cause} ({error.call}): {error}")
 
 
 class QuotaHold(msgspec.Struct, frozen=True):
@@ -76,11 +98,14 @@ class QuotaHold(msgspec.Struct, frozen=True):
     why: str = ""
 
 
-def why_no_room(held: QuotaHold) -> str:
-    """Why a batch waits, in words."""
+def why_no_room(held: QuotaHold) -> Hold:
+    """Why a batch waits that finds no room."""
     if held.resource is Resource.SPEND:
-        return f"spend: the provider refuses for want of money, and is asked again after a pause: {held.why}"
+        return Hold(
+            Cause.SPEND, f"spend: the provider refuses for want of money, and is asked again after a pause: {held.why}"
+        )
     what = _WORDS[held.resource]
     if held.refused:
-        return f"{what}: the provider refused more (429), {held.used:,} in use, ceiling now {held.limit:,}"
-    return f"{what}: {held.used:,} of {held.limit:,} in use"
+        text = f"{what}: the provider refused more (429), {held.used:,} in use, ceiling now {held.limit:,}"
+        return Hold(Cause.QUOTA, text)
+    return Hold(Cause.QUOTA, f"{what}: {held.used:,} of {held.limit:,} in use")

@@ -10,8 +10,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
+from gemqueue.records import Hold
 from gemqueue.setting_values import DeleteFiles
-from gemqueue.states import JobState
+from gemqueue.states import Cause, JobState
 
 if TYPE_CHECKING:
     from gemqueue.config import Settings
@@ -56,10 +57,11 @@ def was_deleted(batch: Batch) -> bool:
 def may_go_while_running(batch: Batch, status: JobStatus, settings: Settings) -> bool:
     """Whether the setting lets the input file go now; that of a batch whose job missed its input is kept."""
     chosen = settings.delete_files == DeleteFiles.RUNNING and not batch.inputs_missed
-    return chosen and batch.input_file != "" and "RUNNING" in status.raw_state
+    return chosen and batch.input_file != "" and status.begun
 
 
-def held_reason(status: JobStatus) -> str:
-    """Why a batch waits that begins anew, in words."""
+def why_begun_anew(status: JobStatus) -> Hold:
+    """Why a batch waits that begins anew."""
     said = f": {status.error_message}" if status.error_message else ""
-    return f"input: {status.job} failed because its input file was gone{said}; another job is created"[:1000]
+    text = f"input: {status.job} failed because its input file was gone{said}; another job is created"
+    return Hold(Cause.INPUT, text[:1000])

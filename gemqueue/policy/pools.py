@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from gemqueue.policy import holds
-from gemqueue.policy.holds import QuotaHold, says_refused_key
+from gemqueue.policy.holds import QuotaHold
 from gemqueue.policy.quota import Ledger, Limits, Resource
-from gemqueue.states import BatchState
+from gemqueue.records import NOT_HELD, Hold
+from gemqueue.states import BatchState, Cause
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,7 +34,7 @@ class OpenBatch(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     lane: Lane
     state: BatchState
-    held_reason: str = ""
+    hold: Hold = NOT_HELD
     held_for: str = ""
     """The resource that it waits for: ``jobs``, ``model_jobs/<model>``, ``tokens/<model>``, or empty."""
     tokens: int = 0
@@ -83,13 +84,13 @@ def why_left(room: Room, model: str, tokens: int, limits: Limits, raw_bytes: int
     before_job = [one for one in sealed if one.id not in elsewhere]
     with_job = [one for one in room.batches if one.state is BatchState.SUBMITTED]
     for one in room.batches:
-        if says_refused_key(one.held_reason) or (one.held_reason and one in before_job):
-            return f"{room.account}: {one.held_reason}"
+        if one.hold.cause is Cause.ACCOUNT or (one.hold.text and one in before_job):
+            return f"{room.account}: {one.hold.text}"
     if before_job and not with_job:
         return f"{room.account}: its first job is on its way"
     stored = [*sealed, *(one for one in with_job if one.input_file)]
     held = _no_room(room, sealed, model, tokens, limits) or _no_storage(stored, raw_bytes, limits)
-    return f"{room.account}: {holds.why_no_room(held)}" if held is not None else ""
+    return f"{room.account}: {holds.why_no_room(held).text}" if held is not None else ""
 
 
 def _no_storage(stored: Sequence[OpenBatch], raw_bytes: int, limits: Limits) -> QuotaHold | None:

@@ -128,13 +128,10 @@ def batch_tokens_max(settings: Settings, limit: Limits, token_ratio: float) -> i
     return max(1, int(min(settings.batch_tokens_max, limit.tokens_max) / token_ratio))
 
 
-def blamed(message: str, ledger: Ledger, model: str, limit: Limits) -> Resource:
-    """The resource that a refused create is about. The message seldom says (protocol section 14)."""
-    text = message.lower()
-    if "token" in text:
-        return Resource.TOKENS
-    if "concurrent" in text or "open batch" in text or "active batch" in text:
-        return Resource.JOBS
+def blamed(named: str, ledger: Ledger, model: str, limit: Limits) -> Resource:
+    """The resource that a refused create is about: ``named`` by the provider, which seldom does, or the likeliest."""
+    if named:
+        return Resource(named)
     jobs, tokens = ledger.jobs / limit.jobs_max, ledger.tokens(model) / limit.tokens_max
     return Resource.JOBS if jobs >= _JOBS_SUSPECT_SHARE and jobs > tokens else Resource.TOKENS
 

@@ -11,6 +11,7 @@ from gemqueue.errors import Ambiguous, ProviderError, Rejected, Transient
 from gemqueue.policy.backoff import backoff_s, transient_delay_s
 from gemqueue.policy.holds import why_call_failed
 from gemqueue.policy.inputs import begins_anew, blames_input
+from gemqueue.records import NOT_HELD, Hold
 from gemqueue.states import BatchState
 
 if TYPE_CHECKING:
@@ -70,16 +71,26 @@ class Refusal(StrEnum):
     """Certainly not created, no line named; halve the batch."""
     REFUSE = "refuse"
     """Certainly not created and never will be: its prompts fail."""
+    QUOTA = "quota"
+    """Certainly not created, for want of room: the ceiling shrinks, and the batch waits or is halved."""
+    SPEND = "spend"
+    """Certainly not created, for want of money: the account creates nothing for a while."""
     DOUBT = "doubt"
     """Perhaps created: fence, look, then act."""
 
 
 class AfterCreate(msgspec.Struct, frozen=True):
-    """``delay_s`` and ``held_reason`` belong to LATER."""
+    """``delay_s`` belongs to LATER, ``line`` to ISOLATE; ``hold`` says why a batch waits that does.
+
+    ``retry_after_s`` and ``resource`` are the provider's own words of QUOTA and SPEND.
+    """
 
     refusal: Refusal
     delay_s: float = 0.0
-    held_reason: str = ""
+    hold: Hold = NOT_HELD
+    line: int | None = None
+    retry_after_s: float | None = None
+    resource: str = ""
 
 
 def after_create_error(batch: Batch, error: ProviderError, settings: Settings) -> AfterCreate:
@@ -87,18 +98,27 @@ def after_create_error(batch: Batch, error: ProviderError, settings: Settings) -
     if isinstance(error, Ambiguous):
         return AfterCreate(Refusal.DOUBT)
     if isinstance(error, Transient):
-        return AfterCreate(Refusal.LATER, transient_delay_s(batch, error, settings), why_call_failed(error))
+        return _after_transient(batch, error, settings)
     if not isinstance(error, Rejected) or error.auth:
         delay_s = backoff_s(settings.quota_backoff_s, settings.backoff_max_s, batch.tries, batch.id)
         return AfterCreate(Refusal.LATER, delay_s, why_call_failed(error))
-    return (
-        _after_missing(batch, error, settings) if error.missing else AfterCreate(_after_refusal(batch, error, settings))
-    )
+    if error.missing:
+        return _after_missing(batch, error, settings)
+    return AfterCreate(_after_refusal(batch, error, settings), line=error.line)
+
+
+def _after_transient(batch: Batch, error: Transient, settings: Settings) -> AfterCreate:
+    hold = why_call_failed(error)
+    if error.quota and error.call == "create":
+        return AfterCreate(Refusal.QUOTA, hold=hold, retry_after_s=error.retry_after_s, resource=error.resource)
+    if error.spend:
+        return AfterCreate(Refusal.SPEND, hold=hold, retry_after_s=error.retry_after_s)
+    return AfterCreate(Refusal.LATER, transient_delay_s(batch, error, settings), hold)
 
 
 def _after_missing(batch: Batch, error: Rejected, settings: Settings) -> AfterCreate:
     """The provider says "models/x is not found"; any other 404 may be a lost file, a gateway's page, another key."""
-    if "models/" in str(error) or batch.denied_creates >= _DENIED_CREATES_MAX:
+    if error.model or batch.denied_creates >= _DENIED_CREATES_MAX:
         return AfterCreate(Refusal.REFUSE)
     delay_s = backoff_s(settings.backoff_first_s, settings.backoff_max_s, batch.tries, batch.id)
     return AfterCreate(Refusal.LATER, delay_s, why_call_failed(error))

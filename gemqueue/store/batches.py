@@ -13,7 +13,7 @@ import msgspec
 
 from gemqueue.errors import StaleFence, WrongState
 from gemqueue.policy.packing import first_look_ms, full_limits
-from gemqueue.records import Batch, Lane, LaneState, Onward
+from gemqueue.records import NOT_HELD, Batch, Hold, Lane, LaneState, Note, Onward
 from gemqueue.states import LANE_STEPS, BatchState, Step
 from gemqueue.store.base import StoreBase
 from gemqueue.store.scripts import Arg, translated
@@ -181,9 +181,18 @@ class BatchStore(StoreBase):
         _check(await self.scripts.run("renew", claim.member, claim.account, claim.fence, lease_ms), "renew")
         return msgspec.structs.replace(claim, since=since)
 
-    async def release(self, claim: Claim, delay_s: float, **fields: Arg) -> None:
-        """Put a batch's step back, due in ``delay_s``, with ``fields`` set in its record."""
-        flat = [item for pair in fields.items() for item in pair]
+    async def release(
+        self, claim: Claim, delay_s: float, note: Note | None = None, *, hold: Hold | None = None
+    ) -> None:
+        """Put a batch's step back, due in ``delay_s``, with what it learned and why it is held.
+
+        Without a ``hold`` the record's stays as it is; one without a time says nothing about since when.
+        """
+        fields = note.fields() if note is not None else {}
+        if hold is not None:
+            fields |= {"held_reason": hold.text, "held_cause": str(hold.cause)}
+            fields |= {"held_since": hold.since_ms} if hold.since_ms else {}
+        flat: list[Arg] = [item for pair in fields.items() for item in pair]
         args = (claim.member, claim.account, claim.fence, int(delay_s * 1000), *flat)
         _check(await self.scripts.run("release", *args), "release")
 
@@ -236,15 +245,23 @@ class BatchStore(StoreBase):
         _check(await self.scripts.run("fence", claim.id, claim.fence, int(delay_s * 1000), by_key), "fence")
 
     async def reopen(
-        self, claim: Claim, token: str, *, delay_s: float | None = None, held_reason: str = "", **fields: Arg
+        self,
+        claim: Claim,
+        token: str,
+        note: Note | None = None,
+        *,
+        delay_s: float | None = None,
+        hold: Hold = NOT_HELD,
     ) -> None:
-        """Clear the dead intent of this token and set ``fields``.
+        """Clear the dead intent of this token, and leave a note.
 
-        With ``delay_s`` the step is put back, without the holder goes on.
+        With ``delay_s`` the step is put back, held by ``hold`` since the first of such holds; without it the holder
+        goes on.
         """
-        flat = [item for pair in fields.items() for item in pair]
+        fields = (note.fields() if note is not None else {}) | {"held_cause": str(hold.cause)}
+        flat: list[Arg] = [item for pair in fields.items() for item in pair]
         delay_ms = -1 if delay_s is None else int(delay_s * 1000)
-        _check(await self.scripts.run("reopen", claim.id, claim.fence, delay_ms, held_reason, token, *flat), "reopen")
+        _check(await self.scripts.run("reopen", claim.id, claim.fence, delay_ms, hold.text, token, *flat), "reopen")
 
     async def split(self, claim: Claim, new_batch: str, segments: int, refusals: int) -> None:
         """The last ``segments`` of the batch, at most 500, become a sealed batch of their own."""

@@ -11,6 +11,7 @@ from gemqueue.store.scripts import translated
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from gemqueue.records import Hold
     from gemqueue.store.batches import Claim
 
 _NEEDED = "input_needed_at"
@@ -19,12 +20,12 @@ _NEEDED = "input_needed_at"
 class InputStore(StoreBase):
     """See the module's text."""
 
-    async def restart(self, claim: Claim, job: str, *, delay_s: float, held_reason: str, proven: bool) -> None:
+    async def restart(self, claim: Claim, job: str, *, delay_s: float, hold: Hold, proven: bool) -> None:
         """The claimed batch's job failed for want of its input file: it is sealed again, and submitted in ``delay_s``.
 
         ``proven`` says that the file had been deleted before the job's end. Raises StaleFence, WrongState.
         """
-        args = (claim.id, claim.fence, job, int(delay_s * 1000), held_reason, "1" if proven else "")
+        args = (claim.id, claim.fence, job, int(delay_s * 1000), hold.text, "1" if proven else "")
         checked(await self.scripts.run("restart", *args), "restart")
 
     async def input_needed(self, accounts: Iterable[str]) -> dict[str, int]:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from gemqueue.policy.holds import Hold, waits_for, why_held
-from gemqueue.records import Lane
+from gemqueue.policy.holds import hold_of, waits_for, why_held
+from gemqueue.records import NOT_HELD, Hold, Lane
+from gemqueue.states import Cause
 from gemqueue.store.base import keys_of
 from gemqueue.store.scripts import translated
 from gemqueue.store.turnaround import TurnaroundStore
@@ -66,13 +67,13 @@ class LookStore(TurnaroundStore):
 
     async def _in_batch(self, lane: str, batch: str, *, settled: bool) -> Place:
         if not batch:
-            reason, since = await self._lane_held(lane)
-            return Place(lane=lane, settled=settled, held_reason=reason, held_since=since)
-        names = ("state", "held_reason", "held_since", "accepted_at", "prompts", "lane", "pool")
+            held = await self._lane_held(lane)
+            return Place(lane=lane, settled=settled, held_reason=held.text, held_since=held.since_ms)
+        names = ("state", "held_cause", "held_reason", "held_since", "accepted_at", "prompts", "lane", "pool")
         with translated(self.url):
             values: list[bytes | None] = await self.redis.hmget(self.key("batch", batch), names)
-        state, reason, since_ms, accepted_at, prompts, own, pool = [(value or b"").decode() for value in values]
-        held = (reason, int(since_ms or 0))
+        state, cause, reason, since_ms, accepted_at, prompts, own, pool = [(value or b"").decode() for value in values]
+        held = hold_of(cause, reason, int(since_ms or 0))
         if not reason and not settled:
             pauses = await self.pauses(waits_for(Lane.parse(own or lane), pool))
             held = why_held(state, held, *pauses.values())
@@ -81,8 +82,8 @@ class LookStore(TurnaroundStore):
             settled=settled,
             batch=batch,
             batch_state=state,
-            held_reason=held[0],
-            held_since=held[1],
+            held_reason=held.text,
+            held_since=held.since_ms,
             accepted_at=int(accepted_at or 0),
             prompts=int(prompts or 0),
         )
@@ -90,10 +91,11 @@ class LookStore(TurnaroundStore):
     async def _lane_held(self, lane: str) -> Hold:
         (account,) = waits_for(Lane.parse(lane))
         paused = await self.pause(account)
-        if paused[0]:
+        if paused.text:
             return paused
         with translated(self.url):
-            return (await self.redis.hget(self.key("lane", lane), "held_reason") or b"").decode(), 0
+            reason = (await self.redis.hget(self.key("lane", lane), "held_reason") or b"").decode()
+        return hold_of("", reason, 0)
 
     async def pause(self, account: str) -> Hold:
         """Why packing and submitting of an account wait after a change of the server, and since when.
@@ -136,5 +138,5 @@ def _first_held(accounts: list[str], servers: list[list[bytes | None]]) -> Hold:
     for account, (reason, since) in zip(accounts, servers, strict=True):
         if reason:
             words = reason.decode()
-            return words if account == accounts[0] else f"{account}: {words}", int(since or 0)
-    return "", 0
+            return Hold(Cause.SERVER, words if account == accounts[0] else f"{account}: {words}", int(since or 0))
+    return NOT_HELD

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from gemqueue.policy.holds import hold_of
 from gemqueue.policy.pools import OpenBatch
 from gemqueue.records import Lane
 from gemqueue.states import BatchState
@@ -14,7 +15,7 @@ from gemqueue.store.scripts import ServerFull, translated
 if TYPE_CHECKING:
     from gemqueue.records import LaneState
 
-_FIELDS = ("state", "lane", "held_reason", "held_for", "tokens", "raw_bytes", "input_file")
+_FIELDS = ("state", "lane", "held_cause", "held_reason", "held_since", "held_for", "tokens", "raw_bytes", "input_file")
 
 
 class PoolStore(StoreBase):
@@ -42,13 +43,23 @@ class PoolStore(StoreBase):
                 id=id_,
                 state=BatchState(state),
                 lane=Lane.parse(lane),
-                held_reason=held_reason,
+                hold=hold_of(held_cause, held_reason, int(held_since or 0)),
                 held_for=held_for,
                 tokens=int(tokens or 0),
                 raw_bytes=int(raw_bytes or 0),
                 input_file=input_file,
             )
-            for id_, (state, lane, held_reason, held_for, tokens, raw_bytes, input_file) in found
+            for id_, (
+                state,
+                lane,
+                held_cause,
+                held_reason,
+                held_since,
+                held_for,
+                tokens,
+                raw_bytes,
+                input_file,
+            ) in found
             if state and lane.startswith(f"{account}/")
         ]
 

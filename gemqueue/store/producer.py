@@ -182,7 +182,7 @@ class ProducerStore(LookStore):
 
     async def held_reason(self, account: str, batches_max: int = 100) -> str:
         """Why an account's prompts wait: after a change of the server, or as its oldest held batch says; else empty."""
-        paused, _ = await self.pause(account)
+        paused = (await self.pause(account)).text
         if paused:
             return paused
         with translated(self.url):

@@ -52,6 +52,7 @@ def test_the_fields_of_a_job(flat: bool) -> None:
     assert (status.rows, status.rows_ok, status.rows_failed) == (3, 2, 1)
     assert status.created_at_ms == 1_765_391_221_407
     assert (status.state, status.raw_state, status.has_output) == (JobState.RUNNING, "BATCH_STATE_PENDING", False)
+    assert not status.begun
 
 
 @pytest.mark.parametrize("prefix", ["BATCH_STATE_", "JOB_STATE_"])

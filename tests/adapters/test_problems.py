@@ -194,3 +194,19 @@ def test_an_account_that_may_not_buy_fails_no_prompt() -> None:
     for message, kind in (("User location is not supported.", "auth"), ("Billing is not active.", "spend")):
         problem = Problem(code=400, status="FAILED_PRECONDITION", message=message)
         assert kind_of(refusal(problem, call="answer", risky=False)) == kind
+
+
+@pytest.mark.parametrize(
+    ("message", "model"),
+    [("models/gemini-9 is not found for API version v1beta", True), ("Requested entity was not found.", False)],
+)
+def test_a_model_that_is_not_there_is_told_from_a_file(message: str, model: bool) -> None:
+    """What names the model is about the model; anything else may be a lost file, or another project's key."""
+    error = raised(404, envelope(404, "NOT_FOUND", message), risky=True)
+    assert (error.missing, error.model) == (True, model)
+
+
+def test_a_refusal_names_its_quota() -> None:
+    """Where the words of a 429 say which quota is short, the error says so."""
+    named = raised(429, envelope(429, "RESOURCE_EXHAUSTED", "Too many enqueued tokens"), risky=True)
+    assert (named.quota, named.resource) == (True, "tokens")

@@ -7,7 +7,7 @@ import msgspec
 from gemqueue.client.queue import Queue
 from gemqueue.config import Settings
 from gemqueue.policy.quota import Limits
-from gemqueue.records import Batch
+from gemqueue.records import Batch, Hold
 from gemqueue.states import Step
 from gemqueue.store.store import Store
 from tests.cli.command import gemqueue
@@ -26,7 +26,7 @@ async def _refused(settings: Settings, batch: str) -> None:
     assert await store.reserve(taken[0], Limits(100, 10**9)) == "ok"
     claim = await store.begin(taken[0], "token", "files/f")
     hold_s = await store.suspend(claim, WHY, None)
-    await store.reopen(claim, "token", delay_s=hold_s, held_reason=f"spend (create): {WHY}")
+    await store.reopen(claim, "token", delay_s=hold_s, hold=Hold(text=f"spend (create): {WHY}"))
     await store.aclose()
 
 

@@ -15,6 +15,7 @@ from gemqueue.errors import QueueFull, StoreUnavailable
 from gemqueue.ids import new_producer_id, new_segment_id
 from gemqueue.language.gemini.usage import Charge, Spent
 from gemqueue.records import Lane, LaneState
+from gemqueue.states import Kind
 from gemqueue.store.runs import RunStore
 from gemqueue.store.scripts import ServerFull
 from gemqueue.store.store import Store
@@ -102,14 +103,14 @@ async def test_a_full_server_lets_go_of_what_is_there() -> None:
             await store.purge_dead(["1-1"])
             await store.add_count("late", 2)
             await store.join_pool("pool.shared", "account")  # a worker's beat and sweep begin with these
-            await store.leave_lane(LaneState(lane=Lane.parse("lane"), fence=0), "account: full")
+            await store.leave_lane(LaneState(lane=Lane("emulated.a", "m", Kind.GENERATE), fence=0), "account: full")
             await store.add_counts({"events_refused_time": 3, "events_refused": 4})
-            await store.add_spent(Lane.parse("lane"), {Charge(): Spent(answers=3)})
+            await store.add_spent(Lane("emulated.a", "m", Kind.GENERATE), {Charge(): Spent(answers=3)})
             await store.redis.config_set("maxmemory", "0")
             assert await store.gone([segment]) == {segment}
             counts = await store.counts()
             assert (counts["late"], counts["events_refused_time"], counts["events_refused"]) == (2, 3, 4)
-            assert (await store.spent(Lane.parse("lane"))).answers == 3
+            assert (await store.spent(Lane("emulated.a", "m", Kind.GENERATE))).answers == 3
 
 
 async def test_a_read_only_server_is_waited_out() -> None:

@@ -18,7 +18,7 @@ from gemqueue.policy.submitting import Refusal, SubmitStep
 from gemqueue.policy.tracking import TrackStep
 from gemqueue.provider import JobStatus
 from gemqueue.records import Batch, Lane, WebhookHealth
-from gemqueue.states import BatchState, JobState
+from gemqueue.states import BatchState, Cause, JobState
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,6 +42,9 @@ errors: st.SearchStrategy[ProviderError] = st.one_of(
 )
 
 
+LANE = Lane.parse("a/m/generate/batch")
+
+
 @st.composite
 def batches(draw: st.DrawFn) -> Batch:
     """Any record."""
@@ -49,7 +52,7 @@ def batches(draw: st.DrawFn) -> Batch:
         id=draw(st.text("0123456789abcdef", min_size=1, max_size=8)),
         v=1,
         state=draw(states),
-        lane=Lane.parse("a/m/generate/batch"),
+        lane=LANE,
         fence=draw(numbers),
         prompts=draw(numbers),
         tries=draw(numbers),
@@ -131,11 +134,11 @@ def test_a_wrong_key_fails_nobody(batch: Batch, message: str) -> None:
     """A refused account or a lost input file never fails the prompts at once; a missing model does."""
     held = submitting.after_create_error(batch, Rejected(message, auth=True, call="create"), SETTINGS)
     assert held.refusal is Refusal.LATER
-    assert held.held_reason.startswith("account (create)")
-    fresh = Batch(id="b", v=1, state=BatchState.SUBMITTING, lane=Lane.parse("l"), fence=1, prompts=9)
+    assert (held.hold.cause, held.hold.text.startswith("account (create)")) == (Cause.ACCOUNT, True)
+    fresh = Batch(id="b", v=1, state=BatchState.SUBMITTING, lane=LANE, fence=1, prompts=9)
     lost = submitting.after_create_error(fresh, Rejected("file not found", missing=True), SETTINGS)
     model = submitting.after_create_error(
-        fresh, Rejected("models/x is not found for API version v1beta", missing=True), SETTINGS
+        fresh, Rejected("models/x is not found for API version v1beta", missing=True, model=True), SETTINGS
     )
     assert (lost.refusal, model.refusal) == (Refusal.LATER, Refusal.REFUSE)
 
@@ -228,7 +231,7 @@ def test_an_outage_is_no_evidence(batch: Batch, error: str) -> None:
         "denied": Rejected("404", call="poll", missing=True),
         "refused": Rejected("403", call="poll", auth=True),
     }
-    after = msgspec.structs.replace(batch, **backoff.counted(batch, said[error]))
+    after = msgspec.structs.replace(batch, **backoff.counted(batch, said[error]).fields())
     assert after.tries == batch.tries + 1
     assert after.denials == batch.denials + (error == "denied")
     assert after.short_reads == batch.short_reads + (error == "short")
@@ -246,9 +249,31 @@ WORDS: list[tuple[Callable[[], ProviderError], str]] = [
 
 @pytest.mark.parametrize(("error", "reason"), WORDS)
 def test_held_reasons_say_whose_fault_it_is(error: Callable[[], ProviderError], reason: str) -> None:
-    """What a batch waits for names the limit, account or provider, and the call; a pool's rule reads the second."""
-    assert holds.why_call_failed(error()) == reason
-    assert holds.says_refused_key(reason) == (reason == "account (upload): 403")
+    """What a batch waits for names the limit, account or provider, and the call; code asks for the cause."""
+    held = holds.why_call_failed(error())
+    assert held.text == reason
+    assert str(held.cause) == reason.partition(" ")[0]
+
+
+@pytest.mark.parametrize(
+    ("cause", "reason", "expected"),
+    [
+        ("", "", Cause.NONE),
+        ("account", "", Cause.NONE),
+        ("", "account (poll): 403", Cause.ACCOUNT),
+        ("", "open jobs: 3 of 3 in use", Cause.QUOTA),
+        ("", "spend: the provider refuses for want of money", Cause.SPEND),
+        ("", "replica: no replica confirms", Cause.REPLICA),
+        ("", "crashes: 5 leases on this batch ran out", Cause.CRASHES),
+        ("", "KeyError: 'x'", Cause.DEFECT),
+        ("provider", "the provider does not know the job", Cause.PROVIDER),
+        ("account", "quota (create): 429", Cause.QUOTA),  # a worker of 0.2.0 has written the reason since
+        ("weather", "hail", Cause.DEFECT),  # of a newer one
+    ],
+)
+def test_the_cause_of_a_record(cause: str, reason: str, expected: Cause) -> None:
+    """A record of 0.2.0 has words alone: its causes are read from them, also where an older cause stands beside."""
+    assert holds.cause_of(cause, reason) is expected
 
 
 healths = st.builds(WebhookHealth, numbers, numbers)
@@ -278,7 +303,7 @@ def test_a_job_whose_event_came_early_is_looked_at_soon() -> None:
     """The event is ahead of the state: after ``poll_first_s``, then after half the time since the event."""
     settings = Settings(poll_first_s=5.0)
     for since_s, pause_s in ((0, 5), (4, 5), (60, 30), (10_000, 300)):
-        record = Batch(id="b", v=1, state=BatchState.SUBMITTED, lane=Lane.parse("l"), fence=1, event_at=1)
+        record = Batch(id="b", v=1, state=BatchState.SUBMITTED, lane=LANE, fence=1, event_at=1)
         found_s = tracking.announced_delay_s(record, 300, WebhookHealth(9, 1), 1 + since_s * 1000, settings)
         assert found_s == pause_s
 
@@ -286,9 +311,7 @@ def test_a_job_whose_event_came_early_is_looked_at_soon() -> None:
 @given(crashes=st.integers(0, 100), held=st.integers(0, 100))
 def test_a_batch_that_kills_its_workers_is_held_once_for_each_death(crashes: int, held: int) -> None:
     """Below crashes_max a batch is tried; from there each death holds it once, for a bounded time, and then it is."""
-    batch = Batch(
-        id="b", v=1, state=BatchState.SEALED, lane=Lane.parse("l"), fence=1, crashes=crashes, crashes_held=held
-    )
+    batch = Batch(id="b", v=1, state=BatchState.SEALED, lane=LANE, fence=1, crashes=crashes, crashes_held=held)
     hold_s = backoff.crash_hold_s(batch, SETTINGS)
     assert (hold_s is None) == (crashes < SETTINGS.crashes_max or crashes == held)
     assert hold_s is None or 0 < hold_s <= SETTINGS.backoff_max_s

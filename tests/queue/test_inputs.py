@@ -12,7 +12,7 @@ from gemqueue.policy import inputs
 from gemqueue.policy.quota import Limits
 from gemqueue.policy.submitting import adoptable
 from gemqueue.provider import JobStatus
-from gemqueue.records import Batch, Lane
+from gemqueue.records import Batch, Hold, Lane, Note
 from gemqueue.states import BatchState, JobState, Step
 from gemqueue.store.batches import JobEnd
 from tests.queue.storing import ACCOUNT, LANE, bench, refused
@@ -100,7 +100,7 @@ def test_what_is_known_of_the_deletion() -> None:
 @pytest.mark.parametrize(("chosen", "expected"), [("ended", False), ("running", True), ("never", False)])
 def test_only_where_it_is_chosen_a_running_job_loses_its_file(chosen: str, expected: bool) -> None:
     """By default it keeps it, and always while it is pending, or when a job of its batch has missed one."""
-    runs = JobStatus(job="batches/j", state=JobState.RUNNING, raw_state="BATCH_STATE_RUNNING")
+    runs = JobStatus(job="batches/j", state=JobState.RUNNING, raw_state="BATCH_STATE_RUNNING", begun=True)
     pending = JobStatus(job="batches/j", state=JobState.RUNNING, raw_state="BATCH_STATE_PENDING")
     settings = Settings(delete_files=chosen)
     assert inputs.may_go_while_running(batch(), runs, settings) is expected
@@ -146,7 +146,7 @@ async def tracked(made: Bench) -> Claim:
 
 async def restart(made: Bench, claim: Claim, *, proven: bool = False, job: str = "") -> None:
     """Its job has missed its input."""
-    await made.store.restart(claim, job or f"batches/{claim.id}", delay_s=0.0, held_reason="input", proven=proven)
+    await made.store.restart(claim, job or f"batches/{claim.id}", delay_s=0.0, hold=Hold(text="input"), proven=proven)
 
 
 async def test_a_batch_begins_anew_as_it_was(redis_url: str, queue_name: str) -> None:
@@ -190,7 +190,7 @@ async def test_a_create_in_doubt_whose_job_missed_its_input(redis_url: str, queu
             await made.enqueue(3)
             claim = await made.submitting()
             for _ in range(2):  # asked again: the reply was lost
-                await made.store.reopen(claim, "token-1", missed_jobs="batches/j")
+                await made.store.reopen(claim, "token-1", Note(missed_jobs="batches/j"))
             record = await made.store.batch(claim.id)
             assert record is not None
             assert (record.v, record.inputs_missed, record.missed_jobs) == (2, 1, "batches/j")

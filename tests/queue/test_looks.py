@@ -11,6 +11,7 @@ from gemqueue import Look, PromptState, Queue
 from gemqueue.client.looks import look_of
 from gemqueue.policy import turnaround
 from gemqueue.policy.turnaround import Histogram
+from gemqueue.records import Hold
 from gemqueue.states import BatchState, Step
 from gemqueue.store import codec
 from gemqueue.store.batches import JobEnd
@@ -90,7 +91,7 @@ async def test_asking_has_the_watchdog_look(queue: Queue, bench: Bench) -> None:
     await until(lambda: future.state is PromptState.SEALED)
     assert future.batch == batch
     claim = await bench.claim(Step.SUBMIT, batch)
-    await bench.store.release(claim, 5.0, held_reason="quota (create): enqueued tokens")
+    await bench.store.release(claim, 5.0, hold=Hold(text="quota (create): enqueued tokens"))
     await until(lambda: queue.future(future.key).held_reason in {"quota (create): enqueued tokens", "no worker"})
     assert (await future.look()).held_reason == "quota (create): enqueued tokens"
 
@@ -174,7 +175,7 @@ async def test_nothing_is_expected_of_what_is_held(queue: Queue, bench: Bench) -
     batch = await bench.sealed()
     claim = await bench.claim(Step.SUBMIT, batch)
     since_ms = await bench.store.server_now_ms()
-    await bench.store.release(claim, 5.0, held_reason="enqueued tokens: 9 of 9 in use", held_since=since_ms)
+    await bench.store.release(claim, 5.0, hold=Hold(text="enqueued tokens: 9 of 9 in use", since_ms=since_ms))
     segment = (await bench.store.manifest(batch))[0]
     future = queue.future(f"{segment}.0")
     seen = await future.look()

@@ -14,9 +14,10 @@ from gemqueue.errors import StaleFence
 from gemqueue.policy import holds, quota
 from gemqueue.policy.holds import QuotaHold
 from gemqueue.policy.quota import Correction, Ledger, Limits, Reservation, Resource
-from gemqueue.records import Batch, Lane
+from gemqueue.records import Batch, Hold, Lane
 from gemqueue.states import BatchState, Step
 from gemqueue.store.batches import JobEnd
+from gemqueue_adapters.problems import named_quota
 from tests.leaks import unowned_keys
 from tests.queue.storing import ACCOUNT, LANE, bench
 
@@ -36,7 +37,14 @@ def ledger(*tokens: int, **corrections: Correction) -> Ledger:
 
 def batch(**changed: Any) -> Batch:
     """A sealed batch."""
-    plain: dict[str, Any] = {"id": "b", "v": 1, "state": BatchState.SEALED, "lane": Lane.parse(LANE), "fence": 1, "prompts": 10}
+    plain: dict[str, Any] = {
+        "id": "b",
+        "v": 1,
+        "state": BatchState.SEALED,
+        "lane": Lane.parse(LANE),
+        "fence": 1,
+        "prompts": 10,
+    }
     return Batch(**(plain | changed))
 
 
@@ -59,24 +67,25 @@ def test_a_batch_fits_the_whole_limit() -> None:
 
 
 @pytest.mark.parametrize(
-    ("message", "jobs", "expected"),
+    ("message", "named", "jobs", "expected"),
     [
-        ("Quota exceeded for enqueued tokens", 99, Resource.TOKENS),
-        ("Too many concurrent batches", 1, Resource.JOBS),
-        ("You exceeded your current quota", 90, Resource.JOBS),
-        ("You exceeded your current quota", 10, Resource.TOKENS),
+        ("Quota exceeded for enqueued tokens", "tokens", 99, Resource.TOKENS),
+        ("Too many concurrent batches", "jobs", 1, Resource.JOBS),
+        ("You exceeded your current quota", "", 90, Resource.JOBS),
+        ("You exceeded your current quota", "", 10, Resource.TOKENS),
     ],
 )
-def test_what_a_refusal_is_about(message: str, jobs: int, expected: Resource) -> None:
+def test_what_a_refusal_is_about(message: str, named: str, jobs: int, expected: Resource) -> None:
     """By its words where they say it; else by which limit is nearer, and tokens where that is not known."""
-    assert quota.blamed(message, ledger(*range(jobs)), "m", Limits(100, 10**12)) is expected
+    assert named_quota(message) == named
+    assert quota.blamed(named, ledger(*range(jobs)), "m", Limits(100, 10**12)) is expected
 
 
 def test_why_is_said_in_words() -> None:
     """What is short, how much is in use, and whether the provider has said so."""
-    assert holds.why_no_room(QuotaHold(Resource.JOBS, 100, 100, 1, False)) == "open jobs: 100 of 100 in use"
+    assert holds.why_no_room(QuotaHold(Resource.JOBS, 100, 100, 1, False)).text == "open jobs: 100 of 100 in use"
     said = holds.why_no_room(QuotaHold(Resource.TOKENS, 5_000, 4_500, 1, True))
-    assert said == "enqueued tokens: the provider refused more (429), 5,000 in use, ceiling now 4,500"
+    assert said.text == "enqueued tokens: the provider refused more (429), 5,000 in use, ceiling now 4,500"
 
 
 def test_token_counts_correct_the_estimate() -> None:
@@ -149,7 +158,7 @@ async def refuse(made: Bench, claim: Claim, limit: Limits = OPEN) -> tuple[float
     """Its create is refused for quota."""
     claim = await made.store.begin(claim, f"token-{claim.fence}", "files/f")
     found = await made.store.shrink(claim, Resource.TOKENS, limit, None)
-    await made.store.reopen(claim, f"token-{claim.fence}", delay_s=found[0], held_reason="quota")
+    await made.store.reopen(claim, f"token-{claim.fence}", delay_s=found[0], hold=Hold(text="quota"))
     return found
 
 
@@ -164,7 +173,7 @@ async def test_room_is_taken_and_given_back(redis_url: str, queue_name: str) -> 
         await submit(made, first)
         second, held = await reserved(made, 400, limit)
         assert held == QuotaHold(Resource.TOKENS, 700, 1_000, 300, False)
-        await made.store.release(second, 300, held_reason="quota")
+        await made.store.release(second, 300, hold=Hold(text="quota"))
         assert (await adds_up(made)).tokens("m") == 700
         assert await made.store.claim(Step.SUBMIT, second.id, ACCOUNT) is None
         await finish(made, first.id)
@@ -204,8 +213,8 @@ async def test_a_model_that_stalls_leaves_room_for_the_others(redis_url: str, qu
         waiting, held = await reserved(made, 10, limit)
         assert held == QuotaHold(Resource.MODEL_JOBS, 2, 2, 300, False)
         assert isinstance(held, QuotaHold)
-        assert holds.why_no_room(held) == "open jobs of the model: 2 of 2 in use"
-        await made.store.release(waiting, 300, held_reason="quota")
+        assert holds.why_no_room(held).text == "open jobs of the model: 2 of 2 in use"
+        await made.store.release(waiting, 300, hold=Hold(text="quota"))
         lane = LANE.replace("/m/", "/quick/")
         await made.enqueue(1, tokens=10, lane=lane)
         made.advance(0.01)
@@ -292,7 +301,7 @@ async def serve(made: Bench, limit: Limits) -> None:
             continue
         found = await made.store.reserve(taken[0], limit)
         if isinstance(found, QuotaHold):
-            await made.store.release(taken[0], found.wait_s, held_reason=holds.why_no_room(found))
+            await made.store.release(taken[0], found.wait_s, hold=holds.why_no_room(found))
         else:
             await submit(made, taken[0])
             await finish(made, taken[0].id)
@@ -339,11 +348,11 @@ async def _step(made: Bench, verb: str, pick: int, limit: Limits) -> None:
 async def _submit_somehow(made: Bench, claim: Claim, verb: str, limit: Limits) -> None:
     found = await made.store.reserve(claim, limit)
     if isinstance(found, QuotaHold):
-        await made.store.release(claim, found.wait_s, held_reason=holds.why_no_room(found))
+        await made.store.release(claim, found.wait_s, hold=holds.why_no_room(found))
     elif verb == "r":
         await refuse(made, claim, limit)
     elif verb == "b":
-        await made.store.release(claim, 1.0, held_reason="upload failed")
+        await made.store.release(claim, 1.0, hold=Hold(text="upload failed"))
     elif verb == "f":
         await made.store.end(claim, JobEnd(job_state="refused"))
     elif verb == "c":

@@ -9,6 +9,7 @@ import pytest
 
 from gemqueue.policy.holds import QuotaHold
 from gemqueue.policy.quota import Limits
+from gemqueue.records import Hold
 from gemqueue.states import Step
 from tests.queue.storing import ACCOUNT, bench
 from tests.queue.test_quota import finish, refuse, sealed, submit
@@ -66,7 +67,7 @@ class Provider:
                 assert taken is not None
                 found = await store.reserve(taken[0], limit)
                 if isinstance(found, QuotaHold):
-                    await store.release(taken[0], found.wait_s, held_reason="quota")
+                    await store.release(taken[0], found.wait_s, hold=Hold(text="quota"))
                 elif self._refuses():
                     await refuse(self._made, taken[0], limit)
                 else:

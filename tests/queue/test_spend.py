@@ -12,7 +12,7 @@ from gemqueue.policy import backoff, holds, quota
 from gemqueue.policy.holds import QuotaHold
 from gemqueue.policy.pools import Room, why_left
 from gemqueue.policy.quota import Correction, Ledger, Resource
-from gemqueue.records import Batch, Lane
+from gemqueue.records import Batch, Hold, Lane
 from gemqueue.states import BatchState, Step
 from tests.queue.storing import ACCOUNT, LANE, bench
 from tests.queue.test_quota import OPEN, adds_up, finish, refuse, reserved, submit
@@ -29,7 +29,7 @@ async def unpaid(made: Bench, claim: Claim, wish_s: float | None = None) -> floa
     """Its create is refused for want of money."""
     claim = await made.store.begin(claim, f"token-{claim.fence}", "files/f")
     hold_s = await made.store.suspend(claim, WHY, wish_s)
-    await made.store.reopen(claim, f"token-{claim.fence}", delay_s=hold_s, held_reason="spend")
+    await made.store.reopen(claim, f"token-{claim.fence}", delay_s=hold_s, hold=Hold(text="spend"))
     return hold_s
 
 
@@ -47,8 +47,8 @@ async def test_the_account_waits_and_no_ceiling_falls(redis_url: str, queue_name
         assert isinstance(held, QuotaHold)
         assert (held.resource, held.refused, held.why) == (Resource.SPEND, True, WHY)
         assert held.wait_s == pytest.approx(HOUR_S, abs=1)
-        assert holds.why_no_room(held).startswith("spend: the provider refuses for want of money")
-        assert WHY in holds.why_no_room(held)
+        assert holds.why_no_room(held).text.startswith("spend: the provider refuses for want of money")
+        assert WHY in holds.why_no_room(held).text
         made.advance(HOUR_S)  # a short job would not cool off in any case
         await finish(made, jobs[0].id)
         assert not [one for one in (await adds_up(made)).reservations if one.until], "nothing cools off"

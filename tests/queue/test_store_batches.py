@@ -10,7 +10,8 @@ from redis.exceptions import NoPermissionError
 
 from gemqueue.errors import StaleFence, WrongState
 from gemqueue.ids import new_batch_id
-from gemqueue.states import STEP_OF, TRANSITIONS, BatchState, Step
+from gemqueue.records import Hold, Note
+from gemqueue.states import STEP_OF, TRANSITIONS, BatchState, Cause, Step
 from gemqueue.store.batches import Claim, JobEnd
 from gemqueue.store.operations import Rebuild
 from tests.queue.storing import ACCOUNT, LANE, Bench, bench, body, landing, refused, retry
@@ -136,7 +137,7 @@ async def test_a_holder_that_has_let_go_brings_nothing_back(here: Bench) -> None
     await here.store.accept(submit, "batches/1", "created", 5)
     before = await here.dump()
     await here.store.renew(submit)
-    await here.store.release(submit, 0.0, held_reason="too late")
+    await here.store.release(submit, 0.0, hold=Hold(text="too late"))
     assert await here.dump() == before
 
 
@@ -186,10 +187,11 @@ async def test_a_dead_intent_leaves_its_token(here: Bench) -> None:
     claim = await here.claim(Step.SUBMIT, claim.id)
     await here.store.reopen(claim, "token-1")
     await here.store.begin(claim, "token-b", "files/g")
-    await here.store.reopen(claim, "token-b", delay_s=7.0, held_reason="quota", denied_creates=3)
+    await here.store.reopen(claim, "token-b", Note(denied_creates=3), delay_s=7.0, hold=Hold(Cause.QUOTA, "quota"))
     record = await here.store.batch(claim.id)
     assert record is not None
-    assert (record.past_tokens, record.held_reason, record.lease_until) == ("token-1 token-b", "quota", 0)
+    assert (record.past_tokens, record.held_cause, record.held_reason) == ("token-1 token-b", "quota", "quota")
+    assert record.lease_until == 0
     assert (record.tries, record.denied_creates) == (2, 3)
     assert (await here.store.counts())["fenced"] == 1
 

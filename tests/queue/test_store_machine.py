@@ -25,6 +25,7 @@ from hypothesis.stateful import (
 from gemqueue.errors import StaleFence, WrongState
 from gemqueue.ids import retry_segment_id
 from gemqueue.policy.quota import Limits
+from gemqueue.records import Hold
 from gemqueue.states import Step
 from gemqueue.store import bitmap
 from gemqueue.store.batches import Claim, JobEnd
@@ -216,9 +217,9 @@ class StoreMachine(RuleBasedStateMachine):
                 case "reopen":
                     await self.store.reopen(claim, await self._token(claim))
                 case "put back":
-                    await self.store.reopen(claim, await self._token(claim), delay_s=1, held_reason="quota")
+                    await self.store.reopen(claim, await self._token(claim), delay_s=1, hold=Hold(text="quota"))
                 case "release":
-                    await self.store.release(claim, 1, held_reason="x")
+                    await self.store.release(claim, 1, hold=Hold(text="x"))
                 case "reserve":
                     limits = Limits(jobs_max=3, tokens_max=20, stored_bytes_max=90)
                     await self.store.reserve(claim, limits)
@@ -253,7 +254,7 @@ class StoreMachine(RuleBasedStateMachine):
         async def work(claim: Claim) -> None:
             record = await self.store.batch(claim.id)
             job = record.job if record is not None else "none"
-            await self.store.restart(claim, job, delay_s=pick % 2, held_reason="input", proven=proven)
+            await self.store.restart(claim, job, delay_s=pick % 2, hold=Hold(text="input"), proven=proven)
 
         self._call(Step.TRACK, pick, work)
 

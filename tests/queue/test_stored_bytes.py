@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from gemqueue.policy.holds import QuotaHold, why_no_room
 from gemqueue.policy.quota import Limits, Resource
+from gemqueue.records import Hold, Note
 from gemqueue.states import Step
 from gemqueue.store.batches import JobEnd
 from tests.queue.storing import ACCOUNT, bench
@@ -38,8 +39,8 @@ async def test_stored_bytes_are_a_resource(redis_url: str, queue_name: str) -> N
         assert held == QuotaHold(Resource.STORED_BYTES, 1_000, 1_000, 300, refused=False)
         assert isinstance(held, QuotaHold)
         said = "bytes of stored input files (stored_bytes_max): 1,000 of 1,000 in use"
-        assert why_no_room(held) == said
-        await made.store.release(large, held.wait_s, held_reason=said)
+        assert why_no_room(held).text == said
+        await made.store.release(large, held.wait_s, hold=Hold(text=said))
         await adds_up(made)
         await made.store.end(await made.claim(Step.TRACK, jobs[1].id), JobEnd(job_state="succeeded"))
         taken = await made.store.claim(Step.SUBMIT, large.id, ACCOUNT)
@@ -47,11 +48,11 @@ async def test_stored_bytes_are_a_resource(redis_url: str, queue_name: str) -> N
         assert isinstance(await made.store.reserve(taken[0], limits), QuotaHold)
         small, held = await reserved(made, 10, limits)
         assert isinstance(held, QuotaHold), "a small one does not slip past"
-        await made.store.release(taken[0], 300, held_reason=said)
-        await made.store.release(small, 300, held_reason=said)
+        await made.store.release(taken[0], 300, hold=Hold(text=said))
+        await made.store.release(small, 300, hold=Hold(text=said))
         tracking = await made.claim(Step.TRACK, jobs[0].id)
         assert await made.store.claim(Step.SUBMIT, large.id, ACCOUNT) is None
-        await made.store.release(tracking, 5, input_file="")
+        await made.store.release(tracking, 5, Note(input_file=""))
         taken = await made.store.claim(Step.SUBMIT, large.id, ACCOUNT)
         assert taken is not None, "a deletion does, too"
         assert await made.store.reserve(taken[0], limits) == "ok"

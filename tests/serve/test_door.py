@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gemqueue.config import Settings
+from gemqueue.records import Hold
 from gemqueue.store.store import Store
 from tests.cli.command import gemqueue, processes_with
 from tests.queue.storing import bench
@@ -284,7 +285,7 @@ async def test_the_page_shows_the_queue_and_escapes_it(door: Door, valkey: Valke
         await made.enqueue()
         claim = await made.submitting()
         await made.store.reopen(
-            claim, f"token-{claim.fence}", delay_s=0, held_reason='quota <script>alert("1")</script>'
+            claim, f"token-{claim.fence}", delay_s=0, hold=Hold(text='quota <script>alert("1")</script>')
         )
 
         async def shown() -> bool:

@@ -56,6 +56,7 @@ class Job:
             job=self.name,
             state=self.state,
             raw_state=self.raw_state,
+            begun="RUNNING" in self.raw_state,
             display_name=self.token,
             input_file=self.file,
             created_at_ms=EPOCH_MS + int(self.created_at * 1000),

@@ -10,10 +10,11 @@ import pytest
 from gemqueue.client.queue import Queue
 from gemqueue.config import Settings, account_id, lane_account, load_settings
 from gemqueue.errors import ConfigError
+from gemqueue.policy.holds import hold_of
 from gemqueue.policy.pools import OpenBatch, Room, why_left
 from gemqueue.policy.quota import Ledger, Limits, Reservation
-from gemqueue.records import Batch, Lane
-from gemqueue.states import BatchState, Kind, Step
+from gemqueue.records import NOT_HELD, Batch, Hold, Lane
+from gemqueue.states import BatchState, Cause, Kind, Step
 from gemqueue_workers.manage.status import read_status
 from gemqueue_workers.stages.loop import run_step
 from gemqueue_workers.stages.packer import Packer
@@ -231,7 +232,7 @@ async def test_a_pool_waits_for_each_of_its_accounts_after_a_change_of_the_serve
         waiting = [packed, *await store.waiting_segments(Lane.parse(LANE))]
         assert [(await store.place(one, 0)).held_reason for one in waiting] == [why, why]
         await store.redis.zadd(store.key("pool", POOL), {"emulated.a": 1})
-        assert await store.pause(POOL) == ("", 0)
+        assert await store.pause(POOL) == NOT_HELD
         await store.join_pool(POOL, "emulated.a")
         await store.redis.hset(server, "run_id", known)
         await store.redis.hdel(server, "held_reason")
@@ -259,7 +260,9 @@ async def test_a_pool_waits_for_each_of_its_accounts_after_a_change_of_the_serve
 def test_who_may_pack(batches: list[tuple[str, str]], jobs: int, tokens: int, expected: str) -> None:
     """A held batch of its own, no job yet, no room: the lane is left to others. Cooled-off entries are room."""
     seen = [
-        OpenBatch(id=f"s{n}", lane=Lane.parse(f"a/{MODEL}/generate/batch"), state=BatchState(state), held_reason=why)
+        OpenBatch(
+            id=f"s{n}", lane=Lane.parse(f"a/{MODEL}/generate/batch"), state=BatchState(state), hold=hold_of("", why, 0)
+        )
         for n, (state, why) in enumerate(batches)
     ]
     entries = [Reservation(f"r{n}", MODEL, 10, 0) for n in range(jobs)]
@@ -275,7 +278,7 @@ def test_what_waits_for_another_models_tokens_is_no_hindrance() -> None:
         id="s",
         lane=Lane.parse(lane),
         state=BatchState.SEALED,
-        held_reason="quota (create): 429",
+        hold=Hold(Cause.QUOTA, "quota (create): 429"),
         held_for=f"tokens/{MODEL}",
     )
     room = Room(account="a", batches=[held], ledger=Ledger((), {}), now_ms=100)

@@ -17,7 +17,7 @@ local account = account_of(b[2])
 redis.call('HSET', record, 'state', 'sealed', 'missed_jobs', missed == '' and b[3] or missed .. ' ' .. b[3],
   'job', '', 'input_file', '', 'intent_token', '', 'intent_file', '', 'intent_at', 0, 'fenced_at', 0, 'accepted_at', 0,
   'polls', 0, 'tries', 0, 'denials', 0, 'crashes', 0, 'slow_at', 0, 'cancel_at', 0, 'cancels_seen', 0, 'operation', '',
-  'held_reason', ARGV[6], 'held_since', now, 'lease_until', 0)
+  'held_reason', ARGV[6], 'held_cause', 'input', 'held_since', now, 'lease_until', 0)
 redis.call('HDEL', record, 'event_at', 'event_job', 'look_again')
 step_over(ARGV[2], b[2], 'track', 'submit', tonumber(ARGV[5]))
 unreserve(ARGV[2], b[2], 0)

@@ -80,5 +80,5 @@ async def _claim(store: Store, step: Step, batch: Batch) -> tuple[Claim, Batch]:
     if taken is not None and isinstance(taken[1], Batch):
         return taken[0], taken[1]
     pauses = (await store.pauses(waits_for(batch.lane, batch.pool))).values()
-    why = next((reason for reason, _ in pauses if reason), "a worker holds it at the moment")
+    why = next((pause.text for pause in pauses if pause.text), "a worker holds it at the moment")
     raise ConfigError(f"batch {batch.id} cannot be taken: {why}; repeat the command later")

@@ -11,6 +11,7 @@ from rich.table import Table
 from gemqueue.errors import ConfigError
 from gemqueue.ids import split_key
 from gemqueue.policy.holds import batch_held, waits_for
+from gemqueue.records import Hold
 from gemqueue.store import codec
 from gemqueue_workers.manage.find import find, is_settled
 from gemqueue_workers.screen import duration, held, plain, shortened
@@ -18,7 +19,6 @@ from gemqueue_workers.screen import duration, held, plain, shortened
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from gemqueue.policy.holds import Hold
     from gemqueue.records import Batch
     from gemqueue_workers.run.connection import Link
 
@@ -76,8 +76,8 @@ def _line(batch: Batch, now_ms: int, why: Hold) -> Line:
         age_s=max(0, now_ms - batch.created_at) / 1000,
         polls=batch.polls,
         tries=batch.tries,
-        held_reason=why[0],
-        held_age_s=_age_s(why[1], now_ms) if why[0] else None,
+        held_reason=why.text,
+        held_age_s=_age_s(why.since_ms, now_ms) if why.text else None,
     )
 
 
@@ -122,7 +122,9 @@ async def _batch(link: Link, id_: str) -> dict[str, Any]:
 
 async def _why(link: Link, why: Hold) -> dict[str, Any]:
     """As ``batches`` has it."""
-    return {"held_reason": why[0], "held_age_s": _age_s(why[1], await link.store.server_now_ms())} if why[0] else {}
+    if not why.text:
+        return {}
+    return {"held_reason": why.text, "held_age_s": _age_s(why.since_ms, await link.store.server_now_ms())}
 
 
 async def _run(link: Link, name: str) -> dict[str, Any]:
@@ -150,7 +152,7 @@ async def _prompt(link: Link, key: str) -> dict[str, Any]:
     found: dict[str, Any] = {"sort": "prompt", "key": key, "lane": str(meta.lane), "batch": meta.batch, "settled": done}
     if not done:
         place = await link.store.place(segment, index)
-        found |= await _why(link, (place.held_reason, place.held_since))
+        found |= await _why(link, Hold(text=place.held_reason, since_ms=place.held_since))
     (body,) = await link.store.bodies([segment])
     if body is not None:
         found["request"] = _row(codec.expand(body), key, "request")

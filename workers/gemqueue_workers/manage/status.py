@@ -15,7 +15,7 @@ from rich.text import Text
 from gemqueue.config import data_dir, load_settings
 from gemqueue.embedded.server import acquire
 from gemqueue.policy.holds import batch_held, waits_for
-from gemqueue.records import Lane
+from gemqueue.records import Hold, Lane
 from gemqueue.states import BatchState, Step
 from gemqueue.store.store import Store
 from gemqueue_workers.model_notes import of_answers, of_model, rerouted_of, versions_of
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from gemqueue.config import Settings
     from gemqueue.language.gemini.usage import Charge, Spent
-    from gemqueue.policy.holds import Hold
     from gemqueue.records import Batch, LaneState
 
 SCHEMA: Final = 1
@@ -177,18 +176,20 @@ def _lane(
     named = lane.lane
     versions = versions_of(spent)
     waits = [
-        (batch.held_reason, batch.held_since) for batch in batches if batch.lane == lane.lane and batch.held_reason
+        Hold(text=batch.held_reason, since_ms=batch.held_since)
+        for batch in batches
+        if batch.lane == lane.lane and batch.held_reason
     ]
-    own = (lane.held_reason if lane.prompts else "", 0)
-    reason, since_ms = paused if paused[0] else waits[0] if waits else own
+    own = Hold(text=lane.held_reason if lane.prompts else "")
+    held = paused if paused.text else waits[0] if waits else own
     if lane.prompts and not packs:
-        reason, since_ms = "no worker", 0
+        held = Hold(text="no worker")
     return LaneStatus(
         lane=str(lane.lane),
         pending=lane.prompts,
         oldest_age_s=_age_s(lane.oldest, now_ms) if lane.oldest else None,
-        held_reason=reason,
-        held_age_s=_age_s(since_ms, now_ms) if reason and since_ms else None,
+        held_reason=held.text,
+        held_age_s=_age_s(held.since_ms, now_ms) if held.text and held.since_ms else None,
         cost=cost_of(named.model, spent, named.service),
         answered_by=versions,
         rerouted=rerouted_of(named.model, versions),
@@ -206,7 +207,7 @@ async def _turnaround(store: Store, lane: Lane) -> list[Turnaround]:
 
 async def _batch(store: Store, batch: Batch, now_ms: int, paused: dict[str, Hold]) -> BatchStatus:
     contents = await BatchContents.load(store, batch.id)
-    reason, since_ms = batch_held(batch, paused)
+    held = batch_held(batch, paused)
     return BatchStatus(
         id=batch.id,
         lane=str(batch.lane),
@@ -215,10 +216,10 @@ async def _batch(store: Store, batch: Batch, now_ms: int, paused: dict[str, Hold
         prompts=batch.prompts,
         settled=max(0, batch.prompts - contents.open_prompts()),
         age_s=_age_s(batch.created_at, now_ms),
-        held_reason=reason,
+        held_reason=held.text,
         slow=batch.slow_at > 0,
         eta_s=await _eta_s(store, batch, now_ms),
-        held_age_s=_age_s(since_ms, now_ms) if reason and since_ms else None,
+        held_age_s=_age_s(held.since_ms, now_ms) if held.text and held.since_ms else None,
     )
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import structlog
 
 from gemqueue.effects import Effect, effect
 from gemqueue.errors import ProviderError
 from gemqueue.policy import backoff, inputs
+from gemqueue.records import Note
 from gemqueue.setting_values import DeleteFiles
 
 if TYPE_CHECKING:
@@ -32,12 +33,12 @@ async def delete_input(kit: Kit, batch: Batch, name: Effect) -> bool:
     return True
 
 
-async def delete_while_running(kit: Kit, batch: Batch, status: JobStatus) -> dict[str, str | int]:
-    """Make room while a job runs, where that is chosen and the account has not proven it wrong; fields to record."""
+async def delete_while_running(kit: Kit, batch: Batch, status: JobStatus) -> Note:
+    """Make room while a job runs, where that is chosen and the account has not proven it wrong; what to record."""
     account = kit.provider.account
     if not inputs.may_go_while_running(batch, status, kit.settings) or await kit.store.input_needed([account]):
-        return {}
-    return {"input_file": ""} if await delete_input(kit, batch, Effect.TRACK_DELETE) else {}
+        return Note()
+    return Note(input_file="") if await delete_input(kit, batch, Effect.TRACK_DELETE) else Note()
 
 
 async def restarted(kit: Kit, lease: Lease, batch: Batch, status: JobStatus) -> bool:
@@ -47,14 +48,14 @@ async def restarted(kit: Kit, lease: Lease, batch: Batch, status: JobStatus) -> 
     proven = inputs.was_deleted(batch)
     await delete_input(kit, batch, Effect.TRACK_DELETE)  # of no use any more, where it is there
     delay_s = backoff.retry_delay_s(batch.inputs_missed - 1, kit.settings, batch.id) if batch.inputs_missed else 0.0
-    reason = inputs.held_reason(status)
+    hold = inputs.why_begun_anew(status)
     with effect(Effect.TRACK_RESTART):
-        await kit.store.restart(lease.claim, batch.job, delay_s=delay_s, held_reason=reason, proven=proven)
+        await kit.store.restart(lease.claim, batch.job, delay_s=delay_s, hold=hold, proven=proven)
     log.error("job.missed_input", batch=batch.id, job=batch.job, deleted=proven, error=status.error_message)
     return True
 
 
-def missed_in_doubt(batch: Batch, found: JobStatus) -> dict[str, Any]:
-    """The job of a create in doubt was there, and failed because its file had been deleted: fields to record."""
+def missed_in_doubt(batch: Batch, found: JobStatus) -> Note:
+    """The job of a create in doubt was there, and failed because its file had been deleted: what to record."""
     log.error("job.missed_input", batch=batch.id, job=found.job, deleted=True, error=found.error_message)
-    return {"missed_jobs": f"{batch.missed_jobs} {found.job}".strip()}
+    return Note(missed_jobs=f"{batch.missed_jobs} {found.job}".strip())

@@ -33,10 +33,10 @@ from gemqueue.errors import (
 )
 from gemqueue.ids import retry_segment_id
 from gemqueue.policy.backoff import backoff_s, counted, crash_hold_s, transient_delay_s
-from gemqueue.policy.holds import why_call_failed
+from gemqueue.policy.holds import hold_of, why_call_failed
 from gemqueue.policy.pools import belongs
-from gemqueue.records import Batch, LaneState
-from gemqueue.states import Step
+from gemqueue.records import Batch, Hold, LaneState, Note
+from gemqueue.states import Cause, Step
 from gemqueue.store.scripts import NotReplicated, ServerError
 from gemqueue.tasks import end_tasks, ending
 
@@ -224,8 +224,8 @@ async def _hold(kit: Kit, handler: Handler[R], claim: Claim, batch: Batch, hold_
     log.error("step.kills_workers", step=claim.member, crashes=batch.crashes, hold_s=round(hold_s, 1))
     try:
         with effect(handler.release_effect):
-            since_ms = await kit.store.server_now_ms()
-            await kit.store.release(claim, hold_s, crashes_held=batch.crashes, held_reason=reason, held_since=since_ms)
+            hold = Hold(Cause.CRASHES, reason, await kit.store.server_now_ms())
+            await kit.store.release(claim, hold_s, Note(crashes_held=batch.crashes), hold=hold)
     except (GemqueueError, ServerError) as failure:
         log.warning("release.failed", step=claim.member, error=str(failure))
 
@@ -246,22 +246,32 @@ async def _put_back(kit: Kit, handler: Handler[R], claim: Claim, record: R, erro
             if isinstance(record, LaneState):
                 await kit.store.rest(claim, kit.settings.quota_backoff_s)  # at once would be a busy loop
                 return
-            delay_s, reason = _delay_and_reason(kit, record, error)
-            held = {} if record.held_reason or not reason else {"held_since": await kit.store.server_now_ms()}
-            await kit.store.release(claim, delay_s, held_reason=reason, **counted(record, error), **held)
+            delay_s, hold = _delay_and_hold(kit, record, error)
+            hold = await held_since_first(kit, record, hold)
+            await kit.store.release(claim, delay_s, counted(record, error), hold=hold)
     except (GemqueueError, ServerError) as failure:
         log.warning("release.failed", step=claim.member, error=str(failure))
 
 
-def _delay_and_reason(kit: Kit, batch: Batch, error: Exception) -> tuple[float, str]:
+async def held_since_first(kit: Kit, batch: Batch, hold: Hold) -> Hold:
+    """The hold with its time, if it is the batch's first; another reason, or other numbers in it, keep the first's."""
+    if batch.held_reason or not hold.text:
+        return hold
+    return msgspec.structs.replace(hold, since_ms=await kit.store.server_now_ms())
+
+
+def _delay_and_hold(kit: Kit, batch: Batch, error: Exception) -> tuple[float, Hold]:
     settings = kit.settings
     if isinstance(error, WrongState) and not batch.tries:
-        return 0.0, batch.held_reason
+        return 0.0, hold_of(batch.held_cause, batch.held_reason, 0)
     if isinstance(error, Transient):
         return transient_delay_s(batch, error, settings), why_call_failed(error)
     first_s = settings.backoff_first_s if not isinstance(error, ConfigError) else settings.quota_backoff_s
     if isinstance(error, ProviderError):
-        reason = why_call_failed(error)
+        hold = why_call_failed(error)
+    elif isinstance(error, NotReplicated):
+        hold = Hold(Cause.REPLICA, f"replica: {error}")
     else:
-        reason = f"{'replica' if isinstance(error, NotReplicated) else type(error).__name__}: {error}"
-    return backoff_s(first_s, settings.backoff_max_s, batch.tries, batch.id), reason[:1000]
+        hold = Hold(Cause.DEFECT, f"{type(error).__name__}: {error}")
+    delay_s = backoff_s(first_s, settings.backoff_max_s, batch.tries, batch.id)
+    return delay_s, msgspec.structs.replace(hold, text=hold.text[:1000])

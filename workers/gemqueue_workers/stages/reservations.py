@@ -13,10 +13,10 @@ import structlog
 from gemqueue.effects import Effect, effect
 from gemqueue.policy import holds, quota
 from gemqueue_workers.model_table import tier_tokens
+from gemqueue_workers.stages.loop import held_since_first
 
 if TYPE_CHECKING:
     from gemqueue.config import Settings
-    from gemqueue.errors import Transient
     from gemqueue.records import Batch, Lane
     from gemqueue_workers.stages.loop import Kit, Lease
 
@@ -35,28 +35,27 @@ async def reserve(kit: Kit, lease: Lease, batch: Batch) -> str:
         found = await kit.store.reserve(lease.claim, limits_of(kit.settings, batch.lane))
     if isinstance(found, str):
         return found
-    reason = holds.why_no_room(found)
-    since = {} if batch.held_reason else {"held_since": await kit.store.server_now_ms()}
+    hold = await held_since_first(kit, batch, holds.why_no_room(found))
     with effect(Effect.SUBMIT_RELEASE):
-        await kit.store.release(lease.claim, found.wait_s, held_reason=reason, **since)
+        await kit.store.release(lease.claim, found.wait_s, hold=hold)
     if not batch.held_reason:
-        log.info("batch.held", batch=batch.id, reason=reason)
+        log.info("batch.held", batch=batch.id, reason=hold.text)
     return "held"
 
 
-async def suspended(kit: Kit, lease: Lease, batch: Batch, error: Transient) -> float:
+async def suspended(kit: Kit, lease: Lease, batch: Batch, why: str, retry_after_s: float | None) -> float:
     """A create, or the upload for it, was refused for want of money: how long the account creates nothing."""
     with effect(Effect.SUBMIT_SUSPEND):
-        hold_s = await kit.store.suspend(lease.claim, str(error), error.retry_after_s)
-    log.error("spend.refused", batch=batch.id, account=kit.provider.account, hold_s=hold_s, error=str(error))
+        hold_s = await kit.store.suspend(lease.claim, why, retry_after_s)
+    log.error("spend.refused", batch=batch.id, account=kit.provider.account, hold_s=hold_s, error=why)
     return hold_s
 
 
-async def refused(kit: Kit, lease: Lease, batch: Batch, error: Transient) -> tuple[float, bool]:
+async def refused(kit: Kit, lease: Lease, batch: Batch, named: str, retry_after_s: float | None) -> tuple[float, bool]:
     """A create was refused for quota: how long to wait, and whether the batch is to be divided first."""
     lane, limit = batch.lane, limits_of(kit.settings, batch.lane)
-    resource = quota.blamed(str(error), await kit.store.ledger(lane.account), lane.model, limit)
+    resource = quota.blamed(named, await kit.store.ledger(lane.account), lane.model, limit)
     with effect(Effect.SUBMIT_SHRINK):
-        hold_s, refusals, alone = await kit.store.shrink(lease.claim, resource, limit, error.retry_after_s)
+        hold_s, refusals, alone = await kit.store.shrink(lease.claim, resource, limit, retry_after_s)
     log.warning("quota.refused", batch=batch.id, resource=str(resource), hold_s=hold_s, refusals=refusals)
     return hold_s, quota.must_divide(batch, refusals, alone=alone)

@@ -18,8 +18,8 @@ import structlog
 from gemqueue.effects import Effect, effect
 from gemqueue.errors import ProviderError, StaleFence, Transient, WrongState
 from gemqueue.policy import backoff, job_names, resolving, submitting, tracking
-from gemqueue.policy.submitting import Refusal, SubmitStep
-from gemqueue.records import Batch
+from gemqueue.policy.submitting import AfterCreate, Refusal, SubmitStep
+from gemqueue.records import Batch, Note
 from gemqueue.states import BatchState, Step
 from gemqueue.store.batches import JobEnd
 from gemqueue.store.scripts import NotReplicated
@@ -42,6 +42,13 @@ class _Intent(NamedTuple):
     first_look_s: float
 
 
+class _Attempt(NamedTuple):
+    lease: Lease
+    batch: Batch
+    contents: BatchContents
+    intent: _Intent
+
+
 class Submitter:
     """Handles ``submit <batch>``."""
 
@@ -52,6 +59,15 @@ class Submitter:
 
     def __init__(self, kit: Kit) -> None:
         self._kit = kit
+        self._after = {
+            Refusal.LATER: self._later,
+            Refusal.ISOLATE: self._divide,
+            Refusal.BISECT: self._divide,
+            Refusal.REFUSE: self._refuse,
+            Refusal.QUOTA: self._no_room,
+            Refusal.SPEND: self._no_money,
+            Refusal.DOUBT: self._doubt,
+        }
 
     async def handle(self, lease: Lease, record: Batch) -> None:
         """Carry the batch to ``submitted``, or put it back with what is known."""
@@ -94,9 +110,9 @@ class Submitter:
             log.warning("job.adopted", batch=batch.id, job=found.job, token=batch.intent_token)
             return True
         await check_key(self._kit, batch, "find")
-        missed = missed_in_doubt(batch, found) if found is not None else {}
+        missed = missed_in_doubt(batch, found) if found is not None else None
         with effect(Effect.SUBMIT_REOPEN):
-            await self._kit.store.reopen(lease.claim, batch.intent_token, **missed)
+            await self._kit.store.reopen(lease.claim, batch.intent_token, missed)
         log.warning("create.proven_dead", batch=batch.id, token=batch.intent_token)
         return False
 
@@ -136,7 +152,7 @@ class Submitter:
                 await self._kit.store.reopen(lease.claim, token, delay_s=0.0)
             await self._drop_file(file)
             return
-        await self._create(lease, batch, contents, _Intent(token, file, first_look_s))
+        await self._create(_Attempt(lease, batch, contents, _Intent(token, file, first_look_s)))
 
     async def _first_look_s(self, batch: Batch) -> float:
         lane = batch.lane
@@ -164,19 +180,19 @@ class Submitter:
                 file = await self._kit.provider.upload(contents.upload_chunks(), size_bytes=size_bytes, name=name)
         except Transient as error:
             if error.spend:
-                await suspended(self._kit, lease, batch, error)
+                await suspended(self._kit, lease, batch, str(error), error.retry_after_s)
             raise
         log.info("file.uploaded", batch=batch.id, file=file, size_bytes=size_bytes)
         return file
 
-    async def _create(self, lease: Lease, batch: Batch, contents: BatchContents, intent: _Intent) -> None:
-        token, file, first_look_s = intent
+    async def _create(self, attempt: _Attempt) -> None:
+        lease, batch, contents, (token, file, first_look_s) = attempt
         lane = batch.lane
         try:
             with effect(Effect.SUBMIT_CREATE):
                 job = await self._kit.provider.create(model=lane.model, kind=lane.kind, file=file, token=token)
         except ProviderError as error:
-            await self._not_created(lease, batch, contents, intent, error)
+            await self._not_created(attempt, error)
             return
         try:
             with effect(Effect.SUBMIT_ACCEPT):
@@ -186,41 +202,49 @@ class Submitter:
             raise
         log.info("job.created", batch=batch.id, job=job, prompts=contents.open_prompts())
 
-    async def _not_created(
-        self, lease: Lease, batch: Batch, contents: BatchContents, intent: _Intent, error: ProviderError
-    ) -> None:
-        after = submitting.after_create_error(batch, error, self._kit.settings)
+    async def _not_created(self, attempt: _Attempt, error: ProviderError) -> None:
+        batch, after = attempt.batch, submitting.after_create_error(attempt.batch, error, self._kit.settings)
         log.warning("create.failed", batch=batch.id, verdict=str(after.refusal), call=error.call, error=str(error))
-        if after.refusal is Refusal.DOUBT:
-            current = await self._kit.store.batch(batch.id)
-            if current is None or current.state is not BatchState.SUBMITTING:
-                return
-            if not (submitting.is_named(current) and await self._adopt_announced(lease, current)):
-                await self._fence(lease, current)
+        await self._after[after.refusal](attempt, after, error)
+
+    async def _doubt(self, attempt: _Attempt, _after: AfterCreate, _error: ProviderError) -> None:
+        current = await self._kit.store.batch(attempt.batch.id)
+        if current is None or current.state is not BatchState.SUBMITTING:
             return
-        delay_s, divided = after.delay_s if after.refusal is Refusal.LATER else None, False
-        if isinstance(error, Transient) and error.quota and error.call == "create":
-            delay_s, divided = await refused(self._kit, lease, batch, error)
-        elif isinstance(error, Transient) and error.spend:
-            delay_s = await suspended(self._kit, lease, batch, error)
+        if not (submitting.is_named(current) and await self._adopt_announced(attempt.lease, current)):
+            await self._fence(attempt.lease, current)
+
+    async def _later(self, attempt: _Attempt, after: AfterCreate, error: ProviderError) -> None:
+        await self._reopen(attempt, after, error, after.delay_s)
+
+    async def _no_room(self, attempt: _Attempt, after: AfterCreate, error: ProviderError) -> None:
+        delay_s, divided = await refused(self._kit, attempt.lease, attempt.batch, after.resource, after.retry_after_s)
+        await self._reopen(attempt, after, error, None if divided else delay_s)
         if divided:
-            delay_s = None
-        denied = backoff.denied_creates(batch, error)
+            await division.divide(self._kit, attempt.lease, attempt.batch, attempt.contents, None)
+
+    async def _no_money(self, attempt: _Attempt, after: AfterCreate, error: ProviderError) -> None:
+        delay_s = await suspended(self._kit, attempt.lease, attempt.batch, str(error), after.retry_after_s)
+        await self._reopen(attempt, after, error, delay_s)
+
+    async def _refuse(self, attempt: _Attempt, after: AfterCreate, error: ProviderError) -> None:
+        await self._reopen(attempt, after, error, None)
+        with effect(Effect.SUBMIT_END):
+            end = JobEnd(job_state=resolving.REFUSED, error=str(error))
+            await self._kit.store.end(attempt.lease.claim, end)
+
+    async def _divide(self, attempt: _Attempt, after: AfterCreate, error: ProviderError) -> None:
+        await self._reopen(attempt, after, error, None)
+        await division.divide(self._kit, attempt.lease, attempt.batch, attempt.contents, after.line)
+
+    async def _reopen(self, attempt: _Attempt, after: AfterCreate, error: ProviderError, delay_s: float | None) -> None:
+        """The intent is certainly dead: the step is put back, or goes on where there is no delay."""
+        note = Note(denied_creates=backoff.denied_creates(attempt.batch, error))
         with effect(Effect.SUBMIT_REOPEN):
             await self._kit.store.reopen(
-                lease.claim, intent.token, delay_s=delay_s, held_reason=after.held_reason, denied_creates=denied
+                attempt.lease.claim, attempt.intent.token, note, delay_s=delay_s, hold=after.hold
             )
-        await self._drop_file(intent.file)
-        if divided:
-            await division.divide(self._kit, lease, batch, contents, None)
-        if after.refusal is Refusal.LATER:
-            return
-        if after.refusal is Refusal.REFUSE:
-            end = JobEnd(job_state=resolving.REFUSED, error=str(error))
-            with effect(Effect.SUBMIT_END):
-                await self._kit.store.end(lease.claim, end)
-            return
-        await division.divide(self._kit, lease, batch, contents, getattr(error, "line", None))
+        await self._drop_file(attempt.intent.file)
 
     async def _count_if_twice(self, batch: Batch, token: str, job: str, prompts: int) -> None:
         """A create that took effect after its intent had been proven dead is the one way to buy twice; it must show."""

@@ -18,8 +18,8 @@ from gemqueue.errors import Rejected
 from gemqueue.policy import slow, tracking
 from gemqueue.policy.tracking import TrackStep
 from gemqueue.policy.turnaround import sample
-from gemqueue.records import Batch
-from gemqueue.states import Step
+from gemqueue.records import NOT_HELD, Batch, Hold, Note
+from gemqueue.states import Cause, Step
 from gemqueue.store.batches import JobEnd
 from gemqueue_workers.stages.api_key import check_key
 from gemqueue_workers.stages.contents import BatchContents
@@ -62,15 +62,15 @@ class Tracker:
         if after.step is TrackStep.END:
             await self._end(lease, record, after, status, now_ms)
             return Step.RESOLVE if after.delay_s <= 0 else None
-        fields = await self._while_running(record, status) if status is not None else {}
+        note = Note(polls=record.polls + 1, tries=0)
+        if status is not None:
+            note = note.also(await self._while_running(record, status))
         delay_s = await self._delay_s(record, after.delay_s, now_ms)
-        fields |= await self._if_slow(record, known, now_ms)
-        if after.alarm and not record.held_reason:
-            fields["held_since"] = now_ms
+        note = note.also(await self._if_slow(record, known, now_ms))
+        since_ms = now_ms if after.alarm and not record.held_reason else 0
+        hold = Hold(Cause.PROVIDER, after.alarm, since_ms) if after.alarm else NOT_HELD
         with effect(Effect.TRACK_RELEASE):
-            await self._kit.store.release(
-                lease.claim, delay_s, polls=record.polls + 1, tries=0, held_reason=after.alarm, **fields
-            )
+            await self._kit.store.release(lease.claim, delay_s, note, hold=hold)
         return None
 
     async def _delay_s(self, batch: Batch, delay_s: float, now_ms: int) -> float:
@@ -108,36 +108,36 @@ class Tracker:
             await self._kit.store.end(lease.claim, end)
         log.info("job.ended", batch=batch.id, job=batch.job, state=str(after.job_state), error=end.error)
 
-    async def _while_running(self, batch: Batch, status: JobStatus) -> dict[str, str | int]:
-        fields = await delete_while_running(self._kit, batch, status)
-        fields["operation"] = status.raw.decode(errors="replace")
-        return fields | await self._cancel_if_unwanted(batch)
+    async def _while_running(self, batch: Batch, status: JobStatus) -> Note:
+        note = await delete_while_running(self._kit, batch, status)
+        note = note.also(Note(operation=status.raw.decode(errors="replace")))
+        return note.also(await self._cancel_if_unwanted(batch))
 
-    async def _if_slow(self, batch: Batch, known: Turnaround | None, now_ms: int) -> dict[str, str | int]:
+    async def _if_slow(self, batch: Batch, known: Turnaround | None, now_ms: int) -> Note:
         """Raise the alarm once; near the provider's 48 hours, act as the policy says."""
-        fields: dict[str, str | int] = {}
+        note = Note()
         age_s = tracking.job_age_s(batch, now_ms)
         if not batch.slow_at and age_s > slow.slow_from_s(known):
-            fields["slow_at"] = now_ms
+            note = note.also(Note(slow_at=now_ms))
             await self._kit.store.add_count("slow", 1)
             log.warning("job.slow", batch=batch.id, job=batch.job, lane=str(batch.lane), age_s=round(age_s))
         policy = slow.policy_of(self._kit.settings, batch.lane.model)
         if slow.must_cancel(batch, age_s, self._kit.settings, policy):
             with effect(Effect.TRACK_CANCEL):
                 await self._kit.provider.cancel(batch.job)
-            fields["cancel_at"] = now_ms
+            note = note.also(Note(cancel_at=now_ms))
             log.warning("job.given_up", batch=batch.id, job=batch.job, policy=str(policy), age_s=round(age_s))
-        return fields
+        return note
 
-    async def _cancel_if_unwanted(self, batch: Batch) -> dict[str, str | int]:
+    async def _cancel_if_unwanted(self, batch: Batch) -> Note:
         counts = await self._kit.store.counts()
         cancels = counts.get("cancelled", 0) + counts.get("rescued", 0)
         if batch.cancel_at or cancels == batch.cancels_seen:
-            return {}
+            return Note()
         contents = await BatchContents.load(self._kit.store, batch.id)
         if contents.open_prompts():
-            return {"cancels_seen": cancels}
+            return Note(cancels_seen=cancels)
         with effect(Effect.TRACK_CANCEL):
             await self._kit.provider.cancel(batch.job)
         log.info("job.cancel_asked", batch=batch.id, job=batch.job)
-        return {"cancels_seen": cancels, "cancel_at": await self._kit.store.server_now_ms()}
+        return Note(cancels_seen=cancels, cancel_at=await self._kit.store.server_now_ms())
