@@ -5,12 +5,18 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 from gemqueue.states import STEP_OF, TRANSITIONS, BatchState
 from gemqueue_workers.prove.assumptions import ASSUMPTIONS
 
 ROOT = Path(__file__).parents[1]
 ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+REDIS = (ROOT / "docs" / "redis.md").read_text(encoding="utf-8")
+PROMISES = (ROOT / "docs" / "promises.md").read_text(encoding="utf-8")
+TEXTS = sorted(
+    file for file in ROOT.rglob("*.md") if not any(part.startswith(".") for part in file.relative_to(ROOT).parts)
+)
 SETTINGS = (ROOT / "config" / "gemqueue.toml").read_text(encoding="utf-8")
 PACKAGES = ("gemqueue", "workers", "adapters")
 
@@ -49,28 +55,31 @@ def test_every_state_has_its_row() -> None:
 
 
 def test_every_key_is_described() -> None:
-    """The table of Redis keys in ARCHITECTURE.md lists exactly the keys that the code uses."""
-    section = ARCHITECTURE.partition("## What lies in Redis")[2].partition("\n## ")[0]
+    """The table of Redis keys in docs/redis.md lists exactly the keys that the code uses."""
+    section = REDIS.partition("## What is in Redis")[2].partition("\n## ")[0]
     assert set(re.findall(r"^\| `(\w+)", section, re.MULTILINE)) == keys_in_code()
 
 
-def test_links_lead_somewhere() -> None:
-    """Every link between the texts names a file that is there, and a heading that is in it."""
-    for text in (README, ARCHITECTURE):
-        for target in re.findall(r"\]\((?!https?:)([^)]+)\)", text):
-            path, _, anchor = target.partition("#")
-            linked = (ROOT / path).read_text(encoding="utf-8") if (ROOT / path).is_file() else ""
-            assert linked, target
-            headings = {
-                re.sub(r"[^\w -]", "", title).strip().lower().replace(" ", "-")
-                for title in re.findall(r"^#+ (.+)$", linked, re.MULTILINE)
-            }
-            assert not anchor or anchor in headings, target
+def headings(text: str) -> set[str]:
+    """The anchors of a text: its headings as they stand in an address, without what is code."""
+    prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    titles = re.findall(r"^#+ (.+)$", prose, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title).strip().lower().replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("file", TEXTS, ids=lambda file: str(file.relative_to(ROOT)))
+def test_links_lead_somewhere(file: Path) -> None:
+    """Every link in every text names a file or folder that is there, and a heading that is in it."""
+    for target in re.findall(r"\]\((?!https?:|mailto:)([^)\s]+)\)", file.read_text(encoding="utf-8")):
+        path, _, anchor = target.partition("#")
+        linked = file.parent / path if path else file
+        assert linked.exists(), target
+        assert not anchor or anchor in headings(linked.read_text(encoding="utf-8")), target
 
 
 def test_the_ledger_names_code_and_probes_that_are_there() -> None:
     """The ledger of assumptions names code that is there, and each assumption that ``gemqueue prove`` tries."""
-    section = ARCHITECTURE.partition("## What we assume of the provider")[2].partition("\n## ")[0]
+    section = PROMISES.partition("## What we assume of the provider")[2].partition("\n## ")[0]
     rows = [row.split(" | ") for row in section.splitlines() if row.startswith("| ")][2:]
     assert len(rows) > 20
     assert {name for *_, tried in rows for name in re.findall(r"`([\w-]+)`", tried)} == {a.name for a in ASSUMPTIONS}
