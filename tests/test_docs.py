@@ -19,6 +19,8 @@ TEXTS = sorted(
 )
 SETTINGS = (ROOT / "config" / "gemqueue.toml").read_text(encoding="utf-8")
 PACKAGES = ("gemqueue", "workers", "adapters")
+STARTS = ("gemqueue", "workers", "workers/gemqueue_workers", "adapters")
+OF_THE_PAST = {"CHANGELOG.md", "moved.md"}
 
 
 def states_picture() -> str:
@@ -60,6 +62,11 @@ def test_every_key_is_described() -> None:
     assert set(re.findall(r"^\| `(\w+)", section, re.MULTILINE)) == keys_in_code()
 
 
+def shown(file: Path) -> str:
+    """A text by its path in the repository."""
+    return str(file.relative_to(ROOT))
+
+
 def headings(text: str) -> set[str]:
     """The anchors of a text: its headings as they stand in an address, without what is code."""
     prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
@@ -67,7 +74,7 @@ def headings(text: str) -> set[str]:
     return {re.sub(r"[^\w -]", "", title).strip().lower().replace(" ", "-") for title in titles}
 
 
-@pytest.mark.parametrize("file", TEXTS, ids=lambda file: str(file.relative_to(ROOT)))
+@pytest.mark.parametrize("file", TEXTS, ids=shown)
 def test_links_lead_somewhere(file: Path) -> None:
     """Every link in every text names a file or folder that is there, and a heading that is in it."""
     for target in re.findall(r"\]\((?!https?:|mailto:)([^)\s]+)\)", file.read_text(encoding="utf-8")):
@@ -75,6 +82,22 @@ def test_links_lead_somewhere(file: Path) -> None:
         linked = file.parent / path if path else file
         assert linked.exists(), target
         assert not anchor or anchor in headings(linked.read_text(encoding="utf-8")), target
+
+
+@pytest.mark.parametrize("file", [file for file in TEXTS if file.name not in OF_THE_PAST], ids=shown)
+def test_files_are_where_the_texts_say(file: Path) -> None:
+    """A file of ours that a text names by its path is there: whole, or from a package or the text's own folder on."""
+    starts = (ROOT, file.parent, *(ROOT / start for start in STARTS))
+    named = re.findall(r"`([\w.]+/[\w./]+\.(?:py|lua|toml))`", file.read_text(encoding="utf-8"))
+    gone = [path for path in named if not any((start / path).is_file() for start in starts)]
+    assert [path for path in gone if Path(path).stem not in {"NAME", "VERB"}] == []  # which stand for any
+
+
+def test_every_room_is_in_the_picture() -> None:
+    """The table of rooms in ARCHITECTURE.md names every folder of the three packages."""
+    section = ARCHITECTURE.partition("## The rooms")[2].partition("\n## ")[0]
+    named = {word for path in re.findall(r"`([\w./]+/)`", section) for word in path.split("/")}
+    assert {file.parent.name for top in PACKAGES for file in (ROOT / top).rglob("__init__.py")} <= named
 
 
 def test_the_ledger_names_code_and_probes_that_are_there() -> None:
