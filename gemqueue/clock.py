@@ -101,7 +101,10 @@ def clock_from_env(env: dict[str, str] | None = None) -> Clock:
     url = (env if env is not None else os.environ).get(TEST_CLOCK_ENV, "")
     if not url:
         return SystemClock()
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        parts = urlsplit("")
     if parts.scheme != "file" or not parts.path:
         raise ConfigError(f"{TEST_CLOCK_ENV}={url!r}: only file:///path is known")
     return FileClock(Path(unquote(parts.path)))

@@ -15,12 +15,11 @@ import re
 import tomllib
 from pathlib import Path
 from typing import Any, NoReturn
-from urllib.parse import urlsplit
 
 import msgspec
 
 from gemqueue.errors import ConfigError
-from gemqueue.setting_values import DeleteFiles, is_callback, is_name, is_policy
+from gemqueue.setting_values import DeleteFiles, is_callback, is_name, is_policy, provider_host
 from gemqueue.urls import shown_url
 
 DEFAULT_BASE_URL = "https://generativelanguage.googleapis.com"
@@ -352,11 +351,11 @@ def account_id(settings: Settings, api_key: str) -> str:
     """The account that lanes are bound to: the provider's host and the configured name, else a fingerprint of the key.
 
     An emulated account is another account than any real one, whatever the address, so that an emulator's answers and
-    real prompts never meet. Raises ConfigError when there is neither a name nor a key.
+    real prompts never meet. Raises ConfigError when there is neither a name nor a key, or no host can be read.
     """
     if settings.emulate:
         return f"emulated.{settings.account or 'local'}"
-    host = urlsplit(settings.base_url or DEFAULT_BASE_URL).hostname or ""
+    host = provider_host(settings.base_url or DEFAULT_BASE_URL)
     if settings.account:
         return f"{host}.{settings.account}"
     if not api_key:

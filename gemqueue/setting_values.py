@@ -5,6 +5,9 @@ from __future__ import annotations
 from enum import StrEnum
 from urllib.parse import urlsplit
 
+from gemqueue.errors import ConfigError
+from gemqueue.urls import host_of, safe_url
+
 _NAME_CHARS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_.")
 
 
@@ -19,11 +22,22 @@ class DeleteFiles(StrEnum):
     """They go by themselves, 48 h after they were made."""
 
 
+def provider_host(base_url: str) -> str:
+    """The host that names the account, or an empty string. Raises ConfigError where it cannot be read."""
+    try:
+        return host_of(base_url)
+    except ValueError:
+        raise ConfigError(
+            f"base_url / GEMQUEUE_BASE_URL ({safe_url(base_url)}) cannot be read: write it as "
+            "https://host[:port][/prefix], with an IPv6 address in brackets"
+        ) from None
+
+
 def is_callback(url: str) -> bool:
     """Whether the provider can call it: https (http on loopback), with a host, without user, query or fragment."""
     try:
         parts = urlsplit(url)
-        host, _ = parts.hostname or "", parts.port
+        host, _ = host_of(url), parts.port
     except ValueError:
         return False
     is_plain = not any(char in url for char in "@?#\\ ") and url.isascii() and url.isprintable()

@@ -1,12 +1,15 @@
-"""How a URL that may hold secrets is shown. Nothing else prints one."""
+"""How a URL that may hold secrets is taken apart and shown. Nothing else prints one."""
 
 from __future__ import annotations
 
+import ipaddress
 import re
-from typing import Final
+from typing import Final, NamedTuple
+from urllib.parse import unquote, urlsplit
 
 _SCHEMES: Final = frozenset({"redis", "rediss", "redis+sentinel", "rediss+sentinel", "unix", "http", "https"})
 _HIDDEN: Final = "***"
+_PORT_MAX: Final = 65_535
 _NUMBER: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,3})?")
 _TRUTH: Final = re.compile(r"true|false|yes|no|[0-9]", re.IGNORECASE)
 _PATH: Final = re.compile(r"[~./][\w./~ -]*")
@@ -29,13 +32,76 @@ _PLAIN: Final = {
 """Parameters that are shown, and what their values then look like."""
 _SECRET: Final = frozenset({"password", "username", "sentinel_password", "sentinel_username"})
 """Parameters that may be named, and no more."""
+_HOST: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)(%[\w.~%-]+)?\]|([^\[\]:]*))(?::([0-9]*))?")
+"""An address in brackets and its zone, or a name; and a port. Each may be left out."""
+_BRACKETED: Final = re.compile(r"(?=.*[\[\]])[\[\]0-9A-Fa-f:.]+")
+"""Part of an address and a bracket: wrong, and no secret."""
+_BEFORE_PORT: Final = re.compile(r"(\[[0-9A-Fa-f:.]+(?:%[\w.~%-]+)?\]|[\w.-]*):")
+
+
+class UrlParts(NamedTuple):
+    """A URL's parts as they were written; ``login`` and ``hosts`` stand around the last ``@``."""
+
+    scheme: str
+    login: str
+    hosts: str
+    path: str
+    query: str
+
+
+def url_parts(url: str) -> UrlParts:
+    """The parts of a URL that may name several hosts.
+
+    For one host this says what ``urlsplit`` says. Of several, ``urlsplit`` takes some with brackets and refuses
+    others, and which ones depends on the version of Python.
+    """
+    scheme, _, rest = re.sub(r"[\t\r\n]", "", url).partition("://")
+    place = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    tail = urlsplit(f"//host{rest[len(place) :]}")
+    login, _, hosts = place.rpartition("@")
+    return UrlParts(scheme.lower(), login, hosts, tail.path, tail.query)
+
+
+def host_and_port(text: str) -> tuple[str, int | None]:
+    """The host, without brackets, and the port of ``host:port``, ``[address]:port`` or ``[address%25zone]:port``.
+
+    Raises ValueError, without quoting the text, where it is none of these.
+    """
+    found = _HOST.fullmatch(text)
+    if found is None or text.startswith(":") or not text:
+        raise ValueError("no host and port")
+    address, zone, name, port = found.groups()
+    host = unquote(name).lower() if name else _address(address, unquote(zone or ""))
+    if port and int(port) > _PORT_MAX:
+        raise ValueError(f"no port above {_PORT_MAX}")
+    return host, int(port) if port else None
+
+
+def host_of(url: str) -> str:
+    """The one host of a URL, without brackets, or an empty string. Raises ValueError where it cannot be read."""
+    check_brackets(url_parts(url).hosts)
+    return urlsplit(url).hostname or ""
+
+
+def check_brackets(host: str) -> None:
+    """Raise ValueError unless a host with brackets is an address, at most with a port. Older Pythons take more."""
+    if "[" in host or "]" in host:
+        host_and_port(host)
+
+
+def _address(text: str, zone: str) -> str:
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        raise ValueError("no IPv6 address in the brackets") from None
+    return f"{text.lower()}{zone}"
 
 
 def shown_url(url: str) -> str:
     """The URL with ``***`` for each password in it and each parameter that is not known to be harmless.
 
     A URL that cannot be taken apart for certain, as where a password is not percent-encoded, is hidden whole but for
-    its scheme; a text that is no URL is hidden whole.
+    its scheme; a text that is no URL is hidden whole. So is what stands for a host and port and cannot be one.
     """
     scheme, _, rest = url.partition("://")
     if scheme not in _SCHEMES:
@@ -46,6 +112,8 @@ def shown_url(url: str) -> str:
     if any("@" in text and (at or text.partition("=")[0] not in _SECRET) for text in given):
         return f"{scheme}://{_HIDDEN}"  # what looks like the query may be a password's end
     place, sharp, _ = place.partition("#")
+    hosts, slash, path = place.partition("/")
+    place = f"{','.join(map(_host, hosts.split(',')))}{slash}{path}"
     return f"{scheme}://{_login(login)}{at}{place}{sharp and '#***'}{mark}{'&'.join(map(_parameter, given))}"
 
 
@@ -58,6 +126,14 @@ def safe_url(url: str) -> str:
 def _login(login: str) -> str:
     user, _, password = login.partition(":")
     return f"{user}:{_HIDDEN}" if password else login and _HIDDEN
+
+
+def _host(text: str) -> str:
+    """As it is; but what stands for a port and is none may be the end of a login whose ``@`` is missing."""
+    if _HOST.fullmatch(text) or _BRACKETED.fullmatch(text):
+        return text
+    before = _BEFORE_PORT.match(text)
+    return f"{before[0]}{_HIDDEN}" if before else _HIDDEN
 
 
 def _parameter(text: str) -> str:

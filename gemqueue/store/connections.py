@@ -12,7 +12,6 @@ import logging
 import time
 from contextlib import suppress
 from typing import Any, cast
-from urllib.parse import urlsplit
 
 import redis.asyncio as redis
 from redis.asyncio.connection import SSLConnection, parse_url
@@ -26,6 +25,7 @@ from redis.exceptions import RedisError
 
 from gemqueue.errors import ConfigError
 from gemqueue.store.tls import SentinelTlsConnection, TlsConnection, TlsError, checked, untold_weakness
+from gemqueue.urls import UrlParts, check_brackets, host_and_port, safe_url, url_parts
 
 log = logging.getLogger("gemqueue")
 
@@ -33,8 +33,8 @@ _ASK_S = 1.0
 _SENTINEL_PORT = 26379
 _FORMS = (
     "redis://[user:password@]host:port/db, rediss://..., unix:///path, or "
-    "redis+sentinel://[user:password@]host:port,host:port/service/db, with special characters in the password "
-    "percent-encoded"
+    "redis+sentinel://[user:password@]host:port,host:port/service/db, with an IPv6 address in brackets "
+    "([::1]:6379) and special characters in the password percent-encoded"
 )
 
 
@@ -56,19 +56,22 @@ def make_pool(url: str, connections_max: int = 32, **options: Any) -> redis.Conn
         made.make_connection()  # an option that redis-py does not know shows here
     except (ValueError, TypeError):
         # redis-py's own words may quote a piece of the password.
-        raise ConfigError(f"redis_url / GEMQUEUE_REDIS_URL cannot be read: {_FORMS}") from None
+        raise ConfigError(
+            f"redis_url / GEMQUEUE_REDIS_URL ({safe_url(url)}) cannot be read: write it as {_FORMS}"
+        ) from None
     if weak := untold_weakness(url):
         log.warning(weak)
     return cast("redis.ConnectionPool", made)
 
 
 def _pool(url: str, options: dict[str, Any]) -> redis.ConnectionPool:
-    scheme = url.partition("://")[0]
-    if scheme in {"redis+sentinel", "rediss+sentinel"}:
-        return _sentinel_pool(url, options)
+    parts = url_parts(url)
+    if parts.scheme in {"redis+sentinel", "rediss+sentinel"}:
+        return _sentinel_pool(parts, options)
+    check_brackets(parts.hosts)
     asked: dict[str, Any] = dict(parse_url(url))
     if asked.get("connection_class") is SSLConnection:
-        asked = checked(asked, urlsplit(url).query) | {"connection_class": TlsConnection}
+        asked = checked(asked, parts.query) | {"connection_class": TlsConnection}
     pool_class: Any = redis.BlockingConnectionPool
     return cast("redis.ConnectionPool", pool_class(**(options | asked)))
 
@@ -133,20 +136,18 @@ async def drop_idle(pool: Any) -> None:
             await connection.disconnect()
 
 
-def _sentinel_pool(url: str, options: dict[str, Any]) -> SentinelPool:
+def _sentinel_pool(parts: UrlParts, options: dict[str, Any]) -> SentinelPool:
     """``redis+sentinel://[user:password@]host:port,host:port/service[/db]?sentinel_username=...&sentinel_password=...``."""
-    parts = urlsplit(url)
-    login, _, hosts = parts.netloc.rpartition("@")
-    service, _, db = parts.path.strip("/").partition("/")
+    scheme, login, hosts, path, query = parts
+    service, _, db = path.strip("/").partition("/")
     if not service or not hosts:
         raise ValueError("no service")
-    plain_scheme = parts.scheme.removesuffix("+sentinel")
-    plain = f"{plain_scheme}://{login}{'@' if login else ''}sentinel/{db}?{parts.query}"
+    plain = f"{scheme.removesuffix('+sentinel')}://{login}{'@' if login else ''}sentinel/{db}?{query}"
     asked: dict[str, Any] = dict(parse_url(plain))
     del asked["host"]
     tls = asked.pop("connection_class", None) is SSLConnection
     if tls:
-        asked = checked(asked, parts.query)
+        asked = checked(asked, query)
     to_sentinel = _sentinel_options(asked) | {"ssl": tls}
     sentinel: Any = Sentinel
     manager = sentinel([_address(host) for host in hosts.split(",")], sentinel_kwargs=to_sentinel)
@@ -170,7 +171,5 @@ def _sentinel_options(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def _address(text: str) -> tuple[str, int]:
-    parts = urlsplit(f"//{text}")
-    if not parts.hostname:
-        raise ValueError("no host")
-    return parts.hostname, parts.port or _SENTINEL_PORT
+    host, port = host_and_port(text)
+    return host, port or _SENTINEL_PORT

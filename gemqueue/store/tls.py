@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ssl
 from typing import Any, Final, cast
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from redis.asyncio.connection import SSLConnection
 from redis.asyncio.sentinel import SentinelManagedConnection
@@ -17,7 +17,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from gemqueue.errors import ConfigError
-from gemqueue.urls import safe_url
+from gemqueue.urls import safe_url, url_parts
 
 _REQUIREMENTS: Final = ("none", "optional", "required")
 _YES: Final = frozenset({"true", "t", "yes", "y", "1"})
@@ -116,7 +116,7 @@ def checked(options: dict[str, Any], query: str) -> dict[str, Any]:
 
 def weakness(url: str) -> str:
     """What the URL leaves unchecked of the server, and what that means; empty where it is all checked, or no TLS."""
-    parts = urlsplit(url)
+    parts = url_parts(url)
     if not parts.scheme.startswith("rediss"):
         return ""
     query = {name: values[0].lower() for name, values in parse_qs(parts.query).items()}

@@ -69,7 +69,7 @@ async def test_a_virtual_sleep_ends_when_its_time_has_come(tmp_path: Path) -> No
     await asyncio.wait_for(asleep, 60)
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1/clock", "file://", "clock"])
+@pytest.mark.parametrize("url", ["http://127.0.0.1/clock", "file://", "clock", "file://[::1/clock"])
 def test_only_files_are_clocks(url: str) -> None:
     """Another URL is refused by the variable's name."""
     with pytest.raises(ConfigError, match="GEMQUEUE_TEST_CLOCK"):

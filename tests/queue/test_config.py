@@ -10,6 +10,7 @@ import pytest
 
 from gemqueue.config import Settings, account_id, api_key_from_env, data_dir, load_settings, unknown_env
 from gemqueue.errors import ConfigError
+from gemqueue.setting_values import is_callback
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -174,6 +175,32 @@ def test_accounts_bind_lanes() -> None:
     assert account_id(Settings(base_url="https://proxy.example/x"), KEY).startswith("proxy.example.")
     with pytest.raises(ConfigError, match="GOOGLE_API_KEY"):
         account_id(Settings(), "")
+
+
+def test_an_account_may_be_at_an_address_in_brackets() -> None:
+    """It is called by the address; what stands beside brackets, or is no address in them, is refused in words."""
+    assert account_id(Settings(base_url="https://[2001:DB8::1]:8443/v", account="prod"), "") == "2001:db8::1.prod"
+    for wrong in ("[::1", "::1]", "[::1]one:1", "one[::1]", "[one]", "[::1],[::2]", "[]"):
+        url = f"https://user:secret@{wrong}/v"
+        with pytest.raises(ConfigError, match=r"base_url / GEMQUEUE_BASE_URL \(https://.*\) cannot be read") as caught:
+            account_id(Settings(base_url=url), KEY)
+        assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "taken"),
+    [
+        ("https://[2001:db8::1]/hook", True),
+        ("http://[::1]:8080/hook", True),
+        ("https://[::1]one/hook", False),
+        ("https://one[::1]/hook", False),
+        ("https://[::1/hook", False),
+        ("https://[one]/hook", False),
+    ],
+)
+def test_a_callback_may_be_an_address_in_brackets(url: str, taken: bool) -> None:
+    """Every Python takes and refuses the same ones."""
+    assert is_callback(url) is taken
 
 
 def test_emulated_accounts_are_never_real_ones() -> None:

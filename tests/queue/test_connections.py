@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, cast
 
 import pytest
@@ -11,8 +12,10 @@ from redis.asyncio.sentinel import SentinelManagedConnection
 from gemqueue import Queue
 from gemqueue.errors import ConfigError, StoreUnavailable
 from gemqueue.store.connections import SentinelPool, make_pool
+from gemqueue.store.tls import weakness
 from gemqueue.urls import safe_url
 from gemqueue_workers.worker.arq_client import alarms
+from tests.cli.command import gemqueue
 
 
 def sentinels(url: str) -> tuple[Any, list[dict[str, Any]]]:
@@ -29,6 +32,79 @@ def test_a_sentinel_url_names_sentinels_service_and_database() -> None:
     assert [(each["host"], each["port"]) for each in reached] == [("one", 26380), ("two", 26379), ("::1", 26381)]
     assert (pool.service_name, pool.connection_kwargs["db"]) == ("orders", 3)
     assert sentinels("redis+sentinel://one/orders?db=4")[0].connection_kwargs["db"] == 4
+
+
+@pytest.mark.parametrize(
+    ("hosts", "expected"),
+    [
+        ("[::1]", [("::1", 26379)]),
+        ("[::1]:1", [("::1", 1)]),
+        ("[::1]:1,[::2]:2,[::3]", [("::1", 1), ("::2", 2), ("::3", 26379)]),
+        ("one:1,[2001:DB8::1]:2,two", [("one", 1), ("2001:db8::1", 2), ("two", 26379)]),
+        ("[::ffff:192.0.2.1]:1,192.0.2.2:2", [("::ffff:192.0.2.1", 1), ("192.0.2.2", 2)]),
+        ("[fe80::1%25eth0]:1,[fe80::2%Eth.1]", [("fe80::1%eth0", 1), ("fe80::2%Eth.1", 26379)]),
+        ("One:,two_2:65535", [("one", 26379), ("two_2", 65535)]),
+    ],
+)
+@pytest.mark.parametrize("login", ["", "user:p%40s%5Bs@", ":p@"])
+@pytest.mark.parametrize(("scheme", "tls"), [("redis+sentinel", False), ("rediss+sentinel", True)])
+def test_sentinels_may_be_addresses_in_brackets(
+    scheme: str, tls: bool, login: str, hosts: str, expected: list[tuple[str, int]]
+) -> None:
+    """IPv6 addresses stand alone, beside each other and beside names, with and without ports, zones and a login."""
+    url = f"{scheme}://{login}{hosts}/orders/3{'?ssl_check_hostname=false' if tls else ''}"
+    pool, reached = sentinels(url)
+    assert [(each["host"], each["port"]) for each in reached] == expected
+    assert (pool.service_name, pool.connection_kwargs["db"]) == ("orders", 3)
+    password = {"": None, ":p@": "p"}.get(login, "p@s[s")
+    assert pool.connection_kwargs.get("password") == password
+    assert weakness(url).startswith(f"TLS to {scheme}://{hosts}/orders/3 " if tls else "")
+
+
+@pytest.mark.parametrize(
+    ("url", "named"),
+    [
+        ("redis+sentinel://user:secret@[::1:1,two/orders", "redis+sentinel://[::1:1,two/orders"),
+        ("redis+sentinel://user:secret@one,::1]:1/orders", "redis+sentinel://one,::1]:1/orders"),
+        ("redis+sentinel://user:secret@[[::1]]:1/orders", "redis+sentinel://[[::1]]:1/orders"),
+        ("redis+sentinel://user:secret@[::1][::2]/orders", "redis+sentinel://[::1][::2]/orders"),
+        ("redis+sentinel://user:secret@[]:1/orders", "redis+sentinel://[]:1/orders"),
+        ("redis+sentinel://user:secret@[1.2.3.4]:1/orders", "redis+sentinel://[1.2.3.4]:1/orders"),
+        ("redis+sentinel://user:secret@one,two[::1]:1/orders", "redis+sentinel://one,***/orders"),
+        ("redis+sentinel://user:secret@[::1]two:1/orders", "redis+sentinel://***/orders"),
+        ("redis+sentinel://user:secret@[two]:1/orders", "redis+sentinel://***/orders"),
+        ("redis+sentinel://user:secret@[::1]:port/orders", "redis+sentinel://[::1]:***/orders"),
+        ("redis+sentinel://user:secret@[::1]:65536/orders", "redis+sentinel://[::1]:65536/orders"),
+        ("redis+sentinel://user:secret@::1/orders", "redis+sentinel://:***/orders"),
+        ("rediss+sentinel://user:secret@[::1,[::2]/o?ssl_cert_reqs=none", "rediss+sentinel://[::1,[::2]/o"),
+        ("redis://user:secret@[::1:1/0", "redis://[::1:1/0"),
+        ("redis://user:secret@[::1]two:1/0", "redis://***/0"),
+        ("redis://user:secret@one,[::1]:1/0", "redis://one,[::1]:1/0"),
+        ("rediss://user:secret@[::1][::2]/0", "rediss://[::1][::2]/0"),
+        ("redis://user:s[ecret]@one/0", "redis://one/0"),
+        ("redis://user:secret", "redis://user:***"),
+    ],
+)
+def test_brackets_that_do_not_fit_are_refused_by_every_python(url: str, named: str) -> None:
+    """The error names the URL without its password, and says how such a URL is written."""
+    for make in (make_pool, partial(alarms, queue_name="q")):
+        with pytest.raises(ConfigError) as caught:
+            make(url)
+        assert str(caught.value).startswith(
+            f"redis_url / GEMQUEUE_REDIS_URL ({named}) cannot be read: write it as redis:"
+        )
+        assert "ecret" not in str(caught.value)
+        assert caught.value.__suppress_context__
+
+
+def test_doctor_takes_sentinels_in_brackets() -> None:
+    """What a URL leaves unchecked is said of such a URL too, and what cannot be read is no defect of ours."""
+    for hosts, said in (("one:1,[::1]:1", "does not check the server's name"), ("one,[::1", "cannot be read")):
+        url = f"rediss+sentinel://user:secret@{hosts}/orders?ssl_check_hostname=false"
+        ended = gemqueue("doctor", GEMQUEUE_REDIS_URL=url, GEMQUEUE_EMULATE="1")
+        assert said in ended.stdout
+        assert "defect" not in ended.stdout + ended.stderr
+        assert "secret" not in ended.stdout + ended.stderr
 
 
 def test_a_sentinel_url_keeps_the_two_logins_apart() -> None:
@@ -57,6 +133,7 @@ def test_tls_holds_for_sentinels_and_servers() -> None:
         ("redis://one?db=5", None, {"host": "one", "db": 5}),
         ("rediss://u:p@one/1?ssl_ca_certs=/ca.pem", SSLConnection, {"ssl_ca_certs": "/ca.pem", "db": 1}),
         ("unix:///a.sock?db=7", None, {"path": "/a.sock", "db": 7}),
+        ("redis://u:p@[fe80::1%25eth0]:1/2", None, {"host": "fe80::1%eth0", "port": 1, "db": 2, "password": "p"}),
         ("redis://one?socket_timeout=3", None, {"socket_timeout": 3.0}),
     ],
 )
@@ -84,7 +161,7 @@ def test_arq_is_reached_as_the_store_is(url: str, kind: type | None, expected: d
 )
 def test_a_url_that_cannot_be_read_is_refused_without_its_password(url: str) -> None:
     """The error names the setting and the forms that there are, and no part of the password."""
-    with pytest.raises(ConfigError, match=r"GEMQUEUE_REDIS_URL cannot be read: redis://.*redis\+sentinel://") as caught:
+    with pytest.raises(ConfigError, match=r"GEMQUEUE_REDIS_URL \(.*\) cannot be read: .* redis\+sentinel://") as caught:
         make_pool(url)
     assert "secret" not in str(caught.value)
 
