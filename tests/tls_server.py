@@ -22,6 +22,17 @@ if TYPE_CHECKING:
 
 _READ_BYTES = 1 << 16
 _TLS_BEGINS = b"\x16"
+_SIGNS = x509.KeyUsage(
+    digital_signature=True,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
 
 
 class Signer:
@@ -35,17 +46,25 @@ class Signer:
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"signer of {folder.name}")])
         made = self._builder(self._name, self._key.public_key(), days=1)
         made = made.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        made = made.add_extension(_SIGNS, critical=True)
+        made = made.add_extension(x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), critical=False)
         self.ca.write_bytes(made.sign(self._key, hashes.SHA256()).public_bytes(Encoding.PEM))
 
-    def certificate(self, *names: str, days: int = 1) -> Path:
-        """A file with a certificate for these names and addresses, and its key; with ``days`` below 0 it is over."""
+    def certificate(self, *names: str, days: int = 1, flawed: bool = False) -> Path:
+        """A file with a certificate for these names and addresses, and its key; with ``days`` below 0 it is over.
+
+        A ``flawed`` one does not say which key has signed it, on which Python 3.13 and later insist.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "server")])
         others = [
             x509.IPAddress(ipaddress.ip_address(name)) if name[0].isdigit() else x509.DNSName(name) for name in names
         ]
         made = self._builder(subject, key.public_key(), days).add_extension(x509.SubjectAlternativeName(others), False)
-        file = self._folder / f"{'-'.join(names)}{days}.pem"
+        if not flawed:
+            signed_by = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+            made = made.add_extension(signed_by, critical=False)
+        file = self._folder / f"{'-'.join(names)}{days}{'flawed' * flawed}.pem"
         file.write_bytes(
             made.sign(self._key, hashes.SHA256()).public_bytes(Encoding.PEM)
             + key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())

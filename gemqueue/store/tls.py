@@ -37,6 +37,12 @@ _MEANINGS: Final = (
     ("WRONG_VERSION_NUMBER", "the server speaks no TLS there: name its TLS port, or redis:// instead of rediss://"),
 )
 """What OpenSSL says, and what that means; the first that fits counts."""
+_FLAWS: Final = range(80, 95)
+"""OpenSSL's codes for certificates that only strict checks refuse: Python's since 3.13."""
+_FLAWED: Final = (
+    "the server's certificate or its signer's is not made as RFC 5280 says, which Python 3.13 and later insist on: "
+    "make both again, with key identifiers and key usage, and name the signer's by ssl_ca_certs=/ca.pem"
+)
 _told: set[str] = set()
 
 
@@ -151,6 +157,8 @@ def refusal(error: ssl.SSLError, name: str) -> str:
             f"ssl_hostname=NAME in {_SETTING} (ssl_check_hostname=false there checks no name)"
         )
     meant = next((meant for mark, meant in _MEANINGS if mark in words), f"{words}: look at the URL's port and scheme")
+    if getattr(error, "verify_code", 0) in _FLAWS:
+        meant = _FLAWED
     return f"{meant} in {_SETTING} ({getattr(error, 'verify_message', '') or error.reason})"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import ssl
 import subprocess
 import tempfile
 from contextlib import asynccontextmanager
@@ -104,6 +105,26 @@ async def test_what_is_over_is_refused(signer: Signer, valkey: ValkeyServer, que
     async with Terminator(signer.certificate("localhost", days=-1), valkey.socket_path) as server:
         said = await refusal(f"rediss://localhost:{server.port}?ssl_ca_certs={signer.ca}", queue_name)
         assert "the server's certificate has expired" in said
+
+
+async def test_what_strict_checks_refuse_is_said(
+    signer: Signer, valkey: ValkeyServer, queue_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A trusted signer's certificate with a flaw, which Python refuses from 3.13 on, is not called a stranger's."""
+    lenient = ssl.create_default_context
+
+    def strict() -> ssl.SSLContext:
+        context = lenient()
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+        return context
+
+    monkeypatch.setattr(ssl, "create_default_context", strict)
+    async with Terminator(signer.certificate("localhost", flawed=True), valkey.socket_path) as server:
+        said = await refusal(f"rediss://localhost:{server.port}?ssl_ca_certs={signer.ca}", queue_name)
+        assert "not made as RFC 5280 says, which Python 3.13 and later insist on: make both again" in said
+        assert said.endswith("(Missing Authority Key Identifier)")
+    async with Terminator(signer.certificate("localhost"), valkey.socket_path) as server:
+        await connected(f"rediss://localhost:{server.port}?ssl_ca_certs={signer.ca}", queue_name)
 
 
 async def test_a_server_that_asks_for_certificates(signer: Signer, valkey: ValkeyServer, queue_name: str) -> None:
