@@ -78,6 +78,22 @@ def test_an_index_or_a_pipe_that_do_not_fit(world: RunWorld, tmp_path: Path) -> 
     assert world.run(source, out)["answered"] == 5000
 
 
+@pytest.mark.parametrize("beyond", [1, 4_000, 60_000])
+def test_a_copy_of_standard_input_that_does_not_fit(world: RunWorld, beyond: int) -> None:
+    """However little of it finds no room, that is said: Python's buffer, larger since 3.14, hides it until the end."""
+    ended = subprocess.run(
+        [*COMMAND, "run", "-", "-m", MODEL, "--dry-run"],
+        env=environment(**world.env),
+        input=b'{"prompt": "p"}\n'.ljust(100_000 + beyond, b"\n"),
+        capture_output=True,
+        check=False,
+        preexec_fn=limited,
+    )
+    assert (ended.returncode, ended.stderr.count(b"\n")) == (2, 1), ended.stderr
+    assert b"standard input cannot be kept in " in ended.stderr
+    assert b"make room there" in ended.stderr
+
+
 def test_a_changed_row_is_shown_while_its_request_is_kept(world: RunWorld, tmp_path: Path) -> None:
     """Before it is answered: line, key, and the place where old and new part, wherever in the row that is."""
     nobody = {**world.env, "GEMQUEUE_QUEUE": f"t{secrets.token_hex(6)}"}  # no worker works there

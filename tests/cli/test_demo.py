@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import shutil
 import signal
+import sysconfig
 import tempfile
 import time
 from pathlib import Path
@@ -13,7 +15,7 @@ import msgspec
 import pytest
 
 from gemqueue.states import Kind
-from gemqueue_workers.demo.prompts import demo_prompts
+from gemqueue_workers.demo.prompts import demo_prompts, docstrings
 from tests.cli.command import gemqueue, processes_with, start
 
 if TYPE_CHECKING:
@@ -93,3 +95,26 @@ def test_demo_prompts_are_real_and_different() -> None:
     few = demo_prompts(60)
     assert 1 <= sum(prompt.kind is Kind.EMBED for prompt in few) < 10
     assert sum(prompt.config is not None for prompt in few) == 1
+
+
+def test_demo_prompts_are_found_beside_aliases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library of Python 3.14 has ``type`` statements, which have names that are no strings."""
+    doc = "A docstring that is long enough to be asked about, and that nothing else here has."
+    (tmp_path / "aliases.py").write_text(f'def f() -> None:\n    """{doc}"""\n', encoding="utf-8")
+    parse = ast.parse
+
+    def with_alias(source: bytes) -> ast.Module:
+        tree = parse(source)
+        alias = ast.Expr(ast.Constant(value=0))
+        vars(alias)["name"] = ast.Name("Alias", ast.Store())
+        tree.body.insert(0, alias)
+        return tree
+
+    def library(_: str) -> str:
+        return str(tmp_path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ast, "parse", with_alias)
+        patched.setattr(sysconfig, "get_path", library)
+        found = next(docstrings())
+    assert found == ("aliases.f", doc)

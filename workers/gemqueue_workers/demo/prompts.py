@@ -22,11 +22,14 @@ from gemqueue.states import Kind
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    _Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+
 GENERATE_MODEL: Final = "gemini-3.8-flash"
 EMBED_MODEL: Final = "gemini-embedding-2"
 _DOC_CHARS_MIN: Final = 60
 _DOC_CHARS_MAX: Final = 1_500
 _EMBED_EVERY: Final = 25
+_NAMED: Final = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)  # a type alias has a name too, and no docstring
 _SKIPPED: Final = frozenset({"site-packages", "dist-packages", "test", "tests", "idlelib", "lib2to3", "__pycache__"})
 
 _QUESTIONS: Final = (
@@ -132,15 +135,13 @@ def _in_file(file: Path, module: str) -> Iterator[tuple[str, str]]:
     yield from _in_node(tree, module)
 
 
-def _in_node(node: ast.AST, name: str) -> Iterator[tuple[str, str]]:
-    if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-        if (doc := ast.get_docstring(node)) is not None:
-            yield name, doc
-        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            for child in node.body:
-                child_name = getattr(child, "name", "_")
-                if _is_public(child_name):
-                    yield from _in_node(child, f"{name}.{child_name}")
+def _in_node(node: _Documented, name: str) -> Iterator[tuple[str, str]]:
+    if (doc := ast.get_docstring(node)) is not None:
+        yield name, doc
+    if isinstance(node, ast.Module | ast.ClassDef):
+        for child in node.body:
+            if isinstance(child, _NAMED) and _is_public(child.name):
+                yield from _in_node(child, f"{name}.{child.name}")
 
 
 def _is_public(name: str) -> bool:

@@ -127,8 +127,8 @@ def spooled(stack: ExitStack) -> str:
     """Standard input in a file, because it is read twice. Raises ConfigError where it does not fit."""
     try:
         file = stack.enter_context(tempfile.NamedTemporaryFile(prefix="gemqueue-in-"))  # noqa: SIM115 - stack closes it
-        shutil.copyfileobj(sys.stdin.buffer, file)
-        file.flush()
+        with Path(file.name).open("wb") as copy:  # one of its own, whose closing may find no room either
+            shutil.copyfileobj(sys.stdin.buffer, copy)
     except OSError as error:
         raise ConfigError(
             f"standard input cannot be kept in {tempfile.gettempdir()} ({error.strerror}), and it is read twice: "
