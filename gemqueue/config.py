@@ -19,7 +19,16 @@ from typing import Any, NoReturn
 import msgspec
 
 from gemqueue.errors import ConfigError
-from gemqueue.setting_values import DeleteFiles, is_callback, is_name, is_policy, provider_host
+from gemqueue.setting_values import (
+    CHOICES,
+    DERIVED,
+    derived,
+    is_callback,
+    is_name,
+    is_policy,
+    provider_host,
+    too_short,
+)
 from gemqueue.urls import shown_url
 
 DEFAULT_BASE_URL = "https://generativelanguage.googleapis.com"
@@ -44,22 +53,36 @@ _API_KEY_ENVS = ("GOOGLE_API_KEY", "GEMINI_API_KEY")
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Every setting with its default; ``config/gemqueue.toml`` says why each is there. Units are in the names."""
+    """Every setting with its default: the ten that people set, then those that can stay as they are.
 
-    queue: str = "default"
+    ``config/gemqueue.toml`` says why each is there. Units are in the names.
+    """
+
     redis_url: str = ""
-    data_dir: str = ""
     embedded: bool = True
+    queue: str = "default"
+    account: str = ""
+    tier: str = ""
     durability: str = "local"
+    memory_bytes_max: int = 4_000_000_000
+    linger_s: float = 5.0
+    deadline_policy: str = "batch"
+    webhook_url: str = ""
+
+    data_dir: str = ""
     replicate_s: float = 1.0
 
-    account: str = ""
     pool: str = ""
     base_url: str = ""
     api_version: str = "v1beta"
     emulate: bool = False
     call_timeout_s: float = 60.0
     create_timeout_s: float = 30.0
+
+    lease_s: float = 60.0
+    settle_s: float = 90.0
+    skew_s: float = 300.0
+    drain_s: float = 45.0
 
     schema_dialect: str = "schema"
     prompt_bytes_max: int = 16_000_000
@@ -69,7 +92,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     flushes_max: int = 4
     buffer_bytes_max: int = 64_000_000
     submit_timeout_s: float = 60.0
-    memory_bytes_max: int = 4_000_000_000
     dead_bytes_max: int = 256_000_000
     window_prompts_max: int = 20_000
     watchdog_s: float = 5.0
@@ -78,21 +100,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     keep_delivered_s: float = 3600.0
     keep_outcome_s: float = 604_800.0
 
-    linger_s: float = 5.0
     batch_prompts_max: int = 50_000
     batch_bytes_max: int = 1_000_000_000
     batch_tokens_max: int = 2_500_000
     first_prompts_max: int = 5_000
     first_batches_max: int = 10
 
-    lease_s: float = 60.0
-    settle_s: float = 90.0
-    skew_s: float = 300.0
     backoff_first_s: float = 1.0
     backoff_max_s: float = 300.0
     quota_backoff_s: float = 30.0
     refusals_max: int = 24
-    tier: str = ""
     open_jobs_max: int = 100
     model_jobs_max: int = 80
     enqueued_tokens_max: int = 1_000_000_000_000
@@ -113,14 +130,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     delete_files: str = "ended"
     delete_jobs: bool = False
 
-    webhook_url: str = ""
     webhook_jwks_url: str = ""
     webhook_tolerance_s: float = 300.0
     webhook_bytes_max: int = 65_536
     webhook_read_s: float = 5.0
     serve_connections_max: int = 512
 
-    deadline_policy: str = "batch"
     deadline_margin_s: float = 600.0
     flex_lead_s: float = 1800.0
     standard_lead_s: float = 180.0
@@ -132,7 +147,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     sweep_s: float = 1.0
     steps_max: int = 10
     crashes_max: int = 5
-    drain_s: float = 45.0
     heartbeat_s: float = 5.0
 
     def __repr__(self) -> str:
@@ -152,7 +166,8 @@ def shown_settings(settings: Settings) -> dict[str, Any]:
 def load_settings(path: Path | None = None, env: dict[str, str] | None = None, **overrides: object) -> Settings:
     """Settings from defaults, file, environment and ``overrides`` (``None`` means not given).
 
-    Where the emulator is the embedded one and nobody says ``linger_s``, nothing lingers for longer than a moment.
+    What nobody sets may follow from what somebody did: ``DERIVED`` from ``create_timeout_s``, and ``linger_s`` from
+    the embedded emulator, with which nothing lingers for longer than a moment.
 
     Raises ConfigError that names the setting, what is wrong with its value, and a suggestion for a misspelt name.
     """
@@ -170,8 +185,16 @@ def load_settings(path: Path | None = None, env: dict[str, str] | None = None, *
         _refuse_type(str(error), environ)
     if "linger_s" not in values and settings.emulate and not (settings.redis_url or settings.base_url):
         settings = msgspec.structs.replace(settings, linger_s=min(settings.linger_s, _LOCAL_LINGER_S))
+    follow = {name: value for name, value in derived(settings.create_timeout_s).items() if name not in values}
+    settings = msgspec.structs.replace(settings, **follow)
     check_settings(settings)
     return settings
+
+
+def as_given(settings: Settings) -> dict[str, Any]:
+    """``settings`` as keyword arguments of ``load_settings``, without what may follow from another setting."""
+    follow = {*derived(settings.create_timeout_s).items(), *derived(Settings().create_timeout_s).items()}
+    return {name: value for name, value in msgspec.structs.asdict(settings).items() if (name, value) not in follow}
 
 
 def _from_file(path: Path) -> dict[str, object]:
@@ -244,7 +267,7 @@ def _read_old_words(values: dict[str, object]) -> None:
 
 def check_settings(settings: Settings) -> None:
     """Raise ConfigError for the first relation between settings that does not hold."""
-    for holds, message in _relations(settings) + _file_relations(settings):
+    for holds, message in _relations(settings):
         if not holds:
             raise ConfigError(f"Settings: {message}")
 
@@ -255,16 +278,16 @@ def _relations(s: Settings) -> tuple[tuple[bool, str], ...]:
     return (
         (below is None, f"{below} must be a number above 0"),
         (0 <= s.linger_s < math.inf, "linger_s must be a number, 0 or above"),
-        (s.lease_s > 1.5 * s.create_timeout_s, "lease_s must be above 1.5 x create_timeout_s"),
-        (
-            s.settle_s > s.create_timeout_s,
-            "settle_s must be above create_timeout_s, by the lag of the provider's listing",
-        ),
-        (s.drain_s > s.create_timeout_s, "drain_s must be above create_timeout_s: a create is never cut off"),
+        *((not (short := too_short(name, getattr(s, name), s.create_timeout_s)), short) for name in DERIVED),
+        *((getattr(s, name) in words, f"{name} must be {said}") for name, (words, said) in CHOICES.items()),
         (s.segment_prompts_max <= 1_000, "segment_prompts_max must be at most 1000: one script handles a segment"),
         (s.segment_bytes_max <= 1_040_000, "segment_bytes_max must be at most 1040000: the allocator's class"),
         (s.batch_bytes_max <= 2_000_000_000, "batch_bytes_max must be at most 2000000000: the Files API takes no more"),
         (s.batch_prompts_max >= 1, "batch_prompts_max must be at least 1"),
+        (
+            s.stored_bytes_max <= 20_000_000_000,
+            "stored_bytes_max must be at most 20000000000: the Files API stores no more for a project",
+        ),
         (s.prompt_bytes_max <= s.batch_bytes_max, "prompt_bytes_max must be at most batch_bytes_max"),
         (s.prompt_bytes_max <= s.buffer_bytes_max, "prompt_bytes_max must be at most buffer_bytes_max"),
         (s.keep_delivered_s <= s.keep_outcome_s, "keep_delivered_s must be at most keep_outcome_s"),
@@ -279,7 +302,6 @@ def _relations(s: Settings) -> tuple[tuple[bool, str], ...]:
             not s.webhook_url or is_callback(s.webhook_url),
             "webhook_url must be https://host[:port]/path (http only on loopback), without user, query or fragment",
         ),
-        (s.durability in {"local", "replicated"}, 'durability must be "local" or "replicated"'),
         (
             s.durability == "local" or bool(s.redis_url),
             'durability = "replicated" needs redis_url: the embedded server has no replica',
@@ -293,18 +315,8 @@ def _relations(s: Settings) -> tuple[tuple[bool, str], ...]:
             'slow_policy must be "wait", "cancel" or "split", with exceptions as in "wait gemini-2.5-pro=split"',
         ),
         (s.slow_after_s < 48 * 3600, "slow_after_s must be below the 48 hours after which a job expires by itself"),
-        (s.tier in {"", "1", "2", "3"}, 'tier must be "1", "2" or "3", or empty where it is not known'),
-        (
-            s.deadline_policy in {"batch", "flex", "standard"},
-            'deadline_policy must be "batch", "flex" or "standard": the dearest way that a prompt may go',
-        ),
         (s.standard_lead_s < s.flex_lead_s, "standard_lead_s must be below flex_lead_s: standard is what follows flex"),
         (s.interactive_calls_max <= 48, "interactive_calls_max must be at most 48: a process has 64 connections"),
-        (
-            s.schema_dialect in {"schema", "json_schema"},
-            'schema_dialect must be "schema" or "json_schema": how a class goes out as a response schema',
-        ),
-        (s.api_version in {"v1", "v1beta"}, 'api_version must be "v1" or "v1beta"'),
         (
             is_name(s.queue, 64) and "." not in s.queue and s.queue[0] not in "-_",
             "queue must be 1 to 64 of a-z 0-9 - _, beginning with a letter or digit",
@@ -315,19 +327,6 @@ def _relations(s: Settings) -> tuple[tuple[bool, str], ...]:
         (
             not s.pool or s.deadline_policy == "batch",
             'deadline_policy must be "batch" with a pool: submit what may leave its batch lane without pool',
-        ),
-    )
-
-
-def _file_relations(s: Settings) -> tuple[tuple[bool, str], ...]:
-    return (
-        (
-            s.delete_files in set(DeleteFiles),
-            'delete_files must be "ended", "running" or "never": when files are deleted',
-        ),
-        (
-            s.stored_bytes_max <= 20_000_000_000,
-            "stored_bytes_max must be at most 20000000000: the Files API stores no more for a project",
         ),
     )
 

@@ -1,8 +1,9 @@
-"""What values settings may have, where a type does not say it."""
+"""What values settings may have, where a type does not say it, and which follow from another setting."""
 
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 from gemqueue.errors import ConfigError
@@ -31,6 +32,68 @@ def provider_host(base_url: str) -> str:
             f"base_url / GEMQUEUE_BASE_URL ({safe_url(base_url)}) cannot be read: write it as "
             "https://host[:port][/prefix], with an IPv6 address in brackets"
         ) from None
+
+
+CHOICES: Final = {
+    "durability": (("local", "replicated"), '"local" or "replicated"'),
+    "tier": (("", "1", "2", "3"), '"1", "2" or "3", or empty where it is not known'),
+    "deadline_policy": (
+        ("batch", "flex", "standard"),
+        '"batch", "flex" or "standard": the dearest way that a prompt may go',
+    ),
+    "schema_dialect": (
+        ("schema", "json_schema"),
+        '"schema" or "json_schema": how a class goes out as a response schema',
+    ),
+    "api_version": (("v1", "v1beta"), '"v1" or "v1beta"'),
+    "delete_files": (tuple(DeleteFiles), '"ended", "running" or "never": when files are deleted'),
+}
+"""The settings that are one of a few words: which, and how to say so."""
+
+
+class Derived(NamedTuple):
+    """A setting that follows from ``create_timeout_s`` unless somebody sets it."""
+
+    times: float
+    plus_s: float
+    at_least_s: float
+    above: float = 0.0
+    """How many ``create_timeout_s`` it must be above if somebody sets it; 0 where nothing depends on that."""
+    why: str = ""
+
+    def value_s(self, create_timeout_s: float) -> float:
+        """What it is where nobody sets it."""
+        return max(self.at_least_s, self.times * create_timeout_s + self.plus_s)
+
+    @property
+    def rule(self) -> str:
+        """How it follows, in words."""
+        product = f"{self.times:g} x create_timeout_s" if self.times != 1 else "create_timeout_s"
+        return f"{product}{f' + {self.plus_s:g}' if self.plus_s else ''}, at least {self.at_least_s:g}"
+
+
+DERIVED: Final = {
+    "lease_s": Derived(2, 0, 60.0, 1.5, "a create is only begun when it ends within its lease"),
+    "settle_s": Derived(1, 60, 90.0, 1, "a job in doubt needs time to show in the provider's list"),
+    "skew_s": Derived(10, 0, 300.0),
+    "drain_s": Derived(1, 15, 45.0, 1, "a create is never cut off"),
+}
+"""By name. With the default ``create_timeout_s``, or a smaller one, each is its default."""
+
+
+def derived(create_timeout_s: float) -> dict[str, float]:
+    """What each derived setting is with this ``create_timeout_s``."""
+    return {name: setting.value_s(create_timeout_s) for name, setting in DERIVED.items()}
+
+
+def too_short(name: str, value_s: float, create_timeout_s: float) -> str:
+    """What is wrong with a derived setting that somebody set, and the way out; empty where nothing is."""
+    setting = DERIVED[name]
+    if value_s > setting.above * create_timeout_s:
+        return ""
+    least = f"{setting.above:g} x create_timeout_s" if setting.above != 1 else "create_timeout_s"
+    wrong = f"{name} must be above {least} = {setting.above * create_timeout_s:g}, and is {value_s:g}: {setting.why}"
+    return f"{wrong}; leave {name} out, and it is {setting.value_s(create_timeout_s):g}"
 
 
 def is_callback(url: str) -> bool:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from gemqueue.config import Settings
+from gemqueue.setting_values import DERIVED
 from gemqueue.states import TRANSITIONS
 
 if TYPE_CHECKING:
@@ -145,11 +146,22 @@ def test_every_script_is_a_method() -> None:
 
 
 def test_config_file_equals_the_defaults() -> None:
-    """``config/gemqueue.toml`` holds every setting once, with its default, under a comment that says why."""
+    """``config/gemqueue.toml`` holds every setting once, with its default, under a comment that says why.
+
+    A setting that follows from another one is commented out, so that a copy of the file lets it follow.
+    """
     text = (ROOT / "config" / "gemqueue.toml").read_text(encoding="utf-8")
-    assert tomllib.loads(text) == msgspec.to_builtins(Settings())
-    commented = re.findall(r"^#.*\n(\w+) = ", text, flags=re.MULTILINE)
+    assert tomllib.loads(re.sub(r"^#(?=\w+ = )", "", text, flags=re.MULTILINE)) == msgspec.to_builtins(Settings())
+    assert set(Settings.__struct_fields__) - tomllib.loads(text).keys() == DERIVED.keys()
+    commented = re.findall(r"^#.*\n#?(\w+) = ", text, flags=re.MULTILINE)
     assert commented == list(Settings.__struct_fields__)
+
+
+def test_the_config_file_begins_with_what_people_set() -> None:
+    """Ten settings come first, then those that can stay as they are."""
+    text = (ROOT / "config" / "gemqueue.toml").read_text(encoding="utf-8")
+    first, _, _ = text.partition("# ===== what we set for you =====")
+    assert len(tomllib.loads(first)) == 10
 
 
 def test_markdown_is_tidy() -> None:

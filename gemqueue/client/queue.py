@@ -13,8 +13,6 @@ from contextlib import AsyncExitStack
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast, overload
 
-import msgspec
-
 from gemqueue.client.bulk import Flow, Gather, Rows, checked_rows
 from gemqueue.client.door import Doors, Row
 from gemqueue.client.futures import Future, answer_of, taken
@@ -22,7 +20,7 @@ from gemqueue.client.listener import Listener
 from gemqueue.client.producer import Producer
 from gemqueue.client.tickets import Ticket
 from gemqueue.client.watchdog import Watchdog
-from gemqueue.config import Settings, api_key_from_env, lane_account, load_settings
+from gemqueue.config import Settings, api_key_from_env, as_given, lane_account, load_settings
 from gemqueue.errors import StoreUnavailable
 from gemqueue.ids import split_key
 from gemqueue.language.checks import check_name, check_queue_name
@@ -370,7 +368,7 @@ class Connecting:
         if self._settings is None:
             return load_settings(**self._given)
         given = {name: value for name, value in self._given.items() if value is not None}
-        return load_settings(env={}, **(msgspec.structs.asdict(self._settings) | given))
+        return load_settings(env={}, **(as_given(self._settings) | given))
 
 
 async def _answering(store: ProducerStore) -> None:

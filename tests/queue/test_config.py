@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
-from gemqueue.config import Settings, account_id, api_key_from_env, data_dir, load_settings, unknown_env
+from gemqueue import Queue
+from gemqueue.config import Settings, account_id, api_key_from_env, as_given, data_dir, load_settings, unknown_env
 from gemqueue.errors import ConfigError
-from gemqueue.setting_values import is_callback
+from gemqueue.setting_values import DERIVED, derived, is_callback
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -156,6 +159,76 @@ def test_relations_are_held(given: dict[str, object], message: str) -> None:
     """Each relation between settings is checked at the door, in words that name the setting."""
     with pytest.raises(ConfigError, match=message):
         load(None, **given)
+
+
+CREATES_S = [0.5, 20.0, 30.0, 39.0, 41.0, 120.0, 3600.0]
+
+
+def test_defaults_of_0_2_0_still_hold() -> None:
+    """What follows from ``create_timeout_s`` is by default what it was when it did not follow."""
+    recorded = {"lease_s": 60.0, "settle_s": 90.0, "skew_s": 300.0, "drain_s": 45.0}
+    assert derived(Settings().create_timeout_s) == recorded
+    assert {name: getattr(load(), name) for name in DERIVED} == recorded
+    assert {type(getattr(load(), name)) for name in DERIVED} == {float}
+
+
+@pytest.mark.parametrize("create_s", CREATES_S)
+def test_settings_follow_from_the_create_s_timeout(tmp_path: Path, create_s: float) -> None:
+    """``create_timeout_s`` alone, from any source, gives settings that fit together, and none below its default."""
+    (tmp_path / "own.toml").write_text(f"create_timeout_s = {create_s}")
+    settings = load(None, create_timeout_s=create_s)
+    assert settings == load({"GEMQUEUE_CREATE_TIMEOUT_S": str(create_s)}) == load(path=tmp_path / "own.toml")
+    found = {name: getattr(settings, name) for name in DERIVED}
+    assert found == derived(create_s)
+    assert all(value >= getattr(Settings(), name) for name, value in found.items())
+
+
+def test_what_follows_is_what_its_rule_says() -> None:
+    """Two creates for the lease, a minute more than one for the listing, ten for clocks, a little more for SIGTERM."""
+    settings = load(None, create_timeout_s=120)
+    assert (settings.lease_s, settings.settle_s, settings.skew_s, settings.drain_s) == (240.0, 180.0, 1200.0, 135.0)
+
+
+@pytest.mark.parametrize(("name", "least_s"), [("lease_s", 180), ("settle_s", 120), ("drain_s", 120)])
+def test_what_is_set_wins_and_is_checked(name: str, least_s: float) -> None:
+    """A setting that is set does not follow; where it is too short the error names both and the way out."""
+    settings = load({"GEMQUEUE_CREATE_TIMEOUT_S": "120", f"GEMQUEUE_{name.upper()}": str(least_s + 1)})
+    assert getattr(settings, name) == least_s + 1
+    assert all(getattr(settings, other) == derived(120)[other] for other in DERIVED if other != name)
+    with pytest.raises(
+        ConfigError, match=f"{name} must be above .*create_timeout_s = {least_s}, and is 100:"
+    ) as caught:
+        load(None, create_timeout_s=120, **{name: 100})
+    assert f"leave {name} out, and it is {derived(120)[name]:g}" in str(caught.value)
+
+
+def test_a_file_with_every_setting_still_holds(tmp_path: Path) -> None:
+    """A whole copy of 0.2.0's file is read as before; where it names another create, the error names the way out."""
+    file = tmp_path / "all.toml"
+    lines = [f"{name} = {json.dumps(value)}" for name, value in msgspec.structs.asdict(Settings()).items()]
+    file.write_text("\n".join(sorted(lines)))
+    assert load(path=file) == Settings()
+    file.write_text(file.read_text().replace("create_timeout_s = 30.0", "create_timeout_s = 50.0"))
+    with pytest.raises(ConfigError, match=r"lease_s must be above .* leave lease_s out, and it is 100$"):
+        load(path=file)
+
+
+def test_settings_of_another_process_follow_again() -> None:
+    """Settings that are handed on follow the ``create_timeout_s`` of the end, where nobody had set them otherwise."""
+    wanted = load(None, create_timeout_s=120, drain_s=200)
+    assert load(None, **as_given(load(None, drain_s=200)) | {"create_timeout_s": 120}) == wanted
+    assert load(None, **as_given(Settings(create_timeout_s=120, drain_s=200))) == wanted
+    assert load(None, **as_given(wanted)) == wanted
+
+
+async def test_a_producer_s_settings_follow_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``Queue.connect(settings=..., create_timeout_s=...)`` finds nothing wrong with them, and goes on to the key."""
+    for name in ("GOOGLE_API_KEY", "GEMINI_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ConfigError, match="No API key"):
+        await Queue.connect(settings=Settings(), create_timeout_s=120.0)
+    with pytest.raises(ConfigError, match="lease_s must be above"):
+        await Queue.connect(settings=Settings(lease_s=70.0), create_timeout_s=120.0)
 
 
 def test_the_key_comes_from_the_environment_in_the_sdk_s_order() -> None:

@@ -123,5 +123,5 @@ def test_no_text_shows_a_secret_whole(secret: str, form: str) -> None:
 def test_settings_are_shown_with_their_urls() -> None:
     """A ``Settings`` prints as before but for the secrets."""
     text = repr(Settings(redis_url="redis://u:hush@h:1/0"))
-    assert text.startswith("Settings(queue='default', redis_url='redis://u:***@h:1/0', data_dir=''")
+    assert text.startswith("Settings(redis_url='redis://u:***@h:1/0', embedded=True, queue='default'")
     assert text.endswith("heartbeat_s=5.0)")
