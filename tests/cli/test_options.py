@@ -1,4 +1,4 @@
-"""Bad options and settings end in one clear message and exit 2; help teaches."""
+"""Bad options and settings end in one clear message and exit 2."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from tests.cli.command import gemqueue, start
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-COMMANDS = ("work", "status", "demo", "emulate")
 
 
 @pytest.mark.parametrize(
@@ -41,22 +39,6 @@ def test_bad_input_is_named(tmp_path: Path, arguments: list[str], env: dict[str,
     assert said in ended.stderr
     assert "Traceback" not in ended.stderr
     assert "hunter2" not in ended.stderr
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_help_teaches(command: str) -> None:
-    """Every command explains itself with an example, under -h too."""
-    ended = gemqueue(command, "-h")
-    assert ended.returncode == 0
-    assert re.search(rf"^ +gemqueue {command}", ended.stdout, re.MULTILINE)
-    assert ended.stdout == gemqueue(command, "--help").stdout
-
-
-def test_help_lists_the_commands() -> None:
-    """Without arguments the help comes, with every command on a line of its own."""
-    ended = gemqueue("--help")
-    assert ended.returncode == 0
-    assert all(re.search(rf"^  {command} +\S.*[^.]\.$", ended.stdout, re.MULTILINE) for command in COMMANDS)
 
 
 def test_emulator_says_how_to_use_it() -> None:

@@ -1,4 +1,4 @@
-"""``gemqueue purge``: nothing of a run or a prompt is left, here or at the provider; neighbours keep what is theirs."""
+"""``gemqueue admin purge``: nothing of a run or a prompt is left, here or at the provider; neighbours keep theirs."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ async def shown(env: dict[str, str], what: str) -> dict[str, Any]:
 
 def purged(world: RunWorld, *arguments: str) -> dict[str, Any]:
     """What ``purge`` says it took away."""
-    ended = world.command("purge", *arguments, "--json")
+    ended = world.command("admin", "purge", *arguments, "--json")
     assert ended.returncode == 0, ended.stderr
     found: dict[str, Any] = msgspec.json.decode(ended.stdout)
     return found
@@ -121,7 +121,7 @@ async def test_what_the_provider_refuses_is_said_and_can_be_repeated(world: RunW
     world.run(prompts(tmp_path / "in.jsonl", 2), tmp_path / "out.jsonl", "--name", "twice")
     world.emulator.faults([{"on": "delete", "do": "503"}])
     try:
-        ended = world.command("purge", "--run", "twice")
+        ended = world.command("admin", "purge", "--run", "twice")
     finally:
         world.emulator.faults([])
     assert (ended.returncode, "Traceback" in ended.stderr) == (2, False)
@@ -170,7 +170,7 @@ async def test_a_prompt_goes_out_of_a_segment_that_still_waits(world: RunWorld) 
             with pytest.raises(ConfigError, match="still under way"):
                 await purge(link, f"{word}-0", "")
         await first.cancel()
-        ended = gemqueue("purge", f"{word}-0", "--json", **elsewhere)
+        ended = gemqueue("admin", "purge", f"{word}-0", "--json", **elsewhere)
         assert ended.returncode == 0, ended.stderr
         assert await values_with(elsewhere, f"{word} 0") == []
         assert any(f"segment:{segment}" in key for key in await values_with(elsewhere, f"{word} 1"))
@@ -194,7 +194,7 @@ async def test_the_embedded_emulator_forgets_too(tmp_path: Path) -> None:
         job = (await shown(there, (await shown(there, "local/k0"))["batch"]))["job"]
         with EmulatorProcess(data / "emulated" / "emulator") as emulator:
             assert at_provider(emulator.url, job) == 200
-        ended = gemqueue("purge", "--run", "local", "--json", "--emulate", **env)
+        ended = gemqueue("admin", "purge", "--run", "local", "--json", "--emulate", **env)
         assert ended.returncode == 0, ended.stderr
         assert msgspec.json.decode(ended.stdout)["jobs"] == 1
         with EmulatorProcess(data / "emulated" / "emulator") as emulator:
@@ -207,7 +207,7 @@ async def test_the_embedded_emulator_forgets_too(tmp_path: Path) -> None:
 
 def test_what_cannot_be_purged(world: RunWorld) -> None:
     """Nothing, both, and something unknown are refused in words."""
-    assert "either" in world.command("purge", "a", "--run", "b").stderr
+    assert "either" in world.command("admin", "purge", "a", "--run", "b").stderr
     for arguments in (("--run", "nobody"), (f"{'0' * 22}.3",)):
-        ended = world.command("purge", *arguments)
+        ended = world.command("admin", "purge", *arguments)
         assert (ended.returncode, "known" in ended.stderr, "Traceback" in ended.stderr) == (2, True, False)

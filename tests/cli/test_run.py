@@ -225,7 +225,7 @@ def test_failures_apart_and_again(world: RunWorld, tmp_path: Path) -> None:
     assert all(row["error"]["code"] == 3 for row in rows_of(failed).values())
     assert set(rows_of(out)) | set(rows_of(failed)) == {f"k{i}" for i in range(6)}
     assert world.run(source, out, "--failed", str(failed), "--name", "again", code=1)["submitted"] == 0
-    ended = world.command("retry", "--run", "again", "--json")
+    ended = world.command("admin", "retry", "--run", "again", "--json")
     assert ended.returncode == 0, ended.stderr
     report = msgspec.json.decode(ended.stdout)
     assert (report["rows"], report["answered"], report["failed"], report["submitted"]) == (6, 6, 0, 2)

@@ -22,10 +22,10 @@ pytestmark = pytest.mark.usefixtures("no_leaks")
 
 
 def command(made: Shop, *arguments: str, **env: str) -> Any:
-    """``gemqueue dead`` on this shop: its JSON, or where it fails its exit code and what it said."""
+    """``gemqueue admin dead`` on this shop: its JSON, or where it fails its exit code and what it said."""
     given = {"GEMQUEUE_REDIS_URL": made.settings.redis_url, "GEMQUEUE_QUEUE": made.settings.queue}
     given |= {"GEMQUEUE_EMULATE": "1", "GEMQUEUE_LINGER_S": "0.001"}
-    ended = gemqueue("dead", *arguments, **given, **env)
+    ended = gemqueue("admin", "dead", *arguments, **given, **env)
     return msgspec.json.decode(ended.stdout) if ended.returncode == 0 else (ended.returncode, ended.stderr)
 
 
@@ -180,7 +180,7 @@ async def test_rows_of_runs_are_left_to_retry(made: Shop) -> None:
     fields = {**msgspec.structs.asdict(letter), "run": "nightly"}
     await made.store.redis.xadd(made.store.key("dead"), {k: v for k, v in fields.items() if k not in {"id", "size"}})
     code, said = command(made, "replay", letter.key)
-    assert (code, "gemqueue retry --run nightly" in said) == (2, True)
+    assert (code, "gemqueue admin retry --run nightly" in said) == (2, True)
     assert command(made, "replay", "--all", "--json") == []
     assert ACCOUNT in letter.lane
     await made.step(Step.PACK)

@@ -37,7 +37,7 @@ async def all_say(made: Shop, segment: str, batch: str, reason: str, since_ms: i
     """Status, batches, show of batch and prompt, and the future agree in words and time."""
     where = {
         "status": asked(made, "status")["batches"][0],
-        "batches": asked(made, "batches")[0],
+        "batches": asked(made, "admin", "batches")[0],
         "show batch": asked(made, "show", batch),
         "show prompt": asked(made, "show", f"{segment}.0"),
     }
@@ -49,7 +49,7 @@ async def all_say(made: Shop, segment: str, batch: str, reason: str, since_ms: i
     assert (lane["held_reason"], abs(lane["held_age_s"] - age_s) < 30) == (reason, True)
     look = look_of(await made.store.place(segment, 0), None, made.clock.now_ms())
     assert (look.held_reason, look.held_since) == (reason, datetime.fromtimestamp(since_ms / 1000, UTC))
-    for words in (("status",), ("batches",), ("show", batch)):
+    for words in (("status",), ("admin", "batches"), ("show", batch)):
         assert "since" in command(made, *words), words
     assert held(reason, None) == reason
     assert held("", 5.0) == ""

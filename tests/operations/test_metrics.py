@@ -232,7 +232,7 @@ async def test_the_exposition_is_what_prometheus_reads(made: Shop) -> None:
 
 
 async def test_the_command_prints_the_exposition_without_a_key(made: Shop) -> None:
-    """``gemqueue metrics`` needs a server and no key."""
-    ended = gemqueue("metrics", GEMQUEUE_REDIS_URL=made.settings.redis_url, GEMQUEUE_QUEUE=made.settings.queue)
+    """``gemqueue admin metrics`` needs a server and no key."""
+    ended = gemqueue("admin", "metrics", GEMQUEUE_REDIS_URL=made.settings.redis_url, GEMQUEUE_QUEUE=made.settings.queue)
     assert ended.returncode == 0, ended.stderr
     assert f'gemqueue_workers{{queue="{made.settings.queue}"}} 0.0' in ended.stdout

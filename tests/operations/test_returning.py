@@ -1,4 +1,4 @@
-"""``gemqueue return``: what an account cannot submit goes back to its pool, and never what may be at the provider."""
+"""``gemqueue admin return``: what an account cannot submit goes back to its pool, never what may be at the provider."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EFFECTS = [effect for effect in Effect if effect.startswith("return.")]
 
 
 def command(made: Shop, batch: str, **env: str) -> tuple[int, Any]:
-    """``gemqueue return`` on this shop, at its time and without a key."""
+    """``gemqueue admin return`` on this shop, at its time and without a key."""
     given = {"GEMQUEUE_REDIS_URL": made.settings.redis_url, "GEMQUEUE_QUEUE": made.settings.queue}
     given |= {
         "GEMQUEUE_LINGER_S": "0.001",
@@ -33,7 +33,7 @@ def command(made: Shop, batch: str, **env: str) -> tuple[int, Any]:
         "GEMQUEUE_EMULATE": "1",
     }
     with made.ticking() as clock:
-        ended = gemqueue("return", batch, "--json", GEMQUEUE_TEST_CLOCK=clock, **given, **env)
+        ended = gemqueue("admin", "return", batch, "--json", GEMQUEUE_TEST_CLOCK=clock, **given, **env)
     return ended.returncode, msgspec.json.decode(ended.stdout) if ended.returncode == 0 else ended.stderr
 
 

@@ -224,7 +224,7 @@ async def test_the_name_is_checked_for_arq_and_every_command(
     (tmp_path / "in.jsonl").write_text('{"prompt": "p"}\n')
     run = ("run", str(tmp_path / "in.jsonl"), "-o", str(tmp_path / "out.jsonl"), "-m", "gemini-3.8-flash", "--json")
     env = {"GEMQUEUE_REDIS_URL": url, "GEMQUEUE_QUEUE": queue_name, "GEMQUEUE_EMULATE": "1"}
-    for words in (("doctor",), ("status",), ("metrics",), run):
+    for words in (("doctor",), ("status",), ("admin", "metrics"), run):
         ended = await asyncio.to_thread(gemqueue, *words, **env)
         assert ended.returncode == 2
         assert "certificate is not for '127.0.0.1'" in ended.stdout + ended.stderr

@@ -71,7 +71,9 @@ async def test_nothing_prints_it(
     assert SECRET not in "\n".join((*said, str(caught.value), caplog.text))
 
 
-@pytest.mark.parametrize("words", [("config",), ("config", "--json"), ("doctor", "--json"), ("status",), ("metrics",)])
+@pytest.mark.parametrize(
+    "words", [("config",), ("config", "--json"), ("doctor", "--json"), ("status",), ("admin", "metrics")]
+)
 def test_no_command_prints_it(words: tuple[str, ...]) -> None:
     """The commands that speak of settings and servers hide it too."""
     for url in (

@@ -300,7 +300,7 @@ async def test_the_page_shows_the_queue_and_escapes_it(door: Door, valkey: Valke
 
 
 def test_metrics_are_prometheus_text(door: Door) -> None:
-    """What ``gemqueue metrics`` prints, webhooks included."""
+    """What ``gemqueue admin metrics`` prints, webhooks included."""
     reply = door.http.get("/metrics")
     assert reply.headers["content-type"].startswith("text/plain; version=0.0.4")
     assert f'gemqueue_events_total{{queue="{QUEUE}"}}' in reply.text

@@ -314,10 +314,10 @@ async def test_a_purge_needs_the_key_of_each_account(tmp_path: Path, valkey: Val
             await world.drained()
             worker.stop()
         keys = [world.env(GEMQUEUE_ACCOUNT=account) for account in ("a", "b")]
-        ended = await asyncio.to_thread(gemqueue, "purge", "--run", "shared", **keys[0])
+        ended = await asyncio.to_thread(gemqueue, "admin", "purge", "--run", "shared", **keys[0])
         assert (ended.returncode, "emulated.b" in ended.stderr) == (2, True), ended.stderr
         assert (await asyncio.to_thread(gemqueue, "show", "shared", "--json", **keys[0])).returncode == 0
-        ended = await asyncio.to_thread(gemqueue, "purge", "--run", "shared", "--json", **keys[1])
+        ended = await asyncio.to_thread(gemqueue, "admin", "purge", "--run", "shared", "--json", **keys[1])
         assert (ended.returncode, '"jobs":1' in ended.stdout) == (0, True), ended.stderr
         assert (await asyncio.to_thread(gemqueue, "show", "shared", **keys[0])).returncode == 2
 

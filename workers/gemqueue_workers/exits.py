@@ -31,21 +31,6 @@ class Exit(click.ClickException):
         click.echo(f"gemqueue: {self.message}", file=file, err=True)
 
 
-class Program(click.Group):
-    """The whole command line: what goes wrong while printing ends it as everything else does, without a traceback."""
-
-    def main(self, *args: Any, **kwargs: Any) -> Any:
-        """As ``click.Group.main``."""
-        try:
-            return super().main(*args, **kwargs)
-        except OSError as error:
-            if os.environ.get(DEBUG_ENV):
-                raise
-            _let_go_of_stdout()
-            click.echo(f"gemqueue: standard output: {error.strerror or error}", err=True)
-            sys.exit(2)
-
-
 def run_main(main: Coroutine[Any, Any, T]) -> T:
     """Run the command, which has imported what it needs, on uvloop where there is one. Raises Exit."""
     import asyncio  # noqa: PLC0415 - 20 ms that help and completion do without
@@ -81,10 +66,10 @@ def run_main(main: Coroutine[Any, Any, T]) -> T:
 
 def end_quietly() -> None:
     """Whoever read our output has left, as ``head`` does: end as a program that SIGPIPE ended."""
-    _let_go_of_stdout()
+    let_go_of_stdout()
     sys.exit(_BROKEN_PIPE_EXIT)
 
 
-def _let_go_of_stdout() -> None:
+def let_go_of_stdout() -> None:
     """What is still buffered for it would raise once more when the interpreter ends."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""The counters and gauges as Prometheus reads them: for ``gemqueue metrics`` and for whoever serves /metrics."""
+"""The counters and gauges as Prometheus reads them: for ``gemqueue admin metrics`` and for whoever serves /metrics."""
 
 from __future__ import annotations
 

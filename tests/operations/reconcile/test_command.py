@@ -24,12 +24,12 @@ RECONCILE_EFFECTS = [effect for effect in Effect if effect.startswith("reconcile
 
 
 def command(made: Shop, *arguments: str, **env: str) -> tuple[int, dict[str, Any]]:
-    """``gemqueue reconcile`` on this shop: its exit code, and what it printed."""
+    """``gemqueue admin reconcile`` on this shop: its exit code, and what it printed."""
     named = {name: getattr(made.settings, name) for name in ("redis_url", "queue", "settle_s", "lease_s")}
     given = {f"GEMQUEUE_{name.upper()}": str(value) for name, value in named.items()}
     given |= {"GEMQUEUE_EMULATE": "1", "GOOGLE_GEMINI_BASE_URL": made.emulator.url}
     with made.ticking() as clock:
-        ended = gemqueue("reconcile", "--json", *arguments, GEMQUEUE_TEST_CLOCK=clock, **given, **env)
+        ended = gemqueue("admin", "reconcile", "--json", *arguments, GEMQUEUE_TEST_CLOCK=clock, **given, **env)
     return ended.returncode, msgspec.json.decode(ended.stdout) if ended.returncode == 0 else {"error": ended.stderr}
 
 

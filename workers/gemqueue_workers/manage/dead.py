@@ -1,4 +1,4 @@
-"""``gemqueue dead``: prompts that ended for good through no fault of their own are looked at, asked again, dropped.
+"""``gemqueue admin dead``: prompts that failed through no fault of their own are looked at, asked again, dropped.
 
 What their callers got stays a failure; who asks under the old key is told so. A replayed prompt has a new key, and its
 name, if it has one, leads to that.
@@ -57,7 +57,9 @@ async def find(link: Link, words: Sequence[str], *, kind: str = "") -> list[Dead
     chosen = [letter for letter in letters if letter.id in words or letter.key in words]
     unknown = set(words) - {letter.id for letter in chosen} - {letter.key for letter in chosen}
     if unknown:
-        raise ConfigError(f"{min(unknown)!r} is no dead letter of the account {link.account}: `gemqueue dead list`")
+        raise ConfigError(
+            f"{min(unknown)!r} is no dead letter of the account {link.account}: `gemqueue admin dead list`"
+        )
     return chosen
 
 
@@ -82,7 +84,9 @@ async def replay(link: Link, words: Sequence[str], *, kind: str) -> list[Replaye
     letters = await find(link, words, kind=kind)
     of_runs = sorted({letter.run for letter in letters if letter.run})
     if of_runs and words:
-        raise ConfigError(f"a row of the run {of_runs[0]!r}: `gemqueue retry --run {of_runs[0]}` keeps its OUT right")
+        raise ConfigError(
+            f"a row of the run {of_runs[0]!r}: `gemqueue admin retry --run {of_runs[0]}` keeps its OUT right"
+        )
     groups: dict[tuple[str, str, int], list[DeadLetter]] = {}
     for letter in letters:
         if not letter.run:

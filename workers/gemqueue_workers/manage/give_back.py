@@ -1,4 +1,4 @@
-"""``gemqueue return``: a batch that its account cannot submit goes back to the pool that it came from.
+"""``gemqueue admin return``: a batch that its account cannot submit goes back to the pool that it came from.
 
 Its life ends as that of a batch whose job came to nothing, but that there was no job: under a claim of its submit step,
 so that nobody else can begin one, it is ended and closed, and its segments wait in the pool's lane. A death in between
@@ -37,7 +37,9 @@ async def give_back(store: Store, id_: str) -> Returned:
     """Give a batch back to its pool; asking again changes nothing. Raises ConfigError where that cannot be."""
     batch = await store.batch(id_)
     if batch is None:
-        raise ConfigError(f"batch {id_[:80]!r} is not known (any more): `gemqueue batches` lists those that are open")
+        raise ConfigError(
+            f"batch {id_[:80]!r} is not known (any more): `gemqueue admin batches` lists those that are open"
+        )
     prompts = (await BatchContents.load(store, id_)).open_prompts()
     if batch.job_state != RETURNED:
         await _end(store, batch)

@@ -1,4 +1,4 @@
-"""``gemqueue purge``: what is finished goes, first at the provider and then here, so that it can be asked for again.
+"""``gemqueue admin purge``: what is finished is deleted, first at the provider and then here, and can be asked again.
 
 A run goes with its segments and its record. A single prompt goes out of the values that it shares with others: its
 outcome becomes one that says so, its name is free, and its request leaves the segments that still have it. A job at

@@ -1,4 +1,4 @@
-"""``gemqueue reconcile``: what is open at the provider, held against what we know of it."""
+"""``gemqueue admin reconcile``: what is open at the provider, held against what we know of it."""
 
 from __future__ import annotations
 

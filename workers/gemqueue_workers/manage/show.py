@@ -1,4 +1,4 @@
-"""``gemqueue batches`` and ``gemqueue show``: what is known of a batch, a prompt, a run."""
+"""``gemqueue admin batches`` and ``gemqueue show``: what is known of a batch, a prompt, a run."""
 
 from __future__ import annotations
 

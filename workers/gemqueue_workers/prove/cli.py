@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import msgspec
 
 from gemqueue.errors import ConfigError
 from gemqueue_workers.exits import Exit, run_main
+from gemqueue_workers.options import print_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,10 +23,10 @@ _ROWS_MAX = 10_000
 
 
 @click.command()
-@click.option("--live", is_flag=True, help="Ask the real service, for money; without it an emulator.")
-@click.option("--budget-usd", type=click.FloatRange(min=0), default=1.0, show_default=True, help="Never spends more.")
-@click.option("-m", "--model", default="gemini-3.5-flash-lite", show_default=True, help="Who is asked.")
-@click.option("--rows", type=click.IntRange(2, _ROWS_MAX), default=50, show_default=True, help="Of the plain job.")
+@click.option("--live", is_flag=True, help="Ask the real service, for money, and not an emulator.")
+@click.option("--budget-usd", type=click.FloatRange(min=0), default=1.0, show_default=True, help="Never spend more.")
+@click.option("-m", "--model", default="gemini-3.5-flash-lite", show_default=True, help="The model.")
+@click.option("--rows", type=click.IntRange(2, _ROWS_MAX), default=50, show_default=True, help="Rows of the plain job.")
 @click.option(
     "-o",
     "--report",
@@ -34,26 +34,30 @@ _ROWS_MAX = 10_000
     type=click.Path(dir_okay=False, path_type=Path),
     default=Path("gemqueue-prove"),
     show_default=True,
-    help="REPORT.md, REPORT.json; beside them the state of the run.",
+    help="Writes FILE.md, FILE.json and the state of the run.",
 )
-@click.option("--wait-s", type=click.FloatRange(min=0), default=7200.0, show_default=True, help="For jobs.")
-@click.option("--other-key-env", metavar="NAME", default="", help="The variable that holds another project's key.")
-@click.option("--base-url", metavar="URL", default="", help="An emulator that runs already, or with --live a proxy.")
-@click.option("--only", metavar="NAME", multiple=True, help="Only this assumption; may be repeated.")
-@click.option("--clean", is_flag=True, help="Cancel and delete all that the run has at the provider; forget it.")
-@click.option("-y", "--yes", is_flag=True, help="Spend it without asking.")
-@click.option("--json", "as_json", is_flag=True, help="The report on standard output, the rest on standard error.")
+@click.option("--wait-s", type=click.FloatRange(min=0), default=7200.0, show_default=True, help="How long to wait.")
+@click.option("--other-key-env", metavar="NAME", default="", help="The variable with the key of another project.")
+@click.option("--base-url", metavar="URL", default="", help="A running emulator, or with --live a proxy.")
+@click.option("--only", metavar="NAME", multiple=True, help="Test only this assumption; may be repeated.")
+@click.option("--clean", is_flag=True, help="Cancel and delete all that the run left at the provider.")
+@click.option("-y", "--yes", is_flag=True, help="Spend the money without asking.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output, the rest on standard error.")
 def prove(*, yes: bool, clean: bool, as_json: bool, **given: Any) -> None:
-    """Put what gemqueue takes for granted of the provider to the provider, and write a report.
+    """Test what gemqueue assumes of the provider, and write a report.
 
     \b
-      gemqueue prove                         against an emulator of its own
-      gemqueue prove --live --budget-usd 1   says what it may cost, and asks
+      gemqueue prove                          against its own emulator
+      gemqueue prove --live --budget-usd 1    shows the cost, then asks
       gemqueue prove --live --only A-refused --only found-again
-      gemqueue prove --live --clean          leave nothing at the provider
+      gemqueue prove --live --clean           leaves nothing at the provider
 
-    It may be stopped at any moment, by kill -9 too: the same command goes on, and buys nothing again. Exit 0 says that
-    everything was asked, and nothing failed that gemqueue rests on; 1 that something did, or is still to be asked.
+    You can stop it at any moment, also with kill -9. The same command goes on, and buys nothing again.
+
+    \b
+    Exit 0: everything was tested, and what gemqueue relies on held.
+         1: something did not hold, or is still to be tested.
+         2: a setting, an option or the service was wrong.
     """  # noqa: D301
     from gemqueue_workers.prove import command  # noqa: PLC0415 - other commands need none of it
     from gemqueue_workers.prove.assumptions import BY_NAME  # noqa: PLC0415 - as above
@@ -76,7 +80,7 @@ def prove(*, yes: bool, clean: bool, as_json: bool, **given: Any) -> None:
     report = run_main(command.prove(options, say=say, agree=lambda usd: _agree(console, options, usd, yes=yes)))
     _show(console, report, options)
     if as_json:
-        click.echo(msgspec.json.encode(report).decode())
+        print_json(report)
     sys.exit(0 if report.sound else 1)
 
 
@@ -105,6 +109,3 @@ def _show(console: Console, report: Report, options: Options) -> None:
     more = "" if report.complete else "; not complete: the same command goes on"
     console.print(f"{counts}; {report.jobs} jobs, spent ${report.spent_usd:.4f}{more}", soft_wrap=True)
     console.print(f"The report: {options.file('.md')}, {options.file('.json')}", soft_wrap=True)
-
-
-COMMANDS = (prove,)

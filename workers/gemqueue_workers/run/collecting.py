@@ -189,7 +189,7 @@ class Collector:
         """No more will come: the outcomes were kept for a time, and that is over."""
         keys = unpack_entry(self._index.entry(segment)).keys
         lost = [key for key, missing in zip(keys, found.rows, strict=True) if missing]
-        why = "its outcome is no longer kept; `gemqueue retry --run` asks again, and pays again"
+        why = "its outcome is no longer kept; `gemqueue admin retry --run` asks again, and pays again"
         self._write([], [result_line(key, expired(key, why), text=self._text) for key in lost])
         self._close(segment)
 

@@ -151,7 +151,7 @@ def show_report(console: Console, report: Outcome) -> None:
         )
         console.print(f"Of these {cost.answers:,} by {service}{money}", markup=False)
     if report.failed:
-        console.print(f"Ask for the failures again: gemqueue retry --run {report.run}", soft_wrap=True)
+        console.print(f"Ask for the failures again: gemqueue admin retry --run {report.run}", soft_wrap=True)
 
 
 def finish(report: Outcome, console: Console, *, as_json: bool) -> None:

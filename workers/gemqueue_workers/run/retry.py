@@ -1,4 +1,4 @@
-"""``gemqueue retry``: the failures of a run are taken out of OUT and asked for again."""
+"""``gemqueue admin retry``: the failures of a run are taken out of OUT and asked for again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``gemqueue serve`` and ``gemqueue webhooks``: the options."""
+"""``gemqueue serve`` and ``gemqueue webhooks``: their options."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import click
-import msgspec
 
 from gemqueue.config import load_settings
 from gemqueue.errors import ConfigError
 from gemqueue_workers.exits import run_main
-from gemqueue_workers.run.cli import EMULATE_HELP
+from gemqueue_workers.options import emulate_option, json_option, print_json
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -20,29 +19,31 @@ if TYPE_CHECKING:
     from gemqueue_adapters.hooks import Hook, Hooks
 
 T = TypeVar("T")
-_emulate = click.option("--emulate", is_flag=True, default=None, help=EMULATE_HELP)
-_json = click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")
 
 
 @click.command()
-@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; 0.0.0.0 is everywhere.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address; 0.0.0.0 means all.")
 @click.option("--port", type=click.IntRange(0, 65_535), default=8400, show_default=True, help="0 chooses a free one.")
-@click.option("--webhook-only", is_flag=True, help="No page and no metrics: for a port that the world can reach.")
-@click.option("--ready-file", type=click.Path(path_type=Path), help="Gets url and pid when requests are accepted.")
-@click.option("--log-json", is_flag=True, help="One JSON object per event.")
-@_emulate
+@click.option("--webhook-only", is_flag=True, help="No page and no metrics, for a port that the world can reach.")
+@click.option("--ready-file", type=click.Path(path_type=Path), help="Gets url and pid once requests are accepted.")
+@click.option("--log-json", is_flag=True, help="Log one JSON object per event.")
+@emulate_option
 def serve(
     *, host: str, port: int, webhook_only: bool, ready_file: Path | None, log_json: bool, emulate: bool | None
 ) -> None:
     """Receive webhooks; serve health, metrics and a page of the queue.
 
     \b
-      gemqueue serve                                     /webhook /health /metrics and / on 127.0.0.1:8400
-      gemqueue serve --host 0.0.0.0 --webhook-only       only /webhook and /health, behind your HTTPS
+      gemqueue serve
+          /webhook, /health, /metrics and the page / on 127.0.0.1:8400
+      gemqueue serve --host 0.0.0.0 --webhook-only
+          only /webhook and /health; put your HTTPS in front of it
 
-    Set webhook_url to the public address of /webhook for producers, workers and this server, and every job tells of
-    its end there. For a hook that is registered for the whole project put its secret into GEMQUEUE_WEBHOOK_SECRETS.
-    Any number of servers may run.
+    Set webhook_url to the public address of /webhook, for producers, workers and this server: every job then reports
+    its end there. If you registered a hook for the whole project, put its secret into GEMQUEUE_WEBHOOK_SECRETS. Any
+    number of servers may run.
+
+    SIGTERM stops it with exit 0.
     """  # noqa: D301 - \b is click's mark for text that it must not wrap
     from gemqueue_workers.logs import set_up_logs  # noqa: PLC0415 - starlette, uvicorn and rich are slow to import
     from gemqueue_workers.serve import command  # noqa: PLC0415
@@ -67,29 +68,25 @@ def _with_hooks(emulate: bool | None, work: Callable[[Hooks, Settings], Awaitabl
     return run_main(run())
 
 
-def _print_json(value: object) -> None:
-    click.echo(msgspec.json.encode(value).decode())
-
-
 @click.group()
 def webhooks() -> None:
-    """Register, list, rotate, try and delete the project's webhooks at the provider.
-
-    A registered hook tells of every batch of the project. Jobs that carry webhook_url need none.
+    """Manage the project's webhooks at the provider.
 
     \b
       gemqueue webhooks register https://jobs.example.com/webhook
       gemqueue webhooks list
+
+    A registered hook reports every batch of the project. Jobs that carry webhook_url need none.
     """  # noqa: D301
 
 
-@webhooks.command()
+@webhooks.command(short_help="Register a hook for the ends of batches.")
 @click.argument("uri", required=False)
 @click.option("--name", default="gemqueue", show_default=True, help="A label.")
-@_emulate
-@_json
+@emulate_option
+@json_option
 def register(uri: str | None, *, name: str, emulate: bool | None, as_json: bool) -> None:
-    """Register URI, or webhook_url, for the ends of batches. Its secret is shown this once.
+    """Register URI (or else webhook_url) for the ends of batches. The secret is shown only once.
 
     \b
       gemqueue webhooks register https://jobs.example.com/webhook
@@ -104,7 +101,7 @@ def register(uri: str | None, *, name: str, emulate: bool | None, as_json: bool)
 
     hook = _with_hooks(emulate, run)
     if as_json:
-        _print_json(hook)
+        print_json(hook)
         return
     from gemqueue_workers.screen import stripped  # noqa: PLC0415 - rich is slow to import
 
@@ -112,18 +109,18 @@ def register(uri: str | None, *, name: str, emulate: bool | None, as_json: bool)
     _tell_secret(hook.new_signing_secret)
 
 
-@webhooks.command("list")
-@_emulate
-@_json
+@webhooks.command("list", short_help="List the hooks and their state.")
+@emulate_option
+@json_option
 def list_(*, emulate: bool | None, as_json: bool) -> None:
-    """List them: address, state, events, and the last characters of their secrets.
+    """List the hooks: address, state, events, and the last characters of their secrets.
 
     \b
       gemqueue webhooks list --json
     """  # noqa: D301
     found = _with_hooks(emulate, lambda hooks, _: hooks.list())
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
     from gemqueue_workers.screen import make_console  # noqa: PLC0415
     from gemqueue_workers.serve import hooks  # noqa: PLC0415
@@ -133,27 +130,27 @@ def list_(*, emulate: bool | None, as_json: bool) -> None:
 
 @webhooks.command()
 @click.argument("hook", metavar="ID")
-@click.option("--at-once", is_flag=True, help="The old secret ends now, not after a day: when it is known to others.")
-@_emulate
-@_json
+@click.option("--at-once", is_flag=True, help="End the old secret now, not after a day, because others know it.")
+@emulate_option
+@json_option
 def rotate(hook: str, *, at_once: bool, emulate: bool | None, as_json: bool) -> None:
-    """Make a new signing secret. For a day both sign: servers that know one of the two go on.
+    """Make a new signing secret. For a day both are valid, so servers that know either one go on.
 
     \b
       gemqueue webhooks rotate 95fy7kv40bvx7t0rm7p12jdciinp7f4bfhzz
     """  # noqa: D301
     secret = _with_hooks(emulate, lambda hooks, _: hooks.rotate(hook, at_once=at_once))
     if as_json:
-        _print_json({"secret": secret})
+        print_json({"secret": secret})
         return
     _tell_secret(secret)
 
 
 @webhooks.command()
 @click.argument("hook", metavar="ID")
-@_emulate
+@emulate_option
 def ping(hook: str, *, emulate: bool | None) -> None:
-    """Have the provider send a test event; the server's log shows what came.
+    """Let the provider send a test event. The log of `gemqueue serve` shows what arrived.
 
     \b
       gemqueue webhooks ping 95fy7kv40bvx7t0rm7p12jdciinp7f4bfhzz
@@ -164,9 +161,9 @@ def ping(hook: str, *, emulate: bool | None) -> None:
 
 @webhooks.command()
 @click.argument("hook", metavar="ID")
-@_emulate
+@emulate_option
 def delete(hook: str, *, emulate: bool | None) -> None:
-    """Remove a hook; jobs are polled as before.
+    """Delete a hook. Jobs are polled as before.
 
     \b
       gemqueue webhooks delete 95fy7kv40bvx7t0rm7p12jdciinp7f4bfhzz
@@ -180,6 +177,3 @@ def _tell_secret(secret: str) -> None:
 
     click.echo(f"its secret, shown this once: {stripped(secret)}")
     click.echo("add it to GEMQUEUE_WEBHOOK_SECRETS of every `gemqueue serve` (several apart by blanks)", err=True)
-
-
-COMMANDS = (serve, webhooks)

@@ -4,8 +4,8 @@ The scripts notice the change and hold what could buy twice (``gemqueue/store/lu
 learns of it from its heartbeat and compares, one worker at a time. Creates that were in flight when the server went may
 take effect, and show in the provider's list, for another ``settle_s``, so the comparison waits until then, counted from
 when the change was noticed. It lifts the pause when no question is left open; a job whose record is lost and that still
-runs is such a question, and keeps it until it ends, or until a person decides otherwise (``gemqueue reconcile``). A
-worker that dies in between leaves the pause where it is, and the next one goes on.
+runs is such a question, and keeps it until it ends, or until a person decides otherwise (``gemqueue admin
+reconcile``). A worker that dies in between leaves the pause where it is, and the next one goes on.
 """
 
 from __future__ import annotations
@@ -109,4 +109,4 @@ def _reason(survey: Survey) -> str:
         return ""
     first = open_[0]
     what = "its record is lost and it still runs" if first.standing is Standing.RUNNING else first.done
-    return f"{HELD}: {first.job}: {what} ({len(open_)} such jobs; `gemqueue reconcile` says more)"
+    return f"{HELD}: {first.job}: {what} ({len(open_)} such jobs; `gemqueue admin reconcile` says more)"
