@@ -90,6 +90,18 @@ def test_config_says_where_settings_come_from() -> None:
     assert "sesame" not in ended.stdout
 
 
+def test_config_says_what_follows_from_another_setting() -> None:
+    """A setting that nobody set says how it follows from ``create_timeout_s``; one that is set says who set it."""
+    env = {"GEMQUEUE_CREATE_TIMEOUT_S": "120", "GEMQUEUE_DRAIN_S": "200"}
+    values = {value["name"]: value for value in msgspec.json.decode(gemqueue("config", "--json", **env).stdout)}
+    rule = "2 x create_timeout_s, at least 60"
+    assert values["lease_s"] == {"name": "lease_s", "value": 240.0, "source": "derived", "rule": rule}
+    assert values["drain_s"] == {"name": "drain_s", "value": 200.0, "source": "GEMQUEUE_DRAIN_S"}
+    assert [name for name, value in values.items() if "rule" in value] == ["lease_s", "settle_s", "skew_s"]
+    assert f"= 240.0 (derived: {rule})" in gemqueue("config", **env).stdout
+    assert f"= 60.0 (default: {rule})" in gemqueue("config").stdout
+
+
 def test_doctor_says_what_is_wrong(world: RunWorld) -> None:
     """With a server it looks at it; without one, or without a key, it says so and exits with 2."""
     healthy = world.command("doctor", "--json")

@@ -20,6 +20,7 @@ from gemqueue.config import (
     shown_settings,
     webhook_secrets_from_env,
 )
+from gemqueue.setting_values import DERIVED
 from gemqueue_workers.model_table import MODELS_ENV
 from gemqueue_workers.prices import DATED
 from gemqueue_workers.screen import plain
@@ -28,12 +29,16 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-class Value(msgspec.Struct, frozen=True):
-    """A setting: its value, and its source (default, a file's path, or a variable's name)."""
+class Value(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A setting: its value, and its source (default, derived, a file's path, or a variable's name).
+
+    ``rule`` is how it follows from another setting, where nobody has set it.
+    """
 
     name: str
     value: Any
     source: str
+    rule: str = ""
 
 
 def effective() -> list[Value]:
@@ -42,7 +47,7 @@ def effective() -> list[Value]:
     shown = shown_settings(settings)
     file = os.environ.get(CONFIG_ENV, "")
     in_file = set(tomllib.loads(Path(file).read_text(encoding="utf-8"))) if file else set[str]()
-    values = [Value(name, shown[name], _source(name, shown[name], in_file, file)) for name in _names()]
+    values = [_value(name, shown[name], _source(name, in_file, file)) for name in Settings.__struct_fields__]
     key = next((name for name in ("GOOGLE_API_KEY", "GEMINI_API_KEY") if os.environ.get(name, "").strip()), "")
     values.append(Value("API key", "set (hidden)" if api_key_from_env() else "not set", key or "environment"))
     values.append(Value("webhook secrets", f"{len(webhook_secrets_from_env())} set (hidden)", WEBHOOK_SECRETS_ENV))
@@ -51,18 +56,22 @@ def effective() -> list[Value]:
     return values
 
 
-def _names() -> tuple[str, ...]:
-    return Settings.__struct_fields__
+def _value(name: str, value: Any, source: str) -> Value:
+    if source:
+        return Value(name, value, source)
+    is_default = value == getattr(Settings(), name)
+    if name in DERIVED:
+        return Value(name, value, "default" if is_default else "derived", DERIVED[name].rule)
+    return Value(name, value, "default" if is_default else "default with an emulator of one's own")
 
 
-def _source(name: str, value: Any, in_file: set[str], file: str) -> str:
+def _source(name: str, in_file: set[str], file: str) -> str:
+    """Who set it; empty where nobody did."""
     if os.environ.get(f"GEMQUEUE_{name.upper()}"):
         return f"GEMQUEUE_{name.upper()}"
     if name == "base_url" and os.environ.get("GOOGLE_GEMINI_BASE_URL"):
         return "GOOGLE_GEMINI_BASE_URL"
-    if name in in_file:
-        return file
-    return "default" if value == getattr(Settings(), name) else "default with an emulator of one's own"
+    return file if name in in_file else ""
 
 
 def show_config(console: Console, values: list[Value]) -> None:
@@ -71,5 +80,6 @@ def show_config(console: Console, values: list[Value]) -> None:
     for value in values:
         style = "" if value.source == "default" else "bold"
         shown = msgspec.json.encode(value.value).decode()
-        text = Text.assemble(f"{value.name:<{width}} = ", plain(f"{shown} ({value.source})"))
+        said = f"{value.source}: {value.rule}" if value.rule else value.source
+        text = Text.assemble(f"{value.name:<{width}} = ", plain(f"{shown} ({said})"))
         console.print(text, style=style, soft_wrap=True)
