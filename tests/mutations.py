@@ -248,8 +248,8 @@ MUTANTS: dict[str, Mutant] = {
         (
             Patch(
                 "gemqueue/client/producer.py",
-                "                taken = await self._write(flight)\n",
-                "                self._acknowledge(flight)\n                taken = await self._write(flight)\n",
+                "                taken = await self._writer.write(flight)\n",
+                "                self._acknowledge(flight)\n                taken = await self._writer.write(flight)\n",
             ),
         ),
     ),

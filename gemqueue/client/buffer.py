@@ -1,57 +1,118 @@
 """Prompts that wait to be written: by lane, tenant and priority, in order, cut into segments; and the room they take.
 
-Nothing here does I/O or knows the time, so the cutting is checked as it is.
+Nothing here does I/O, and what time it is a buffer's loop says, so cutting and waiting are checked as they are.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gemqueue.client.tickets import Prompt, Route
 
 LINE_BYTES = 50
 """At most what ``{"key":"<22 hex>.<index>","request":}`` and the line's end add to a request."""
 
+_FILL_FLUSHES_MAX = 10
+"""For how many times ``flush_s`` a buffer waits at most while a bulk call is filling it.
+
+Rows that follow each other closely are worth waiting for: a full segment costs one round trip, ten small ones cost ten.
+"""
+
+
+class Limits(NamedTuple):
+    """What a segment may hold, and how long its first prompt waits for company."""
+
+    prompts_max: int
+    bytes_max: int
+    flush_s: float
+
 
 class Buffer:
-    """The prompts of one route that wait.
+    """The prompts of one route that wait, and the timer that ends their wait.
 
-    ``since`` is when the oldest of them came, ``seen`` how many there were when its timer was started.
+    It is *ripe* when it holds a full segment or when its time has come. ``on_ripe`` is told so once, and then calls
+    ``cut`` when it can, and ``wait_on`` where something is left.
     """
 
-    __slots__ = ("bytes", "due", "prompts", "route", "seen", "since", "timer")
+    __slots__ = (
+        "_bytes_max", "_flush_s", "_loop", "_on_ripe", "_prompts_max", "_ripe", "_seen_count", "_since", "_timer",
+        "bytes", "prompts", "route",
+    )  # fmt: skip
 
-    def __init__(self, route: Route) -> None:
+    def __init__(
+        self, route: Route, limits: Limits, on_ripe: Callable[[Buffer], None], loop: asyncio.AbstractEventLoop
+    ) -> None:
         self.route = route
         self.prompts: list[Prompt] = []
         self.bytes = 0
-        self.since = 0.0
-        self.seen = 0
-        self.due = False
-        self.timer: asyncio.TimerHandle | None = None
+        self._prompts_max, self._bytes_max, self._flush_s = limits
+        self._on_ripe = on_ripe
+        self._loop = loop
+        self._since = 0.0  # when the first of them came
+        self._seen_count = 0  # how many there were when the timer was started
+        self._ripe = False
+        self._timer: asyncio.TimerHandle | None = None
 
     def add(self, prompt: Prompt) -> None:
         """One prompt, behind the others."""
         self.prompts.append(prompt)
         self.bytes += len(prompt.request) + LINE_BYTES
+        self.wait_on()
 
-    def cut(self, prompts_max: int, bytes_max: int) -> list[Prompt]:
-        """Take the first prompts that fit into one segment; a prompt that is too large for any goes alone."""
+    def wait_on(self) -> None:
+        """Let what is here wait for company, unless it is ripe."""
+        if len(self.prompts) >= self._prompts_max or self.bytes >= self._bytes_max:
+            self.ripen()
+        elif self._timer is None and not self._ripe:
+            self._start_timer()
+
+    def ripen(self) -> None:
+        """Wait for no more company."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self.prompts and not self._ripe:
+            self._ripe = True
+            self._on_ripe(self)
+
+    def cut(self) -> tuple[list[Prompt], float]:
+        """Take the first prompts that fit into one segment, and when the first of them came.
+
+        A prompt that is too large for any segment goes alone.
+        """
         n, total = 0, 0
-        if len(self.prompts) <= prompts_max and self.bytes <= bytes_max:
+        if len(self.prompts) <= self._prompts_max and self.bytes <= self._bytes_max:
             n, total = len(self.prompts), self.bytes
         else:
-            for prompt in self.prompts[:prompts_max]:
+            for prompt in self.prompts[: self._prompts_max]:
                 line_bytes = len(prompt.request) + LINE_BYTES
-                if n and total + line_bytes > bytes_max:
+                if n and total + line_bytes > self._bytes_max:
                     break
                 n, total = n + 1, total + line_bytes
         taken, self.prompts = self.prompts[:n], self.prompts[n:]
         self.bytes -= total
-        return taken
+        now = self._loop.time()
+        since, self._since = self._since or now, now
+        self._ripe = False
+        return taken, since
+
+    def _start_timer(self) -> None:
+        self._since = self._since or self._loop.time()
+        self._seen_count = len(self.prompts)
+        self._timer = self._loop.call_later(self._flush_s, self._time_up)
+
+    def _time_up(self) -> None:
+        self._timer = None
+        is_filling = len(self.prompts) > self._seen_count and self.prompts[-1].sink is not None
+        if is_filling and self._loop.time() - self._since < _FILL_FLUSHES_MAX * self._flush_s:
+            self._start_timer()
+        else:
+            self.ripen()
 
 
 class Space:

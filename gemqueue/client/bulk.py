@@ -20,7 +20,7 @@ from gemqueue.errors import PromptInvalid
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
-    from gemqueue.client.door import Door, Room
+    from gemqueue.client.door import Door
     from gemqueue.client.listener import Listener
     from gemqueue.client.tickets import Span, Ticket
     from gemqueue.errors import GemqueueError
@@ -151,8 +151,7 @@ class Gather(_Call):
 
     def _admit(self, door: Door, row: object, position: int) -> Awaitable[None] | None:
         self._outcomes.append(None)
-        room = door.admit(row, self, position)
-        return room.wait() if room is not None else None
+        return door.admit(row, self, position)
 
 
 class _Landing(msgspec.Struct, frozen=True):
@@ -229,11 +228,11 @@ class Flow(_Call):
             return self._admit_later(door, row, position)
         self._open += 1
         try:
-            room = door.admit(row, self, position)
+            later = door.admit(row, self, position)
         except BaseException:
             self._open -= 1  # nothing will come of this row
             raise
-        return self._wait(room) if room is not None else None
+        return self._wait(later) if later is not None else None
 
     async def _admit_later(self, door: Door, row: object, position: int) -> None:
         while self._open >= self._window_max:
@@ -243,9 +242,9 @@ class Flow(_Call):
         if later is not None:
             await later
 
-    async def _wait(self, room: Room) -> None:
+    async def _wait(self, later: Awaitable[None]) -> None:
         try:
-            await room.wait()
+            await later
         except BaseException:
             self._open -= 1
             raise

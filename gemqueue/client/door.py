@@ -18,7 +18,7 @@ from gemqueue.records import Lane
 from gemqueue.states import FailureKind, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from gemqueue.client.producer import Producer
     from gemqueue.client.tickets import Sink
@@ -122,10 +122,10 @@ class Door:
             return ()
         return (digest_of(self._salt, encoder_for(self._kind, row.config, self._dialect).identified(row.contents)[1]),)
 
-    def admit(self, given: object, sink: Sink, position: int) -> Room | None:
+    def admit(self, given: object, sink: Sink, position: int) -> Awaitable[None] | None:
         """Put a row of a bulk call on its way; a row that is refused has its outcome at once.
 
-        Where there is no room for it, returns something that waits for room and then does the rest.
+        Where there is no room for it, returns what waits for room and then does the rest.
         """
         try:
             if type(given) is str:
@@ -135,30 +135,18 @@ class Door:
                 route, prompt = self._route, Prompt(None, request, (), sink, position)
             else:
                 route, prompt = self.prompt(row_of(given), sink, position)
-            if not self._producer.space.try_take(len(prompt.request)):
-                return Room(self._producer, route, prompt, lambda error: _refuse(error, given, sink, position))
-            self._producer.put(route, prompt)
+            if not self._producer.try_put(route, prompt):
+                return self._put(route, prompt, lambda error: _refuse(error, given, sink, position))
         except SubmitError as error:
             _refuse(error, given, sink, position)
         return None
 
-
-class Room:
-    """A row of a bulk call for which there was no room."""
-
-    def __init__(self, producer: Producer, route: Route, prompt: Prompt, refuse: Callable[[SubmitError], None]) -> None:
-        self._producer = producer
-        self._route = route
-        self._prompt = prompt
-        self._refuse = refuse
-
-    async def wait(self) -> None:
-        """Wait for room and put the row on its way, or give it the outcome that the door would."""
-        await self._producer.space.take(len(self._prompt.request))
+    async def _put(self, route: Route, prompt: Prompt, refuse: Callable[[SubmitError], None]) -> None:
+        """The same, with patience: however long it takes until there is room."""
         try:
-            self._producer.put(self._route, self._prompt)
+            await self._producer.put(route, prompt)
         except SubmitError as error:
-            self._refuse(error)
+            refuse(error)
 
 
 class Doors:

@@ -91,14 +91,13 @@ class Queue:
 
         Prompts go on without this process. Whoever still awaits one here gets StoreUnavailable.
         """
-        if self._producer.closed is not None:
+        if self._producer.closed:
             return
         closed = StoreUnavailable(
             "this Queue is closed; its prompts go on: connect again and use queue.future(key) or queue.lookup(name)"
         )
-        self._producer.closed = closed
         try:
-            await self._producer.drain()
+            await self._producer.close(closed)
         finally:
             await self._watchdog.stop()
             await self._listener.close(closed)
@@ -136,11 +135,9 @@ class Queue:
             model=model, kind=kind, config=config, priority=priority, tenant=tenant, deadline=deadline
         )
         route, prompt, ticket = door.single(Row(contents, name, None, tag))
-        await self._producer.take_space(len(prompt.request))
-        ticket.acked = asyncio.get_running_loop().create_future()
-        self._producer.put(route, prompt)
-        await ticket.acked
-        ticket.acked = None
+        receipt = ticket.receipt()
+        await self._producer.put(route, prompt, self.settings.submit_timeout_s)
+        await receipt
         return self._future(ticket)
 
     async def generate(
@@ -304,12 +301,9 @@ class Queue:
 
     async def _answer(self, route: Route, prompt: Prompt, ticket: Ticket) -> Answer:
         """Put a prompt on its way and await its answer: what ``submit`` and ``result`` do, with one waiter for both."""
-        n_bytes = len(prompt.request)
-        if not self._producer.space.try_take(n_bytes):
-            await self._producer.take_space(n_bytes)
         waiter = ticket.waiter()
-        self._producer.put(route, prompt)
         try:
+            await self._producer.put(route, prompt, self.settings.submit_timeout_s)
             await waiter
         except BaseException:
             ticket.leave(waiter)

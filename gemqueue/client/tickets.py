@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from gemqueue.errors import GemqueueError
     from gemqueue.language.lines import OutcomeLine
-    from gemqueue.language.outcomes import Outcome
+    from gemqueue.language.outcomes import Failed, Outcome
 
 
 _start = attrgetter("start")
@@ -30,8 +30,8 @@ _start = attrgetter("start")
 class Ticket(msgspec.Struct, eq=False, weakref=True):
     """One prompt that this process has submitted or asks for.
 
-    ``twin`` chains tickets that wait for the same prompt; ``acked`` is the submitter's own waiter, so that a cancelled
-    submitter disturbs nobody else. ``position`` is the row's in the bulk call that is its ``sink``.
+    ``twin`` chains tickets that wait for the same prompt; ``acked`` is the submitter's own ``receipt``, so that a
+    cancelled submitter disturbs nobody else. ``position`` is the row's in the bulk call that is its ``sink``.
     """
 
     name: str | None = None
@@ -55,6 +55,24 @@ class Ticket(msgspec.Struct, eq=False, weakref=True):
     def wanted(self) -> bool:
         """Whether somebody waits for the outcome right now."""
         return self.sink is not None or bool(self.waiters)
+
+    def receipt(self) -> asyncio.Future[None]:
+        """Something to await until the store has the prompt, which raises why it is not taken."""
+        self.acked = asyncio.get_running_loop().create_future()
+        return self.acked
+
+    def acknowledge(self) -> None:
+        """The store has the prompt."""
+        acked, self.acked = self.acked, None
+        if acked is not None and not acked.done():
+            acked.set_result(None)
+
+    def refuse(self, outcome: Failed) -> None:
+        """The prompt was not taken, as its outcome says."""
+        acked, self.acked = self.acked, None
+        if acked is not None and not acked.done():
+            acked.set_exception(outcome.error)
+        self.settle(outcome)
 
     def settle(self, outcome: Outcome) -> None:
         """Give it its outcome and tell whoever waits; asking twice changes nothing."""

@@ -1,33 +1,91 @@
-"""Cutting segments and sharing room: pure, so checked by property."""
+"""Cutting segments, waiting for company, sharing room: pure, so checked by property, and on a clock of the test's."""
 
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from gemqueue.client.buffer import LINE_BYTES, Buffer, Space
+from gemqueue.client.buffer import LINE_BYTES, Buffer, Limits, Space
 from gemqueue.client.tickets import Prompt, Route, Ticket
 from gemqueue.language.lines import line
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 PROMPTS_MAX = 5
 BYTES_MAX = 1_000
+FLUSH_S = 2.0
 
 
-def prompt(n_bytes: int) -> Prompt:
-    """A prompt with a body of that many bytes."""
-    return Prompt(Ticket(), b"x" * n_bytes)
+def prompt(n_bytes: int, sink: Any = None) -> Prompt:
+    """A prompt with a body of that many bytes, of a bulk call where it has a sink."""
+    return Prompt(Ticket(), b"x" * n_bytes, (), sink)
+
+
+class Timer:
+    """What a loop's ``call_later`` returns."""
+
+    def __init__(self, at: float, call: Callable[[], None]) -> None:
+        self.at = at
+        self.call = call
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        """It does not ring."""
+        self.cancelled = True
+
+
+class Loop:
+    """A loop whose time passes when the test says so."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.timers: list[Timer] = []
+
+    def time(self) -> float:
+        """Now."""
+        return self.now
+
+    def call_later(self, delay_s: float, call: Callable[[], None]) -> Timer:
+        """A timer."""
+        self.timers.append(Timer(self.now + delay_s, call))
+        return self.timers[-1]
+
+    def running(self) -> list[Timer]:
+        """The timers that will ring."""
+        return [timer for timer in self.timers if not timer.cancelled]
+
+    def pass_by(self, seconds: float) -> None:
+        """Let time pass, and ring what is due."""
+        self.now += seconds
+        for timer in self.running():
+            if timer.at <= self.now:
+                self.timers.remove(timer)
+                timer.call()
+
+
+class Waiting:
+    """A buffer, its loop, and how often it has said that it is ripe."""
+
+    def __init__(self, prompts_max: int = PROMPTS_MAX) -> None:
+        self.loop = Loop()
+        self.ripe: list[Buffer] = []
+        limits = Limits(prompts_max, BYTES_MAX * prompts_max // PROMPTS_MAX, FLUSH_S)
+        self.buffer = Buffer(Route("lane", "default", 0), limits, self.ripe.append, cast("Any", self.loop))
 
 
 class Cutting(RuleBasedStateMachine):
-    """Whatever is added and cut, in whatever order."""
+    """Whatever is added and cut, in whatever order, and however time passes."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.buffer = Buffer(Route("lane", "default", 0))
+        self.waiting = Waiting()
+        self.buffer = self.waiting.buffer
         self.model: list[Prompt] = []
 
     @rule(n_bytes=st.integers(1, 1_500))
@@ -37,13 +95,24 @@ class Cutting(RuleBasedStateMachine):
         self.model.append(item)
         self.buffer.add(item)
 
+    @rule(seconds=st.floats(0.1, 30.0))
+    def pass_by(self, seconds: float) -> None:
+        """Time passes."""
+        self.waiting.loop.pass_by(seconds)
+
     @rule()
     def cut(self) -> None:
         """A segment is the longest prefix within the limits, or one prompt that no segment could hold beside others."""
-        got = self.buffer.cut(PROMPTS_MAX, BYTES_MAX)
+        if not self.model:
+            return
+        self.buffer.ripen()
+        self.waiting.ripe.clear()
+        got, _ = self.buffer.cut()
+        if self.buffer.prompts:
+            self.buffer.wait_on()
         expected, self.model = self.model[: len(got)], self.model[len(got) :]
         assert [id(p) for p in got] == [id(p) for p in expected]
-        assert bool(got) or not self.model
+        assert got
         assert len(got) == 1 or lines_bytes(got) <= BYTES_MAX
         assert len(got) <= PROMPTS_MAX
         if self.model and len(got) < PROMPTS_MAX:
@@ -55,6 +124,11 @@ class Cutting(RuleBasedStateMachine):
         assert self.buffer.bytes == lines_bytes(self.model)
         assert self.buffer.prompts == self.model
 
+    @invariant()
+    def somebody_will_come(self) -> None:
+        """What waits is ripe, or a timer runs for it: one of the two, once."""
+        assert len(self.waiting.ripe) + len(self.waiting.loop.running()) == bool(self.model)
+
 
 def lines_bytes(prompts: list[Prompt]) -> int:
     """What these prompts count for."""
@@ -62,6 +136,48 @@ def lines_bytes(prompts: list[Prompt]) -> int:
 
 
 TestCutting = Cutting.TestCase
+
+
+def test_a_buffer_waits_for_company() -> None:
+    """Prompts of single calls are ripe one flush after the first of them, whatever comes meanwhile."""
+    waiting = Waiting()
+    waiting.buffer.add(prompt(1))
+    waiting.loop.pass_by(FLUSH_S * 0.6)
+    waiting.buffer.add(prompt(1))
+    assert waiting.ripe == []
+    waiting.loop.pass_by(FLUSH_S * 0.4)
+    assert waiting.ripe == [waiting.buffer]
+    prompts, since = waiting.buffer.cut()
+    assert (len(prompts), since) == (2, 100.0)
+    assert waiting.loop.running() == []
+
+
+def test_a_full_buffer_waits_no_more() -> None:
+    """A full segment is ripe at once and says so once, however many prompts come before it is cut; the rest waits."""
+    waiting = Waiting()
+    for _ in range(2 * PROMPTS_MAX - 1):
+        waiting.buffer.add(prompt(1))
+    assert waiting.ripe == [waiting.buffer]
+    assert waiting.loop.running() == []
+    waiting.buffer.cut()
+    waiting.buffer.wait_on()
+    assert len(waiting.ripe) == 1
+    waiting.loop.pass_by(FLUSH_S)
+    assert len(waiting.ripe) == 2
+
+
+@pytest.mark.parametrize(("rows_for", "ripe_after"), [(0, 1), (3, 4), (50, 10)])
+def test_a_bulk_call_may_fill_its_buffer(rows_for: int, ripe_after: int) -> None:
+    """While rows of a bulk call keep coming a buffer waits, ten flushes at most; when they stop, for one flush more."""
+    waiting, sink = Waiting(prompts_max=100), object()
+    waiting.buffer.add(prompt(1, sink))
+    flushes = 0
+    while not waiting.ripe:
+        if flushes < rows_for:
+            waiting.buffer.add(prompt(1, sink))
+        waiting.loop.pass_by(FLUSH_S)
+        flushes += 1
+    assert flushes == ripe_after
 
 
 @given(st.integers(0, 999), st.binary(min_size=1, max_size=50))

@@ -217,7 +217,7 @@ async def test_the_buffer_is_bounded(redis_url: str, queue_name: str) -> None:
     async with answering(redis_url, queue_name), connect(redis_url, queue_name, **limits) as queue:
         outcomes = await queue.map(["x" * 1_500 for _ in range(200)], model=MODEL)
         assert all(outcome.ok for outcome in outcomes)
-        assert queue._producer.space.used_bytes == 0
+        assert queue._producer._space.used_bytes == 0
 
 
 async def test_the_server_dies_while_rows_are_submitted(own_server: ValkeyServer, queue_name: str) -> None:
