@@ -159,9 +159,20 @@ class Doors:
         self._known: dict[tuple[object, ...], Door] = {}
 
     def door(
-        self, *, model: str, kind: str, config: object, priority: int, tenant: str, deadline: object = None
+        self,
+        *,
+        model: str,
+        kind: str,
+        config: object,
+        priority: int,
+        tenant: str,
+        deadline: object = None,
+        mode: str = ConfigMode.MERGE,
     ) -> Door:
-        """The door for these defaults. Raises PromptInvalid for one that is not valid."""
+        """The door for these defaults; ``mode`` is what becomes of rows' own configs.
+
+        Raises PromptInvalid for one that is not valid.
+        """
         encoder = encoder_for(known_kind(kind), config, self._settings.schema_dialect)
         deadline_at = deadline_at_ms(deadline, self._producer.now_ms()) if deadline is not None else 0
         key = (model, encoder, priority, tenant, deadline_at)
@@ -176,7 +187,7 @@ class Doors:
                 self._known.clear()
             if plain:
                 self._known[key] = door
-        return door
+        return door if mode == ConfigMode.MERGE else door.in_mode(mode)
 
 
 def known_kind(kind: str) -> Kind:

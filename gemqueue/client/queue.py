@@ -7,26 +7,22 @@ finds every prompt again by its key or its name.
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from contextlib import AsyncExitStack
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast, overload
 
 from gemqueue.client.bulk import Flow, Gather, Rows, checked_rows
+from gemqueue.client.connect import reach
 from gemqueue.client.door import Doors, Row
 from gemqueue.client.futures import Future, answer_of, taken
 from gemqueue.client.listener import Listener
 from gemqueue.client.producer import Producer
 from gemqueue.client.tickets import Ticket
 from gemqueue.client.watchdog import Watchdog
-from gemqueue.config import Settings, api_key_from_env, as_given, lane_account, load_settings
 from gemqueue.errors import StoreUnavailable
 from gemqueue.ids import split_key
-from gemqueue.language.checks import check_name, check_queue_name
+from gemqueue.language.checks import check_name
 from gemqueue.states import Kind
-from gemqueue.store.producer import ProducerStore
-from gemqueue.urls import safe_url
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
@@ -35,13 +31,11 @@ if TYPE_CHECKING:
 
     from gemqueue.client.futures import Stopped
     from gemqueue.client.tickets import Prompt, Route
+    from gemqueue.config import Settings
     from gemqueue.embedded.local import Local
     from gemqueue.language.answers import Answer
     from gemqueue.language.outcomes import Outcome
-
-log = logging.getLogger("gemqueue")
-
-_CONNECT_S_MAX = 8.0
+    from gemqueue.store.producer import ProducerStore
 
 Deadline = float | timedelta | datetime | None
 """When answers are wanted: seconds from now, a timedelta, or a datetime with a time zone."""
@@ -231,9 +225,9 @@ class Queue:
         PromptInvalid for what all rows share, what ``rows`` itself raises, StoreUnavailable once the Queue is closed.
         """
         door = self._doors.door(
-            model=model, kind=kind, config=config, priority=priority, tenant=tenant, deadline=deadline
+            model=model, kind=kind, config=config, priority=priority, tenant=tenant, deadline=deadline, mode=config_mode
         )
-        return await Gather().run(door.in_mode(config_mode), checked_rows(rows), self._listener)
+        return await Gather().run(door, checked_rows(rows), self._listener)
 
     def stream(
         self,
@@ -253,9 +247,9 @@ class Queue:
         An error that it raises is raised here after the outcomes of the rows that it gave before.
         """
         door = self._doors.door(
-            model=model, kind=kind, config=config, priority=priority, tenant=tenant, deadline=deadline
+            model=model, kind=kind, config=config, priority=priority, tenant=tenant, deadline=deadline, mode=config_mode
         )
-        return Flow(self.settings.window_prompts_max).run(door.in_mode(config_mode), checked_rows(rows), self._listener)
+        return Flow(self.settings.window_prompts_max).run(door, checked_rows(rows), self._listener)
 
     # --- prompts from elsewhere ---
 
@@ -338,45 +332,11 @@ class Connecting:
             await self._queue.aclose()
 
     async def _open(self) -> Queue:
-        settings = self._load()
-        check_queue_name(settings.queue)
-        account = lane_account(settings, api_key_from_env())
-        async with AsyncExitStack() as stack:
-            local = None
-            if not settings.redis_url:
-                from gemqueue.embedded.local import Local  # noqa: PLC0415 - who has a URL need not wait for its imports
-
-                local = await Local.acquire(settings)
-                stack.push_async_callback(local.release)
-            store = ProducerStore(local.url if local is not None else settings.redis_url, settings)
-            stack.push_async_callback(store.aclose)
-            await _answering(store)
-            if local is not None:
-                await local.ensure_worker(store)
-            queue = Queue(store, account, local)
+        async with AsyncExitStack() as undo:
+            queue = Queue(*await reach(self._settings, self._given, undo))
             await queue.open()
-            stack.pop_all()
+            undo.pop_all()  # the queue closes it all from now on
             return queue
-
-    def _load(self) -> Settings:
-        if self._settings is None:
-            return load_settings(**self._given)
-        given = {name: value for name, value in self._given.items() if value is not None}
-        return load_settings(env={}, **(as_given(self._settings) | given))
-
-
-async def _answering(store: ProducerStore) -> None:
-    try:
-        async with asyncio.timeout(_CONNECT_S_MAX):
-            await store.ping()
-            warnings = await store.durability_warnings()
-    except TimeoutError:
-        raise StoreUnavailable(
-            f"Redis at {safe_url(store.url)} takes the connection and says nothing; "
-            "check redis_url / GEMQUEUE_REDIS_URL and that it is a Redis"
-        ) from None
-    for warning in warnings:
-        log.warning(warning)
 
 
 async def _nothing() -> None:

@@ -17,7 +17,7 @@ import pytest
 
 import gemqueue
 from gemqueue import ConfigError, GemqueueError, Queue, Settings, StoreUnavailable
-from gemqueue.client import queue as queue_module
+from gemqueue.client import connect as connect_module
 from tests.valkey_server import ValkeyServer
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ async def test_an_unreachable_server(url: str) -> None:
 
 async def test_a_mute_server(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that takes the connection and says nothing is StoreUnavailable too."""
-    monkeypatch.setattr(queue_module, "_CONNECT_S_MAX", 0.1)
+    monkeypatch.setattr(connect_module, "_CONNECT_S_MAX", 0.1)
     hanging: list[asyncio.StreamWriter] = []
     with tempfile.TemporaryDirectory(prefix="gqm-", dir="/tmp") as folder:
         server = await asyncio.start_unix_server(lambda _, writer: hanging.append(writer), f"{folder}/mute.sock")
