@@ -28,6 +28,7 @@ from gemqueue.setting_values import (
     is_policy,
     provider_host,
     too_short,
+    wrong_weights,
 )
 from gemqueue.urls import shown_url
 
@@ -36,14 +37,7 @@ CONFIG_ENV = "GEMQUEUE_CONFIG"
 WEBHOOK_SECRETS_ENV = "GEMQUEUE_WEBHOOK_SECRETS"
 _PREFIX = "GEMQUEUE_"
 OTHER_ENVS = frozenset(
-    {
-        CONFIG_ENV,
-        WEBHOOK_SECRETS_ENV,
-        "GEMQUEUE_MODELS",
-        "GEMQUEUE_DEBUG",
-        "GEMQUEUE_TEST_CLOCK",
-        "GEMQUEUE_CRASH_AT",
-    }
+    {CONFIG_ENV, WEBHOOK_SECRETS_ENV, "GEMQUEUE_MODELS", "GEMQUEUE_DEBUG", "GEMQUEUE_TEST_CLOCK", "GEMQUEUE_CRASH_AT"}
 )
 """Variables that are no settings."""
 _LIKENESS = 0.8
@@ -105,6 +99,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     batch_tokens_max: int = 2_500_000
     first_prompts_max: int = 5_000
     first_batches_max: int = 10
+    tenant_weights: str = ""
 
     backoff_first_s: float = 1.0
     backoff_max_s: float = 300.0
@@ -314,6 +309,7 @@ def _relations(s: Settings) -> tuple[tuple[bool, str], ...]:
             is_policy(s.slow_policy),
             'slow_policy must be "wait", "cancel" or "split", with exceptions as in "wait gemini-2.5-pro=split"',
         ),
+        (not (wrong := wrong_weights(s.tenant_weights)), f"tenant_weights: {wrong}"),
         (s.slow_after_s < 48 * 3600, "slow_after_s must be below the 48 hours after which a job expires by itself"),
         (s.standard_lead_s < s.flex_lead_s, "standard_lead_s must be below flex_lead_s: standard is what follows flex"),
         (s.interactive_calls_max <= 48, "interactive_calls_max must be at most 48: a process has 64 connections"),

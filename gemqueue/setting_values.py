@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeGuard
 from urllib.parse import urlsplit
 
 from gemqueue.errors import ConfigError
 from gemqueue.urls import host_of, safe_url
 
 _NAME_CHARS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_.")
+_TENANT_CHARS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.@")
+_TENANT_CHARS_MAX = 64
+_WEIGHT_MAX = 100  # at every priority: the scores that tenants have in Redis tell no smaller parts of a prompt apart
 
 
 class DeleteFiles(StrEnum):
@@ -114,6 +117,40 @@ def is_policy(text: str) -> bool:
     return bool(words) and all(
         policy in {"wait", "cancel", "split"} and bool(sep) == bool(model) for model, sep, policy in words
     )
+
+
+def tenant_weights(text: str) -> dict[str, int]:
+    """The weights of tenants, as in "alice=3 bob=2"; whoever is not in it counts as 1.
+
+    Raises ValueError that names the word, what is wrong with it and the way out.
+    """
+    found: dict[str, int] = {}
+    for word in text.split():
+        tenant, _, weight = word.rpartition("=")
+        if not is_tenant(tenant):
+            raise ValueError(f'{word!r} must be tenant=weight, a tenant of letters, digits, - _ . @, as in "alice=3"')
+        if not weight.isascii() or not weight.isdigit() or not 1 <= int(weight) <= _WEIGHT_MAX:
+            raise ValueError(
+                f"the weight in {word!r} must be a whole number from 1 to {_WEIGHT_MAX}: leave out who shall have 1"
+            )
+        if tenant in found:
+            raise ValueError(f"{tenant!r} is there twice: keep one of its weights")
+        found[tenant] = int(weight)
+    return found
+
+
+def wrong_weights(text: str) -> str:
+    """What is wrong with the weights of tenants; empty when nothing is."""
+    try:
+        tenant_weights(text)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def is_tenant(name: object) -> TypeGuard[str]:
+    """Whether a tenant can be called so: 1 to 64 of letters, digits, - _ . @."""
+    return isinstance(name, str) and 0 < len(name) <= _TENANT_CHARS_MAX and set(name) <= _TENANT_CHARS
 
 
 def is_name(text: str, length_max: int) -> bool:

@@ -15,6 +15,7 @@ from gemqueue.language.identity import digest_of, salt_of
 from gemqueue.language.outcomes import refused
 from gemqueue.policy.deadlines import deadline_at_ms
 from gemqueue.records import Lane
+from gemqueue.setting_values import is_tenant
 from gemqueue.states import FailureKind, Kind
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from gemqueue.language.gemini.requests import RequestEncoder
 
 _ROW_FIELDS = ("contents", "name", "config", "tag", "priority", "tenant", "deadline")
-_TENANT_CHARS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.@")
-_TENANT_CHARS_MAX = 64
 _PRIORITY_MAX = 100
 _KINDS = {str(kind): kind for kind in Kind}
 _DOORS_MAX = 64
@@ -223,7 +222,7 @@ def row_of(given: object) -> Row:
 
 
 def _check_tenant(tenant: object) -> str:
-    if not isinstance(tenant, str) or not 0 < len(tenant) <= _TENANT_CHARS_MAX or not set(tenant) <= _TENANT_CHARS:
+    if not is_tenant(tenant):
         raise PromptInvalid("tenant must be 1 to 64 of letters, digits, - _ . @")
     return tenant
 

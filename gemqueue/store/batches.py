@@ -19,7 +19,7 @@ from gemqueue.store.base import StoreBase
 from gemqueue.store.scripts import Arg, translated
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 
     from gemqueue.provider import JobStatus
 
@@ -202,7 +202,7 @@ class BatchStore(StoreBase):
         _check(await self.scripts.run("rest", claim.id, claim.fence, full, int(delay_s * 1000)), "rest")
 
     async def pack(
-        self, claim: Claim, batch: str, weights: dict[str, float], own: Lane | None = None, **limits_max: int
+        self, claim: Claim, batch: str, weights: Mapping[str, float], own: Lane | None = None, **limits_max: int
     ) -> tuple[str, int, int]:
         """Move a slice of the lane into ``batch``; ``limits_max`` (prompts, tokens) take the settings' place.
 

@@ -101,6 +101,22 @@ async def test_tenants_share(here: Bench) -> None:
     assert (await _tenants(here, "00bw")).count("heavy") == 8
 
 
+@pytest.mark.parametrize("priority", [0, 1, -100, 100])
+async def test_the_largest_weight_leaves_the_smallest_its_share(here: Bench, priority: int) -> None:
+    """A hundred to one means that, also for segments of one prompt and at every priority: nobody is passed over."""
+    for tenant, n in (("heavy", 420), ("light", 10)):
+        for _ in range(n):
+            await here.enqueue(1, tenant=tenant, priority=priority)
+    claim = await here.claim(Step.PACK)
+    tenants: list[str] = []
+    while len(tenants) < 400:
+        batch = f"00b{len(tenants)}"
+        while (await here.store.pack(claim, batch, {"heavy": 100}))[0] == "packing":
+            pass
+        tenants += await _tenants(here, batch)
+    assert 3 <= tenants.count("light") <= 6
+
+
 async def _tenants(here: Bench, batch: str) -> list[str]:
     metas = await here.store.segment_metas(await here.store.manifest(batch))
     return [meta.tenant for meta in metas if meta]

@@ -258,6 +258,7 @@ def settings() -> None:
         s.schema_dialect,
         s.tier,
         s.slow_policy,
+        s.tenant_weights,
         s.delete_files,
         s.webhook_url,
         s.webhook_jwks_url,

@@ -48,29 +48,31 @@ local prompts, raw_bytes, tokens, segments = num(has[1]), num(has[2]), num(has[3
 local ceiling = num(redis.call('HGET', key('lane', own), 'ceiling'))
 if ceiling > 0 then limit.prompts = math.min(limit.prompts, ceiling) end
 
--- The tenant that is served, up to the score of the one behind it, and the segments that it has first.
+-- The tenant that is served, up to the score of the one behind it, and the segments that it has first. What it has
+-- passed is summed up apart from its class: beside a large one, small parts of a prompt would be rounded away.
 local tenants = key('tenants', lane)
-local tenant, score, rival, queue, at
+local tenant, class, passed, rival, queue, at
 
 local function first()
   if not tenant then
     local two = redis.call('ZRANGE', tenants, 0, 1, 'WITHSCORES')
     if not two[1] then return nil end
-    tenant, score, rival = two[1], tonumber(two[2]), tonumber(two[4])
+    tenant, class, passed, rival = two[1], class_of(two[2]), two[2] % CLASS, tonumber(two[4])
     queue, at = redis.call('ZRANGE', key('pending', lane, tenant), 0, 99, 'WITHSCORES'), 1
   end
   return queue[at]
 end
 
 local function step_down()
-  place(lane, tenant, score % CLASS)
+  place(lane, tenant, passed)
   tenant = nil
 end
 
 local function served(amount)
   redis.call('ZREM', key('pending', lane, tenant), queue[at])
-  score, at = score + amount, at + 2
-  if not queue[at] or class_of(queue[at + 1]) ~= class_of(score) or (rival and score > rival) then step_down() end
+  passed, at = passed + amount, at + 2
+  local behind = rival and class * CLASS + passed > rival
+  if not queue[at] or class_of(queue[at + 1]) ~= class or behind then step_down() end
 end
 
 local sealed, took, left_lane = false, {}, { 0, 0, 0, 0 }

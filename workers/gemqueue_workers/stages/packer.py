@@ -17,6 +17,7 @@ from gemqueue.ids import new_batch_id
 from gemqueue.policy import packing, quota
 from gemqueue.policy.packing import full_limits
 from gemqueue.records import Lane, LaneState
+from gemqueue.setting_values import tenant_weights
 from gemqueue.states import Step
 from gemqueue_workers.stages.pooling import look_at_room, own_lane, why_left
 from gemqueue_workers.stages.reservations import limits_of
@@ -37,6 +38,7 @@ class Packer:
 
     def __init__(self, kit: Kit) -> None:
         self._kit = kit
+        self._weights = tenant_weights(kit.settings.tenant_weights)
 
     async def handle(self, lease: Lease, record: LaneState) -> None:
         """Pack one batch, and another as long as what is left fills one."""
@@ -62,7 +64,7 @@ class Packer:
         left = prompts = 0
         while word == "packing":
             with effect(Effect.PACK_PACK):
-                word, prompts, left = await self._kit.store.pack(lease.claim, batch, {}, own.lane, **limits)
+                word, prompts, left = await self._kit.store.pack(lease.claim, batch, self._weights, own.lane, **limits)
         if word == "sealed":
             log.info("batch.sealed", batch=batch, lane=str(own.lane), prompts=prompts, left=left)
         return left
