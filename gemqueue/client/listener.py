@@ -1,9 +1,9 @@
-"""The one listener of a ``Queue``: learns which segments have news, fetches their outcomes, settles the tickets.
+"""The one listener of a ``Queue``: knows which segments are waited for and have news, and fetches their outcomes.
 
-Two tasks. The *reader* blocks on the inbox, the stream in which settle leaves a notice per call, and marks segments as
-having news. The *fetcher* reads the blobs that have landed since its cursor, a bounded number at a time, and routes
-each line by its key. A notice is a hint: segments that join later, a reopened inbox and the watchdog mark segments in
-the same way, so losing notices costs seconds and nothing else.
+Two tasks. The *reader* of the inbox marks segments as having news. The *fetcher* reads the blobs that have landed since
+its cursor, a bounded number at a time, and has each line routed by its key. A notice is a hint: segments that join
+later, a reopened inbox and the watchdog mark segments in the same way, so losing notices costs seconds and nothing
+else.
 
 Another process's segment is watched first and looked at then, so nothing can land between the two unseen.
 """
@@ -11,96 +11,91 @@ Another process's segment is watched first and looked at then, so nothing can la
 from __future__ import annotations
 
 import asyncio
-import logging
+from itertools import islice
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
-from gemqueue.client.kept import KeptLines
+from gemqueue.client.inbox import Inbox, hold_off
+from gemqueue.client.router import Router
 from gemqueue.client.tickets import Segment, Ticket, chain
-from gemqueue.errors import ConfigError, StoreError, StoreUnavailable
+from gemqueue.errors import ConfigError
 from gemqueue.ids import new_producer_id
-from gemqueue.language.lines import read_lines
-from gemqueue.language.outcomes import expired, outcome_of, refused
 from gemqueue.records import Lane
-from gemqueue.states import FailureKind
-from gemqueue.store import codec
-from gemqueue.store.scripts import ServerFull
 from gemqueue.tasks import end_tasks, ending
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
 
-    from gemqueue.client.tickets import Span
     from gemqueue.errors import GemqueueError
-    from gemqueue.language.lines import OutcomeLine
-    from gemqueue.language.outcomes import Outcome
     from gemqueue.store.producer import ProducerStore, Watched
 
-log = logging.getLogger("gemqueue")
-
-_BLOCK_MS = 5_000
 _SEGMENTS_MAX = 64
 _BLOBS_MAX = 8
 _FETCH_BYTES_MAX = 8_000_000
 _WATCHES_MAX = 16
-_BACKOFF_FIRST_S = 0.05
-_BACKOFF_MAX_S = 2.0
-_GONE = "its outcome is no longer kept (keep_outcome_s), or no such prompt was ever submitted to this queue"
-_UNREADABLE = "it is settled, but its outcome cannot be read"
+_DELIVERED_MAX = 100_000
 
 
 class Listener:
     """Settles one ``Queue``'s tickets. ``account`` says whose answers may come; ``on_lost`` may revive the server."""
 
     def __init__(self, store: ProducerStore, account: str, on_lost: Callable[[], Awaitable[None]]) -> None:
-        self.producer = new_producer_id()
-        self.closed: GemqueueError | None = None
-        self.waited: dict[str, Segment] = {}
-        """The segments that somebody waits for, longest unchecked first."""
-        self.delivered: list[str] = []
-        """Segments of which every outcome has been taken by the caller's code, until ``deliver`` has said so."""
         self._store = store
-        self.account = account
-        self._emulated = account.startswith("emulated.")
+        self._account = account
+        self._producer = new_producer_id()
         self._on_lost = on_lost
+        self._inbox = Inbox(store, self._producer, on_lost)
+        self._emulated = account.startswith("emulated.")
+        self._router = Router(emulated=self._emulated)
         self._segments: WeakValueDictionary[str, Segment] = WeakValueDictionary()
+        self._waited: dict[str, Segment] = {}
         self._news: dict[str, None] = {}
         self._wake = asyncio.Event()
-        self._kept = KeptLines()
         self._fetch_max = _SEGMENTS_MAX
-        self._after: str | None = None
+        self._delivered: list[str] = []
         self._tasks: list[asyncio.Task[None]] = []
+        self._closed: GemqueueError | None = None
+
+    @property
+    def account(self) -> str:
+        """Whose answers may come."""
+        return self._account
+
+    @property
+    def producer(self) -> str:
+        """Whose inbox gets the notices of segments."""
+        return self._producer
+
+    @property
+    def waited(self) -> Mapping[str, Segment]:
+        """The segments that somebody waits for, longest unchecked first."""
+        return self._waited
 
     async def open(self) -> None:
         """Open the inbox and start listening; on a full server without one, for now. Raises StoreUnavailable."""
-        try:
-            self._after = await self._store.open_inbox(self.producer)
-        except ServerFull as error:
-            log.warning("%s; answers are looked for every watchdog_s instead", error)
+        await self._inbox.open()
         self._tasks = [
-            asyncio.create_task(self._read(), name="gemqueue-reader"),
+            asyncio.create_task(self._inbox.read(self), name="gemqueue-reader"),
             asyncio.create_task(self._fetch(), name="gemqueue-fetcher"),
         ]
 
     async def close(self, error: GemqueueError) -> None:
         """Stop listening; whoever still waits gets ``error``."""
-        self.closed = error
+        self._closed = error
         await end_tasks(self._tasks)
-        self._abandon(error)
-        try:
-            await self._store.close_inbox(self.producer)
-        except StoreError:
-            log.debug("The inbox was not removed; it expires")
+        self.abandon(error)
+        await self._inbox.close()
 
-    def _abandon(self, error: GemqueueError) -> None:
-        for segment in list(self.waited.values()):
+    def abandon(self, error: GemqueueError) -> None:
+        """No more outcomes will come: whoever waits gets ``error``."""
+        for segment in list(self._waited.values()):
             for first in list(segment.tickets.values()):
                 for ticket in chain(first):
                     ticket.abandon(error)
             for span in segment.spans:
                 span.sink.abandon(error)
             segment.clear()
-        self.waited.clear()
+        self._waited.clear()
 
     # --- what others tell it ---
 
@@ -115,12 +110,12 @@ class Listener:
         """An own segment is about to be registered."""
         self._segments[segment.id] = segment
         if segment.waiting:
-            self.waited[segment.id] = segment
+            self._waited[segment.id] = segment
 
     def forget(self, segment: Segment) -> None:
         """An own segment was not registered."""
         segment.clear()
-        self.waited.pop(segment.id, None)
+        self._waited.pop(segment.id, None)
         self._segments.pop(segment.id, None)
 
     def want(self, ticket: Ticket) -> None:
@@ -128,19 +123,19 @@ class Listener:
         segment = ticket.segment
         if segment is None or ticket.outcome is not None:
             return
-        outcome = self._at_hand(segment, ticket)
+        outcome = self._router.at_hand(segment, ticket)
         if outcome is not None:
             ticket.settle(outcome)
             return
-        if self.closed is not None:
-            ticket.abandon(self.closed)
+        if self._closed is not None:
+            ticket.abandon(self._closed)
             return
         segment.wait_for(ticket)
         if ticket.index < len(segment.routed) and segment.routed[ticket.index]:
-            segment.cursor = 0  # it came, and was not kept: read it again
-            self.waited.pop(segment.id, None)
-        if segment.id not in self.waited:
-            self.waited[segment.id] = segment
+            segment.rewind()  # it came, and was not kept
+            self._waited.pop(segment.id, None)
+        if segment.id not in self._waited:
+            self._waited[segment.id] = segment
             self.look_at((segment.id,))
 
     def took(self, ticket: Ticket) -> None:
@@ -159,71 +154,39 @@ class Listener:
         segment.taken_map[start:stop] = b"\x01" * (stop - start)
         segment.taken += new
         if new and segment.plain and segment.taken == segment.count:
-            self.delivered.append(segment.id)
+            self._delivered.append(segment.id)
+
+    async def deliver(self) -> None:
+        """Tell the store of which segments every outcome has been taken. Raises StoreUnavailable."""
+        del self._delivered[:-_DELIVERED_MAX]  # untold ones expire by themselves, only later
+        batch = self._delivered.copy()
+        if batch:
+            await self._store.deliver(batch)
+            del self._delivered[: len(batch)]
+
+    def checked(self, count: int) -> None:
+        """The first ``count`` of those that are waited for have been compared with the store: now the others come."""
+        for id_ in list(islice(self._waited, count)):
+            self._waited[id_] = self._waited.pop(id_)
+
+    def missed(self) -> None:
+        """Notices may have been missed: what came meanwhile is read from the outcomes themselves."""
+        for segment in self._waited.values():
+            segment.watched = segment.own
+        self.look_at(list(self._waited))
 
     def look_at(self, ids: Iterable[str]) -> None:
         """These segments may have news."""
         for id_ in ids:
-            if id_ in self.waited:
+            if id_ in self._waited:
                 self._news[id_] = None
         if self._news:
             self._wake.set()
 
     def gone(self, segment: Segment, *, unreadable: bool = False) -> None:
         """No more outcomes will come from this segment."""
-        for first in list(segment.tickets.values()):
-            for ticket in chain(first):
-                ticket.settle(expired(ticket.key, _UNREADABLE if unreadable else _GONE, ticket.name, ticket.tag))
-        for span in segment.spans:
-            for index in range(span.start, span.stop):
-                if not segment.routed[index]:
-                    key, tag = f"{segment.prefix}{index}", span.tag_of(index)
-                    span.add(index, expired(key, _UNREADABLE if unreadable else _GONE, None, tag))
-            span.hand_over()
+        self._router.give_up(segment, unreadable=unreadable)
         self._finish(segment)
-
-    # --- the reader ---
-
-    async def _read(self) -> None:
-        failures = 0
-        renew_at = lost_at = 0.0
-        loop = asyncio.get_running_loop()
-        while not ending():
-            try:
-                if self._after is None or (
-                    loop.time() >= renew_at and not await self._store.renew_inbox(self.producer)
-                ):
-                    await self._reopen()
-                    renew_at = 0.0
-                if loop.time() >= renew_at:
-                    renew_at = loop.time() + self._store.settings.inbox_keep_s / 3
-                block_ms = min(_BLOCK_MS, max(1, int((renew_at - loop.time()) * 1000)))
-                self._after, ids = await self._store.read_inbox(self.producer, self._after or "$", block_ms)
-                self.look_at(ids)
-                failures = 0
-            except Exception as error:  # noqa: BLE001 - a reader that dies would leave every future hanging
-                self._after = None
-                lost_at = lost_at if failures else loop.time()
-                if loop.time() - lost_at >= self._store.settings.server_gone_s and isinstance(error, StoreUnavailable):
-                    self._abandon(error)
-                await self._hold_off(error, failures)
-                failures += 1
-
-    async def _reopen(self) -> None:
-        """The inbox is gone, or may have been: what was missed is read again from the outcomes themselves."""
-        self._after = await self._store.open_inbox(self.producer)
-        for segment in self.waited.values():
-            segment.watched = segment.own
-        self.look_at(list(self.waited))
-
-    async def _hold_off(self, error: Exception, failures: int) -> None:
-        if not isinstance(error, StoreUnavailable):
-            log.error("The listener failed and goes on: %s: %s", type(error).__name__, error)
-        elif failures == 0:
-            log.warning("%s; waiting for it to come back", error)
-        if failures:
-            await asyncio.sleep(min(_BACKOFF_MAX_S, _BACKOFF_FIRST_S * 2**failures))
-        await self._on_lost()
 
     # --- the fetcher ---
 
@@ -241,13 +204,13 @@ class Listener:
                 failures = 0
             except Exception as error:  # noqa: BLE001 - as in the reader
                 self.look_at(ids)
-                await self._hold_off(error, failures)
+                await hold_off(error, failures, self._on_lost)
                 failures += 1
 
     async def _look(self, ids: list[str]) -> None:
-        asked = [segment for id_ in ids if (segment := self.waited.get(id_)) is not None]
+        asked = [segment for id_ in ids if (segment := self._waited.get(id_)) is not None]
         await self._watch([segment for segment in asked if not segment.watched])
-        known = [segment for segment in asked if segment.id in self.waited]
+        known = [segment for segment in asked if segment.id in self._waited]
         cursors = [(segment.id, segment.cursor) for segment in known]
         found = await self._store.outcomes(cursors, _BLOBS_MAX)
         self._adapt(sum([len(blob) for blobs in found for blob in blobs]))
@@ -255,7 +218,9 @@ class Listener:
         for segment, (_, cursor), blobs in zip(known, cursors, found, strict=True):
             segment.news_at = now
             for number, blob in enumerate(blobs):
-                await self._route(segment, blob)
+                await self._router.route(segment, blob)
+                if not segment.waiting:
+                    self._finish(segment)
                 if segment.cursor == cursor + number:  # unless somebody asked to read again
                     segment.cursor += 1
                 await asyncio.sleep(0)
@@ -272,7 +237,7 @@ class Listener:
     async def _watch(self, segments: list[Segment]) -> None:
         for start in range(0, len(segments), _WATCHES_MAX):
             group = segments[start : start + _WATCHES_MAX]
-            replies = await asyncio.gather(*(self._store.watch(segment.id, self.producer) for segment in group))
+            replies = await asyncio.gather(*(self._store.watch(segment.id, self._producer) for segment in group))
             for segment, watched in zip(group, replies, strict=True):
                 if watched is None:
                     self.gone(segment)
@@ -293,79 +258,14 @@ class Listener:
             )
         for first in list(segment.tickets.values()):
             for ticket in chain(first):
-                if (outcome := self._at_hand(segment, ticket)) is not None:
+                if (outcome := self._router.at_hand(segment, ticket)) is not None:
                     ticket.settle(outcome)
                     segment.tickets.pop(ticket.index, None)
         if not segment.tickets:
             self._finish(segment)
 
-    # --- routing ---
-
-    def _at_hand(self, segment: Segment, ticket: Ticket) -> Outcome | None:
-        """The ticket's outcome where it needs no reading: kept, refused, or of a prompt that the segment never had."""
-        line = self._kept.take(segment, ticket.index)
-        if line is not None:
-            return outcome_of(line, ticket.name, ticket.tag, emulated=self._emulated)
-        if segment.refusal is not None:
-            return refused(segment.refusal, FailureKind.INVALID, ticket.name, ticket.tag, ticket.key)
-        if segment.watched and ticket.index >= segment.count:
-            return expired(ticket.key, _GONE, ticket.name, ticket.tag)
-        return None
-
-    async def _route(self, segment: Segment, blob: bytes) -> None:
-        """Give every line of a blob to the ticket that its key names."""
-        try:
-            text = await codec.expand_async(blob)
-        except ValueError:
-            log.exception("An outcome blob of segment %s cannot be read", segment.id)
-            return
-        lines, bad = read_lines(text, segment.prefix, segment.count)
-        if bad:
-            log.error("%d outcome lines of segment %s cannot be read or have a foreign key", bad, segment.id)
-        self._give(segment, lines)
-        self._kept.evict()
-        if not segment.waiting:
-            self._finish(segment)
-
-    def _give(self, segment: Segment, lines: Iterable[tuple[int, OutcomeLine]]) -> None:
-        tickets, spans, routed = segment.tickets, segment.spans, segment.routed
-        span: Span | None = None
-        for index, line in lines:
-            if spans and not routed[index]:
-                if span is None or not span.start <= index < span.stop:
-                    span = segment.span_at(index)
-                if span is not None:
-                    routed[index] = 1
-                    span.add(index, outcome_of(line, None, span.tag_of(index), emulated=self._emulated))
-                    if index not in tickets:
-                        continue
-            first = tickets.pop(index, None)
-            if first is None:
-                self._route_unasked(segment, index, line)
-            else:
-                routed[index] = 1
-                self._settle(first, line)
-        for each in spans:
-            each.hand_over()
-
-    def _settle(self, first: Ticket, line: OutcomeLine) -> None:
-        ticket: Ticket | None = first
-        while ticket is not None:
-            following, ticket.twin = ticket.twin, None
-            ticket.settle(outcome_of(line, ticket.name, ticket.tag, emulated=self._emulated))
-            ticket = following
-
-    def _route_unasked(self, segment: Segment, index: int, line: OutcomeLine) -> None:
-        """Nobody waits for it now: it belongs to whoever holds its ticket, else it is kept within the budget."""
-        ticket = segment.handles.get(index)
-        if ticket is not None:
-            segment.routed[index] = 1
-            ticket.settle(outcome_of(line, ticket.name, ticket.tag, emulated=self._emulated))
-        else:
-            self._kept.keep(segment, index, line)
-
     def _finish(self, segment: Segment) -> None:
         """Nobody waits for this segment any more."""
         segment.clear()
-        self.waited.pop(segment.id, None)
+        self._waited.pop(segment.id, None)
         self._news.pop(segment.id, None)

@@ -149,6 +149,10 @@ class Segment:
         self.kept: dict[int, OutcomeLine] = {}
         self.kept_bytes = 0
 
+    def rewind(self) -> None:
+        """Read its outcomes from the first on again."""
+        self.cursor = 0
+
     def size_to(self, count: int) -> None:
         """Learn how many prompts there are."""
         self.count = count

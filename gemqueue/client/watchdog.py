@@ -28,7 +28,6 @@ log = logging.getLogger("gemqueue")
 _SEGMENTS_MAX = 1_000
 _ROUNDS_MAX = 5
 _WORKER_GRACE_S = 5.0
-_DELIVERED_MAX = 100_000
 _WARNINGS_MAX = 20
 
 
@@ -62,7 +61,7 @@ class Watchdog:
         if self._task is not None:
             await end_tasks([self._task])
         try:
-            await self._deliver()
+            await self._listener.deliver()
         except StoreError as error:
             log.debug("What was taken was not told to the store: %s", error)
 
@@ -72,7 +71,7 @@ class Watchdog:
         while not ending():
             await asyncio.sleep(self._store.settings.watchdog_s)
             try:
-                await self._deliver()
+                await self._listener.deliver()
                 await self._compare()
                 await self._count_workers(late=loop.time() >= worried_at)
                 await self._look_for_held()
@@ -81,14 +80,6 @@ class Watchdog:
                 log.debug("The watchdog could not look: %s", error)
             except Exception:  # it must outlive whatever it meets
                 log.exception("The watchdog failed and goes on")
-
-    async def _deliver(self) -> None:
-        segments = self._listener.delivered
-        del segments[:-_DELIVERED_MAX]  # untold ones expire by themselves, only later
-        batch = segments.copy()
-        if batch:
-            await self._store.deliver(batch)
-            del segments[: len(batch)]
 
     async def _compare(self) -> None:
         waited = self._listener.waited
@@ -100,8 +91,7 @@ class Watchdog:
                 if segment.live and segment.watched and segment.news_at <= silent_since
             ]
             await self._check(ids)
-            for id_ in list(islice(waited, _SEGMENTS_MAX)):  # the next round, or the next time, looks at the others
-                waited[id_] = waited.pop(id_)
+            self._listener.checked(_SEGMENTS_MAX)
             if len(waited) <= _SEGMENTS_MAX:
                 return
 
@@ -118,7 +108,8 @@ class Watchdog:
             elif not state or (state == "closed" and segment.read_anew):
                 self._listener.gone(segment, unreadable=bool(state))
             elif state == "closed":  # after a failover others may stand where this cursor has been
-                segment.read_anew, segment.cursor = True, 0
+                segment.read_anew = True
+                segment.rewind()
                 self._listener.look_at((id_,))
 
     async def _look_for_held(self) -> None:

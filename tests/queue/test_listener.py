@@ -107,7 +107,7 @@ async def test_outcomes_that_were_delivered_elsewhere(redis_url: str, queue_name
     async with connect(redis_url, queue_name) as queue, connect(redis_url, queue_name) as another:
         future = await queue.submit("p", model=MODEL)
         assert (await future.result(60)).text == "echo: p"
-        await queue._watchdog._deliver()
+        await queue._listener.deliver()
         assert (await another.future(future.key).result(60)).text == "echo: p"
         names = [queue._store.key(what, future.key.partition(".")[0]) for what in ("segmeta", "settled", "outcomes")]
         await queue._store.redis.unlink(*names)  # as after keep_delivered_s
@@ -160,10 +160,10 @@ async def test_delivered_outcomes_go_sooner(redis_url: str, queue_name: str, wor
         for future in futures[:2]:
             await future
             await future
-        await queue._watchdog._deliver()
+        await queue._listener.deliver()
         assert min([await redis.ttl(name) for name in names]) > 1_000
         await futures[2]
-        await queue._watchdog._deliver()
+        await queue._listener.deliver()
         assert max([await redis.ttl(name) for name in names]) <= 100
         assert worker.batches == 1
 
@@ -177,7 +177,7 @@ async def test_bulk_outcomes_are_delivered_when_taken(
         outcomes = queue.stream(["c", "d"], model=MODEL)
         keys += [(await anext(outcomes)).key for _ in range(2)]
         keys += [outcome.key for outcome in await queue.map([{"contents": "e", "name": "e"}], model=MODEL)]
-        await queue._watchdog._deliver()
+        await queue._listener.deliver()
         ttls = [await redis.ttl(queue._store.key("outcomes", key.partition(".")[0])) for key in keys]
         assert [ttl <= 100 for ttl in ttls] == [True, True, True, False, False]
         await outcomes.aclose()
@@ -192,7 +192,8 @@ async def test_bookkeeping_is_dropped(redis_url: str, queue_name: str, worker: A
         await queue.submit("nobody waits", model=MODEL)
         listener = queue._listener
         await until(lambda: not listener.waited)
-        assert (len(listener._segments), len(listener._kept._segments), listener._kept._bytes) == (0, 0, 0)
+        kept_lines = listener._router._kept
+        assert (len(listener._segments), len(kept_lines._segments), kept_lines._bytes) == (0, 0, 0)
         await until(lambda: not queue._producer._flights)
         assert (queue._producer._buffers, len(queue._producer._names), queue._producer._space.used_bytes) == ({}, 0, 0)
         assert worker.batches >= 2
@@ -207,7 +208,7 @@ async def test_kept_lines_are_bounded(
         keys = [outcome.key for outcome in await queue.map([f"p{i}" for i in range(100)], model=MODEL)]
         for i in (50, 3, 99):
             assert (await another.future(keys[i]).result(60)).text == f"echo: p{i}"
-            assert another._listener._kept._bytes <= 1_000
+            assert another._listener._router._kept._bytes <= 1_000
         assert worker.batches >= 1
 
 

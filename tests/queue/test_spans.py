@@ -97,7 +97,7 @@ def test_every_row_gets_its_own_outcome_once(given_prompts: list[tuple[str, int]
     for index in order:
         lines, bad = read_lines(line("00s", index), segment.prefix, segment.count)
         assert not bad
-        listener._give(segment, lines)
+        listener._router.give(segment, lines)
     assert {name: sorted(call.found) for name, call in calls.items()} == expected
     assert not any(call.tags for call in calls.values())
     assert not segment.waiting

@@ -1,0 +1,107 @@
+"""Outcome lines to those they are for: by its key each finds the tickets and the bulk calls that wait for it."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from gemqueue.client.kept import KeptLines
+from gemqueue.client.tickets import chain
+from gemqueue.language.lines import read_lines
+from gemqueue.language.outcomes import expired, outcome_of, refused
+from gemqueue.states import FailureKind
+from gemqueue.store import codec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from gemqueue.client.tickets import Segment, Span, Ticket
+    from gemqueue.language.lines import OutcomeLine
+    from gemqueue.language.outcomes import Outcome
+
+log = logging.getLogger("gemqueue")
+
+_GONE = "its outcome is no longer kept (keep_outcome_s), or no such prompt was ever submitted to this queue"
+_UNREADABLE = "it is settled, but its outcome cannot be read"
+
+
+class Router:
+    """Routes the lines of all segments; what nobody waits for is kept within a budget."""
+
+    def __init__(self, *, emulated: bool) -> None:
+        self._emulated = emulated
+        self._kept = KeptLines()
+
+    def at_hand(self, segment: Segment, ticket: Ticket) -> Outcome | None:
+        """The ticket's outcome where it needs no reading: kept, refused, or of a prompt that the segment never had."""
+        line = self._kept.take(segment, ticket.index)
+        if line is not None:
+            return outcome_of(line, ticket.name, ticket.tag, emulated=self._emulated)
+        if segment.refusal is not None:
+            return refused(segment.refusal, FailureKind.INVALID, ticket.name, ticket.tag, ticket.key)
+        if segment.watched and ticket.index >= segment.count:
+            return expired(ticket.key, _GONE, ticket.name, ticket.tag)
+        return None
+
+    async def route(self, segment: Segment, blob: bytes) -> None:
+        """Give every line of a blob to those whom its key names."""
+        try:
+            text = await codec.expand_async(blob)
+        except ValueError:
+            log.exception("An outcome blob of segment %s cannot be read", segment.id)
+            return
+        lines, bad = read_lines(text, segment.prefix, segment.count)
+        if bad:
+            log.error("%d outcome lines of segment %s cannot be read or have a foreign key", bad, segment.id)
+        self.give(segment, lines)
+        self._kept.evict()
+
+    def give(self, segment: Segment, lines: Iterable[tuple[int, OutcomeLine]]) -> None:
+        """Give these lines, by their indices."""
+        tickets, spans, routed = segment.tickets, segment.spans, segment.routed
+        span: Span | None = None
+        for index, line in lines:
+            if spans and not routed[index]:
+                if span is None or not span.start <= index < span.stop:
+                    span = segment.span_at(index)
+                if span is not None:
+                    routed[index] = 1
+                    span.add(index, outcome_of(line, None, span.tag_of(index), emulated=self._emulated))
+                    if index not in tickets:
+                        continue
+            first = tickets.pop(index, None)
+            if first is None:
+                self._give_unasked(segment, index, line)
+            else:
+                routed[index] = 1
+                self._settle(first, line)
+        for each in spans:
+            each.hand_over()
+
+    def give_up(self, segment: Segment, *, unreadable: bool) -> None:
+        """No more lines will come: what is waited for has expired."""
+        for first in list(segment.tickets.values()):
+            for ticket in chain(first):
+                ticket.settle(expired(ticket.key, _UNREADABLE if unreadable else _GONE, ticket.name, ticket.tag))
+        for span in segment.spans:
+            for index in range(span.start, span.stop):
+                if not segment.routed[index]:
+                    key, tag = f"{segment.prefix}{index}", span.tag_of(index)
+                    span.add(index, expired(key, _UNREADABLE if unreadable else _GONE, None, tag))
+            span.hand_over()
+
+    def _settle(self, first: Ticket, line: OutcomeLine) -> None:
+        ticket: Ticket | None = first
+        while ticket is not None:
+            following, ticket.twin = ticket.twin, None
+            ticket.settle(outcome_of(line, ticket.name, ticket.tag, emulated=self._emulated))
+            ticket = following
+
+    def _give_unasked(self, segment: Segment, index: int, line: OutcomeLine) -> None:
+        """Nobody waits for it now: it belongs to whoever holds its ticket, else it is kept within the budget."""
+        ticket = segment.handles.get(index)
+        if ticket is not None:
+            segment.routed[index] = 1
+            ticket.settle(outcome_of(line, ticket.name, ticket.tag, emulated=self._emulated))
+        else:
+            self._kept.keep(segment, index, line)
