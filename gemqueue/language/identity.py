@@ -3,7 +3,7 @@
 Names and their digests outlive releases, so they are taken of the *identity form*: the canonical request, in which each
 question has one spelling and a class is its JSON Schema. What is sent is made of it in ``wire``, and may change with
 every release and every setting; this may not. Form 1 is that of 0.2.0 and is frozen: the tables and the walk that make
-it, the JSON here and the salt. ``tests/queue/test_identity.py`` holds recorded digests of it.
+it, the JSON here and the salt. ``tests/language/test_identity.py`` holds recorded digests of it.
 
 A digest without a number in front is of form 1. A later form writes its number in front: ``2:<hex>``.
 """

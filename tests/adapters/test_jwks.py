@@ -12,7 +12,7 @@ from gemqueue.errors import ConfigError
 from gemqueue_adapters.jwks import AGAIN_S, KEEP_S, KeySource
 from tests.adapters.test_webhooks import JWKS, KEYS
 from tests.adapters.wire import HANG_UP, Seen, error, wire
-from tests.queue.storing import HandClock
+from tests.worlds.bench import HandClock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator

@@ -13,7 +13,7 @@ from redis import Redis
 from gemqueue.ids import SHARD
 from tests.cli.command import environment, gemqueue
 from tests.emulator_process import EmulatorProcess
-from tests.world import DEADLINE_S, QUICK
+from tests.worlds.processes import DEADLINE_S, QUICK
 
 if TYPE_CHECKING:
     from pathlib import Path

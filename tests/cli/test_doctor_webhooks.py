@@ -12,8 +12,8 @@ from gemqueue.config import Settings
 from gemqueue.store.store import Store
 from gemqueue_workers.manage.webhook_checks import Heard, listening
 from tests.cli.command import gemqueue
-from tests.failover.servers import free_port
 from tests.serve.door import SECRET, Door
+from tests.worlds.failing_over import free_port
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,7 +14,7 @@ from gemqueue.errors import PromptCancelled
 from tests.cli.command import gemqueue, start
 from tests.cli.run_world import MODEL, RunWorld, rows_of
 from tests.cli.test_run import prompts
-from tests.world import until
+from tests.worlds.processes import until
 
 if TYPE_CHECKING:
     from collections.abc import Generator

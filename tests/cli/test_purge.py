@@ -25,7 +25,7 @@ from tests.cli.command import gemqueue
 from tests.cli.run_world import MODEL, RunWorld, rows_of
 from tests.cli.test_run import prompts
 from tests.emulator_process import EmulatorProcess
-from tests.world import until
+from tests.worlds.processes import until
 
 if TYPE_CHECKING:
     from collections.abc import Generator

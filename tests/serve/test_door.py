@@ -18,10 +18,10 @@ from gemqueue.config import Settings
 from gemqueue.records import Hold
 from gemqueue.store.store import Store
 from tests.cli.command import gemqueue, processes_with
-from tests.queue.storing import bench
 from tests.serve.door import SECRET, Door, event, signed
 from tests.valkey_server import ValkeyServer
-from tests.world import until
+from tests.worlds.bench import bench
+from tests.worlds.processes import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

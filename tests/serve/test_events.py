@@ -9,7 +9,7 @@ import pytest
 
 from tests.cli.command import gemqueue
 from tests.serve.door import Door
-from tests.world import DEADLINE_S, World, until
+from tests.worlds.processes import DEADLINE_S, World, until
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,7 +10,7 @@ import pytest
 from gemqueue.records import Lane
 from gemqueue.states import Step
 from tests.emulator_process import EmulatorProcess
-from tests.operations.kit import ACCOUNT, LANE, Shop, shop
+from tests.worlds.stages import ACCOUNT, LANE, Shop, shop
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator

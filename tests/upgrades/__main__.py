@@ -35,9 +35,9 @@ from gemqueue.store import bitmap, codec
 from gemqueue.store.batches import Claim, JobEnd, Landing, RetrySegment
 from gemqueue.store.producer import SegmentWrite
 from gemqueue.store.runs import RunEntry, RunStore, digest64, pack_entry
-from tests.queue.storing import HandClock
 from tests.upgrades import asking
 from tests.valkey_server import ValkeyServer
+from tests.worlds.bench import HandClock
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.operations.kit import Shop, shop, start_emulator
 from tests.upgrades.__main__ import QUEUE
 from tests.valkey_server import ValkeyServer
+from tests.worlds.stages import Shop, shop, start_emulator
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator

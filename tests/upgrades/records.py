@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 from gemqueue.states import Kind
 from gemqueue.store import codec
-from tests.operations.kit import JOB_S, MODEL
 from tests.upgrades.__main__ import FILE, JOB, OUTPUT
+from tests.worlds.stages import JOB_S, MODEL
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from tests.operations.kit import Shop
+    from tests.worlds.stages import Shop
 
 FOLDER = Path(__file__).parent
 VERSIONS = sorted(folder.name for folder in FOLDER.glob("[0-9]*"))

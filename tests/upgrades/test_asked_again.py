@@ -16,15 +16,15 @@ from gemqueue.errors import ConfigError
 from gemqueue.states import Kind
 from gemqueue.store import codec
 from gemqueue_workers.run.options import RunOptions, named
-from tests.operations.kit import ACCOUNT
 from tests.upgrades import asking
 from tests.upgrades.__main__ import QUEUE
 from tests.upgrades.records import at_the_provider, load, read, unpack_files
+from tests.worlds.stages import ACCOUNT
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.operations.kit import Shop
+    from tests.worlds.stages import Shop
 
 VERSION = "0.2.0"
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gemqueue.states import BatchState
-from tests.world import ROOT, World, until
+from tests.worlds.processes import ROOT, World, until
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,7 +17,7 @@ import pytest
 
 from gemqueue import Queue
 from tests.upgrades import asking
-from tests.world import ROOT, World, until
+from tests.worlds.processes import ROOT, World, until
 
 if TYPE_CHECKING:
     from tests.valkey_server import ValkeyServer

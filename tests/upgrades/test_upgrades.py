@@ -11,12 +11,12 @@ from gemqueue.states import BatchState
 from gemqueue.store import codec
 from gemqueue.store.runs import RunStore
 from tests.leaks import leftovers
-from tests.operations.kit import ACCOUNT
 from tests.upgrades.__main__ import LATER_STATES, QUEUE, STATES
 from tests.upgrades.records import FOLDER, VERSIONS, at_the_provider, keys_of, load, read
+from tests.worlds.stages import ACCOUNT
 
 if TYPE_CHECKING:
-    from tests.operations.kit import Shop
+    from tests.worlds.stages import Shop
 
 IN_DOUBT = (("intent", True), ("fenced", True))
 CASES = [

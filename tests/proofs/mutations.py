@@ -1,0 +1,449 @@
+"""The mutants: what is broken in each, and how."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Patch(msgspec.Struct, frozen=True):
+    """One replacement in one file."""
+
+    file: str
+    old: str
+    new: str
+
+
+class Mutant(msgspec.Struct, frozen=True):
+    """What is broken, how, and the tests that should notice where the simulation cannot."""
+
+    says: str
+    patches: tuple[Patch, ...]
+    tests: tuple[str, ...] = ()
+
+
+_LUA = "gemqueue/store/lua/"
+_WORKERS = "workers/gemqueue_workers/"
+_STORE = ("tests/store/test_producer.py", "tests/store/test_batches.py", "tests/store/test_closing.py")
+
+_TWICE = """
+def _twice(create):
+    async def call(**given):
+        try:
+            return await create(**given)
+        except ProviderError:
+            return await create(**given)
+    return call
+"""
+_POP = """count(ARGV[5], 1)
+for _, id in ipairs(redis.call('LRANGE', key('manifest', ARGV[2]), 0, -1)) do
+  redis.call('UNLINK', key('segment', id))
+end
+"""
+MUTANTS: dict[str, Mutant] = {
+    "no-fence": Mutant(
+        "no script looks at the caller's fence",
+        (Patch(f"{_LUA}_prelude.lua", "  return redis.call('HGET', record, 'fence') ~= fence\n", "  return false\n"),),
+    ),
+    "settle-time-from-intent": Mutant(
+        "the settle time counts from the intent, not from the deleted file",
+        (
+            Patch(
+                "gemqueue/policy/submitting.py",
+                "now_ms < batch.fenced_at + settle_s",
+                "now_ms < batch.intent_at + settle_s",
+            ),
+            Patch(
+                f"{_WORKERS}stages/submitter.py",
+                "store.fence(lease.claim, self._kit.settings.settle_s, ",
+                "store.fence(lease.claim, 0, ",
+            ),
+        ),
+        ("tests/policy/test_decisions.py",),
+    ),
+    "no-settle-time": Mutant(
+        "the job is looked for as soon as the file is deleted",
+        (
+            Patch("gemqueue/policy/submitting.py", "now_ms < batch.fenced_at + settle_s * 1000", "False"),
+            Patch(
+                f"{_WORKERS}stages/submitter.py",
+                "store.fence(lease.claim, self._kit.settings.settle_s, ",
+                "store.fence(lease.claim, 0, ",
+            ),
+        ),
+    ),
+    "file-not-deleted": Mutant(
+        "the fence is written, but the file stays",
+        (
+            Patch(
+                f"{_WORKERS}stages/submitter.py",
+                "            was_there = await self._kit.provider.delete_file(batch.intent_file)\n",
+                "            was_there = True\n",
+            ),
+        ),
+    ),
+    "resend-on-timeout": Mutant(
+        "a create in doubt counts as not created",
+        (
+            Patch(
+                "gemqueue/policy/submitting.py",
+                "return AfterCreate(Refusal.DOUBT)",
+                "return AfterCreate(Refusal.LATER, 1.0)",
+            ),
+        ),
+    ),
+    "retry-around-create": Mutant(
+        "a create in doubt is sent once more",
+        (
+            Patch(f"{_WORKERS}stages/submitter.py", "\n\nclass Submitter:\n", f"\n\n{_TWICE}\n\nclass Submitter:\n"),
+            Patch(
+                f"{_WORKERS}stages/submitter.py",
+                "await self._kit.provider.create(",
+                "await _twice(self._kit.provider.create)(",
+            ),
+        ),
+    ),
+    "never-adopt": Mutant(
+        "a job that is found by its token is not taken over",
+        (
+            Patch(
+                f"{_WORKERS}stages/submitter.py",
+                "if found is not None and submitting.adoptable(found, batch):",
+                "if found is None and submitting.adoptable(found, batch):",
+            ),
+        ),
+    ),
+    "adopt-any-job": Mutant(
+        "any job of the listing is taken for ours, whatever its token",
+        (Patch("adapters/gemqueue_adapters/gemini.py", "if listed.display_name == token:", "if listed.display_name:"),),
+        ("tests/adapters/test_conformance.py",),
+    ),
+    "adopt-a-failed-job": Mutant(
+        "a job that failed for want of its file is taken over",
+        (
+            Patch(
+                "gemqueue/policy/submitting.py",
+                "    return found is not None and not (blames_input(found) if batch",
+                "    return found is not None and (found is None if batch",
+            ),
+        ),
+        ("tests/policy/test_decisions.py",),
+    ),
+    "input-while-running": Mutant(
+        "the input of every running job is deleted",
+        (
+            Patch(
+                "gemqueue/policy/inputs.py",
+                "    chosen = settings.delete_files == DeleteFiles.RUNNING and",
+                "    chosen =",
+            ),
+        ),
+        ("tests/store/test_inputs.py",),
+    ),
+    "missed-input-fails": Mutant(
+        "a job that failed for want of its input is a failure like any other",
+        (
+            Patch(
+                "gemqueue/policy/inputs.py", "    return batch.inputs_missed < MISSES_MAX and", "    return False and"
+            ),
+        ),
+        ("tests/store/test_inputs.py",),
+    ),
+    "missed-input-for-ever": Mutant(
+        "a batch begins anew as often as its jobs say that their input is missing",
+        (Patch("gemqueue/policy/inputs.py", "    return batch.inputs_missed < MISSES_MAX and", "    return"),),
+        ("tests/store/test_inputs.py",),
+    ),
+    "no-storage-bound": Mutant(
+        "input files are stored without a bound",
+        (Patch(f"{_LUA}reserve.lua", "  return no_storage(firsts.stored_bytes)\n", ""),),
+        ("tests/store/test_stored_bytes.py",),
+    ),
+    "input-stays": Mutant(
+        "the input of an ended job is left at the provider",
+        (
+            Patch(
+                f"{_WORKERS}stages/resolver.py",
+                "        await delete_input(self._kit, record, Effect.RESOLVE_DELETE)\n",
+                "",
+            ),
+        ),
+    ),
+    "begin-without-lease": Mutant(
+        "an intent may be written under a lease that has run out",
+        (Patch(f"{_LUA}begin.lua", "if num(b[2]) <= now then return { 'stale' } end\n", ""),),
+        _STORE,
+    ),
+    "reopen-any-intent": Mutant(
+        "a late copy of reopen gives up whatever intent stands by then",
+        (Patch(f"{_LUA}reopen.lua", " or b[4] ~= ARGV[6] then", " then"),),
+        _STORE,
+    ),
+    "settle-without-fence": Mutant(
+        "settle does not look at the fence",
+        (Patch(f"{_LUA}settle.lua", "if stale(record, ARGV[3]) then return { 'stale' } end\n", ""),),
+        _STORE,
+    ),
+    "settle-without-bits": Mutant(
+        "settle does not look at the bits: what has an outcome gets another",
+        (Patch(f"{_LUA}settle.lua", "  if overlaps(old, ARGV[i + 1]) then\n", "  if false then\n"),),
+    ),
+    "pop-a-step": Mutant(
+        "a claim takes the step out of the due index instead of leasing it",
+        (
+            Patch(
+                f"{_LUA}claim.lua",
+                "redis.call('ZADD', index, now + lease_ms, member)",
+                "redis.call('ZREM', index, member)",
+            ),
+        ),
+    ),
+    "pop-a-segment": Mutant(
+        "packing takes the body out of the store",
+        (
+            Patch(
+                f"{_LUA}accept.lua",
+                "count(ARGV[5], 1)\n",
+                _POP,
+            ),
+        ),
+    ),
+    "check-then-watch": Mutant(
+        "somebody else's segment is looked at first and registered for then",
+        (
+            Patch(
+                "gemqueue/client/listener.py",
+                "        await self._watch([segment for segment in asked if not segment.watched])\n",
+                "        early = await self._store.outcomes([(each.id, each.cursor) for each in asked], _BLOBS_MAX)\n"
+                "        await self._watch([segment for segment in asked if not segment.watched])\n",
+            ),
+            Patch(
+                "gemqueue/client/listener.py",
+                "found = await self._store.outcomes(cursors, _BLOBS_MAX)",
+                "found = early[: len(known)]",
+            ),
+        ),
+        ("tests/client/test_listener.py", "tests/client/test_queue.py"),
+    ),
+    "watch-without-registering": Mutant(
+        "a watcher looks and is not registered",
+        (Patch(f"{_LUA}watch.lua", "  redis.call('SADD', key('watch', ARGV[2]), ARGV[3])\n", ""),),
+        ("tests/store/test_producer.py", "tests/client/test_listener.py"),
+    ),
+    "no-notice": Mutant(
+        "settle tells nobody",
+        (Patch(f"{_LUA}settle.lua", "notify(notices)\n", ""),),
+    ),
+    "close-with-a-bit-unset": Mutant(
+        "a batch closes though a prompt of it has neither outcome nor retry",
+        (
+            Patch(
+                f"{_LUA}close.lua",
+                "  m.done = m.state ~= 'live' or f[7] ~= ARGV[2] or done(id, m)\n",
+                "  m.done = true\n",
+            ),
+        ),
+    ),
+    "ack-before-landing": Mutant(
+        "submit returns before the segment is in the store",
+        (
+            Patch(
+                "gemqueue/client/producer.py",
+                "                taken = await self._writer.write(flight)\n",
+                "                self._acknowledge(flight)\n                taken = await self._writer.write(flight)\n",
+            ),
+        ),
+    ),
+    "register-twice": Mutant(
+        "a segment that is enqueued again is registered again",
+        (Patch(f"{_LUA}enqueue.lua", "if state then\n", "if state == 'never' then\n"),),
+    ),
+    "names-not-checked": Mutant(
+        "a name that is taken is taken again",
+        (Patch(f"{_LUA}enqueue.lua", "if #taken > 0 then\n", "if #taken > 9999 then\n"),),
+    ),
+    "requeue-before-terminal": Mutant(
+        "a job that is slow is given up while it runs",
+        (
+            Patch(
+                "gemqueue/policy/tracking.py",
+                "    if not status.state.terminal:\n",
+                "    if not status.state.terminal and batch.polls < 1:\n",
+            ),
+        ),
+    ),
+    "buy-what-is-settled": Mutant(
+        "an upload does not leave out what has its outcome",
+        (
+            Patch(
+                f"{_WORKERS}stages/contents.py",
+                "if not bitmap.has_bit(done, n) and not bitmap.has_bit(moved, n)]",
+                "if not bitmap.has_bit(moved, n)]",
+            ),
+        ),
+    ),
+    "believe-the-first-reading": Mutant(
+        "rows that one reading did not bring are bought again",
+        (
+            Patch(
+                f"{_WORKERS}stages/collector.py",
+                "        if any(True for _ in self._expected.missing()):\n",
+                "        if any(False for _ in self._expected.missing()):\n",
+            ),
+        ),
+    ),
+    "an-outage-is-a-denial": Mutant(
+        "what cannot be read is bought again",
+        (
+            Patch(
+                "gemqueue/policy/resolving.py",
+                "batch.job_state != JobState.SUCCEEDED or batch.denials >= _DENIALS_MAX",
+                "True",
+            ),
+        ),
+        ("tests/policy/test_decisions.py",),
+    ),
+    "position-instead-of-key": Mutant(
+        "a row answers the first prompt that has no answer yet",
+        (
+            Patch(
+                f"{_WORKERS}stages/collector.py",
+                "index = self._expected.arrive(row.key)",
+                'index = self._expected.arrive(next((f"{o}.{i}" for o, i in self._expected.missing()), row.key))',
+            ),
+            Patch(
+                f"{_WORKERS}stages/collector.py",
+                'run.append((index, line, "answered"))',
+                'run.append((index, answer_line(f"{origin}.{index}", row_verdict(line).raw), "answered"))',
+            ),
+        ),
+    ),
+    "lease-not-renewed": Mutant(
+        "a lease is not renewed while its holder works",
+        (Patch(f"{_WORKERS}stages/loop.py", "                await self.renew()\n", "                pass\n"),),
+    ),
+    "no-ttl-at-the-end": Mutant(
+        "what is finished stays for ever",
+        (
+            Patch(
+                f"{_LUA}_prelude.lua",
+                "  set_ttl(keep_s, meta_key, key('settled', id), key('outcomes', id), key('names', id)",
+                "  set_ttl(keep_s, key('names', id)",
+            ),
+        ),
+    ),
+    "inbox-in-two-steps": Mutant(
+        "an inbox is made first and given its TTL then",
+        (
+            Patch(
+                "gemqueue/store/producer.py",
+                "self.redis.pipeline(transaction=True)  # whoever dies",
+                "self.redis.pipeline(transaction=False)  # whoever dies",
+            ),
+        ),
+        ("tests/proofs/simulation/test_simulation.py",),
+    ),
+    "rescue-what-has-gone": Mutant(
+        "lines that have gone on are rescued once more",
+        (Patch(f"{_LUA}rescue.lua", "if overlaps(old, ARGV[8]) then return { 'conflict' } end\n", ""),),
+        ("tests/store/test_deadlines.py",),
+    ),
+    "rescue-without-fence": Mutant(
+        "a rescuer that was overtaken goes on",
+        (
+            Patch(f"{_LUA}divert.lua", "if stale(key('rescue', lane), ARGV[3]) then return { 'stale' } end\n", ""),
+            Patch(f"{_LUA}rescue.lua", "if stale(key('rescue', lane), ARGV[3]) then return { 'stale' } end\n", ""),
+            Patch(f"{_LUA}defer.lua", "if stale(record, ARGV[3]) then return { 'stale' } end\n", ""),
+        ),
+        ("tests/store/test_deadlines.py",),
+    ),
+    "divert-and-stay": Mutant(
+        "a segment that goes over to another lane still waits in its own",
+        (
+            Patch(
+                f"{_LUA}divert.lua",
+                "if redis.call('ZREM', key('pending', lane, meta.tenant), id) == 1 then\n",
+                "if redis.call('ZSCORE', key('pending', lane, meta.tenant), id) then\n",
+            ),
+            Patch(
+                f"{_LUA}divert.lua",
+                "elseif redis.call('ZREM', key('later', lane), id) == 0 then\n",
+                "elseif not redis.call('ZSCORE', key('later', lane), id) then\n",
+            ),
+        ),
+    ),
+    "calls-in-doubt-not-counted": Mutant(
+        "calls that a dead worker left behind are not counted",
+        (
+            Patch(
+                f"{_WORKERS}stages/interactive.py", "        if self._batch.crashes and calls:\n", "        if False:\n"
+            ),
+        ),
+    ),
+    "late-answer-lands": Mutant(
+        "the answer of a prompt that went on lands whether or not it is the first",
+        (
+            Patch(f"{_LUA}settle.lua", "  if overlaps(old, ARGV[i + 1]) then\n", "  if ARGV[i] == '' then\n"),
+            Patch(
+                f"{_WORKERS}stages/collector.py",
+                "            if arrival is not _EXPECTED:\n",
+                "            if arrival is not _EXPECTED and arrival is not _SETTLED:\n",
+            ),
+        ),
+    ),
+    "late-answer-costs-nothing": Mutant(
+        "what a batch answers of rescued prompts is left out of its lane's cost",
+        (
+            Patch(
+                f"{_WORKERS}stages/collector.py",
+                "            self._spending.count(usage_of(found.usage), version_of(found.version))\n",
+                "",
+            ),
+        ),
+        ("tests/stages/test_metrics.py",),
+    ),
+    "pool-without-room": Mutant(
+        "an account packs a pool's lane whether or not it has room",
+        (Patch("gemqueue/policy/pools.py", 'if held is not None else ""\n', 'if held is False else ""\n'),),
+        ("tests/worker/test_pool.py",),
+    ),
+    "return-of-a-job-begun": Mutant(
+        "a batch goes back to its pool though a job was begun for it",
+        (Patch("gemqueue/policy/pools.py", "    if batch.intent_token or batch.past_tokens:\n", "    if False:\n"),),
+        ("tests/stages/test_returning.py",),
+    ),
+    "pool-with-a-refused-key": Mutant(
+        "an account whose key is refused goes on packing a pool's lanes",
+        (
+            Patch(
+                "gemqueue/policy/pools.py",
+                "        if one.hold.cause is Cause.ACCOUNT or (one.hold.text and one in before_job):\n",
+                "        if False:\n",
+            ),
+            Patch("gemqueue/policy/pools.py", "    if before_job and not with_job:\n", "    if False:\n"),
+        ),
+        ("tests/worker/test_pool.py",),
+    ),
+    "submit-unconfirmed": Mutant(
+        "a submit is acknowledged before a replica has it",
+        (
+            Patch(
+                "gemqueue/store/producer.py",
+                "retry=False, confirm=True, before=body_first",
+                "retry=False, before=body_first",
+            ),
+        ),
+    ),
+    "delete-unconfirmed": Mutant(
+        "results are deleted before a replica has what they brought",
+        (
+            Patch(
+                f"{_WORKERS}stages/resolver.py", "if not await self._kit.store.confirm_closed(batch.id):", "if False:"
+            ),
+        ),
+    ),
+    "lost-is-missing": Mutant(
+        "what a failover has undone is bought again instead of read again",
+        (Patch("gemqueue/policy/resolving.py", "    return batch.short_reads < _READS_MAX\n", "    return False\n"),),
+        ("tests/stages/test_metrics.py",),
+    ),
+}

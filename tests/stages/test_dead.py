@@ -1,0 +1,186 @@
+"""Dead letters: bounded, counted, shown, submitted again once, forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+import pytest
+
+from gemqueue import NameConflict, Queue
+from gemqueue.effects import CRASH_EXIT_CODE
+from gemqueue.errors import ConfigError
+from gemqueue.language.outcomes import Failed
+from gemqueue.states import Step
+from gemqueue.store.runs import RunStore
+from tests.cli.command import gemqueue
+from tests.worlds.bench import LANE, Bench, bench, landing
+from tests.worlds.stages import ACCOUNT, MODEL, Shop
+
+pytestmark = pytest.mark.usefixtures("no_leaks")
+
+
+def command(made: Shop, *arguments: str, **env: str) -> Any:
+    """``gemqueue admin dead`` on this shop: its JSON, or where it fails its exit code and what it said."""
+    given = {"GEMQUEUE_REDIS_URL": made.settings.redis_url, "GEMQUEUE_QUEUE": made.settings.queue}
+    given |= {"GEMQUEUE_EMULATE": "1", "GEMQUEUE_LINGER_S": "0.001"}
+    ended = gemqueue("admin", "dead", *arguments, **given, **env)
+    return msgspec.json.decode(ended.stdout) if ended.returncode == 0 else (ended.returncode, ended.stderr)
+
+
+async def dead(made: Shop, *texts: str) -> None:
+    """These prompts' jobs expire until they are given up."""
+    made.emulator.faults([{"on": "job", "do": "expired"}])
+    await made.submit(*texts)
+    await made.drain()
+    made.emulator.faults([])
+
+
+async def test_dead_letters_are_shown_replayed_and_answered(made: Shop) -> None:
+    """Each keeps its request; replayed it has a new key and is answered; the old key keeps its failure."""
+    await dead(made, "one", "two", "three")
+    listed = command(made, "list", "--json")
+    assert [letter["key"] for letter in listed] == made.keys
+    assert {letter["kind"] for letter in listed} == {"expired"}
+    shown = command(made, "show", made.keys[1])
+    assert msgspec.json.decode(shown["body"])["request"]["contents"][0]["parts"] == [{"text": "two"}]
+    (first,) = command(made, "replay", listed[0]["id"], "--json")
+    assert first["old"] == made.keys[0]
+    rest = command(made, "replay", "--all", "--json")
+    assert [each["old"] for each in rest] == made.keys[1:]
+    assert command(made, "list", "--json") == []
+    before = made.emulator.ledger()["rows_bought"]
+    made.clock.advance(60)
+    await made.drain()
+    assert made.emulator.ledger()["rows_bought"] == before + 3
+    counts = await made.store.counts()
+    assert (counts["replayed"], counts["accepted"], counts["answered"], counts["failed"]) == (3, 6, 3, 3)
+    assert counts["dead_bytes"] == 0
+
+
+async def test_nothing_is_replayed_twice(made: Shop) -> None:
+    """The same letters by several at once, and again: one of them gets them, the others are told."""
+    await dead(made, "one", "two")
+    letters = [letter async for letter in made.store.dead_letters()]
+    done = await asyncio.gather(*(made.store.replay(letters) for _ in range(5)), return_exceptions=True)
+    assert sum(isinstance(each, list) for each in done) == 1
+    assert sum(isinstance(each, ConfigError) for each in done) == 4
+    assert await made.count("accepted") == 4
+    await made.drain()
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_a_replay_that_dies_is_done_or_not(made: Shop, when: str) -> None:
+    """A command that dies at the effect has replayed all of it or nothing, and run again it buys nothing twice."""
+    await dead(made, "one", "two")
+    assert command(made, "replay", "--all", GEMQUEUE_CRASH_AT=f"produce.replay:{when}:1")[0] == CRASH_EXIT_CODE
+    assert len(command(made, "list", "--json")) == (2 if when == "before" else 0)
+    command(made, "replay", "--all", "--json")
+    assert await made.count("accepted") == 4
+    made.clock.advance(60)
+    await made.drain()
+    assert await made.count("answered") == 2
+
+
+async def test_a_name_leads_to_the_replayed_prompt(made: Shop) -> None:
+    """Whoever asks by name gets the new prompt; whoever has the old key keeps the failure."""
+    made.emulator.faults([{"on": "job", "do": "expired"}])
+    async with Queue.connect(settings=made.settings) as queue:
+        old = await queue.submit("one", model=MODEL, name="doc-1")
+        await queue.submit("two", model=MODEL, name="doc-2")
+        made.clock.advance(60)
+        await made.drain()
+        assert isinstance(await old.outcome(10), Failed)
+        ((_, new),) = [(each["old"], each["new"]) for each in command(made, "replay", old.key, "--json")]
+        found = await queue.lookup("doc-1")
+        assert found is not None
+        assert found.key == new
+        other = await queue.lookup("doc-2")
+        assert other is not None
+        assert other.key != new
+        again = await queue.submit("one", model=MODEL, name="doc-1")
+        assert again.key == new
+        row: dict[str, object] = {"contents": "one", "name": "doc-1", "config": {}}
+        asked = queue.map([row], model=MODEL, config={"top_k": 1})
+        (other_question,) = await asyncio.wait_for(asked, 60)
+        assert isinstance(other_question, Failed)
+        assert isinstance(other_question.error, NameConflict)
+        await found.cancel()
+
+
+async def test_dead_letters_are_purged(made: Shop) -> None:
+    """By key, by kind, all; unknown words and neither-nor are refused."""
+    await dead(made, "one", "two", "three")
+    assert command(made, "purge", made.keys[0], "--json") == {"purged": 1}
+    assert command(made, "purge", "--all", "--kind", "missing", "--json") == {"purged": 0}
+    assert command(made, "purge", "--all", "--json") == {"purged": 2}
+    assert await made.count("dead_bytes") == 0
+    code, said = command(made, "purge", made.keys[0])
+    assert (code, "no dead letter" in said) == (2, True)
+    assert "either" in command(made, "replay")[1]
+
+
+async def _bury(here: Bench, count: int, body_bytes: int) -> None:
+    segment = await here.enqueue(count)
+    claim = await here.ended()
+    body = "x" * body_bytes
+    dead = [(f"{segment}.{n}", LANE, "provider", "why", body) for n in range(count)]
+    await here.store.settle(claim, [landing(segment, range(count))], {"failed": count}, dead)
+    await here.close(claim)
+
+
+async def test_dead_letters_are_bounded_and_counted(redis_url: str, queue_name: str) -> None:
+    """By bytes: the oldest go. What is there counts against the memory limit, and a purge gives all of it back."""
+    async with bench(redis_url, queue_name, dead_bytes_max=10_000) as here:
+        for _ in range(4):
+            await _bury(here, 3, 1_000)
+        counts = await here.store.counts()
+        letters = [letter async for letter in here.store.dead_letters()]
+        assert counts["dead_bytes"] == sum(letter.size for letter in letters) <= 10_000
+        assert len(letters) == 7
+        before = await here.live_bytes()
+        assert before > counts["dead_bytes"]
+        assert await here.store.purge_dead([letter.id for letter in letters]) == 7
+        counts = await here.store.counts()
+        assert (counts["dead_bytes"], before - counts["live_bytes"]) == (0, sum(letter.size for letter in letters))
+
+
+async def test_a_purge_of_prompts_gives_their_letters_back(redis_url: str, queue_name: str) -> None:
+    """Letters that go with their prompts stop counting against both limits; those of others stay."""
+    async with bench(redis_url, queue_name) as here:
+        await _bury(here, 3, 1_000)
+        letters = [letter async for letter in here.store.dead_letters()]
+        before, gone = await here.live_bytes(), {letter.key for letter in letters[1:]}
+        store = RunStore(redis_url, here.settings, here.clock)
+        await store.purge_streams(gone.__contains__, ())
+        await store.aclose()
+        counts = await here.store.counts()
+        assert [letter.key async for letter in here.store.dead_letters()] == [letters[0].key]
+        assert counts["dead_bytes"] == letters[0].size
+        assert before - counts["live_bytes"] == letters[1].size + letters[2].size
+
+
+async def test_letters_of_an_older_version_can_go(redis_url: str, queue_name: str) -> None:
+    """One that 0.1.0 wrote was never counted: it is read, and purged, and the counters stay right."""
+    async with bench(redis_url, queue_name) as here:
+        old = {"key": "00a.0", "lane": LANE, "kind": "missing", "message": "m", "body": '{"key":"00a.0","request":{}}'}
+        await here.store.redis.xadd(here.store.key("dead"), old)
+        (letter,) = [letter async for letter in here.store.dead_letters()]
+        assert (letter.key, letter.tenant, letter.size) == ("00a.0", "default", 0)
+        assert await here.store.purge_dead([letter.id, letter.id]) == 1
+        assert (await here.store.counts()).get("dead_bytes", 0) == 0
+
+
+async def test_rows_of_runs_are_left_to_retry(made: Shop) -> None:
+    """A row of a run belongs to its OUT: asked for by name it is refused with the way out, and --all passes it over."""
+    await dead(made, "one")
+    (letter,) = [letter async for letter in made.store.dead_letters()]
+    await made.store.purge_dead([letter.id])
+    fields = {**msgspec.structs.asdict(letter), "run": "nightly"}
+    await made.store.redis.xadd(made.store.key("dead"), {k: v for k, v in fields.items() if k not in {"id", "size"}})
+    code, said = command(made, "replay", letter.key)
+    assert (code, "gemqueue admin retry --run nightly" in said) == (2, True)
+    assert command(made, "replay", "--all", "--json") == []
+    assert ACCOUNT in letter.lane
+    await made.step(Step.PACK)
