@@ -1,0 +1,6 @@
+"""The command ``python -m tests.failover``; what it runs is in ``tests/proofs``."""
+
+import runpy
+
+if __name__ == "__main__":
+    runpy.run_module("tests.proofs.failover", run_name="__main__", alter_sys=True)
