@@ -40,3 +40,9 @@ def test_no_arrow_up() -> None:
     assert floors_of(package) != (), "a room of the order is missing: look at ROOMS in tests/house/plan.py"
     assert unplaced(package) == [], "give it a place in tests/house/plan.py, or move it into a room"
     assert going_up(package) == []
+
+
+def test_folders_of_tests_are_small() -> None:
+    """No folder of tests has more than 24 modules either."""
+    modules = [file.parent.relative_to(ROOT) for file in (ROOT / "tests").rglob("*.py")]
+    assert {str(folder): n for folder in modules if (n := modules.count(folder)) > FOLDER_MODULES_MAX} == {}

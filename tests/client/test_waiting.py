@@ -15,7 +15,7 @@ import pytest
 
 from gemqueue.client.waiting import Seen, words
 from tests.cli.command import environment
-from tests.worlds.processes import World, until
+from tests.worlds.processes import Processes, until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -87,7 +87,7 @@ async def test_a_job_at_the_provider_is_said_with_its_time(
     valkey: ValkeyServer, queue_name: str, tmp_path: Path
 ) -> None:
     """What is at the provider is said to be there, and since when."""
-    async with World(tmp_path, valkey, queue_name, {"linger_s": 0.1}, job_s=600.0) as world:
+    async with Processes(tmp_path, valkey, queue_name, {"linger_s": 0.1}, job_s=600.0) as world:
         world.start_worker()
 
         async def works() -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -14,13 +14,6 @@ from gemqueue.language.gemini.dialects import to_schema
 from gemqueue.language.gemini.requests import RequestEncoder, encoder_for, rest_request
 from gemqueue.language.identity import digest_of, salt_of
 from gemqueue.states import Kind
-from tests.worlds.answering import answering, connect
-from tests.worlds.processes import MODEL, World
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.valkey_server import ValkeyServer
 
 
 @dataclasses.dataclass
@@ -139,33 +132,6 @@ def test_the_digest_is_equal_with_either_setting() -> None:
 
 DIGEST = "1f46e703f5350e4a7932b202484fe04d"
 """Of 0.2.0, with a ``Verdict`` as here."""
-
-
-async def test_a_name_joins_over_a_change_of_the_setting(redis_url: str, queue_name: str) -> None:
-    """The same prompt with a class, named, from queues with either setting, is one prompt."""
-    async with answering(redis_url, queue_name):
-        keys = set[str]()
-        for dialect in ("json_schema", "schema"):
-            async with connect(redis_url, queue_name, schema_dialect=dialect) as queue:
-                future = await queue.submit("q", model=MODEL, name="n", config={"response_schema": Verdict})
-                keys.add(future.key)
-        assert len(keys) == 1
-
-
-async def test_a_batch_that_garbles_json_schema_answers_classes_rightly(
-    tmp_path: Path, valkey: ValkeyServer, queue_name: str
-) -> None:
-    """Where the batch route answers responseJsonSchema with wrong shapes, a class gets its own, by default."""
-    async with World(tmp_path, valkey, queue_name) as world:
-        world.emulator.faults([{"on": "row", "do": "wrong_shape"}])
-        world.start_worker()
-        parsed = dict[str, Any]()
-        for dialect in ("schema", "json_schema"):
-            async with connect(valkey.url, queue_name, schema_dialect=dialect) as queue:
-                answer = await queue.generate("q", model=MODEL, config={"response_schema": Verdict})
-                parsed[dialect] = answer.parsed
-    assert sorted(parsed["schema"]) == ["label", "score"]
-    assert isinstance(parsed["json_schema"], list)
 
 
 def test_a_schema_that_many_rows_carry_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from gemqueue.policy import packing, slow
 from gemqueue.policy.slow import Policy
 from gemqueue.records import Batch, Lane
 from gemqueue.states import BatchState, Kind
-from tests.store.test_turnaround import known
+from tests.policy.test_turnaround import known
 
 SETTINGS = Settings()
 

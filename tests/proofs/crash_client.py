@@ -26,7 +26,7 @@ from gemqueue.states import Kind
 from tests.proofs.soak.chaos import expected_text
 from tests.proofs.soak.checker import check
 from tests.proofs.soak.history import Event, Log, read
-from tests.worlds.processes import MODEL, ROOT, World
+from tests.worlds.processes import MODEL, ROOT, Processes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,7 +62,7 @@ async def live(log: Log, events: Sequence[Event]) -> None:
 
 async def die_at(point: str, valkey: ValkeyServer, folder: Path) -> None:
     """Run one point; raises AssertionError where a promise is broken or the client does not die there."""
-    async with World(folder, valkey, f"k{secrets.token_hex(6)}") as world:
+    async with Processes(folder, valkey, f"k{secrets.token_hex(6)}") as world:
         world.start_worker()
         log = folder / "client.jsonl"
         code = await _life(world, log, GEMQUEUE_CRASH_AT=f"{point}:1")
@@ -85,7 +85,7 @@ async def die_at(point: str, valkey: ValkeyServer, folder: Path) -> None:
         await world.judge()
 
 
-async def _life(world: World, log: Path, **env: str) -> int:
+async def _life(world: Processes, log: Path, **env: str) -> int:
     path = os.pathsep.join(str(ROOT / each) for each in (".", "workers", "adapters"))
     with (world.folder / "client.log").open("ab") as out:
         process = await asyncio.create_subprocess_exec(

@@ -4,7 +4,7 @@
     python -m tests.crashpoints --all --json FILE
 
 A point is ``effect:before`` or ``effect:after``. For each, a process dies exactly there, as ``kill -9`` would; another
-is started and drains the queue; ``World.judge`` decides. Workers die in a scenario of the table below, the caller's
+is started and drains the queue; ``Processes.judge`` decides. Workers die in a scenario of the table below, the caller's
 process in ``tests.crash_client``, the HTTP server and the commands in the test that ``TESTS`` names. The list of
 effects is the code's own, so a new effect without a scenario is an error here.
 """
@@ -27,7 +27,7 @@ from gemqueue.effects import CRASH_EXIT_CODE, Effect
 from gemqueue.store import codec
 from tests.proofs import crash_client
 from tests.valkey_server import ValkeyServer
-from tests.worlds.processes import ROOT, World, until
+from tests.worlds.processes import ROOT, Processes, until
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -151,7 +151,7 @@ async def _test(name: str) -> None:
 
 async def _worker_dies_at(point: str, scenario: Scenario, valkey: ValkeyServer, folder: Path) -> None:
     queue = f"c{secrets.token_hex(6)}"
-    async with World(folder, valkey, queue, scenario.settings, job_s=scenario.job_s) as world:
+    async with Processes(folder, valkey, queue, scenario.settings, job_s=scenario.job_s) as world:
         world.emulator.faults(list(scenario.faults))
         keys = await world.submit(scenario.texts, segment_prompts=5, deadline_s=scenario.deadline_s)
         doomed = world.start_worker(GEMQUEUE_CRASH_AT=f"{point}:1")
@@ -172,7 +172,7 @@ async def _worker_dies_at(point: str, scenario: Scenario, valkey: ValkeyServer, 
             assert not wrong, f"{len(wrong)} prompts failed"
 
 
-async def _cancel_when_submitted(world: World, keys: Sequence[str]) -> None:
+async def _cancel_when_submitted(world: Processes, keys: Sequence[str]) -> None:
     async def submitted() -> bool:
         return (await world.store.counts()).get("submitted", 0) > 0
 

@@ -28,7 +28,7 @@ from gemqueue.states import Step
 from gemqueue_workers.manage.status import read_status
 from gemqueue_workers.prices import Usage, batch_usd, usage_of
 from tests.valkey_server import ValkeyServer
-from tests.worlds.processes import MODEL, World, until
+from tests.worlds.processes import MODEL, Processes, until
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,7 +79,7 @@ class Report(msgspec.Struct, kw_only=True):
 class Day:
     """The world and its clock."""
 
-    def __init__(self, world: World, clock: Path) -> None:
+    def __init__(self, world: Processes, clock: Path) -> None:
         self.world = world
         self._clock = clock
         self.offset_s = 0.0
@@ -122,7 +122,7 @@ async def run(folder: Path, valkey: ValkeyServer, waves: int) -> Report:
     env = {TEST_CLOCK_ENV: f"file://{clock}"}
     queue = f"d{secrets.token_hex(6)}"
     options: dict[str, Any] = {"clock": FileClock(clock), "emulator_env": env, "job_s": JOB_S, "seed": 1}
-    async with World(folder, valkey, queue, POLICY, **options) as world:
+    async with Processes(folder, valkey, queue, POLICY, **options) as world:
         day = Day(world, clock)
         world.start_worker(**env)
         await day.submit([f"history {n}" for n in range(HISTORY_PROMPTS)], 0)

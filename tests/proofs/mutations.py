@@ -58,7 +58,7 @@ MUTANTS: dict[str, Mutant] = {
                 "store.fence(lease.claim, 0, ",
             ),
         ),
-        ("tests/policy/test_decisions.py",),
+        ("tests/policy/test_submitting.py",),
     ),
     "no-settle-time": Mutant(
         "the job is looked for as soon as the file is deleted",
@@ -126,7 +126,7 @@ MUTANTS: dict[str, Mutant] = {
                 "    return found is not None and (found is None if batch",
             ),
         ),
-        ("tests/policy/test_decisions.py",),
+        ("tests/policy/test_submitting.py",),
     ),
     "input-while-running": Mutant(
         "the input of every running job is deleted",
@@ -137,7 +137,7 @@ MUTANTS: dict[str, Mutant] = {
                 "    chosen =",
             ),
         ),
-        ("tests/store/test_inputs.py",),
+        ("tests/policy/test_inputs.py", "tests/store/test_inputs.py"),
     ),
     "missed-input-fails": Mutant(
         "a job that failed for want of its input is a failure like any other",
@@ -146,12 +146,12 @@ MUTANTS: dict[str, Mutant] = {
                 "gemqueue/policy/inputs.py", "    return batch.inputs_missed < MISSES_MAX and", "    return False and"
             ),
         ),
-        ("tests/store/test_inputs.py",),
+        ("tests/policy/test_inputs.py", "tests/store/test_inputs.py"),
     ),
     "missed-input-for-ever": Mutant(
         "a batch begins anew as often as its jobs say that their input is missing",
         (Patch("gemqueue/policy/inputs.py", "    return batch.inputs_missed < MISSES_MAX and", "    return"),),
-        ("tests/store/test_inputs.py",),
+        ("tests/policy/test_inputs.py", "tests/store/test_inputs.py"),
     ),
     "no-storage-bound": Mutant(
         "input files are stored without a bound",
@@ -300,7 +300,7 @@ MUTANTS: dict[str, Mutant] = {
                 "True",
             ),
         ),
-        ("tests/policy/test_decisions.py",),
+        ("tests/policy/test_resolving.py", "tests/policy/test_backoff.py"),
     ),
     "position-instead-of-key": Mutant(
         "a row answers the first prompt that has no answer yet",

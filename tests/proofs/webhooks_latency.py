@@ -34,7 +34,7 @@ from tests.adapters.subjects import connect
 from tests.emulator.receiver import HookServer
 from tests.serve.door import Door, event, signed
 from tests.valkey_server import ValkeyServer
-from tests.worlds.processes import MODEL, World
+from tests.worlds.processes import MODEL, Processes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -139,7 +139,7 @@ async def measure(name: str, jobs: int, valkey: ValkeyServer) -> dict[str, Any]:
     plain = {setting: getattr(Settings(), setting) for setting in DEFAULTS} | {"batch_prompts_max": 1}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gqw")))
-        async with World(folder, valkey, f"w{secrets.token_hex(6)}", plain, job_s=0.0) as world:
+        async with Processes(folder, valkey, f"w{secrets.token_hex(6)}", plain, job_s=0.0) as world:
             door = stack.enter_context(Door(folder, world.env()))
             proxy = stack.enter_context(Proxy(f"{door.url}/webhook", replays=mode.replays))
             if mode.webhooks:
@@ -169,7 +169,7 @@ async def measure(name: str, jobs: int, valkey: ValkeyServer) -> dict[str, Any]:
     }
 
 
-async def resolved_at(world: World, jobs: int) -> dict[str, float]:
+async def resolved_at(world: Processes, jobs: int) -> dict[str, float]:
     """Submit, wait for all, and say when each future was resolved, by key."""
     done: dict[str, float] = {}
 
@@ -184,7 +184,7 @@ async def resolved_at(world: World, jobs: int) -> dict[str, float]:
     return done
 
 
-async def lags_s(world: World, done: dict[str, float]) -> list[float]:
+async def lags_s(world: Processes, done: dict[str, float]) -> list[float]:
     """How long after its job's end, as the provider tells it, each future was resolved."""
     found: list[float] = []
     provider = connect(world.emulator, api_key="emulated-local")

@@ -9,7 +9,7 @@ import pytest
 
 from tests.cli.command import gemqueue
 from tests.serve.door import Door
-from tests.worlds.processes import DEADLINE_S, World, until
+from tests.worlds.processes import DEADLINE_S, Processes, until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +24,7 @@ class Told:
     """A world whose jobs tell a server of their end."""
 
     def __init__(self, folder: Path, valkey: ValkeyServer, queue: str, **emulator: Any) -> None:
-        self.world = World(folder, valkey, queue, RARE, **emulator)
+        self.world = Processes(folder, valkey, queue, RARE, **emulator)
         self.folder = folder
 
     async def __aenter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""Fixtures of these tests: an emulator for each module, and a shop of its own for every test."""
+"""Fixtures of these tests: an emulator for each module, and stages of its own for every test."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.worlds.stages import Shop, shop, start_emulator
+from tests.worlds.stages import Stages, open_stages, start_emulator
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator
@@ -23,6 +23,6 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Generator[EmulatorProc
 
 
 @pytest.fixture
-async def made(valkey: ValkeyServer, queue_name: str, emulator: EmulatorProcess) -> AsyncGenerator[Shop]:
-    async with shop(valkey.url, queue_name, emulator) as made:
-        yield made
+async def stages(valkey: ValkeyServer, queue_name: str, emulator: EmulatorProcess) -> AsyncGenerator[Stages]:
+    async with open_stages(valkey.url, queue_name, emulator) as stages:
+        yield stages

@@ -16,83 +16,83 @@ from gemqueue.states import Step
 from gemqueue.store.runs import RunStore
 from tests.cli.command import gemqueue
 from tests.worlds.bench import LANE, Bench, bench, landing
-from tests.worlds.stages import ACCOUNT, MODEL, Shop
+from tests.worlds.stages import ACCOUNT, MODEL, Stages
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
 
-def command(made: Shop, *arguments: str, **env: str) -> Any:
-    """``gemqueue admin dead`` on this shop: its JSON, or where it fails its exit code and what it said."""
-    given = {"GEMQUEUE_REDIS_URL": made.settings.redis_url, "GEMQUEUE_QUEUE": made.settings.queue}
+def command(stages: Stages, *arguments: str, **env: str) -> Any:
+    """``gemqueue admin dead`` on these stages' queue: its JSON, or where it fails its exit code and what it said."""
+    given = {"GEMQUEUE_REDIS_URL": stages.settings.redis_url, "GEMQUEUE_QUEUE": stages.settings.queue}
     given |= {"GEMQUEUE_EMULATE": "1", "GEMQUEUE_LINGER_S": "0.001"}
     ended = gemqueue("admin", "dead", *arguments, **given, **env)
     return msgspec.json.decode(ended.stdout) if ended.returncode == 0 else (ended.returncode, ended.stderr)
 
 
-async def dead(made: Shop, *texts: str) -> None:
+async def dead(stages: Stages, *texts: str) -> None:
     """These prompts' jobs expire until they are given up."""
-    made.emulator.faults([{"on": "job", "do": "expired"}])
-    await made.submit(*texts)
-    await made.drain()
-    made.emulator.faults([])
+    stages.emulator.faults([{"on": "job", "do": "expired"}])
+    await stages.submit(*texts)
+    await stages.drain()
+    stages.emulator.faults([])
 
 
-async def test_dead_letters_are_shown_replayed_and_answered(made: Shop) -> None:
+async def test_dead_letters_are_shown_replayed_and_answered(stages: Stages) -> None:
     """Each keeps its request; replayed it has a new key and is answered; the old key keeps its failure."""
-    await dead(made, "one", "two", "three")
-    listed = command(made, "list", "--json")
-    assert [letter["key"] for letter in listed] == made.keys
+    await dead(stages, "one", "two", "three")
+    listed = command(stages, "list", "--json")
+    assert [letter["key"] for letter in listed] == stages.keys
     assert {letter["kind"] for letter in listed} == {"expired"}
-    shown = command(made, "show", made.keys[1])
+    shown = command(stages, "show", stages.keys[1])
     assert msgspec.json.decode(shown["body"])["request"]["contents"][0]["parts"] == [{"text": "two"}]
-    (first,) = command(made, "replay", listed[0]["id"], "--json")
-    assert first["old"] == made.keys[0]
-    rest = command(made, "replay", "--all", "--json")
-    assert [each["old"] for each in rest] == made.keys[1:]
-    assert command(made, "list", "--json") == []
-    before = made.emulator.ledger()["rows_bought"]
-    made.clock.advance(60)
-    await made.drain()
-    assert made.emulator.ledger()["rows_bought"] == before + 3
-    counts = await made.store.counts()
+    (first,) = command(stages, "replay", listed[0]["id"], "--json")
+    assert first["old"] == stages.keys[0]
+    rest = command(stages, "replay", "--all", "--json")
+    assert [each["old"] for each in rest] == stages.keys[1:]
+    assert command(stages, "list", "--json") == []
+    before = stages.emulator.ledger()["rows_bought"]
+    stages.clock.advance(60)
+    await stages.drain()
+    assert stages.emulator.ledger()["rows_bought"] == before + 3
+    counts = await stages.store.counts()
     assert (counts["replayed"], counts["accepted"], counts["answered"], counts["failed"]) == (3, 6, 3, 3)
     assert counts["dead_bytes"] == 0
 
 
-async def test_nothing_is_replayed_twice(made: Shop) -> None:
+async def test_nothing_is_replayed_twice(stages: Stages) -> None:
     """The same letters by several at once, and again: one of them gets them, the others are told."""
-    await dead(made, "one", "two")
-    letters = [letter async for letter in made.store.dead_letters()]
-    done = await asyncio.gather(*(made.store.replay(letters) for _ in range(5)), return_exceptions=True)
+    await dead(stages, "one", "two")
+    letters = [letter async for letter in stages.store.dead_letters()]
+    done = await asyncio.gather(*(stages.store.replay(letters) for _ in range(5)), return_exceptions=True)
     assert sum(isinstance(each, list) for each in done) == 1
     assert sum(isinstance(each, ConfigError) for each in done) == 4
-    assert await made.count("accepted") == 4
-    await made.drain()
+    assert await stages.count("accepted") == 4
+    await stages.drain()
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-async def test_a_replay_that_dies_is_done_or_not(made: Shop, when: str) -> None:
+async def test_a_replay_that_dies_is_done_or_not(stages: Stages, when: str) -> None:
     """A command that dies at the effect has replayed all of it or nothing, and run again it buys nothing twice."""
-    await dead(made, "one", "two")
-    assert command(made, "replay", "--all", GEMQUEUE_CRASH_AT=f"produce.replay:{when}:1")[0] == CRASH_EXIT_CODE
-    assert len(command(made, "list", "--json")) == (2 if when == "before" else 0)
-    command(made, "replay", "--all", "--json")
-    assert await made.count("accepted") == 4
-    made.clock.advance(60)
-    await made.drain()
-    assert await made.count("answered") == 2
+    await dead(stages, "one", "two")
+    assert command(stages, "replay", "--all", GEMQUEUE_CRASH_AT=f"produce.replay:{when}:1")[0] == CRASH_EXIT_CODE
+    assert len(command(stages, "list", "--json")) == (2 if when == "before" else 0)
+    command(stages, "replay", "--all", "--json")
+    assert await stages.count("accepted") == 4
+    stages.clock.advance(60)
+    await stages.drain()
+    assert await stages.count("answered") == 2
 
 
-async def test_a_name_leads_to_the_replayed_prompt(made: Shop) -> None:
+async def test_a_name_leads_to_the_replayed_prompt(stages: Stages) -> None:
     """Whoever asks by name gets the new prompt; whoever has the old key keeps the failure."""
-    made.emulator.faults([{"on": "job", "do": "expired"}])
-    async with Queue.connect(settings=made.settings) as queue:
+    stages.emulator.faults([{"on": "job", "do": "expired"}])
+    async with Queue.connect(settings=stages.settings) as queue:
         old = await queue.submit("one", model=MODEL, name="doc-1")
         await queue.submit("two", model=MODEL, name="doc-2")
-        made.clock.advance(60)
-        await made.drain()
+        stages.clock.advance(60)
+        await stages.drain()
         assert isinstance(await old.outcome(10), Failed)
-        ((_, new),) = [(each["old"], each["new"]) for each in command(made, "replay", old.key, "--json")]
+        ((_, new),) = [(each["old"], each["new"]) for each in command(stages, "replay", old.key, "--json")]
         found = await queue.lookup("doc-1")
         assert found is not None
         assert found.key == new
@@ -109,16 +109,16 @@ async def test_a_name_leads_to_the_replayed_prompt(made: Shop) -> None:
         await found.cancel()
 
 
-async def test_dead_letters_are_purged(made: Shop) -> None:
+async def test_dead_letters_are_purged(stages: Stages) -> None:
     """By key, by kind, all; unknown words and neither-nor are refused."""
-    await dead(made, "one", "two", "three")
-    assert command(made, "purge", made.keys[0], "--json") == {"purged": 1}
-    assert command(made, "purge", "--all", "--kind", "missing", "--json") == {"purged": 0}
-    assert command(made, "purge", "--all", "--json") == {"purged": 2}
-    assert await made.count("dead_bytes") == 0
-    code, said = command(made, "purge", made.keys[0])
+    await dead(stages, "one", "two", "three")
+    assert command(stages, "purge", stages.keys[0], "--json") == {"purged": 1}
+    assert command(stages, "purge", "--all", "--kind", "missing", "--json") == {"purged": 0}
+    assert command(stages, "purge", "--all", "--json") == {"purged": 2}
+    assert await stages.count("dead_bytes") == 0
+    code, said = command(stages, "purge", stages.keys[0])
     assert (code, "no dead letter" in said) == (2, True)
-    assert "either" in command(made, "replay")[1]
+    assert "either" in command(stages, "replay")[1]
 
 
 async def _bury(here: Bench, count: int, body_bytes: int) -> None:
@@ -172,15 +172,17 @@ async def test_letters_of_an_older_version_can_go(redis_url: str, queue_name: st
         assert (await here.store.counts()).get("dead_bytes", 0) == 0
 
 
-async def test_rows_of_runs_are_left_to_retry(made: Shop) -> None:
+async def test_rows_of_runs_are_left_to_retry(stages: Stages) -> None:
     """A row of a run belongs to its OUT: asked for by name it is refused with the way out, and --all passes it over."""
-    await dead(made, "one")
-    (letter,) = [letter async for letter in made.store.dead_letters()]
-    await made.store.purge_dead([letter.id])
+    await dead(stages, "one")
+    (letter,) = [letter async for letter in stages.store.dead_letters()]
+    await stages.store.purge_dead([letter.id])
     fields = {**msgspec.structs.asdict(letter), "run": "nightly"}
-    await made.store.redis.xadd(made.store.key("dead"), {k: v for k, v in fields.items() if k not in {"id", "size"}})
-    code, said = command(made, "replay", letter.key)
+    await stages.store.redis.xadd(
+        stages.store.key("dead"), {k: v for k, v in fields.items() if k not in {"id", "size"}}
+    )
+    code, said = command(stages, "replay", letter.key)
     assert (code, "gemqueue admin retry --run nightly" in said) == (2, True)
-    assert command(made, "replay", "--all", "--json") == []
+    assert command(stages, "replay", "--all", "--json") == []
     assert ACCOUNT in letter.lane
-    await made.step(Step.PACK)
+    await stages.step(Step.PACK)

@@ -16,7 +16,7 @@ from gemqueue_workers.work import PromptWorker
 from gemqueue_workers.worker.arq_client import alarms
 from gemqueue_workers.worker.sweeper import Sweeper
 from tests.worlds.processes import until
-from tests.worlds.stages import ACCOUNT, Shop, shop, start_emulator
+from tests.worlds.stages import ACCOUNT, Stages, open_stages, start_emulator
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 
 
 @asynccontextmanager
-async def ended_job(url: str, queue: str, folder: Path) -> AsyncGenerator[tuple[Shop, str]]:
-    """A shop with one batch, whose job has ended and is due for a look."""
+async def ended_job(url: str, queue: str, folder: Path) -> AsyncGenerator[tuple[Stages, str]]:
+    """Stages with one batch, whose job has ended and is due for a look."""
     emulator = start_emulator(folder)
     try:
-        async with shop(url, queue, emulator) as made:
-            await made.submit("one", "two")
-            batch = await made.submitted()
-            made.jobs_end()
-            yield made, batch
+        async with open_stages(url, queue, emulator) as stages:
+            await stages.submit("one", "two")
+            batch = await stages.submitted()
+            stages.jobs_end()
+            yield stages, batch
     finally:
         emulator.kill()
 
@@ -43,13 +43,13 @@ async def test_a_batch_is_resolved_by_the_step_that_sees_its_job_end(
     valkey: ValkeyServer, queue_name: str, tmp_path: Path
 ) -> None:
     """Tracking goes on to resolving by itself, under a claim of its own, and looks at the job only once."""
-    async with ended_job(valkey.url, queue_name, tmp_path) as (made, batch):
-        before = len(made.emulator.requests())
-        assert await run_steps(made.kit, made.handlers, Step.TRACK, batch, lambda: True)
-        record = await made.store.batch(batch)
+    async with ended_job(valkey.url, queue_name, tmp_path) as (stages, batch):
+        before = len(stages.emulator.requests())
+        assert await run_steps(stages.kit, stages.handlers, Step.TRACK, batch, lambda: True)
+        record = await stages.store.batch(batch)
         assert record is not None
         assert (record.state, record.fence) == (BatchState.CLOSED, 3)
-        asked = [each["point"] for each in made.emulator.requests()[before:]]
+        asked = [each["point"] for each in stages.emulator.requests()[before:]]
         assert asked == ["get", "download"]
 
 
@@ -57,28 +57,28 @@ async def test_a_worker_that_stops_begins_no_further_step(
     valkey: ValkeyServer, queue_name: str, tmp_path: Path
 ) -> None:
     """Told to end, or without the role, a worker leaves the next step in the due index."""
-    async with ended_job(valkey.url, queue_name, tmp_path) as (made, batch):
-        assert await run_steps(made.kit, made.handlers, Step.TRACK, batch, lambda: False)
-        assert [member for member, _ in await made.store.overdue(ACCOUNT, ROLES)] == [f"resolve {batch}"]
-        assert not await run_steps(made.kit, made.handlers, Step.TRACK, batch, lambda: True)
-        assert await run_steps(made.kit, made.handlers, Step.RESOLVE, batch, lambda: True)
-        assert not await made.store.open_batches()
+    async with ended_job(valkey.url, queue_name, tmp_path) as (stages, batch):
+        assert await run_steps(stages.kit, stages.handlers, Step.TRACK, batch, lambda: False)
+        assert [member for member, _ in await stages.store.overdue(ACCOUNT, ROLES)] == [f"resolve {batch}"]
+        assert not await run_steps(stages.kit, stages.handlers, Step.TRACK, batch, lambda: True)
+        assert await run_steps(stages.kit, stages.handlers, Step.RESOLVE, batch, lambda: True)
+        assert not await stages.store.open_batches()
 
 
 async def test_a_step_that_waits_is_hinted_at_once_a_sweep_time(
     valkey: ValkeyServer, queue_name: str, tmp_path: Path
 ) -> None:
     """The sweeps in between write nothing; jobs that arq has lost are back after ``sweep_s``."""
-    async with ended_job(valkey.url, queue_name, tmp_path) as (made, _):
+    async with ended_job(valkey.url, queue_name, tmp_path) as (stages, _):
         name = f"{queue_name}:arq"
         pool: Any = alarms(valkey.url, name)
-        sweeper = Sweeper(made.kit, pool, name, ROLES, _nothing)
+        sweeper = Sweeper(stages.kit, pool, name, ROLES, _nothing)
         await sweeper.sweep()
         assert await pool.zcard(name) == 1
         await pool.delete(name)
         await sweeper.sweep()
         assert await pool.zcard(name) == 0
-        made.clock.advance(made.settings.sweep_s)
+        stages.clock.advance(stages.settings.sweep_s)
         await sweeper.sweep()
         assert await pool.zcard(name) == 1
         await pool.delete(name)
@@ -89,12 +89,12 @@ async def test_what_follows_a_running_step_is_not_hinted_at_until_that_ends(
     valkey: ValkeyServer, queue_name: str, tmp_path: Path
 ) -> None:
     """While a look runs here, its batch's resolving is left to it; when it ends without, a sweep is asked for."""
-    async with ended_job(valkey.url, queue_name, tmp_path) as (made, batch):
+    async with ended_job(valkey.url, queue_name, tmp_path) as (stages, batch):
         name = f"{queue_name}:arq"
         pool: Any = alarms(valkey.url, name)
-        sweeper: Any = Sweeper(made.kit, pool, name, ROLES, _nothing)
+        sweeper: Any = Sweeper(stages.kit, pool, name, ROLES, _nothing)
         with sweeper.under_way(Step.TRACK, batch):
-            await made.step(Step.TRACK, batch)
+            await stages.step(Step.TRACK, batch)
             await sweeper.sweep()
             assert await pool.zcard(name) == 0
             sweeper._wake.clear()

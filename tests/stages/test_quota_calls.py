@@ -10,7 +10,7 @@ from gemqueue.states import Step
 from tests.worlds.stages import ACCOUNT
 
 if TYPE_CHECKING:
-    from tests.worlds.stages import Shop
+    from tests.worlds.stages import Stages
 
 
 @pytest.mark.parametrize(
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
     ],
 )
 async def test_only_a_create_refused_for_quota_shrinks_a_ceiling(
-    fault: dict[str, str], reason: str, made: Shop
+    fault: dict[str, str], reason: str, stages: Stages
 ) -> None:
     """A full storage or a wrong key holds the batch with its reason, and leaves nothing reserved; nothing fails."""
-    made.emulator.faults([fault | {"nth": [1]}])
-    await made.submit("one", "two")
-    batch = await made.sealed()
-    await made.step(Step.SUBMIT, batch)
-    record, ledger = await made.store.batch(batch), await made.store.ledger(ACCOUNT)
+    stages.emulator.faults([fault | {"nth": [1]}])
+    await stages.submit("one", "two")
+    batch = await stages.sealed()
+    await stages.step(Step.SUBMIT, batch)
+    record, ledger = await stages.store.batch(batch), await stages.store.ledger(ACCOUNT)
     assert record is not None
     assert record.held_reason.startswith(reason)
     assert (bool(ledger.corrections), ledger.reservations) == (reason == "quota (create)", ())
-    await made.drain()
-    counts = await made.store.counts()
+    await stages.drain()
+    counts = await stages.store.counts()
     assert (counts["answered"], counts.get("failed", 0), counts.get("requeued", 0)) == (2, 0, 0)

@@ -6,23 +6,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gemqueue.config import Settings
-from gemqueue.errors import StaleFence, Transient, WrongState
-from gemqueue.policy import backoff, holds, quota
+from gemqueue.errors import StaleFence, WrongState
+from gemqueue.policy import holds
 from gemqueue.policy.holds import QuotaHold
-from gemqueue.policy.pools import Room, why_left
-from gemqueue.policy.quota import Correction, Ledger, Resource
-from gemqueue.records import Batch, Hold, Lane
-from gemqueue.states import BatchState, Step
-from tests.store.test_quota import OPEN, adds_up, finish, refuse, reserved, submit
-from tests.worlds.bench import ACCOUNT, LANE, bench
+from gemqueue.policy.quota import Resource
+from gemqueue.records import Hold
+from gemqueue.states import Step
+from tests.policy.test_quota import OPEN
+from tests.policy.test_spend import HOUR_S, WHY
+from tests.store.test_quota import adds_up, finish, refuse, reserved, submit
+from tests.worlds.bench import ACCOUNT, bench
 
 if TYPE_CHECKING:
     from gemqueue.store.batches import Claim
     from tests.worlds.bench import Bench
-
-WHY = "Your project has exceeded its monthly spending cap."
-HOUR_S = 3600
 
 
 async def unpaid(made: Bench, claim: Claim, wish_s: float | None = None) -> float:
@@ -127,24 +124,3 @@ async def test_only_the_holder_of_a_batch_on_its_way_may_say_so(redis_url: str, 
         await submit(made, again)
         with pytest.raises(WrongState):
             await made.store.suspend(again, WHY, None)
-
-
-def test_how_long_a_batch_waits_for_money() -> None:
-    """Calls that buy wait the long pause or the provider's wish; a look is only made again, as after any trouble."""
-    settings = Settings()
-    batch = Batch(id="b", v=1, state=BatchState.SEALED, lane=Lane.parse(LANE), fence=1, prompts=10)
-    said = {
-        call: backoff.transient_delay_s(batch, Transient("429", call=call, spend=True, retry_after_s=wish_s), settings)
-        for call, wish_s in (("create", None), ("upload", 60.0), ("answer", 9_000.0), ("poll", None))
-    }
-    assert said == {"create": HOUR_S, "upload": HOUR_S, "answer": 9_000.0, "poll": pytest.approx(1, abs=0.3)}
-    assert quota.spend_pauses_s(settings) == (HOUR_S, 4 * HOUR_S)
-
-
-def test_a_pool_goes_past_an_account_without_money() -> None:
-    """Until the pause is over; then it may take a batch to try."""
-    lesson = Correction(ceiling=0, max=0, held_until=1_000, why=WHY)
-    room = Room(account="a", batches=(), ledger=Ledger((), {"spend": lesson}), now_ms=999)
-    assert WHY in why_left(room, "m", 10, OPEN)
-    after = Room(account="a", batches=(), ledger=Ledger((), {"spend": lesson}), now_ms=1_000)
-    assert why_left(after, "m", 10, OPEN) == ""

@@ -8,7 +8,7 @@ import pytest
 
 from tests.upgrades.__main__ import QUEUE
 from tests.valkey_server import ValkeyServer
-from tests.worlds.stages import Shop, shop, start_emulator
+from tests.worlds.stages import Stages, open_stages, start_emulator
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator
@@ -31,7 +31,7 @@ def server() -> Generator[ValkeyServer]:
 
 
 @pytest.fixture
-async def made(server: ValkeyServer, emulator: EmulatorProcess) -> AsyncGenerator[Shop]:
-    async with shop(server.url, QUEUE, emulator) as made:
-        await made.store.redis.flushall()
-        yield made
+async def stages(server: ValkeyServer, emulator: EmulatorProcess) -> AsyncGenerator[Stages]:
+    async with open_stages(server.url, QUEUE, emulator) as stages:
+        await stages.store.redis.flushall()
+        yield stages

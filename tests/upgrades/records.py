@@ -16,7 +16,7 @@ from tests.worlds.stages import JOB_S, MODEL
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from tests.worlds.stages import Shop
+    from tests.worlds.stages import Stages
 
 FOLDER = Path(__file__).parent
 VERSIONS = sorted(folder.name for folder in FOLDER.glob("[0-9]*"))
@@ -40,10 +40,10 @@ def raw(value: Any) -> Any:
     return [raw(each) for each in cast("list[object]", value)]
 
 
-async def load(made: Shop, records: dict[str, Any]) -> None:
+async def load(stages: Stages, records: dict[str, Any]) -> None:
     """Put the records into the server."""
     for name, record in records.items():
-        value, client = raw(record["value"]), made.store.redis
+        value, client = raw(record["value"]), stages.store.redis
         if record["type"] == "string":
             await client.set(name, value)
         elif record["type"] == "hash":
@@ -61,7 +61,7 @@ async def load(made: Shop, records: dict[str, Any]) -> None:
             await client.pexpire(name, record["pttl"])
 
 
-async def at_the_provider(made: Shop, records: dict[str, Any], *, job: bool) -> dict[str, Any]:
+async def at_the_provider(stages: Stages, records: dict[str, Any], *, job: bool) -> dict[str, Any]:
     """Upload the batch's lines and, where it has one, create its job; the records with the real names in them."""
     batch = next((key for key in records if ":batch:" in key), None)
     text = json.dumps(records)
@@ -73,13 +73,13 @@ async def at_the_provider(made: Shop, records: dict[str, Any], *, job: bool) -> 
     async def pieces() -> AsyncGenerator[bytes]:
         yield b"".join(bodies)
 
-    file = await made.provider.upload(pieces(), size_bytes=sum(map(len, bodies)), name=batch.rpartition(":")[2])
+    file = await stages.provider.upload(pieces(), size_bytes=sum(map(len, bodies)), name=batch.rpartition(":")[2])
     text = text.replace(FILE, file)
     if fields["state"] != "closed" and (job or JOB in text):
         token = fields["intent_token"]
-        name = await made.provider.create(model=MODEL, kind=Kind.GENERATE, file=file, token=token)
-        made.emulator.advance(JOB_S + 10)
-        text = text.replace(JOB, name).replace(OUTPUT, (await made.provider.poll(name)).output_file)
+        name = await stages.provider.create(model=MODEL, kind=Kind.GENERATE, file=file, token=token)
+        stages.emulator.advance(JOB_S + 10)
+        text = text.replace(JOB, name).replace(OUTPUT, (await stages.provider.poll(name)).output_file)
     return dict(json.loads(text))
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gemqueue.states import BatchState
-from tests.worlds.processes import ROOT, World, until
+from tests.worlds.processes import ROOT, Processes, until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,7 +39,7 @@ async def test_old_and_new_workers_share_jobs_and_files(
     """Either tracks and resolves what the other has submitted: each prompt is answered once, and no file is left."""
     if not old_path:
         return
-    async with World(tmp_path, valkey, queue_name, job_s=0.5, storage_max_bytes=10**6) as world:
+    async with Processes(tmp_path, valkey, queue_name, job_s=0.5, storage_max_bytes=10**6) as world:
         await world.submit([f"prompt {n}" for n in range(40)], segment_prompts=4)
         old = world.start_worker(PYTHONPATH=old_path)
 
@@ -62,7 +62,7 @@ async def test_a_batch_that_missed_its_input_is_left_to_new_workers(
     """An old worker would delete the next file, too: it does not touch the batch, which is answered by the new one."""
     if not old_path:
         return
-    async with World(tmp_path, valkey, queue_name, job_s=3.0) as world:
+    async with Processes(tmp_path, valkey, queue_name, job_s=3.0) as world:
         world.emulator.faults([{"on": "job", "do": "needs_input_running"}])
         tracker = world.start_worker("track", GEMQUEUE_DELETE_FILES="running")
         old = world.start_worker("pack", "submit", "resolve", PYTHONPATH=old_path)

@@ -17,7 +17,7 @@ import pytest
 
 from gemqueue import Queue
 from tests.upgrades import asking
-from tests.worlds.processes import ROOT, World, until
+from tests.worlds.processes import ROOT, Processes, until
 
 if TYPE_CHECKING:
     from tests.valkey_server import ValkeyServer
@@ -43,7 +43,7 @@ def path_of(old: Path) -> str:
     return os.pathsep.join([str(old), str(old / "workers"), str(old / "adapters")])
 
 
-async def ask_old(old: Path, world: World) -> dict[str, str]:
+async def ask_old(old: Path, world: Processes) -> dict[str, str]:
     """What becomes of the named prompts when a producer of the earlier version submits them."""
     command = [sys.executable, "-P", "-m", "tests.upgrades.asking", world.settings.redis_url, world.settings.queue]
     environ = os.environ | {"PYTHONPATH": os.pathsep.join([path_of(old), str(ROOT)])}
@@ -61,7 +61,7 @@ async def test_old_and_new_producers_share_names(
     old = await asyncio.to_thread(old_tree, tmp_path / "old", OLD_REFS[-1])
     if old is None:
         return  # not in this clone: nothing to stand beside
-    async with World(tmp_path, valkey, queue_name) as world, Queue.connect(settings=world.settings) as queue:
+    async with Processes(tmp_path, valkey, queue_name) as world, Queue.connect(settings=world.settings) as queue:
         world.start_worker()
         before = await ask_old(old, world) if old_first else await asking.outcomes(queue)
         after = await asking.outcomes(queue) if old_first else await ask_old(old, world)
@@ -81,7 +81,7 @@ async def test_old_and_new_workers_drain_one_queue(
     if old is None:
         return  # no tag in this clone: nothing to stand beside
     path = path_of(old)
-    async with World(tmp_path, valkey, queue_name, job_s=0.5) as world:
+    async with Processes(tmp_path, valkey, queue_name, job_s=0.5) as world:
         await world.submit([f"prompt {n}" for n in range(40)], segment_prompts=4)
         first = world.start_worker(entry=OLD_ENTRY, PYTHONPATH=path)
 

@@ -16,7 +16,7 @@ from tests.upgrades.records import FOLDER, VERSIONS, at_the_provider, keys_of, l
 from tests.worlds.stages import ACCOUNT
 
 if TYPE_CHECKING:
-    from tests.worlds.stages import Shop
+    from tests.worlds.stages import Stages
 
 IN_DOUBT = (("intent", True), ("fenced", True))
 CASES = [
@@ -28,38 +28,38 @@ CASES = [
 
 
 @pytest.mark.parametrize(("version", "state", "job"), CASES)
-async def test_every_state_of_every_version_is_finished(made: Shop, version: str, state: str, *, job: bool) -> None:
+async def test_every_state_of_every_version_is_finished(stages: Stages, version: str, state: str, *, job: bool) -> None:
     """Loaded and drained: each prompt has one outcome, a job that exists is not created again, nothing is left."""
-    records = await at_the_provider(made, read(version, state), job=job)
-    jobs = len(made.emulator.ledger()["jobs"])
-    await load(made, records)
-    await made.store.greet(ACCOUNT)
-    await made.drain()
+    records = await at_the_provider(stages, read(version, state), job=job)
+    jobs = len(stages.emulator.ledger()["jobs"])
+    await load(stages, records)
+    await stages.store.greet(ACCOUNT)
+    await stages.drain()
     seen: dict[str, int] = {}
     keys = keys_of(records)
     for segment in sorted({key.partition(".")[0] for key in keys}):
-        for blob in (await made.store.outcomes([(segment, 0)], 1000))[0]:
+        for blob in (await stages.store.outcomes([(segment, 0)], 1000))[0]:
             for row in codec.expand(blob).splitlines():
                 key = msgspec.json.decode(row)["key"]
                 seen[key] = seen.get(key, 0) + 1
     assert seen == dict.fromkeys(keys, 1)
-    assert made.emulator.ledger()["bought_twice"] == []
+    assert stages.emulator.ledger()["bought_twice"] == []
     if jobs:
-        assert len(made.emulator.ledger()["jobs"]) == jobs
-    assert await leftovers(made.store.redis, QUEUE) == []
+        assert len(stages.emulator.ledger()["jobs"]) == jobs
+    assert await leftovers(stages.store.redis, QUEUE) == []
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-async def test_runs_and_names_of_every_version_are_known(made: Shop, version: str) -> None:
+async def test_runs_and_names_of_every_version_are_known(stages: Stages, version: str) -> None:
     """A run can be taken over with what it has bought, and a name leads to its prompt."""
-    await load(made, read(version, "run") | read(version, "sealed"))
-    runs = RunStore(made.settings.redis_url, made.settings, made.clock)
+    await load(stages, read(version, "run") | read(version, "sealed"))
+    runs = RunStore(stages.settings.redis_url, stages.settings, stages.clock)
     record = await runs.open_run(ACCOUNT, "nightly", "{}", "{}", [])
     assert (record.epoch, record.entries) == (2, 1)
     (entry,) = await runs.run_entries(ACCOUNT, "nightly", 0, 1)
     assert entry.keys == ["a", "b"]
     await runs.aclose()
-    named = await made.store.named(ACCOUNT, "doc-1")
+    named = await stages.store.named(ACCOUNT, "doc-1")
     assert named is not None
     assert named[1] == "digest"
 

@@ -25,7 +25,7 @@ from gemqueue_workers.stages.submitter import Submitter
 from gemqueue_workers.stages.tracker import Tracker
 from gemqueue_workers.worker.arq_client import alarms
 from gemqueue_workers.worker.sweeper import Sweeper
-from tests.worlds.processes import MODEL, World, until
+from tests.worlds.processes import MODEL, Processes, until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,7 +46,7 @@ class Hand:
     With ``pool`` it takes from that pool, too; ``settings`` are its own beside the world's.
     """
 
-    def __init__(self, world: World, account: str, key: str, pool: str = "", **settings: Any) -> None:
+    def __init__(self, world: Processes, account: str, key: str, pool: str = "", **settings: Any) -> None:
         provider = GeminiProvider(
             api_key=key, account=account, base_url=world.emulator.url, emulate=True, create_timeout_s=1.0
         )
@@ -87,7 +87,7 @@ class Hand:
         return found[0]
 
 
-async def submit_to(world: World, account: str, count: int = 3) -> list[str]:
+async def submit_to(world: Processes, account: str, count: int = 3) -> list[str]:
     """Prompts for an account; their keys."""
     id_ = new_segment_id()
     keys = [f"{id_}.{n}" for n in range(count)]
@@ -102,7 +102,7 @@ async def submit_to(world: World, account: str, count: int = 3) -> list[str]:
     return keys
 
 
-async def held(world: World, hand: Hand, why: str) -> None:
+async def held(world: Processes, hand: Hand, why: str) -> None:
     """Let the hand work until a batch of its account is held for this reason."""
 
     async def reason() -> bool:
@@ -119,7 +119,7 @@ async def held(world: World, hand: Hand, why: str) -> None:
 async def test_a_wrong_key_stops_its_own_account_alone(tmp_path: Path, valkey: ValkeyServer, queue_name: str) -> None:
     """Two accounts, one wrong key: log, counter and status say so, nothing fails, and the other account goes on."""
     async with (
-        World(tmp_path, valkey, queue_name) as world,
+        Processes(tmp_path, valkey, queue_name) as world,
         Hand(world, "emulated.b", "invalid-key") as wrong,
         Hand(world, "emulated.b", "good-key") as right,
     ):
@@ -156,7 +156,7 @@ async def test_a_key_of_another_project_concludes_nothing(
 ) -> None:
     """A key that does not see the account's jobs neither fences, fails nor requeues; another of the project goes on."""
     async with (
-        World(tmp_path, valkey, queue_name) as world,
+        Processes(tmp_path, valkey, queue_name) as world,
         Hand(world, "emulated.b", "first@one") as right,
         Hand(world, "emulated.b", "other@two") as foreign,
         Hand(world, "emulated.b", "second@one") as rotated,
@@ -182,7 +182,7 @@ async def test_a_key_of_another_project_makes_no_false_fence(
 ) -> None:
     """A create in doubt is not proven dead by a key that sees neither its file nor its job; it is bought once."""
     async with (
-        World(tmp_path, valkey, queue_name) as world,
+        Processes(tmp_path, valkey, queue_name) as world,
         Hand(world, "emulated.b", "first@one") as right,
         Hand(world, "emulated.b", "other@two") as foreign,
     ):
@@ -211,7 +211,7 @@ async def test_no_worker_takes_the_alarms_of_another_account(
     tmp_path: Path, valkey: ValkeyServer, queue_name: str
 ) -> None:
     """Accounts side by side on one queue: what one's sweeper has made jobs of waits for its own workers."""
-    async with World(tmp_path, valkey, queue_name) as world:
+    async with Processes(tmp_path, valkey, queue_name) as world:
         here = {"base_url": world.emulator.url, "linger_s": 0.0}
         mine, other, pooled = (
             msgspec.structs.replace(world.settings, account=account, pool=pool, **here)

@@ -13,7 +13,7 @@ import pytest
 from gemqueue.effects import Effect
 from tests.proofs import crash_client, crashpoints
 from tests.valkey_server import ValkeyServer
-from tests.worlds.processes import ROOT, World, until
+from tests.worlds.processes import ROOT, Processes, until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,7 +51,7 @@ async def test_kill_9_of_workers_and_server_loses_nothing_and_buys_nothing_twice
     """Workers are killed at random moments, and the server once; all prompts are answered and none is bought twice."""
     dice = random.Random(7)
     with ValkeyServer() as server:
-        async with World(tmp_path, server, "kill", {"batch_prompts_max": 400}, job_s=0.5) as world:
+        async with Processes(tmp_path, server, "kill", {"batch_prompts_max": 400}, job_s=0.5) as world:
             await world.submit([f"prompt {n}" for n in range(3000)], segment_prompts=100)
             worker = world.start_worker()
             for kill in range(4):
@@ -75,7 +75,7 @@ async def test_kill_9_of_workers_and_server_loses_nothing_and_buys_nothing_twice
 async def test_the_server_may_die_under_a_running_worker(tmp_path: Path) -> None:
     """A worker outlives the kill of its server: it goes on by itself when the server is back."""
     with ValkeyServer() as server:
-        async with World(tmp_path, server, "outage", job_s=1.0) as world:
+        async with Processes(tmp_path, server, "outage", job_s=1.0) as world:
             worker = world.start_worker()
             await world.submit([f"prompt {n}" for n in range(50)])
 

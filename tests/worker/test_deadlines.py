@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from gemqueue.clock import FileClock
 from gemqueue.states import Kind
 from tests.proofs import deadlines
-from tests.worlds.processes import World, until
+from tests.worlds.processes import Processes, until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,7 +26,7 @@ async def test_what_a_batch_cannot_make_goes_to_flex_at_once(
     tmp_path: Path, valkey: ValkeyServer, queue_name: str
 ) -> None:
     """Without a history, a deadline within a day is asked for by Flex, at half price, and never put into a batch."""
-    async with World(tmp_path, valkey, queue_name, POLICY) as world:
+    async with Processes(tmp_path, valkey, queue_name, POLICY) as world:
         world.start_worker()
         await world.submit([f"prompt {n}" for n in range(25)], segment_prompts=10, deadline_s=7200)
         await world.drained()
@@ -41,7 +41,7 @@ async def test_without_a_policy_a_deadline_orders_and_no_more(
     tmp_path: Path, valkey: ValkeyServer, queue_name: str
 ) -> None:
     """By default a prompt stays in the batch lane whatever its deadline."""
-    async with World(tmp_path, valkey, queue_name) as world:
+    async with Processes(tmp_path, valkey, queue_name) as world:
         world.start_worker()
         await world.submit(["a", "b"], deadline_s=1)
         await world.drained()
@@ -54,7 +54,7 @@ async def test_a_batch_that_dawdles_is_outrun(tmp_path: Path, valkey: ValkeyServ
     policy = POLICY | {"flex_lead_s": 3600.0, "standard_lead_s": 60.0}
     clock = tmp_path / "clock"
     env = {"GEMQUEUE_TEST_CLOCK": f"file://{clock}"}
-    async with World(
+    async with Processes(
         tmp_path, valkey, queue_name, policy, clock=FileClock(clock), emulator_env=env, job_s=30 * 3600
     ) as world:
         world.start_worker(**env)
@@ -75,7 +75,7 @@ async def test_a_batch_that_dawdles_is_outrun(tmp_path: Path, valkey: ValkeyServ
 async def test_flex_that_refuses_is_followed_by_standard(tmp_path: Path, valkey: ValkeyServer, queue_name: str) -> None:
     """503 and 429 of Flex are tried again until only the standard tier can make it; that is asked for at its price."""
     policy = POLICY | {"flex_lead_s": 20.0, "standard_lead_s": 3.0}
-    async with World(tmp_path, valkey, queue_name, policy) as world:
+    async with Processes(tmp_path, valkey, queue_name, policy) as world:
         world.emulator.faults([{"on": "generate", "do": "503"}])
         world.start_worker()
         await world.submit([f"prompt {n}" for n in range(8)], deadline_s=6)
@@ -97,7 +97,7 @@ async def test_what_no_service_knows_goes_back_to_the_batch(
     tmp_path: Path, valkey: ValkeyServer, queue_name: str
 ) -> None:
     """A prompt that Flex refuses for good is not failed for it: the batch lane has the last word."""
-    async with World(tmp_path, valkey, queue_name, POLICY | {"deadline_policy": "flex"}) as world:
+    async with Processes(tmp_path, valkey, queue_name, POLICY | {"deadline_policy": "flex"}) as world:
         world.emulator.faults([{"on": "generate", "do": "400"}])
         world.start_worker()
         await world.submit([f"prompt {n}" for n in range(8)], deadline_s=3600)
@@ -109,7 +109,7 @@ async def test_lost_replies_are_asked_for_again_and_counted(
     tmp_path: Path, valkey: ValkeyServer, queue_name: str
 ) -> None:
     """A call whose reply is lost may have been paid for: it is made again, and counted as in doubt."""
-    async with World(tmp_path, valkey, queue_name, POLICY) as world:
+    async with Processes(tmp_path, valkey, queue_name, POLICY) as world:
         world.emulator.faults([{"on": "generate", "do": "lost_after", "nth": [1, 2]}])
         world.start_worker()
         await world.submit([f"prompt {n}" for n in range(8)], deadline_s=3600)
@@ -121,7 +121,7 @@ async def test_lost_replies_are_asked_for_again_and_counted(
 
 async def test_embeddings_have_no_flex(tmp_path: Path, valkey: ValkeyServer, queue_name: str) -> None:
     """An embedding that a batch cannot make is asked for at the standard price, where the policy allows it."""
-    async with World(tmp_path, valkey, queue_name, POLICY) as world:
+    async with Processes(tmp_path, valkey, queue_name, POLICY) as world:
         world.start_worker()
         await world.submit(["a", "b"], kind=Kind.EMBED, deadline_s=3600)
         await world.drained()
@@ -139,7 +139,7 @@ async def test_a_day_of_deadlines(tmp_path: Path, valkey: ValkeyServer) -> None:
     assert {"batch", "flex"} <= {lane for lane, cost in report.lanes.items() if cost["answers"]}
 
 
-async def submitted(world: World, prompts: int) -> bool:
+async def submitted(world: Processes, prompts: int) -> bool:
     """Whether so many prompts are at the provider."""
     return (await world.store.counts()).get("submitted", 0) == prompts
 
@@ -149,7 +149,7 @@ async def test_want_of_money_sends_nothing_to_a_dearer_way(
 ) -> None:
     """A Flex call that is refused for want of money is made again after a pause; the standard tier costs money, too."""
     policy = POLICY | {"backoff_max_s": 0.1}
-    async with World(tmp_path, valkey, queue_name, policy) as world:
+    async with Processes(tmp_path, valkey, queue_name, policy) as world:
         world.emulator.faults([{"on": "generate", "do": "spend_cap", "nth": [1]}])
         world.start_worker()
         await world.submit([f"prompt {n}" for n in range(4)], deadline_s=3600)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from tests.worlds.processes import World, until
+from tests.worlds.processes import Processes, until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,7 +18,7 @@ async def test_a_batch_that_kills_workers_waits_and_is_tried_again(
     tmp_path: Path, valkey: ValkeyServer, queue_name: str
 ) -> None:
     """After crashes_max deaths the batch is held, with the reason in record and log; then it is tried, and ends."""
-    async with World(tmp_path, valkey, queue_name, {"crashes_max": 2, "lease_s": 1.6}) as world:
+    async with Processes(tmp_path, valkey, queue_name, {"crashes_max": 2, "lease_s": 1.6}) as world:
         await world.submit(["one", "two"])
         for _ in range(2):
             doomed = world.start_worker(GEMQUEUE_CRASH_AT="submit.upload:before:1")

@@ -20,7 +20,7 @@ from gemqueue_workers.stages.loop import run_step
 from gemqueue_workers.stages.packer import Packer
 from tests.cli.command import gemqueue
 from tests.worker.test_accounts import Hand, held, submit_to
-from tests.worlds.processes import MODEL, World, until
+from tests.worlds.processes import MODEL, Processes, until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,18 +32,18 @@ LANE = str(Lane(POOL, MODEL, Kind.GENERATE))
 PACKED: dict[str, Any] = {"batch_prompts_max": 5, "linger_s": 0.0}
 
 
-async def batches_of(world: World, account: str) -> list[Batch]:
+async def batches_of(world: Processes, account: str) -> list[Batch]:
     """The account's open batches."""
     found = [await world.store.batch(id_) for id_ in await world.store.open_batches()]
     return [batch for batch in found if batch is not None and batch.lane.account == account]
 
 
-async def answered_by(world: World, account: str) -> int:
+async def answered_by(world: Processes, account: str) -> int:
     """How many prompts the account has answered."""
     return (await world.store.spent(Lane(account, MODEL, Kind.GENERATE))).answers
 
 
-async def work_until_answered(world: World, hands: list[Hand], keys: set[str]) -> None:
+async def work_until_answered(world: Processes, hands: list[Hand], keys: set[str]) -> None:
     """Let the hands work in turn until these prompts have their outcomes."""
 
     async def answered() -> bool:
@@ -56,7 +56,7 @@ async def work_until_answered(world: World, hands: list[Hand], keys: set[str]) -
 
 async def test_two_accounts_share_a_pool(tmp_path: Path, valkey: ValkeyServer, queue_name: str) -> None:
     """A producer without a key names the pool; two accounts with room for two jobs each answer it, each prompt once."""
-    async with World(tmp_path, valkey, queue_name, PACKED | {"pool": "shared", "open_jobs_max": 2}) as world:
+    async with Processes(tmp_path, valkey, queue_name, PACKED | {"pool": "shared", "open_jobs_max": 2}) as world:
         for account in ("a", "b"):
             world.start_worker(GEMQUEUE_ACCOUNT=account)
         most = dict.fromkeys(("emulated.a", "emulated.b"), 0)
@@ -90,7 +90,7 @@ async def test_a_wrong_key_binds_one_batch_and_leaves_the_rest(
 ) -> None:
     """One account's key is refused: an alarm says so, nothing fails, and the other answers all that is not bound."""
     async with (
-        World(tmp_path, valkey, queue_name, PACKED) as world,
+        Processes(tmp_path, valkey, queue_name, PACKED) as world,
         Hand(world, "emulated.a", "invalid-key", POOL) as wrong,
         Hand(world, "emulated.b", "good-key", POOL) as right,
         Hand(world, "emulated.a", "new-key", POOL) as mended,
@@ -120,7 +120,7 @@ async def test_a_full_account_leaves_the_pool_to_one_with_room(
 ) -> None:
     """Who has no room for one more job packs nothing and says why; who has takes the lane."""
     async with (
-        World(tmp_path, valkey, queue_name, PACKED, job_s=3600) as world,
+        Processes(tmp_path, valkey, queue_name, PACKED, job_s=3600) as world,
         Hand(world, "emulated.a", "key-a", POOL, open_jobs_max=1) as full,
         Hand(world, "emulated.b", "key-b", POOL, open_jobs_max=1) as free,
     ):
@@ -152,7 +152,7 @@ async def test_a_full_account_leaves_the_pool_to_one_with_room(
 async def test_what_comes_back_goes_to_the_pool(tmp_path: Path, valkey: ValkeyServer, queue_name: str) -> None:
     """Segments of a failed job and rows that must be asked again wait in the pool's lane, where another has them."""
     async with (
-        World(tmp_path, valkey, queue_name, PACKED) as world,
+        Processes(tmp_path, valkey, queue_name, PACKED) as world,
         Hand(world, "emulated.a", "key-a", POOL) as first,
         Hand(world, "emulated.b", "key-b", POOL) as second,
     ):
@@ -182,7 +182,7 @@ async def test_a_batch_begun_by_one_account_may_be_sealed_by_another(
 ) -> None:
     """The packer of one account dies in the middle of a pool's lane: the batch is its successor's account's."""
     async with (
-        World(tmp_path, valkey, queue_name, PACKED | {"batch_prompts_max": 1000}) as world,
+        Processes(tmp_path, valkey, queue_name, PACKED | {"batch_prompts_max": 1000}) as world,
         Hand(world, "emulated.a", "key-a", POOL) as dies,
         Hand(world, "emulated.b", "key-b", POOL) as lives,
     ):
@@ -201,7 +201,7 @@ async def test_a_pool_waits_for_each_of_its_accounts_after_a_change_of_the_serve
 ) -> None:
     """What one account may have bought and forgotten is not packed or submitted by another, until that is compared."""
     async with (
-        World(tmp_path, valkey, queue_name, PACKED, job_s=3600) as world,
+        Processes(tmp_path, valkey, queue_name, PACKED, job_s=3600) as world,
         Hand(world, "emulated.a", "key-a", POOL) as changed,
         Hand(world, "emulated.b", "key-b", POOL) as same,
     ):
@@ -302,7 +302,7 @@ def test_an_account_without_room_for_files_leaves_the_lane() -> None:
 
 async def test_a_purge_needs_the_key_of_each_account(tmp_path: Path, valkey: ValkeyServer, queue_name: str) -> None:
     """A run that two accounts answered goes with the keys of both, one after the other, and not before."""
-    async with World(tmp_path, valkey, queue_name, PACKED | {"pool": "shared"}) as world:
+    async with Processes(tmp_path, valkey, queue_name, PACKED | {"pool": "shared"}) as world:
         rows, out = tmp_path / "in.txt", tmp_path / "out.jsonl"
         words = ("run", str(rows), "-o", str(out), "-m", MODEL, "--name", "shared", "--quiet")
         for account in ("a", "b"):

@@ -18,7 +18,7 @@ from gemqueue.records import Lane
 from gemqueue.states import Kind, Step
 from gemqueue.store import codec
 from gemqueue.store.producer import SegmentWrite
-from tests.worlds.processes import ROOT, World, until
+from tests.worlds.processes import ROOT, Processes, until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-async def world(tmp_path: Path, valkey: ValkeyServer, queue_name: str) -> World:
+async def world(tmp_path: Path, valkey: ValkeyServer, queue_name: str) -> Processes:
     """A world that the test enters."""
-    return World(tmp_path, valkey, queue_name)
+    return Processes(tmp_path, valkey, queue_name)
 
 
-async def test_roles_may_run_apart_and_double(world: World) -> None:
+async def test_roles_may_run_apart_and_double(world: Processes) -> None:
     """One process per role, two of some: the prompts are answered and bought once."""
     async with world:
         for role in ("pack", "submit", "submit", "track", "resolve", "resolve"):
@@ -44,7 +44,7 @@ async def test_roles_may_run_apart_and_double(world: World) -> None:
 
 async def test_steps_follow_each_other_without_the_sweep(tmp_path: Path, valkey: ValkeyServer, queue_name: str) -> None:
     """With a process per role and a sweep once an hour, prompts still go through: by the bell and the due times."""
-    async with World(tmp_path, valkey, queue_name, {"sweep_s": 3600.0}) as world:
+    async with Processes(tmp_path, valkey, queue_name, {"sweep_s": 3600.0}) as world:
         for role in ("pack", "submit", "track", "resolve"):
             world.start_worker(role)
         await until(lambda: _are_listening(world, 4), what="four workers listen")
@@ -53,13 +53,13 @@ async def test_steps_follow_each_other_without_the_sweep(tmp_path: Path, valkey:
         await world.judge()
 
 
-async def _are_listening(world: World, count: int) -> bool:
+async def _are_listening(world: Processes, count: int) -> bool:
     channel = world.store.key("bell", "emulated.local")
     (_, listeners), *_ = await world.store.redis.pubsub_numsub(channel)
     return bool(listeners == count)
 
 
-async def test_sigterm_lets_steps_end_and_exits_cleanly(world: World) -> None:
+async def test_sigterm_lets_steps_end_and_exits_cleanly(world: Processes) -> None:
     """SIGTERM ends a worker with exit code 0, its heartbeat goes, and the work is finished by the next one."""
     async with world:
         worker = world.start_worker()
@@ -76,7 +76,7 @@ async def test_sigterm_lets_steps_end_and_exits_cleanly(world: World) -> None:
         await world.judge()
 
 
-async def test_arqs_own_command_runs_the_roles(world: World) -> None:
+async def test_arqs_own_command_runs_the_roles(world: Processes) -> None:
     """``arq gemqueue_workers.settings.<Role>Settings`` runs each role, and the prompts are answered."""
     async with world:
         path = os.pathsep.join([str(ROOT), str(ROOT / "workers"), str(ROOT / "adapters")])
@@ -102,7 +102,7 @@ async def test_arqs_own_command_runs_the_roles(world: World) -> None:
         assert codes == [0, 0, 0, 0]
 
 
-async def test_losing_every_key_of_arq_costs_seconds(world: World) -> None:
+async def test_losing_every_key_of_arq_costs_seconds(world: Processes) -> None:
     """``DEL arq:*`` at any time loses nothing: the due index is the truth."""
     async with world:
         world.start_worker()
@@ -124,7 +124,7 @@ async def test_two_virtual_days_pass_in_a_moment(tmp_path: Path, valkey: ValkeyS
     """Under the test clock a job PENDING for 48 h expires at once for everybody, and its prompts are bought anew."""
     clock = tmp_path / "clock"
     env = {"GEMQUEUE_TEST_CLOCK": f"file://{clock}"}
-    world = World(tmp_path, valkey, queue_name, clock=FileClock(clock), emulator_env=env)
+    world = Processes(tmp_path, valkey, queue_name, clock=FileClock(clock), emulator_env=env)
     async with world:
         world.emulator.faults([{"on": "job", "do": "pending", "seconds": 1e6, "nth": [1]}])
         world.start_worker(**env)
@@ -141,7 +141,7 @@ async def test_two_virtual_days_pass_in_a_moment(tmp_path: Path, valkey: ValkeyS
         assert (await world.store.counts())["ended_expired"] == 1
 
 
-async def test_a_refused_key_holds_the_batch_with_the_reason(world: World) -> None:
+async def test_a_refused_key_holds_the_batch_with_the_reason(world: Processes) -> None:
     """A key without permission delays and says so; nothing fails, and it goes on when the key works."""
     async with world:
         world.emulator.faults([{"on": "upload_start", "do": "403", "times": 4, "message": "API key lacks permission."}])
@@ -160,7 +160,7 @@ async def test_a_refused_key_holds_the_batch_with_the_reason(world: World) -> No
         assert all("response" in outcome for outcome in (await world.judge()).values())
 
 
-async def test_a_worker_of_a_real_account_takes_nothing_from_an_emulator(world: World) -> None:
+async def test_a_worker_of_a_real_account_takes_nothing_from_an_emulator(world: Processes) -> None:
     """A worker that was not told to emulate refuses an emulator before any prompt has left: nothing is bought."""
     async with world:
         real = msgspec.structs.replace(world.settings, emulate=False, account="prod")
@@ -180,7 +180,7 @@ async def test_a_worker_of_a_real_account_takes_nothing_from_an_emulator(world: 
         assert (await world.store.counts()).get("answered", 0) == 0
 
 
-async def test_an_emulated_worker_never_touches_prompts_of_a_real_account(world: World) -> None:
+async def test_an_emulated_worker_never_touches_prompts_of_a_real_account(world: Processes) -> None:
     """Prompts of a real account stay where they are while an emulated worker serves its own lanes of the same queue."""
     async with world:
         real = str(Lane("generativelanguage.googleapis.com.prod", "gemini-3.8-flash", Kind.GENERATE))
@@ -197,7 +197,7 @@ async def test_an_emulated_worker_never_touches_prompts_of_a_real_account(world:
         assert await world.store.overdue("generativelanguage.googleapis.com.prod", tuple(Step)) != []
 
 
-async def _submit_to(world: World, lane: str) -> None:
+async def _submit_to(world: Processes, lane: str) -> None:
     id_ = new_segment_id()
     body = line(f"{id_}.0", generate_request("a real prompt"))
     segment = SegmentWrite(
@@ -206,7 +206,7 @@ async def _submit_to(world: World, lane: str) -> None:
     await world.store.enqueue(segment, codec.compress(body))
 
 
-async def test_a_step_that_fails_is_put_back_for_later_and_logs_no_prompt(world: World) -> None:
+async def test_a_step_that_fails_is_put_back_for_later_and_logs_no_prompt(world: Processes) -> None:
     """A defect in a step neither spins nor shows prompt text; the step is tried again and succeeds once it can."""
     async with world:
         await world.submit(["a secret prompt"])

@@ -15,7 +15,7 @@ from gemqueue_adapters.gemini import GeminiProvider
 from gemqueue_workers.manage.status import Status, read_status
 from gemqueue_workers.stages.loop import Kit
 from gemqueue_workers.stages.spending import Spending
-from tests.worlds.processes import MODEL, World
+from tests.worlds.processes import MODEL, Processes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +28,7 @@ REROUTED: dict[str, Any] = {"reroute": f"{MODEL}={OTHER}"}
 SMALL: dict[str, Any] = {"batch_prompts_max": 10, "first_prompts_max": 10}
 
 
-async def seen(world: World) -> Status:
+async def seen(world: Processes) -> Status:
     """The status, once every prompt is answered."""
     await world.drained()
     counts = await world.store.counts()
@@ -36,7 +36,7 @@ async def seen(world: World) -> Status:
     return await read_status(world.settings)
 
 
-def warnings(world: World) -> int:
+def warnings(world: Processes) -> int:
     """How often the workers' log speaks of a reroute."""
     return (world.folder / "workers.log").read_text().count("model.rerouted")
 
@@ -45,7 +45,7 @@ async def test_a_rerouted_lane_is_counted_said_once_and_billed_as_what_answered(
     tmp_path: Path, valkey: ValkeyServer, queue_name: str
 ) -> None:
     """Several jobs make one warning in the log; every answer is counted, and costs what the ledger says that it did."""
-    async with World(tmp_path, valkey, queue_name, SMALL, **REROUTED) as world:
+    async with Processes(tmp_path, valkey, queue_name, SMALL, **REROUTED) as world:
         world.start_worker()
         await world.submit([f"prompt {n}" for n in range(40)], segment_prompts=10)
         status = await seen(world)
@@ -63,7 +63,7 @@ async def test_one_row_in_the_middle_of_a_file_is_noticed(
     tmp_path: Path, valkey: ValkeyServer, queue_name: str
 ) -> None:
     """Every row is looked at: one of 300 that another model gave is counted, and the rest are not."""
-    async with World(tmp_path, valkey, queue_name) as world:
+    async with Processes(tmp_path, valkey, queue_name) as world:
         world.emulator.faults([{"on": "row", "do": "rerouted", "model": OTHER, "match": {"key_index": 150}}])
         world.start_worker()
         await world.submit([f"prompt {n}" for n in range(300)])
@@ -76,7 +76,7 @@ async def test_a_version_and_an_unknown_name_are_no_reroute(
     tmp_path: Path, valkey: ValkeyServer, queue_name: str
 ) -> None:
     """A version of the model goes without a word; a name that nobody knows is shown, and is not called rerouted."""
-    async with World(tmp_path, valkey, queue_name) as world:
+    async with Processes(tmp_path, valkey, queue_name) as world:
         names = [f"{MODEL}-001", "gemini-9|" + "x" * 100]
         world.emulator.faults(
             [
@@ -98,7 +98,7 @@ async def test_a_version_and_an_unknown_name_are_no_reroute(
 async def test_interactive_calls_are_held_against_it_too(tmp_path: Path, valkey: ValkeyServer, queue_name: str) -> None:
     """A prompt that Flex answers is looked at as a row is."""
     policy = {"deadline_policy": "flex", "interactive_per_min_max": 6000}
-    async with World(tmp_path, valkey, queue_name, policy, **REROUTED) as world:
+    async with Processes(tmp_path, valkey, queue_name, policy, **REROUTED) as world:
         world.start_worker()
         await world.submit(["one", "two", "three"], deadline_s=7200)
         status = await seen(world)
@@ -110,7 +110,7 @@ async def test_interactive_calls_are_held_against_it_too(tmp_path: Path, valkey:
 
 async def test_embeddings_name_no_model(tmp_path: Path, valkey: ValkeyServer, queue_name: str) -> None:
     """What names no model is no reroute."""
-    async with World(tmp_path, valkey, queue_name) as world:
+    async with Processes(tmp_path, valkey, queue_name) as world:
         world.start_worker()
         await world.submit(["one", "two"], kind=Kind.EMBED)
         (lane,) = (await seen(world)).lanes

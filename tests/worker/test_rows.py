@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gemqueue.states import Kind
-from tests.worlds.processes import World
+from tests.worlds.processes import Processes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,12 +36,12 @@ ROWS: dict[str, str | None] = {
 
 
 @pytest.fixture
-async def world(tmp_path: Path, valkey: ValkeyServer, queue_name: str) -> World:
+async def world(tmp_path: Path, valkey: ValkeyServer, queue_name: str) -> Processes:
     """A world that the test enters."""
-    return World(tmp_path, valkey, queue_name)
+    return Processes(tmp_path, valkey, queue_name)
 
 
-async def test_each_kind_of_row_ends_in_its_typed_outcome(world: World) -> None:
+async def test_each_kind_of_row_ends_in_its_typed_outcome(world: Processes) -> None:
     """Every fault of a row leads to one outcome, alone; the others in the file are answered; nothing hangs or leaks."""
     async with world:
         world.start_worker()
@@ -58,7 +58,7 @@ async def test_each_kind_of_row_ends_in_its_typed_outcome(world: World) -> None:
         assert counts["answered"] + counts["failed"] == len(texts)
 
 
-async def test_max_tokens_with_text_is_an_answer(world: World) -> None:
+async def test_max_tokens_with_text_is_an_answer(world: Processes) -> None:
     """An answer that was cut off is still an answer."""
     async with world:
         world.start_worker()
@@ -67,7 +67,7 @@ async def test_max_tokens_with_text_is_an_answer(world: World) -> None:
         assert (await world.outcomes())[key]["response"]["candidates"][0]["finishReason"] == "MAX_TOKENS"
 
 
-async def test_embeddings_come_back_by_key(world: World) -> None:
+async def test_embeddings_come_back_by_key(world: Processes) -> None:
     """Embedding prompts travel the same way and each gets the vector of its own text."""
     async with world:
         world.start_worker()
@@ -78,7 +78,7 @@ async def test_embeddings_come_back_by_key(world: World) -> None:
 
 
 @pytest.mark.parametrize("do", ["expired", "failed", "cancelled"])
-async def test_a_job_that_comes_to_nothing_is_requeued_free_of_charge(world: World, do: str) -> None:
+async def test_a_job_that_comes_to_nothing_is_requeued_free_of_charge(world: Processes, do: str) -> None:
     """An EXPIRED, FAILED or CANCELLED job's prompts are bought in a new job and answered."""
     async with world:
         world.emulator.faults([{"on": "job", "do": do, "nth": [1]}])
@@ -90,7 +90,7 @@ async def test_a_job_that_comes_to_nothing_is_requeued_free_of_charge(world: Wor
         assert (await world.store.counts())["returned"] == 40
 
 
-async def test_jobs_that_always_fail_end_in_typed_failures(world: World) -> None:
+async def test_jobs_that_always_fail_end_in_typed_failures(world: Processes) -> None:
     """After ``requeues_max`` jobs that came to nothing the prompts fail as expired, and stay replayable."""
     async with world:
         world.emulator.faults([{"on": "job", "do": "failed"}])
@@ -103,7 +103,7 @@ async def test_jobs_that_always_fail_end_in_typed_failures(world: World) -> None
 
 
 @pytest.mark.parametrize("do", ["inline_output", "job_state", "flat", "half"])
-async def test_every_shape_of_a_job_is_understood(world: World, do: str) -> None:
+async def test_every_shape_of_a_job_is_understood(world: Processes, do: str) -> None:
     """Inline output, the other state spelling, the bare resource and a half-done job end in answers all the same."""
     async with world:
         world.emulator.faults([{"on": "job", "do": do, "nth": [1]}])
@@ -114,7 +114,7 @@ async def test_every_shape_of_a_job_is_understood(world: World, do: str) -> None
         assert all("response" in outcome for outcome in found.values())
 
 
-async def test_a_line_that_the_provider_refuses_fails_alone(world: World) -> None:
+async def test_a_line_that_the_provider_refuses_fails_alone(world: Processes) -> None:
     """A create refused for a named line isolates that line; it fails as invalid, the others are answered."""
     async with world:
         world.start_worker()
@@ -129,7 +129,7 @@ async def test_a_line_that_the_provider_refuses_fails_alone(world: World) -> Non
 
 async def test_any_number_of_refused_lines_fail_alone(tmp_path: Path, valkey: ValkeyServer, queue_name: str) -> None:
     """More refused lines than ``refusals_max`` cost a create each and not the good prompts of their batch."""
-    async with World(tmp_path, valkey, queue_name, {"refusals_max": 2}) as world:
+    async with Processes(tmp_path, valkey, queue_name, {"refusals_max": 2}) as world:
         world.start_worker()
         texts = [f"prompt {n}{' [[fault:refuse_line]]' if n % 4 == 0 else ''}" for n in range(20)]
         keys = await world.submit(texts)
@@ -139,7 +139,7 @@ async def test_any_number_of_refused_lines_fail_alone(tmp_path: Path, valkey: Va
         assert refused == ["invalid" if n % 4 == 0 else None for n in range(20)]
 
 
-async def test_a_refusal_that_names_no_line_is_bisected(world: World) -> None:
+async def test_a_refusal_that_names_no_line_is_bisected(world: Processes) -> None:
     """A create refused without a line named is halved until the culprit stands alone."""
     async with world:
         world.start_worker()
@@ -152,7 +152,7 @@ async def test_a_refusal_that_names_no_line_is_bisected(world: World) -> None:
         assert sum("response" in outcome for outcome in found.values()) == 29
 
 
-async def test_an_unknown_model_fails_its_prompts_with_the_providers_words(world: World) -> None:
+async def test_an_unknown_model_fails_its_prompts_with_the_providers_words(world: Processes) -> None:
     """The provider's 404 for the model becomes the failure of each prompt."""
     async with world:
         world.start_worker()
@@ -179,7 +179,7 @@ async def test_an_unknown_model_fails_its_prompts_with_the_providers_words(world
     ],
     ids=lambda faults: f"{faults[0]['on']}-{faults[0]['do']}",
 )
-async def test_calls_that_fail_for_a_while_only_delay(world: World, faults: list[dict[str, object]]) -> None:
+async def test_calls_that_fail_for_a_while_only_delay(world: Processes, faults: list[dict[str, object]]) -> None:
     """Quota, lost replies, 5xx, cut downloads and slow files delay a batch and change nothing else."""
     async with world:
         world.emulator.faults(faults)
@@ -191,7 +191,7 @@ async def test_calls_that_fail_for_a_while_only_delay(world: World, faults: list
 
 
 @pytest.mark.parametrize("do", ["lost_before", "lost_after", "delayed", "500", "503"])
-async def test_a_create_in_doubt_buys_once(world: World, do: str) -> None:
+async def test_a_create_in_doubt_buys_once(world: Processes, do: str) -> None:
     """Whatever became of a create whose reply was lost, its prompts are answered and bought once."""
     async with world:
         world.emulator.faults([{"on": "create", "do": do, "seconds": 0.5, "nth": [1]}])

@@ -116,7 +116,7 @@ class HasUrl(Protocol):
         ...
 
 
-class World:
+class Processes:
     """See the module's text. Use as an async context manager."""
 
     def __init__(

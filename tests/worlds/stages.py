@@ -68,7 +68,7 @@ class MovedClock(HandClock):
         await sleeper
 
 
-class Shop:
+class Stages:
     """One queue, its stages and an account at the provider; nothing runs unless the test says so."""
 
     def __init__(self, url: str, queue: str, emulator: EmulatorProcess, **settings: Any) -> None:
@@ -151,7 +151,7 @@ class Shop:
 
     @contextmanager
     def ticking(self) -> Generator[str]:
-        """The URL of a clock for commands: the shop's, which goes on while they run, for the shop as well."""
+        """The URL of a clock for commands: theirs, which goes on while the commands run."""
         file = self.emulator.data.parent / "clock"
         started_s = time.time()
         file.write_text(repr(self.clock.now_ms() / 1000 - started_s))
@@ -192,11 +192,11 @@ class Shop:
 
 
 @asynccontextmanager
-async def shop(url: str, queue: str, emulator: EmulatorProcess, **settings: Any) -> AsyncGenerator[Shop]:
-    """A shop for as long as the block lasts, at an emulator that has forgotten everything before."""
+async def open_stages(url: str, queue: str, emulator: EmulatorProcess, **settings: Any) -> AsyncGenerator[Stages]:
+    """Stages for as long as the block lasts, at an emulator that has forgotten everything before."""
     emulator.reset()
     emulator.faults([])
-    made = Shop(url, queue, emulator, **settings)
+    made = Stages(url, queue, emulator, **settings)
     try:
         yield made
     finally:

@@ -21,7 +21,7 @@ from gemqueue.store import codec
 from gemqueue.store.producer import SegmentWrite
 from tests.emulator_process import EmulatorProcess
 from tests.leaks import unowned_keys
-from tests.worlds.stages import ACCOUNT, Shop
+from tests.worlds.stages import ACCOUNT, Stages
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
@@ -50,11 +50,11 @@ def int_(text: str) -> int:
 
 
 class Day:
-    """A shop whose time is driven."""
+    """Stages whose time is driven."""
 
-    def __init__(self, shop: Shop) -> None:
-        self.shop = shop
-        self.started_ms = shop.clock.now_ms()
+    def __init__(self, stages: Stages) -> None:
+        self.stages = stages
+        self.started_ms = stages.clock.now_ms()
         self.steps = 0
         self.polls = 0
         self._number = 0
@@ -62,7 +62,7 @@ class Day:
     @property
     def now_s(self) -> float:
         """Seconds since the day began."""
-        return (self.shop.clock.now_ms() - self.started_ms) / 1000
+        return (self.stages.clock.now_ms() - self.started_ms) / 1000
 
     async def submit(self, model: str, prompts: int, text_bytes: int) -> list[str]:
         """One segment of prompts of about this size; their keys."""
@@ -79,16 +79,16 @@ class Day:
             raw_bytes=len(body),
             tokens=len(body) // 4,
         )
-        assert (await self.shop.store.enqueue(segment, codec.compress(body))).word == "ok"
+        assert (await self.stages.store.enqueue(segment, codec.compress(body))).word == "ok"
         return keys
 
     async def run(self, until_s: float, each: Sequence[Callable[[], Awaitable[None]]] = ()) -> None:
         """Carry on whatever is due, until so many seconds since the day began; ``each`` looks after every step."""
-        store = self.shop.store
+        store = self.stages.store
         while True:
             for member, _ in await store.overdue(ACCOUNT, tuple(Step)):
                 step, _, id_ = member.partition(" ")
-                if await self.shop.step(Step(step), id_):
+                if await self.stages.step(Step(step), id_):
                     self.steps += 1
                     self.polls += step == Step.TRACK
                     for look in each:
@@ -97,17 +97,17 @@ class Day:
             if left_s <= 0:
                 return
             first: Any = await store.redis.zrange(store.key("due", ACCOUNT), 0, 0, withscores=True)
-            due_s = (first[0][1] - self.shop.clock.now_ms()) / 1000 if first else left_s
+            due_s = (first[0][1] - self.stages.clock.now_ms()) / 1000 if first else left_s
             self.advance(min(left_s, max(0.05, due_s)))
 
     def advance(self, seconds: float) -> None:
         """Time passes, here and at the provider."""
-        self.shop.emulator.advance(seconds)
-        self.shop.clock.advance(seconds)
+        self.stages.emulator.advance(seconds)
+        self.stages.clock.advance(seconds)
 
     async def open(self) -> list[OpenBatch]:
         """The batches that are not closed."""
-        store = self.shop.store
+        store = self.stages.store
         ids = await store.open_batches()
         pipe = store.redis.pipeline(transaction=False)
         for id_ in ids:
@@ -118,7 +118,7 @@ class Day:
 
     async def ledger_adds_up(self) -> Ledger:
         """The ledger is exactly the sum of the batches that hold a reservation, and each job has one."""
-        ledger, open_ = await self.shop.store.ledger(ACCOUNT), await self.open()
+        ledger, open_ = await self.stages.store.ledger(ACCOUNT), await self.open()
         held = {one.batch: one.tokens for one in ledger.reservations if one.until == 0}
         assert held == {batch.id: batch.reserved for batch in open_ if batch.reserved}
         jobs = {batch.id for batch in open_ if batch.state in {BatchState.SUBMITTING, BatchState.SUBMITTED}}
@@ -127,7 +127,7 @@ class Day:
 
     async def no_leaks(self) -> None:
         """Every key has a TTL or an owner."""
-        assert await unowned_keys(self.shop.store.redis, self.shop.settings.queue) == []
+        assert await unowned_keys(self.stages.store.redis, self.stages.settings.queue) == []
 
 
 @asynccontextmanager
@@ -135,9 +135,9 @@ async def day(url: str, folder: Path, settings: dict[str, Any], **emulator: Any)
     """A day with an emulator of its own."""
     made = EmulatorProcess(folder, **emulator)
     made.start()
-    shop = Shop(url, f"d{secrets.token_hex(6)}", made, **settings)
+    stages = Stages(url, f"d{secrets.token_hex(6)}", made, **settings)
     try:
-        yield Day(shop)
+        yield Day(stages)
     finally:
-        await shop.aclose()
+        await stages.aclose()
         made.kill()

@@ -45,15 +45,15 @@ async def quota_day(
     async with day(url, folder, settings, job_s=job_s, tier=1, answers="echo") as made:
         hours = _Hours(made, batch_tokens, job_s)
         await hours.run(3)
-        made.shop.emulator.faults(STORM)
+        made.stages.emulator.faults(STORM)
         await hours.run(storm_h)
-        refused = made.shop.emulator.fault_hits()[0]
-        made.shop.emulator.faults([])
+        refused = made.stages.emulator.fault_hits()[0]
+        made.stages.emulator.faults([])
         await hours.run(calm_h)
         await hours.drain()
-        counts = await made.shop.store.counts()
+        counts = await made.stages.store.counts()
         await made.no_leaks()
-        assert made.shop.emulator.ledger()["bought_twice"] == []
+        assert made.stages.emulator.ledger()["bought_twice"] == []
         return {
             "known_limit": known,
             "storm_hours": storm_h,
@@ -90,7 +90,7 @@ class _Hours:
 
     async def _feed(self) -> None:
         """There is always more to do than an hour allows."""
-        store = self._day.shop.store
+        store = self._day.stages.store
         waiting = sum(batch.tokens for batch in await self._day.open() if not batch.reserved)
         waiting += sum(lane.tokens for lane in await store.lanes())
         while waiting < 1.2 * LIMIT_TOKENS:
@@ -100,7 +100,7 @@ class _Hours:
     async def _look(self) -> None:
         ledger = await self._day.ledger_adds_up()
         assert ledger.tokens(MODEL) <= 2 * LIMIT_TOKENS
-        counts = await self._day.shop.store.counts()
+        counts = await self._day.stages.store.counts()
         assert counts.get("failed", 0) == 0
         for batch in await self._day.open():
             if batch.ended_at and batch.id not in self._ended:
@@ -109,7 +109,7 @@ class _Hours:
 
     async def drain(self) -> None:
         """Until everything is answered."""
-        store = self._day.shop.store
+        store = self._day.stages.store
         for _ in range(40):
             if not await store.open_batches() and not any(lane.prompts for lane in await store.lanes()):
                 return

@@ -52,9 +52,9 @@ class _Stall:
 
     async def begin(self, stall_h: float) -> None:
         """A job of 100 prompts in ten segments, which stays PENDING."""
-        shop = self._day.shop
+        stages = self._day.stages
         half = {"on": "cancel", "do": "half"}
-        shop.emulator.faults([{"on": "job", "do": "pending", "seconds": stall_h * HOUR_S, "times": 1}, half])
+        stages.emulator.faults([{"on": "job", "do": "pending", "seconds": stall_h * HOUR_S, "times": 1}, half])
         for _ in range(10):
             await self._day.submit(STALLED, 10, 40)
         await self._day.run(self._day.now_s + 10)
@@ -65,7 +65,7 @@ class _Stall:
         """After every step: when the alarm came, what is expected, and that nothing is done early."""
         await self._day.ledger_adds_up()
         age_s = self._day.now_s - self._began_s
-        batch = await self._day.shop.store.batch(self._batch)
+        batch = await self._day.stages.store.batch(self._batch)
         assert batch is not None
         if batch.slow_at and self._alarm_s is None:
             self._alarm_s = age_s
@@ -76,7 +76,7 @@ class _Stall:
         if self._ended_s is not None and not self._answered_s and not await self._open(batch.lane):
             self._answered_s = age_s
         if not batch.ended_at and (not self._etas or age_s > self._etas[-1][0] + 5 * HOUR_S):
-            known = await self._day.shop.store.turnaround(ACCOUNT, STALLED, batch.prompts)
+            known = await self._day.stages.store.turnaround(ACCOUNT, STALLED, batch.prompts)
             assert known is not None
             self._etas.append((age_s, known.remaining_s(age_s)))
 
@@ -86,7 +86,7 @@ class _Stall:
         return self._ended_s is not None and not await self._open(lane)
 
     async def _open(self, lane: Lane) -> bool:
-        store = self._day.shop.store
+        store = self._day.stages.store
         open_ = [await store.batch(id_) for id_ in await store.open_batches()]
         waiting = await store.redis.zcard(store.key("later", str(lane)))
         waiting += sum(state.prompts for state in await store.lanes() if state.lane == lane)
@@ -94,8 +94,8 @@ class _Stall:
 
     async def report(self, policy: str, stall_h: float) -> dict[str, Any]:
         """What came of it, in figures."""
-        shop = self._day.shop
-        counts, ledger = await shop.store.counts(), shop.emulator.ledger()
+        stages = self._day.stages
+        counts, ledger = await stages.store.counts(), stages.emulator.ledger()
         jobs = [job for job in ledger["jobs"] if job["state"] != "SUCCEEDED"]
         assert ledger["bought_twice"] == []
         assert counts.get("bought_twice", 0) == 0
@@ -124,7 +124,7 @@ class _Stall:
 
     async def _later_jobs(self) -> list[int]:
         """Prompts of each job that what was left went into."""
-        rows = self._day.shop.emulator.ledger()["jobs"]
+        rows = self._day.stages.emulator.ledger()["jobs"]
         names = [job["display_name"] for job in rows]
         first = next(n for n, name in enumerate(names) if f"-{self._batch}-" in name)
         return sorted(job["rows"] for job in rows[first + 1 :] if job["rows"] != 5)

@@ -22,10 +22,10 @@ async def looks(made: Day) -> tuple[int, int]:
         await made.submit("gemini-3.8-flash", 1, 40)
         await made.run(made.now_s + 7)
     await made.run(made.now_s + 60)
-    before = len(made.shop.emulator.requests())
+    before = len(made.stages.emulator.requests())
     await made.run(made.now_s + 3_900)
     assert not [batch for batch in await made.open() if batch.state is BatchState.SUBMITTED]
-    log = made.shop.emulator.requests()[before:]
+    log = made.stages.emulator.requests()[before:]
     gets = [each for each in log if each["method"] == "GET" and "/batches/" in each["path"]]
     lists = [each for each in log if each["method"] == "GET" and each["path"].endswith("/batches")]
     return len(gets), len(lists)
@@ -35,7 +35,7 @@ async def test_one_page_serves_many_looks(redis_url: str, tmp_path: Path, monkey
     """With 24 jobs of an hour open, sharing takes less than half of the requests, and every prompt is answered."""
     async with day(redis_url, tmp_path / "shared", {"linger_s": 1.0}, job_s=3_600.0, answers="echo") as made:
         gets, lists = await looks(made)
-        assert (await made.shop.store.counts())["answered"] == JOBS
+        assert (await made.stages.store.counts())["answered"] == JOBS
         await made.no_leaks()
     monkeypatch.setattr(shared_looks, "SHARED_FROM", JOBS + 1)
     async with day(redis_url, tmp_path / "alone", {"linger_s": 1.0}, job_s=3_600.0, answers="echo") as made:

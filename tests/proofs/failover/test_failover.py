@@ -19,7 +19,7 @@ from tests.proofs.failover.lost import FAILOVERS, measure, one_prompt
 from tests.proofs.failover.single import SINGLE, measure_single
 from tests.valkey_server import ValkeyServer
 from tests.worlds.failing_over import Pair
-from tests.worlds.processes import World, until
+from tests.worlds.processes import Processes, until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,7 +59,7 @@ async def test_a_killed_server_keeps_what_it_acknowledged() -> None:
 async def test_everything_goes_on_after_a_failover(tmp_path: Path) -> None:
     """Producer and worker follow the sentinels through the master's death: all answered, none bought twice."""
     settings = {"durability": "replicated", "replicate_s": 0.3, "submit_timeout_s": 60.0, "batch_prompts_max": 100}
-    async with Pair() as pair, World(tmp_path, pair, "failover", settings, job_s=0.5) as world:
+    async with Pair() as pair, Processes(tmp_path, pair, "failover", settings, job_s=0.5) as world:
         world.start_worker()
         async with Queue.connect(settings=world.settings) as queue:
             first = asyncio.create_task(queue.map([f"before {n}" for n in range(300)], model=MODEL))
@@ -74,7 +74,7 @@ async def test_everything_goes_on_after_a_failover(tmp_path: Path) -> None:
         await world.drained()
 
 
-async def _counted(world: World, name: str, n: int) -> bool:
+async def _counted(world: Processes, name: str, n: int) -> bool:
     try:
         return (await world.store.counts()).get(name, 0) >= n
     except StoreUnavailable:
@@ -159,7 +159,7 @@ async def _confirmed(store: Store) -> bool:
 async def test_nothing_is_created_while_no_replica_confirms(tmp_path: Path) -> None:
     """Without a replica a batch is held with the reason and no job is created; it goes on when one is back."""
     settings = {"durability": "replicated", "replicate_s": 0.2}
-    async with Pair() as pair, World(tmp_path, pair, "held", settings) as world:
+    async with Pair() as pair, Processes(tmp_path, pair, "held", settings) as world:
         await world.submit(["one", "two"])
         pair.replica.signal(signal.SIGSTOP)
         world.start_worker()

@@ -22,7 +22,7 @@ from gemqueue.store.store import Store
 from tests.proofs.failover.lost import one_prompt
 from tests.valkey_server import ValkeyServer
 from tests.worlds.failing_over import free_port
-from tests.worlds.processes import World, until
+from tests.worlds.processes import Processes, until
 from tests.worlds.proxy import TcpProxy
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ async def _refused(store: Store, word: str) -> None:
 async def test_a_full_server_refuses_submits_and_drains(tmp_path: Path) -> None:
     """At maxmemory a submit gets QueueFull, and a worker, even one that starts then, finishes what is under way."""
     with ValkeyServer() as server:
-        async with World(tmp_path, server, "full", {"submit_timeout_s": 0.3}, job_s=0.2) as world:
+        async with Processes(tmp_path, server, "full", {"submit_timeout_s": 0.3}, job_s=0.2) as world:
             keys = await world.submit([f"prompt {n}" for n in range(300)], segment_prompts=50)
             await world.store.redis.config_set("maxmemory", "1mb")  # below what an empty server has
             with pytest.raises(ServerFull):

@@ -16,7 +16,7 @@ from gemqueue.policy.turnaround import sample
 from tests.proofs.simulation.lines import REFUSED, Line, answer_to, blocked, response_of, text_of
 
 if TYPE_CHECKING:
-    from tests.proofs.simulation.world import World
+    from tests.proofs.simulation.world import SimulatedWorld
 
 _decode = msgspec.json.Decoder(Line).decode
 _HISTORY_S = 6.0
@@ -28,7 +28,7 @@ DEADLINES_S = (4.0, 20.0, 40.0, 70.0)
 class Calls:
     """The ledger of synchronous calls."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: SimulatedWorld) -> None:
         self._world = world
         self.paid: dict[str, list[str]] = {}
         """By key: the service of each call that was answered and billed."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from gemqueue.client.futures import Future
     from gemqueue.language.outcomes import Outcome
     from tests.proofs.simulation.loop import Process
-    from tests.proofs.simulation.world import World
+    from tests.proofs.simulation.world import SimulatedWorld
 
 MODEL = "gemini-3.8-flash"
 
@@ -58,7 +58,7 @@ class Prompt:
 class ClientProcess:
     """One life of a producing process: it submits what is new, and waits for all that its journal has."""
 
-    def __init__(self, world: World, process: Process, journal: list[Prompt]) -> None:
+    def __init__(self, world: SimulatedWorld, process: Process, journal: list[Prompt]) -> None:
         self._world = world
         self._journal = journal
         self._process = process

@@ -21,7 +21,7 @@ from tests.proofs.simulation.lines import REFUSED, Line, answer_to, blocked, res
 from tests.proofs.simulation.loop import EPOCH_MS
 
 if TYPE_CHECKING:
-    from tests.proofs.simulation.world import World
+    from tests.proofs.simulation.world import SimulatedWorld
 
 COMMIT_S_MAX = 2.0
 LAG_S_MAX = 6.0
@@ -74,7 +74,7 @@ _decode = msgspec.json.Decoder(Line).decode
 class Cloud:
     """The provider that all workers share."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: SimulatedWorld) -> None:
         rng = world.rng
         self.world = world
         self.files: dict[str, bytes] = {}

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tests.proofs.simulation.cloud import Job
     from tests.proofs.simulation.loop import Process
-    from tests.proofs.simulation.world import World
+    from tests.proofs.simulation.world import SimulatedWorld
 
 _LATE_S_MAX = 20.0
 
@@ -26,7 +26,7 @@ _LATE_S_MAX = 20.0
 class Events:
     """Word that is on its way or waits for the door: id, job and token."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: SimulatedWorld) -> None:
         self.on = world.rng.random() < 0.7
         self.arrived: list[tuple[str, str, str]] = []
         self._world = world
@@ -65,7 +65,7 @@ class Events:
         await self._waiter
 
 
-async def door(world: World, process: Process) -> None:
+async def door(world: SimulatedWorld, process: Process) -> None:
     """The life of the process that hears events."""
     clock = world.clock_of(process)
     store = CoreStore(Network(world, process), world.settings, clock)

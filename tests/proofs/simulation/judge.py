@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Generator
 
     from tests.proofs.simulation.clients import Prompt
-    from tests.proofs.simulation.world import World
+    from tests.proofs.simulation.world import SimulatedWorld
 
 _PREFIX = b"{gq:sim:00}:"
 
 
-def judge(world: World) -> list[str]:
+def judge(world: SimulatedWorld) -> list[str]:
     """Every promise that this seed broke, in words."""
     return [*world.violations, *world.cloud.violations, *world.replays.violations, *_found(world)]
 
 
-def _found(world: World) -> Generator[str]:
+def _found(world: SimulatedWorld) -> Generator[str]:
     yield from (f"unhandled: {problem}" for problem in world.scheduler.unhandled)
     prompts = [prompt for journal in world.journals for prompt in journal]
     if not world.drained():
@@ -52,13 +52,13 @@ def _found(world: World) -> Generator[str]:
     yield from _of_keys(world)
 
 
-def _unfinished(world: World, prompts: list[Prompt]) -> Generator[str]:
+def _unfinished(world: SimulatedWorld, prompts: list[Prompt]) -> Generator[str]:
     open_batches = list(world.server.memory.data.get(_PREFIX + b"batches", ()))
     waiting = [prompt.key or prompt.text for prompt in prompts if not prompt.finished]
     yield f"I10 not done: batches {open_batches}, applications wait for {waiting}"
 
 
-def _of_prompts(world: World, prompts: list[Prompt], outcomes: dict[str, dict[str, Any]]) -> Generator[str]:
+def _of_prompts(world: SimulatedWorld, prompts: list[Prompt], outcomes: dict[str, dict[str, Any]]) -> Generator[str]:
     texts: dict[str, set[str]] = {}
     for job in world.cloud.jobs.values():
         for key, text in job.keys.items():
@@ -80,7 +80,7 @@ def _of_prompts(world: World, prompts: list[Prompt], outcomes: dict[str, dict[st
             yield from _of_outcome(world, prompt, kind, text)
 
 
-def _of_outcome(world: World, prompt: Prompt, kind: str, text: str) -> Generator[str]:
+def _of_outcome(world: SimulatedWorld, prompt: Prompt, kind: str, text: str) -> Generator[str]:
     if kind == "answered":
         if text != answer_to(prompt.text):
             yield f"I4 wrong answer: {prompt.key} ({prompt.text}) got {text!r}"
@@ -94,7 +94,7 @@ def _of_outcome(world: World, prompt: Prompt, kind: str, text: str) -> Generator
         yield f"I1 failed though the provider answered every row: {prompt.key} {kind}: {text}"
 
 
-def _of_accounts(world: World, outcomes: dict[str, dict[str, Any]]) -> Generator[str]:
+def _of_accounts(world: SimulatedWorld, outcomes: dict[str, dict[str, Any]]) -> Generator[str]:
     data, counts = world.server.memory.data, counts_of(world)
     if counts.get("accepted", 0) != len(outcomes):
         yield f"I7 {counts.get('accepted', 0)} accepted, {len(outcomes)} outcomes"
@@ -109,13 +109,13 @@ def _of_accounts(world: World, outcomes: dict[str, dict[str, Any]]) -> Generator
         yield f"I7 live_bytes is {counts.get('live_bytes', 0)}, what is kept is {kept}"
 
 
-def counts_of(world: World) -> dict[str, int]:
+def counts_of(world: SimulatedWorld) -> dict[str, int]:
     """The queue's own counters."""
     fields = world.server.memory.data.get(_PREFIX + b"counts", {})
     return {name.decode(): int(value) for name, value in fields.items()}
 
 
-def _of_purchases(world: World, counts: dict[str, int]) -> Generator[str]:
+def _of_purchases(world: SimulatedWorld, counts: dict[str, int]) -> Generator[str]:
     """What was paid for more than once is what outran a batch, and calls in doubt, which are counted.
 
     After a call in doubt a prompt may be asked for once more, or go into a batch where the service refuses it for good.
@@ -131,7 +131,7 @@ def _of_purchases(world: World, counts: dict[str, int]) -> Generator[str]:
         yield f"I2 {again} calls bought again, {counts.get('interactive_in_doubt', 0)} counted as in doubt"
 
 
-def _of_costs(world: World, counts: dict[str, int]) -> Generator[str]:
+def _of_costs(world: SimulatedWorld, counts: dict[str, int]) -> Generator[str]:
     """The lanes' costs tell of what was answered, and of answers that came second and were paid for all the same.
 
     A crash or a lost reply may leave some of it out, or count it twice.
@@ -145,7 +145,7 @@ def _of_costs(world: World, counts: dict[str, int]) -> Generator[str]:
         yield f"I7 {counts.get('answered', 0)} answered, {paid} paid for, the lanes' costs tell of {spent}"
 
 
-def _of_budget(world: World) -> Generator[str]:
+def _of_budget(world: SimulatedWorld) -> Generator[str]:
     for name, entries in world.server.memory.data.items():
         if name.startswith(_PREFIX + b"reserved:"):
             held = [batch.decode() for batch, entry in entries.items() if entry.split()[1] == b"0"]
@@ -153,7 +153,7 @@ def _of_budget(world: World) -> Generator[str]:
                 yield f"I8 nothing is open, and quota is reserved for {held}"
 
 
-def _of_files(world: World) -> Generator[str]:
+def _of_files(world: SimulatedWorld) -> Generator[str]:
     """Where nobody died, and no call was lost or refused, no input file is left at the provider."""
     faults = world.faults
     disturbed = faults.process.total or faults.store.total or faults.provider.total or faults.replicas.total
@@ -164,7 +164,7 @@ def _of_files(world: World) -> Generator[str]:
         yield f"I11 nobody deletes {file}"
 
 
-def _of_keys(world: World) -> Generator[str]:
+def _of_keys(world: SimulatedWorld) -> Generator[str]:
     client: Any = Client(Direct(world.server.memory))
     for key in _now(leftovers(client, "sim")):
         yield f"I9 left over: {key}"

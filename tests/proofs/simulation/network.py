@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tests.proofs.simulation.client import Words
     from tests.proofs.simulation.loop import Process
     from tests.proofs.simulation.memory import Memory
-    from tests.proofs.simulation.world import World
+    from tests.proofs.simulation.world import SimulatedWorld
 
 TIMEOUT_S = 4.0
 LATE_S_MAX = 25.0
@@ -62,7 +62,7 @@ class Request:
 class Server:
     """The server as the network has it: up or down, and who waits for its replies."""
 
-    def __init__(self, world: World, memory: Memory) -> None:
+    def __init__(self, world: SimulatedWorld, memory: Memory) -> None:
         self.world = world
         self.memory = memory
         self.generation = 0
@@ -223,7 +223,7 @@ class NetworkEar:
 class Network:
     """One process's line to the server."""
 
-    def __init__(self, world: World, process: Process) -> None:
+    def __init__(self, world: SimulatedWorld, process: Process) -> None:
         self._world = world
         self._process = process
         self.appendfsync: str = world.appendfsync

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from gemqueue.store.dead import DeadLetter
     from tests.proofs.simulation.loop import Process
-    from tests.proofs.simulation.world import World
+    from tests.proofs.simulation.world import SimulatedWorld
 
 _PAUSE_S_MAX = 12.0
 _FORGETS = 0.15
@@ -44,7 +44,7 @@ class Replays:
         return key.partition(".")[0] in self.segments.values()
 
 
-async def operate(world: World, process: Process) -> None:
+async def operate(world: SimulatedWorld, process: Process) -> None:
     """The life of such a process: until the calm."""
     clock, rng = world.clock_of(process), world.rng
     store = CoreStore(Network(world, process), world.settings, clock)
@@ -58,7 +58,7 @@ async def operate(world: World, process: Process) -> None:
     world.operators.discard(process.name)
 
 
-async def give_back_all(world: World, process: Process) -> None:
+async def give_back_all(world: SimulatedWorld, process: Process) -> None:
     """The life of one who gives back whatever the command takes: until the calm."""
     clock, rng = world.clock_of(process), world.rng
     store = CoreStore(Network(world, process), world.settings, clock)

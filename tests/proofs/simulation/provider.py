@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from gemqueue.states import Kind
     from tests.proofs.simulation.cloud import Cloud
     from tests.proofs.simulation.loop import Process
-    from tests.proofs.simulation.world import World
+    from tests.proofs.simulation.world import SimulatedWorld
 
 _Call = tuple[str, "Callable[[], Any]", str, type[ProviderError]]
 """The method, its effect, how the history shows it, and what is raised where nobody knows."""
@@ -32,7 +32,7 @@ class SimulatedProvider:
     limits = Limits()
     key_print = "the key of all"
 
-    def __init__(self, world: World, process: Process, account: str, create_timeout_s: float) -> None:
+    def __init__(self, world: SimulatedWorld, process: Process, account: str, create_timeout_s: float) -> None:
         self.account = account
         self.create_timeout_s = create_timeout_s
         self._world = world

@@ -20,7 +20,7 @@ import structlog
 
 from tests.proofs.simulation.judge import counts_of, judge
 from tests.proofs.simulation.loop import Stuck, Task
-from tests.proofs.simulation.world import World, repeatable
+from tests.proofs.simulation.world import SimulatedWorld, repeatable
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, MutableMapping, Sequence
@@ -75,7 +75,7 @@ class Run(msgspec.Struct, frozen=True):
 def run_seed(seed: int, *, trace: bool = False) -> Run:
     """Run one seed in this process, which must be ``quiet``."""
     Task.made = 0
-    world = World(seed, trace=trace)
+    world = SimulatedWorld(seed, trace=trace)
     if trace:
         _LISTENER[:] = [world]
     with repeatable(world):
@@ -96,7 +96,7 @@ def run_seed(seed: int, *, trace: bool = False) -> Run:
     return run
 
 
-_LISTENER: list[World] = []
+_LISTENER: list[SimulatedWorld] = []
 
 
 def _hear(_logger: Any, method: str, event: MutableMapping[str, Any]) -> str:

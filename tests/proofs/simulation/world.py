@@ -76,7 +76,7 @@ class SimulatedClock:
 class Alarms:
     """What arq is to the workers: jobs that some worker of the queue runs, mostly once, soon, or not at all."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: SimulatedWorld) -> None:
         self._world = world
         self._known: set[str] = set()
 
@@ -103,7 +103,7 @@ class Alarms:
 class Worker:
     """One worker process: the real composition root, with a kit that leads into this world."""
 
-    def __init__(self, world: World, name: str, account: str) -> None:
+    def __init__(self, world: SimulatedWorld, name: str, account: str) -> None:
         self._world = world
         self._account = account
         self.queue_name = f"gq:sim:all:{account}"
@@ -128,7 +128,7 @@ class Worker:
             self.process.create_task(composition._run(self._ctx, Step(step), id_))
 
 
-class World:
+class SimulatedWorld:
     """One seed."""
 
     def __init__(self, seed: int, *, trace: bool = False) -> None:
@@ -304,7 +304,7 @@ class World:
 
         process = self._start("watcher", main, lambda: self._start_watcher(prompts))
 
-    def _start_operator(self, name: str, life: Callable[[World, Process], Coroutine[Any, Any, None]]) -> None:
+    def _start_operator(self, name: str, life: Callable[[SimulatedWorld, Process], Coroutine[Any, Any, None]]) -> None:
         process = self._start(name, lambda: life(self, process), lambda: self._start_operator(name, life))
         self.operators.add(name)
 
@@ -359,7 +359,7 @@ def _no_client(_url: str) -> None:
 
 
 @contextmanager
-def repeatable(world: World) -> Generator[None]:
+def repeatable(world: SimulatedWorld) -> Generator[None]:
     """Ids that the code draws come from the seed, and a worker's kit is the one of its process."""
     real, make_kit, connect = secrets.token_hex, composition.make_kit, connecting.connect
     dice = random.Random(world.seed + 1)

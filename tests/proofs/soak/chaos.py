@@ -28,7 +28,7 @@ from tests.proofs.soak.history import read
 from tests.proofs.soak.producer import MODEL
 from tests.valkey_server import ValkeyServer
 from tests.worlds.failing_over import free_port
-from tests.worlds.processes import ROOT, World, until
+from tests.worlds.processes import ROOT, Processes, until
 from tests.worlds.proxy import TcpProxy
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class Producer:
 class Chaos:
     """One run in one world."""
 
-    def __init__(self, world: World, server: ValkeyServer, proxy: TcpProxy, options: Options) -> None:
+    def __init__(self, world: Processes, server: ValkeyServer, proxy: TcpProxy, options: Options) -> None:
         self._world = world
         self._server = server
         self._proxy = proxy
@@ -274,6 +274,6 @@ async def soak(folder: Path, options: Options) -> Report:
         stack.push_async_callback(asyncio.to_thread, server.remove)
         await asyncio.to_thread(server.start)
         proxy = await stack.enter_async_context(TcpProxy(server.port))
-        world = World(folder, proxy, f"soak{options.seed}", SETTINGS, job_s=0.5)
+        world = Processes(folder, proxy, f"soak{options.seed}", SETTINGS, job_s=0.5)
         await stack.enter_async_context(world)
         return await Chaos(world, server, proxy, options).run()

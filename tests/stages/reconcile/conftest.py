@@ -1,4 +1,4 @@
-"""Fixtures of these tests: the shop stands on a server that loses what it wrote, when it is told to."""
+"""Fixtures of these tests: the stages stand on a server that loses what it wrote, when it is told to."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from tests.stages.reconcile.past import Past
 from tests.valkey_server import ValkeyServer
-from tests.worlds.stages import ACCOUNT, Shop, shop
+from tests.worlds.stages import ACCOUNT, Stages, open_stages
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator
@@ -26,7 +26,7 @@ def lossy(tmp_path: Path) -> Generator[Past]:
 
 
 @pytest.fixture
-async def made(lossy: Past, queue_name: str, emulator: EmulatorProcess) -> AsyncGenerator[Shop]:
-    async with shop(lossy.server.url, queue_name, emulator) as made:
-        await made.store.greet(ACCOUNT)
-        yield made
+async def stages(lossy: Past, queue_name: str, emulator: EmulatorProcess) -> AsyncGenerator[Stages]:
+    async with open_stages(lossy.server.url, queue_name, emulator) as stages:
+        await stages.store.greet(ACCOUNT)
+        yield stages

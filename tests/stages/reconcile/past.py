@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from gemqueue_workers.worker.reconciler import Survey
     from tests.valkey_server import ValkeyServer
-    from tests.worlds.stages import Shop
+    from tests.worlds.stages import Stages
 
 
 class Past:
@@ -40,53 +40,53 @@ class Past:
         self.server.start()
 
 
-async def lose(made: Shop, lossy: Past) -> None:
+async def lose(stages: Stages, lossy: Past) -> None:
     """Everything since ``lossy.save()`` is lost."""
     await asyncio.to_thread(lossy.come_back)
-    await made.reconnect()
+    await stages.reconnect()
 
 
-async def all_answered_once(made: Shop) -> None:
+async def all_answered_once(stages: Stages) -> None:
     """Every prompt has its answer, and none was bought twice; the quota ledger adds up before and after."""
-    await ledger_adds_up(made)
-    await made.drain()
-    await ledger_adds_up(made)
-    assert made.emulator.ledger()["bought_twice"] == []
-    for blobs in [await made.store.outcomes([(key.partition(".")[0], 0)], 1000) for key in made.keys]:
+    await ledger_adds_up(stages)
+    await stages.drain()
+    await ledger_adds_up(stages)
+    assert stages.emulator.ledger()["bought_twice"] == []
+    for blobs in [await stages.store.outcomes([(key.partition(".")[0], 0)], 1000) for key in stages.keys]:
         assert blobs[0] != []
-    assert await made.count("answered") == len(made.keys)
+    assert await stages.count("answered") == len(stages.keys)
 
 
-async def ledger_adds_up(made: Shop) -> None:
+async def ledger_adds_up(stages: Stages) -> None:
     """The ledger is the sum of the open batches, and each that has a job is in it."""
-    found = [await made.store.batch(id_) for id_ in await made.store.open_batches()]
+    found = [await stages.store.batch(id_) for id_ in await stages.store.open_batches()]
     batches = [batch for batch in found if batch is not None]
-    held = {one.batch: one.tokens for one in (await made.store.ledger(ACCOUNT)).reservations if not one.until}
+    held = {one.batch: one.tokens for one in (await stages.store.ledger(ACCOUNT)).reservations if not one.until}
     assert held == {batch.id: batch.reserved for batch in batches if batch.reserved}
     assert {batch.id for batch in batches if batch.state is BatchState.SUBMITTED} <= set(held)
 
 
-async def noticed(made: Shop) -> str:
+async def noticed(stages: Stages) -> str:
     """A worker has met the server as it is now; when that was first noticed."""
-    assert await made.store.beat("w", "pack", ACCOUNT)
-    return (await made.store.server(ACCOUNT)).noticed
+    assert await stages.store.beat("w", "pack", ACCOUNT)
+    return (await stages.store.server(ACCOUNT)).noticed
 
 
-async def uploaded(made: Shop, name: str, content: bytes) -> str:
+async def uploaded(stages: Stages, name: str, content: bytes) -> str:
     """A file of this name at the provider."""
 
     async def pieces() -> AsyncGenerator[bytes]:
         yield content
 
-    return await made.provider.upload(pieces(), size_bytes=len(content), name=name)
+    return await stages.provider.upload(pieces(), size_bytes=len(content), name=name)
 
 
-async def go_on(made: Shop) -> Survey:
+async def go_on(stages: Stages) -> Survey:
     """What the command does with ``--apply --orphans``."""
-    server = await made.store.server(ACCOUNT)
-    reconciler = Reconciler(made.kit, server.home, apply=True)
+    server = await stages.store.server(ACCOUNT)
+    reconciler = Reconciler(stages.kit, server.home, apply=True)
     survey = await reconciler.survey(0)
     survey.stray_files = await reconciler.stray_files()
     await reconciler.clean_up(survey)
-    await resume(made.kit, server, survey)
+    await resume(stages.kit, server, survey)
     return survey
