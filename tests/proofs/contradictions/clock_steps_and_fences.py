@@ -1,0 +1,58 @@
+"""The server's clock: does a step back stall the queue for as long, and is a fence given twice after a second failover?
+
+A failover is an edit of the server's record here: it says another run id than the server's own.
+"""
+
+from __future__ import annotations
+
+from gemqueue.states import Step
+from tests.proofs.contradictions.common import embedded_url
+from tests.worlds.bench import ACCOUNT, Bench, bench
+
+
+async def step_back(made: Bench) -> None:
+    """An hour, as a promoted replica, a migrated machine or NTP may bring it."""
+    await made.enqueue(3)
+    batch = await made.sealed()
+    made.advance(-3600)
+    waited_s = 0
+    while await made.store.claim(Step.SUBMIT, batch, ACCOUNT) is None:
+        made.advance(60)
+        waited_s += 60
+    print(f"clock an hour back: the sealed batch is claimed {waited_s} s later")
+
+
+async def failover(made: Bench, name: str) -> None:
+    """Another server, as the record has it."""
+    server = made.store.key("server", ACCOUNT)
+    await made.store.redis.hset(server, mapping={"run_id": name})
+    await made.store.redis.hdel(server, "noticed")
+
+
+async def two_holders(made: Bench) -> None:
+    """A claim that the second master does not have, and one of its own."""
+    store = made.store
+    await store.greet(ACCOUNT)
+    await made.enqueue(3)
+    batch = await made.sealed()
+    await failover(made, "first")
+    one = await store.claim(Step.SUBMIT, batch, ACCOUNT, held=True)
+    assert one is not None
+    await store.release(one[0], 0)
+    kept = await store.redis.dump(store.key("batch", batch))
+    two = await store.claim(Step.SUBMIT, batch, ACCOUNT, held=True)  # acknowledged to a worker that is now paused
+    made.advance(-120)  # the next master's clock is two minutes behind,
+    await failover(made, "second")
+    await store.redis.restore(store.key("batch", batch), 0, kept, replace=True)  # and it does not have the last claim
+    three = await store.claim(Step.SUBMIT, batch, ACCOUNT, held=True)
+    fences = [each[0].fence if each else None for each in (two, three)]
+    print("fences of two holders:", *fences, "SAME" if fences[0] == fences[1] else "")
+
+
+async def main(_how: str) -> None:
+    """Both."""
+    async with embedded_url() as url:
+        async with bench(url, "back") as made:
+            await step_back(made)
+        async with bench(url, "fence") as made:
+            await two_holders(made)

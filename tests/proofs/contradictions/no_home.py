@@ -1,0 +1,25 @@
+"""A container whose user has no entry in passwd and no HOME (random UIDs): does the error say what to set?"""
+
+from __future__ import annotations
+
+import os
+import pwd
+
+from gemqueue import Queue
+
+
+def nobody(uid: int) -> pwd.struct_passwd:
+    """What such a container answers."""
+    raise KeyError(uid)
+
+
+async def main(_how: str) -> None:
+    """Connect without a place for data."""
+    for name in ("HOME", "XDG_DATA_HOME", "GEMQUEUE_DATA_DIR"):
+        os.environ.pop(name, None)
+    pwd.getpwuid = nobody
+    try:
+        async with Queue.connect(emulate=True):
+            print("connected")
+    except Exception as error:  # noqa: BLE001 - which one it is is the question
+        print(type(error).__name__, error)
