@@ -235,8 +235,7 @@ async def test_the_exposition_is_what_prometheus_reads(stages: Stages) -> None:
 
 async def test_the_command_prints_the_exposition_without_a_key(stages: Stages) -> None:
     """``gemqueue admin metrics`` needs a server and no key."""
-    ended = gemqueue(
-        "admin", "metrics", GEMQUEUE_REDIS_URL=stages.settings.redis_url, GEMQUEUE_QUEUE=stages.settings.queue
-    )
+    given = {"GEMQUEUE_REDIS_URL": stages.settings.redis_url, "GEMQUEUE_QUEUE": stages.settings.queue}
+    ended = gemqueue("admin", "metrics", **given)
     assert ended.returncode == 0, ended.stderr
     assert f'gemqueue_workers{{queue="{stages.settings.queue}"}} 0.0' in ended.stdout

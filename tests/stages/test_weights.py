@@ -6,7 +6,6 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.queue.storing import ACCOUNT, LANE, Bench, bench
 
 from gemqueue.config import Settings, load_settings
 from gemqueue.errors import ConfigError
@@ -14,6 +13,7 @@ from gemqueue.setting_values import tenant_weights
 from gemqueue_adapters.gemini import GeminiProvider
 from gemqueue_workers.stages.loop import Kit, run_step
 from gemqueue_workers.stages.packer import Packer
+from tests.worlds.bench import ACCOUNT, LANE, Bench, bench
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator

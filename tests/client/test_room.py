@@ -9,9 +9,9 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.queue.answering import answering, connect, until
 
 from gemqueue import Failed, NameConflict, PromptInvalid, Queue, QueueFull, StoreError, StoreUnavailable
+from tests.worlds.answering import answering, connect, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine
