@@ -93,9 +93,10 @@ class DeadlineStore(StoreBase):
         reply = await self.scripts.run("permit", account, service, per_min, retry=False)
         return int(reply[1]) / 1000
 
-    async def doubt(self, claim: Claim, crashes: int, calls: int) -> int:
+    async def count_doubt(self, claim: Claim, crashes: int, calls: int) -> int:
         """Count calls that a crashed holder may have left behind, once for each crash; how many were counted."""
-        return int(_check(await self.scripts.run("doubt", claim.id, claim.fence, crashes, calls), "doubt")[1])
+        reply = await self.scripts.run("count_doubt", claim.id, claim.fence, crashes, calls)
+        return int(_check(reply, "count_doubt")[1])
 
     async def is_settled(self, segment: str, index: int) -> bool:
         """Whether the prompt has its outcome."""

@@ -171,7 +171,7 @@ class OperationsStore(BatchStore):
 
     async def count_twice(self, batch: str, job: str, prompts: int) -> bool:
         """A second job of the batch bought ``prompts`` of it; whether that is news."""
-        return bool((await self.scripts.run("twice", batch, job, prompts))[1])
+        return bool((await self.scripts.run("count_twice", batch, job, prompts))[1])
 
     async def waiting_segments(self, lane: Lane) -> list[str]:
         """Every segment of a lane that is in no batch: pending, and waiting for its retry."""

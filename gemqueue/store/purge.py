@@ -38,17 +38,17 @@ class PurgeStore(StoreBase):
             found = [key async for key in self.redis.scan_iter(match=pattern, count=1000)]
         return [key.decode().rpartition(":")[2] for key in found]
 
-    async def blank_outcome(self, segment: str, key: str, line: bytes) -> bool:
+    async def purge_outcome_line(self, segment: str, key: str, line: bytes) -> bool:
         """Put ``line`` in the place of the outcome of ``key``; False when there is none, or it is that already."""
         with translated(self.url):
             blobs: int = await self.redis.llen(self.key("outcomes", segment))
-        return any([await self._blank(segment, at, key, line) for at in range(blobs)])
+        return any([await self._purge_line(segment, at, key, line) for at in range(blobs)])
 
-    async def blank_body(self, segment: str, key: str, line: bytes) -> bool:
+    async def purge_body_line(self, segment: str, key: str, line: bytes) -> bool:
         """Put ``line`` in the place of the request of ``key`` in a segment's body; False when it is not there."""
-        return await self._blank(segment, _BODY, key, line)
+        return await self._purge_line(segment, _BODY, key, line)
 
-    async def _blank(self, segment: str, at: int, key: str, line: bytes) -> bool:
+    async def _purge_line(self, segment: str, at: int, key: str, line: bytes) -> bool:
         for _ in range(_TRIES):
             with translated(self.url):
                 old: bytes | None = await (
@@ -60,9 +60,9 @@ class PurgeStore(StoreBase):
             if old is None or new is None:
                 return False
             digest = hashlib.sha1(old, usedforsecurity=False).hexdigest()
-            if (await self.scripts.run("blank", segment, at, digest, codec.compress(new)))[0] == b"ok":
+            if (await self.scripts.run("purge_line", segment, at, digest, codec.compress(new)))[0] == b"ok":
                 return True
-        return False  # others blank the same value again and again
+        return False  # others purge the same value again and again
 
     async def forget_name(self, account: str, segment: str, key: str) -> None:
         """Free the name that the prompt has, if it has one."""

@@ -68,9 +68,9 @@ class QuotaStore(StoreBase):
         reply = checked(await self.scripts.run("suspend", claim.id, claim.fence, _pack(fields)), "suspend")
         return int(reply[1]) / 1000
 
-    async def weigh(self, lane: Lane, ratio: float) -> None:
+    async def learn_token_ratio(self, lane: Lane, ratio: float) -> None:
         """Learn how many tokens the provider counted for each that was estimated."""
-        await self.scripts.run("weigh", str(lane), ratio)
+        await self.scripts.run("learn_token_ratio", str(lane), ratio)
 
     async def ledger(self, account: str) -> Ledger:
         """What the account's batches have reserved, and what refusals have taught."""

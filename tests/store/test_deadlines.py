@@ -91,8 +91,8 @@ async def test_packed_prompts_are_copied_out_of_their_batch(bench: Bench) -> Non
     submit = await bench.claim(Step.SUBMIT, flex)
     await bench.store.end(submit, JobEnd(job_state="interactive"))
     resolve = await bench.claim(Step.RESOLVE, flex)
-    assert await bench.store.doubt(resolve, 1, 5) == 5
-    assert await bench.store.doubt(resolve, 1, 5) == 0
+    assert await bench.store.count_doubt(resolve, 1, 5) == 5
+    assert await bench.store.count_doubt(resolve, 1, 5) == 0
     await bench.store.settle(resolve, [landing(segment, [0, 2])], {"answered": 2}, [])
     assert await bench.close(resolve) == ("closed", [])
 

@@ -165,7 +165,7 @@ async def test_a_batch_over_the_whole_limit_is_large(redis_url: str, queue_name:
     async with bench(redis_url, queue_name) as made:
         _, word = await reserved(made, 600, Limits(10, 1_000))
         assert word == "ok"
-        await made.store.weigh(Lane.parse(LANE), 2.0)
+        await made.store.learn_token_ratio(Lane.parse(LANE), 2.0)
         _, word = await reserved(made, 600, Limits(10, 1_000))
         assert word == "large"
 

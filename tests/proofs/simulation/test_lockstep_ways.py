@@ -192,7 +192,7 @@ class Ways(RuleBasedStateMachine):
         self.run(self.store.charges(FLEX))
         claims = [claim for claim in self.claims if claim.step is Step.RESOLVE]
         if claims:
-            self.run(self.store.doubt(self._any(claims, pick), 1 + pick % 2, 3))
+            self.run(self.store.count_doubt(self._any(claims, pick), 1 + pick % 2, 3))
         if self.segments:
             self.run(self.store.is_settled(self._any(self.segments, pick), pick % 3))
 

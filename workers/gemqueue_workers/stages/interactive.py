@@ -116,7 +116,7 @@ class _Asking:
         """Whoever held this batch before may have died with calls under way."""
         calls = min(self._kit.settings.interactive_calls_max, open_prompts)
         if self._batch.crashes and calls:
-            counted = await self._kit.store.doubt(self._lease.claim, self._batch.crashes, calls)
+            counted = await self._kit.store.count_doubt(self._lease.claim, self._batch.crashes, calls)
             log.warning("calls.in_doubt", batch=self._batch.id, calls=counted)
 
     async def _one(self, source: Source, number: int, line: bytes) -> None:

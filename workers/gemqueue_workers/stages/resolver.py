@@ -96,7 +96,7 @@ class Resolver:
             return ResolvePlan.GIVE_BACK
         ratio = quota.token_ratio(batch, collector.token_counts)
         if ratio is not None:
-            await self._kit.store.weigh(batch.lane, ratio)
+            await self._kit.store.learn_token_ratio(batch.lane, ratio)
         if late := collector.counts.get("late", 0):
             await self._kit.store.add_count("late", late)
         log.info("results.collected", batch=batch.id, job=batch.job, rows=collector.rows, **collector.counts)

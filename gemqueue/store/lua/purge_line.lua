@@ -1,4 +1,4 @@
--- blank: a value of a segment is replaced by one without a purged prompt, if it still is what it was.
+-- purge_line: a value of a segment is replaced by one without a purged prompt, if it still is what it was.
 -- ARGV[2] segment, ARGV[3] place in the list of outcomes, or -1 for the body, ARGV[4] SHA-1 of the old value, ARGV[5]
 -- the new one
 -- ok | changed (nothing is written)

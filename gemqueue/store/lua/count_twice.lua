@@ -1,5 +1,5 @@
--- twice: a job bought prompts that another job of the same batch has bought, too. Counted once per job, whoever sees
--- it.
+-- count_twice: a job bought prompts that another job of the same batch has bought, too. Counted once per job, whoever
+-- sees it.
 -- ARGV[2] batch, ARGV[3] job, ARGV[4] prompts
 -- ok <0 or 1>
 local record = key('batch', ARGV[2])

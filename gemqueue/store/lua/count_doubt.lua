@@ -1,5 +1,5 @@
--- doubt: a holder of an interactive batch died with calls under way; they may have been answered and paid for. Counted
--- once for each crash.
+-- count_doubt: a holder of an interactive batch died with calls under way; they may have been answered and paid
+-- for. Counted once for each crash.
 -- ARGV[2] batch, ARGV[3] fence, ARGV[4] crashes that the record showed, ARGV[5] calls at most
 -- ok <calls counted> | stale
 local record = key('batch', ARGV[2])

@@ -1,5 +1,5 @@
--- weigh: how many tokens the provider counted for each that was estimated, in one batch of a lane: three tenths of the
--- lane's ratio come from the newest batch.
+-- learn_token_ratio: how many tokens the provider counted for each that was estimated, in one batch of a lane:
+-- three tenths of the lane's ratio come from the newest batch.
 -- ARGV[2] lane, ARGV[3] the batch's ratio
 -- ok
 local lane_key = key('lane', ARGV[2])
