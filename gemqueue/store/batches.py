@@ -7,7 +7,7 @@ StaleFence and has changed nothing; one that is in the wrong state gets WrongSta
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -56,13 +56,18 @@ class Due(msgspec.Struct, frozen=True):
     next_ms: int | None
 
 
-class Landing(msgspec.Struct, frozen=True):
-    """Outcomes of one origin on their way in: its bitmap, how many rows, the compressed blob."""
+class Landing(NamedTuple):
+    """Outcomes of one origin on their way in: its bitmap, how many rows, the compressed blob.
+
+    ``failed`` of the rows are failures, the others answers; ``lost`` of those failed because Redis lost their bodies.
+    """
 
     segment: str
     bits: bytes
     rows: int
     blob: bytes
+    failed: int = 0
+    lost: int = 0
 
 
 class RetrySegment(Onward, frozen=True, kw_only=True):
@@ -276,18 +281,16 @@ class BatchStore(StoreBase):
         _check(await self.scripts.run("end", claim.id, claim.fence, _pack(fields)), "end")
 
     async def settle(
-        self, claim: Claim, landings: list[Landing], counts: dict[str, int], dead: list[tuple[str, str, str, str, str]]
+        self, claim: Claim, landings: list[Landing], dead: Sequence[tuple[str, str, str, str, str]] = ()
     ) -> tuple[str, dict[str, bytes]]:
-        """Land outcomes, all or nothing.
+        """Land outcomes, all or nothing, and count them; ``dead`` holds key, lane, kind, message and body of each.
 
         Returns ok; conflict with the bitmaps that have some of the bits already; unknown with the segment.
         """
-        flat: list[Arg] = []
-        for landing in landings:
-            flat += [landing.segment, landing.bits, landing.rows, landing.blob]
+        flat: list[Arg] = [item for landing in landings for item in landing]
         keep_s = int(self.settings.keep_outcome_s)
         dead_bytes_max = min(self.settings.dead_bytes_max, self.settings.memory_bytes_max // 4)
-        head = _pack({"counts": counts, "dead": dead, "dead_bytes_max": dead_bytes_max})
+        head = _pack({"dead": dead, "dead_bytes_max": dead_bytes_max})
         reply = _check(await self.scripts.run("settle", claim.id, claim.fence, keep_s, head, *flat), "settle")
         word = reply[0].decode()
         if word == "conflict":

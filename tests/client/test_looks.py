@@ -67,7 +67,7 @@ async def test_a_future_tells_its_whole_life(queue: Queue, bench: Bench) -> None
     segment, index = future.key.split(".")
     answer = b'{"key":"%b","response":{}}' % future.key.encode()
     settled = landing(segment, [int(index)], codec.compress(answer))
-    await bench.store.settle(claim, [settled], {"answered": 1}, [])
+    await bench.store.settle(claim, [settled])
     assert (await future.look()).state is PromptState.SETTLED
     await future
     assert (future.state, future.batch, future.held_reason) == (PromptState.SETTLED, batch, None)

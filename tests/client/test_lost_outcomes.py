@@ -33,10 +33,10 @@ class Failover(Answering):
         first, second = (codec.compress(outcome_line(line)) for line in codec.expand(body).splitlines())
         outcomes = self.store.key("outcomes", segment)
         waited = self._queue._listener.waited  # pyright: ignore[reportPrivateUsage] - a test may look inside
-        await self.store.settle(claim, [Landing(segment, bitmap.of([0], 2), 1, first)], {"answered": 1}, [])
+        await self.store.settle(claim, [Landing(segment, bitmap.of([0], 2), 1, first)])
         await until(lambda: waited[segment].cursor == 1)
         await self._redis.lpop(outcomes)
-        await self.store.settle(claim, [Landing(segment, bitmap.of([1], 2), 1, second)], {"answered": 1}, [])
+        await self.store.settle(claim, [Landing(segment, bitmap.of([1], 2), 1, second)])
         await self._redis.rpush(outcomes, first)
 
 

@@ -34,7 +34,7 @@ def _twice(create):
             return await create(**given)
     return call
 """
-_POP = """count(ARGV[5], 1)
+_POP = """count(ARGV[5] == 'adopted' and 'adopted' or 'created', 1)
 for _, id in ipairs(redis.call('LRANGE', key('manifest', ARGV[2]), 0, -1)) do
   redis.call('UNLINK', key('segment', id))
 end
@@ -202,7 +202,7 @@ MUTANTS: dict[str, Mutant] = {
         (
             Patch(
                 f"{_LUA}accept.lua",
-                "count(ARGV[5], 1)\n",
+                "count(ARGV[5] == 'adopted' and 'adopted' or 'created', 1)\n",
                 _POP,
             ),
         ),

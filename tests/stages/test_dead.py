@@ -126,7 +126,7 @@ async def _bury(here: Bench, count: int, body_bytes: int) -> None:
     claim = await here.ended()
     body = "x" * body_bytes
     dead = [(f"{segment}.{n}", LANE, "provider", "why", body) for n in range(count)]
-    await here.store.settle(claim, [landing(segment, range(count))], {"failed": count}, dead)
+    await here.store.settle(claim, [landing(segment, range(count), failed=count)], dead)
     await here.close(claim)
 
 

@@ -35,7 +35,7 @@ VERBS: dict[str, Callable[[Bench, Claim, str], Awaitable[object]]] = {
     "fence": lambda here, claim, _: here.store.fence(claim, 1),
     "reopen": lambda here, claim, _: here.store.reopen(claim, "token-1"),
     "end": lambda here, claim, _: here.store.end(claim, JobEnd(job_state="succeeded")),
-    "settle": lambda here, claim, segment: here.store.settle(claim, [landing(segment, [0])], {}, []),
+    "settle": lambda here, claim, segment: here.store.settle(claim, [landing(segment, [0])]),
     "requeue": lambda here, claim, segment: here.store.requeue(claim, retry("00r", segment, [0]), body(1)),
     "close": lambda here, claim, _: here.store.close(claim, give_back=False),
 }
@@ -91,7 +91,7 @@ async def test_a_verb_may_be_repeated(here: Bench, verb: str) -> None:
     claim = await _bring(here, state)
     call = VERBS[verb]
     if verb == "close":
-        await here.store.settle(claim, [landing(segment, [0, 1, 2]) for segment in segments], {}, [])
+        await here.store.settle(claim, [landing(segment, [0, 1, 2]) for segment in segments])
     first: Any = await call(here, claim, segments[0])
     before = await here.dump()
     again: Any = await call(here, claim, segments[0])
@@ -123,7 +123,7 @@ async def test_steps_follow_the_states(here: Bench) -> None:
     await here.store.end(claim, JobEnd(job_state="succeeded"))
     await holds(BatchState.ENDED)
     claim = await here.claim(Step.RESOLVE, batch)
-    await here.store.settle(claim, [landing(segment, [0, 1, 2]) for segment in segments], {"answered": 6}, [])
+    await here.store.settle(claim, [landing(segment, [0, 1, 2]) for segment in segments])
     await here.close(claim)
     await holds(BatchState.CLOSED)
     assert await here.store.open_batches() == []
@@ -145,7 +145,7 @@ async def test_a_closed_batch_is_not_claimed_again(here: Bench) -> None:
     """The lease of a resolver that still cleans up at the provider does not revive the batch."""
     segment = await here.enqueue()
     resolve = await here.ended()
-    await here.store.settle(resolve, [landing(segment, [0, 1, 2])], {"answered": 3}, [])
+    await here.store.settle(resolve, [landing(segment, [0, 1, 2])])
     await here.close(resolve)
     await here.store.renew(resolve)
     await here.store.release(resolve, 0.0)

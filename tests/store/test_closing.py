@@ -30,14 +30,26 @@ async def test_settle_is_all_or_nothing(here: Bench) -> None:
     """One bit that is set already, in one segment of many, and nothing is written; the bitmaps say which."""
     a, b = await here.enqueue(9), await here.enqueue()
     claim = await here.ended()
-    assert (await here.store.settle(claim, [landing(a, [8])], {"answered": 1}, []))[0] == "ok"
+    assert (await here.store.settle(claim, [landing(a, [8])]))[0] == "ok"
     before = await here.dump()
     dead = [("k", "l", "provider", "m", "body")]
-    word, maps = await here.store.settle(claim, [landing(b, [0]), landing(a, [1, 8])], {"answered": 3}, dead)
+    word, maps = await here.store.settle(claim, [landing(b, [0]), landing(a, [1, 8])], dead)
     assert (word, list(maps)) == ("conflict", [a])
     assert [i for i in range(9) if bitmap.has_bit(maps[a], i)] == [8]
     assert await here.dump() == before
-    assert await here.store.settle(claim, [landing("00gone", [0])], {}, []) == ("unknown", {"00gone": b""})
+    assert await here.store.settle(claim, [landing("00gone", [0])]) == ("unknown", {"00gone": b""})
+
+
+async def test_settle_counts_what_lands(here: Bench) -> None:
+    """Answers, failures, and those among the failures whose bodies were lost; what is refused counts for nothing."""
+    a, b = await here.enqueue(9), await here.enqueue()
+    claim = await here.ended()
+    landings = [landing(a, range(6), failed=3, lost=2), landing(b, [0, 2], failed=2, lost=1)]
+    assert (await here.store.settle(claim, landings))[0] == "ok"
+    assert (await here.store.settle(claim, landings))[0] == "conflict"
+    assert (await here.store.settle(claim, [landing(b, [1])]))[0] == "ok"
+    found = await here.store.counts()
+    assert (found["answered"], found["failed"], found["lost_prompts"]) == (4, 5, 3)
 
 
 async def test_rows_of_what_is_settled_belong_to_the_batch(here: Bench) -> None:
@@ -45,7 +57,7 @@ async def test_rows_of_what_is_settled_belong_to_the_batch(here: Bench) -> None:
     done, gone, half = await here.enqueue(3), await here.enqueue(2), await here.enqueue(3)
     claim = await here.ended()
     for segment, lines in ((done, [0, 1, 2]), (gone, [0, 1]), (half, [1])):
-        await here.store.settle(claim, [landing(segment, lines)], {"answered": len(lines)}, [])
+        await here.store.settle(claim, [landing(segment, lines)])
     for what in ("segmeta", "settled", "outcomes"):
         await here.store.redis.unlink(here.store.key(what, gone))
     expected = Expected(await BatchContents.load(here.store, claim.id))
@@ -59,9 +71,9 @@ async def test_the_last_bit_puts_the_ttls(here: Bench) -> None:
     """Nothing of a segment has a TTL while a prompt is open, and everything has one when none is; its body goes."""
     segment = await here.enqueue()
     claim = await here.ended()
-    await here.store.settle(claim, [landing(segment, [0, 2], b"one")], {"answered": 2}, [])
+    await here.store.settle(claim, [landing(segment, [0, 2], b"one")])
     assert [await here.ttl(what, segment) for what in ("segmeta", "settled", "outcomes", "segment")] == [-1] * 4
-    await here.store.settle(claim, [landing(segment, [1], b"two")], {"answered": 1}, [])
+    await here.store.settle(claim, [landing(segment, [1], b"two")])
     assert min([await here.ttl(what, segment) for what in ("segmeta", "settled", "outcomes")]) > 0
     assert await here.ttl("segment", segment) == -2
     assert await here.store.outcomes([(segment, 0), (segment, 1)], 9) == [[b"one", b"two"], [b"two"]]
@@ -75,7 +87,7 @@ async def test_retries_move_and_come_home(here: Bench) -> None:
     claim = await here.ended()
     await here.store.requeue(claim, retry("00r1", segment, [1, 3], delay_ms=30_000), body(2))
     assert await here.close(claim) == ("open", [segment])
-    await here.store.settle(claim, [landing(segment, [0, 2])], {"answered": 2}, [])
+    await here.store.settle(claim, [landing(segment, [0, 2])])
     assert await here.close(claim) == ("closed", [])
     assert [await here.ttl(what, segment) for what in ("segment", "moved")] == [-2, -2]
     assert (await here.store.lanes())[0].prompts == 0
@@ -83,11 +95,11 @@ async def test_retries_move_and_come_home(here: Bench) -> None:
     contents = await BatchContents.load(here.store, claim.id)
     assert [source.meta.keys for source in contents.sources] == [(f"{segment}.1", f"{segment}.3")]
     await here.store.requeue(claim, retry("00r2", segment, [3], moves=[("00r1", bitmap.of([1], 2))]), body(1))
-    await here.store.settle(claim, [landing(segment, [1])], {"answered": 1}, [])
+    await here.store.settle(claim, [landing(segment, [1])])
     assert await here.close(claim) == ("closed", [])
     claim = await here.ended()
     assert await here.ttl("segmeta", segment) == -1
-    await here.store.settle(claim, [landing(segment, [3])], {"failed": 1}, [])
+    await here.store.settle(claim, [landing(segment, [3], failed=1)])
     assert await here.ttl("segmeta", segment) > 0
     assert await here.close(claim) == ("closed", [])
     assert await here.due() == []
@@ -118,7 +130,7 @@ async def test_give_back_returns_what_is_open_so_often(here: Bench) -> None:
     """Segments of a job that came to nothing go back as they are, ``requeues_max`` times, then they are open."""
     done, half = await here.enqueue(), await here.enqueue()
     claim = await here.ended("expired")
-    await here.store.settle(claim, [landing(done, [0, 1, 2]), landing(half, [0])], {"answered": 4}, [])
+    await here.store.settle(claim, [landing(done, [0, 1, 2]), landing(half, [0])])
     await here.store.requeue(claim, retry("00r1", half, [1], delay_ms=10_000_000), body(1))
     assert await here.close(claim, give_back=True) == ("closed", [])
     assert ((await here.store.lanes())[0].prompts, await here.ttl("segment", half)) == (3, -1)
@@ -126,7 +138,7 @@ async def test_give_back_returns_what_is_open_so_often(here: Bench) -> None:
     (source,) = (await BatchContents.load(here.store, claim.id)).sources
     assert (source.meta.id, list(source.lines), source.meta.requeues) == (half, [2], 1)
     assert await here.close(claim, give_back=True) == ("open", [half])
-    await here.store.settle(claim, [landing(half, [2])], {"failed": 1}, [])
+    await here.store.settle(claim, [landing(half, [2], failed=1)])
     assert await here.close(claim, give_back=True) == ("closed", [])
     assert (await here.store.counts())["returned"] == 3
 
@@ -182,9 +194,8 @@ async def test_the_dead_keep_their_bodies(here: Bench) -> None:
     """Prompts that fail through no fault of their own go to the dead letters with the outcome that settles them."""
     segment = await here.enqueue(1)
     claim = await here.ended()
-    await here.store.settle(
-        claim, [landing(segment, [0])], {"failed": 1}, [(f"{segment}.0", "l", "provider", "why", "b")]
-    )
+    dead = [(f"{segment}.0", "l", "provider", "why", "b")]
+    await here.store.settle(claim, [landing(segment, [0], failed=1)], dead)
     ((_, entry),) = await here.store.redis.xrange(here.store.key("dead"))
     assert entry == {
         b"key": f"{segment}.0".encode(),

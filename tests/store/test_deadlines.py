@@ -83,7 +83,7 @@ async def test_packed_prompts_are_copied_out_of_their_batch(bench: Bench) -> Non
     track = await bench.claim(Step.TRACK, batch)
     await bench.store.end(track, JobEnd(job_state="succeeded"))
     resolve = await bench.claim(Step.RESOLVE, batch)
-    await bench.store.settle(resolve, [landing(segment, [1])], {"answered": 1}, [])
+    await bench.store.settle(resolve, [landing(segment, [1])])
     assert await bench.close(resolve) == ("closed", [])
     lane = await bench.claim(Step.PACK, FLEX)
     flex = await bench.pack_one(lane)
@@ -93,7 +93,7 @@ async def test_packed_prompts_are_copied_out_of_their_batch(bench: Bench) -> Non
     resolve = await bench.claim(Step.RESOLVE, flex)
     assert await bench.store.count_doubt(resolve, 1, 5) == 5
     assert await bench.store.count_doubt(resolve, 1, 5) == 0
-    await bench.store.settle(resolve, [landing(segment, [0, 2])], {"answered": 2}, [])
+    await bench.store.settle(resolve, [landing(segment, [0, 2])])
     assert await bench.close(resolve) == ("closed", [])
 
 
@@ -103,7 +103,7 @@ async def test_what_its_batch_has_closed_is_not_rescued(bench: Bench) -> None:
     resolve = await bench.ended()
     bench.advance(2000)
     claim = await bench.claim(Step.RESCUE)
-    await bench.store.settle(resolve, [landing(segment, [1])], {"answered": 1}, [])
+    await bench.store.settle(resolve, [landing(segment, [1])])
     await bench.store.requeue(resolve, retry("00retry", segment, [0]), body(1))
     assert await bench.close(resolve) == ("closed", [])
     with pytest.raises(WrongState):
@@ -111,7 +111,7 @@ async def test_what_its_batch_has_closed_is_not_rescued(bench: Bench) -> None:
     assert not await bench.store.redis.exists(bench.store.key("moved", segment))
     await bench.store.defer(claim, {}, 0.0)
     resolve = await bench.ended()
-    await bench.store.settle(resolve, [landing(segment, [0])], {"answered": 1}, [])
+    await bench.store.settle(resolve, [landing(segment, [0])])
     assert await bench.close(resolve) == ("closed", [])
 
 

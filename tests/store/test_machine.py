@@ -276,7 +276,7 @@ class StoreMachine(RuleBasedStateMachine):
             for key in keys:
                 by_origin.setdefault(key.partition(".")[0], []).append(int(key.partition(".")[2]))
             landings = [landing(origin, indices) for origin, indices in by_origin.items()]
-            word, maps = await self.store.settle(claim, landings, {"answered": len(keys)}, [])
+            word, maps = await self.store.settle(claim, landings)
             assert word != "conflict" or all(
                 any(bitmap.has_bit(bits, i) for i in by_origin[origin]) for origin, bits in maps.items()
             )
@@ -404,7 +404,7 @@ class StoreMachine(RuleBasedStateMachine):
             for source in (await BatchContents.load(self.store, claim.id)).sources:
                 for n in source.lines:
                     origin, _, index = source.meta.key_of(n).partition(".")
-                    word, _ = await self.store.settle(claim, [landing(origin, [int(index)])], {"answered": 1}, [])
+                    word, _ = await self.store.settle(claim, [landing(origin, [int(index)])])
                     assert word == "ok"
             assert await self.bench.close(claim) == ("closed", [])
 

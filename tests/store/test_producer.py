@@ -114,9 +114,9 @@ async def test_cancel_settles_wherever_the_prompt_is(here: Bench) -> None:
     assert await cancel(4) == "ended"
     resolve = await here.claim(Step.RESOLVE, batch)
     await here.store.requeue(resolve, retry("00r", segment, [5]), body(1))
-    answered = await here.store.settle(resolve, [landing(segment, [4, 6, 7, 8])], {"answered": 4}, [])
+    answered = await here.store.settle(resolve, [landing(segment, [4, 6, 7, 8])])
     assert (answered[0], bitmap.has_bit(answered[1][segment], 4)) == ("conflict", True)
-    await here.store.settle(resolve, [landing(segment, [6, 7, 8])], {"answered": 3}, [])
+    await here.store.settle(resolve, [landing(segment, [6, 7, 8])])
     assert await here.close(resolve) == ("closed", [])
     assert await cancel(5) == "closed"
     assert await cancel(6) == "settled"
@@ -214,7 +214,7 @@ async def test_a_full_server_takes_nothing_in_and_still_drains() -> None:
             resolve = await here.ended()
             await here.store.requeue(resolve, retry("00r", segment, [2], delay_ms=1000), body(1))
             landings = [landing(segment, [0, 1]), landing(other, [1, 2])]
-            assert (await here.store.settle(resolve, landings, {"answered": 4}, []))[0] == "ok"
+            assert (await here.store.settle(resolve, landings))[0] == "ok"
             assert await here.close(resolve) == ("closed", [])
             resolve = await here.ended("expired")
             assert await here.close(resolve, give_back=True) == ("closed", [])
@@ -227,7 +227,7 @@ async def test_a_full_server_takes_nothing_in_and_still_drains() -> None:
             submit = await here.claim(Step.SUBMIT, submit.id)
             await here.store.end(submit, JobEnd(job_state="empty"))
             resolve = await here.claim(Step.RESOLVE, submit.id)
-            assert (await here.store.settle(resolve, [landing(segment, [2])], {"answered": 1}, []))[0] == "ok"
+            assert (await here.store.settle(resolve, [landing(segment, [2])]))[0] == "ok"
             assert await here.close(resolve) == ("closed", [])
             await here.store.deliver([segment])
             assert (await here.store.counts())["answered"] == 5

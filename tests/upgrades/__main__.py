@@ -123,7 +123,7 @@ class Writer:
         lines = [b'{"key":"%b.%d","response":{}}' % (segment.encode(), n) for n in indices]
         bits = bitmap.of(indices, max(indices) + 1)
         blob = codec.compress(b"\n".join(lines))
-        await self.store.settle(claim, [Landing(segment, bits, len(indices), blob)], {"answered": len(indices)}, [])
+        await self.store.settle(claim, [Landing(segment, bits, len(indices), blob)])
 
 
 async def _pending(writer: Writer) -> None:

@@ -115,7 +115,7 @@ class Answering:
             chunk = indices[start : start + self._rows_max]
             blob = codec.compress(b"\n".join([outcome_line(lines[i]) for i in chunk]))
             landing = Landing(segment, bitmap.of(chunk, len(lines)), len(chunk), blob)
-            await self.store.settle(claim, [landing], {"answered": len(chunk)}, [])
+            await self.store.settle(claim, [landing])
 
 
 def connect(url: str, queue: str, **settings: Any) -> Connecting:

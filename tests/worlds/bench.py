@@ -33,9 +33,9 @@ def body(count: int, size: int = 10) -> bytes:
     return codec.compress(b"\n".join([b"x" * size] * count))
 
 
-def landing(segment: str, indices: Sequence[int], text: bytes = b"blob") -> Landing:
+def landing(segment: str, indices: Sequence[int], text: bytes = b"blob", failed: int = 0, lost: int = 0) -> Landing:
     """Outcomes of a segment's prompts."""
-    return Landing(segment, bitmap.of(indices, max(indices) + 1), len(indices), text)
+    return Landing(segment, bitmap.of(indices, max(indices) + 1), len(indices), text, failed, lost)
 
 
 def retry(id_: str, origin: str, indices: Sequence[int], **changed: Any) -> RetrySegment:
@@ -156,7 +156,7 @@ class Bench:
         """Answer everything that is pending, which is these segments."""
         claim = await self.ended()
         for segment in segments:
-            await self.store.settle(claim, [landing(segment, range(count))], {"answered": count}, [])
+            await self.store.settle(claim, [landing(segment, range(count))])
         assert await self.close(claim) == ("closed", [])
 
     async def state(self, batch: str) -> str:

@@ -33,6 +33,6 @@ end
 step_over(ARGV[2], b[2], 'submit', 'track', delay_ms)
 grow(ARGV[2], b[2])
 wake(account_of(b[2]), model_of(b[2]))
-count(ARGV[5], 1)
+count(ARGV[5] == 'adopted' and 'adopted' or 'created', 1)
 count('submitted', num(b[5]))
 return { 'ok' }

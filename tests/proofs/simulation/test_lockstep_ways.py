@@ -212,7 +212,7 @@ class Ways(RuleBasedStateMachine):
             key = meta.key_of(index % meta.count)
             dead = [(key, LANE, FailureKind.EXPIRED, "no", '{"key":"k","request":{"contents":[]}}')] if dies else []
             origin, _, n = key.partition(".")
-            self.run(self.store.settle(claim, [landing(origin, [int(n)])], {"failed" if dies else "answered": 1}, dead))
+            self.run(self.store.settle(claim, [landing(origin, [int(n)], failed=int(dies))], dead))
         self.run(self.store.close(claim, give_back=give_back))
 
     @rule(pick=picks, forget=st.booleans(), again=st.booleans())

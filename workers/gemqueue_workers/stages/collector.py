@@ -297,7 +297,7 @@ class Collector:
             self._lost.add(source.meta.id)
             log.error("body.lost", batch=self._batch.id, segment=source.meta.id)
         line = failure_line(f"{origin}.{index}", FailureKind.LOST, _LOST, 0, source.meta.attempt + bought)
-        self._buffer.add(origin, index, line, "lost_prompts")
+        self._buffer.add(origin, index, line, "lost")
 
     async def _send_quarantine(self) -> None:
         if self._quarantined:

@@ -9,10 +9,7 @@ nothing; where the store says that some rows are settled already, those rows are
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from itertools import chain
-from operator import itemgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 from weakref import WeakSet
 
 import structlog
@@ -32,13 +29,12 @@ _ORIGINS_MAX = 32
 _CALL_BYTES_MAX = 1_250_000  # answers a fifth longer than their prompts still go by the segment
 _ROW_OVERHEAD_BYTES = 64
 
-Row = tuple[int, bytes, str]
-"""Index in the origin, outcome line, and the counter that it raises; lost_prompts raises failed, too."""
+Ending = Literal["answered", "failed", "lost"]
+"""How a prompt ended; lost is a failure whose body Redis had lost."""
+Row = tuple[int, bytes, Ending]
+"""Index in the origin, outcome line, how it ended."""
 Dead = tuple[str, str, str, str, str]
 """Key, lane, kind, message and body of a prompt that ended through no fault of its own."""
-
-
-_counter = itemgetter(2)
 
 
 _buffers: WeakSet[LandingBuffer] = WeakSet()
@@ -72,9 +68,9 @@ class LandingBuffer:
         users = sum(bool(buffer._bytes) for buffer in _buffers)  # noqa: SLF001 - of the same class
         return self._kit.settings.resolve_buffer_bytes_max // max(1, users)
 
-    def add(self, origin: str, index: int, line: bytes, counter: str) -> None:
+    def add(self, origin: str, index: int, line: bytes, ending: Ending) -> None:
         """One outcome."""
-        self.extend(origin, [(index, line, counter)])
+        self.extend(origin, [(index, line, ending)])
 
     def extend(self, origin: str, new: list[Row]) -> None:
         """Outcomes of one origin."""
@@ -133,18 +129,21 @@ class LandingBuffer:
         dead = [entry for origin in group for entry in self._dead.pop(origin, [])]
         while group:
             landings = await asyncio.to_thread(_build, group)
-            counts = dict(Counter(chain.from_iterable(map(_counter, rows) for rows in group.values())))
-            if lost := counts.get("lost_prompts"):
-                counts["failed"] = counts.get("failed", 0) + lost
             with effect(Effect.RESOLVE_SETTLE):
-                word, maps = await self._kit.store.settle(self._lease.claim, landings, counts, dead)
+                word, maps = await self._kit.store.settle(self._lease.claim, landings, dead)
             if word == "ok":
-                for counter, n in counts.items():
-                    self.counts[counter] = self.counts.get(counter, 0) + n
+                self._count(landings)
                 return
             group = self._without(group, word, maps)
             kept = {f"{origin}.{row[0]}" for origin, rows in group.items() for row in rows}
             dead = [entry for entry in dead if entry[0] in kept]
+
+    def _count(self, landings: list[Landing]) -> None:
+        """The same here as in the store, for the log."""
+        rows, failed, lost = (sum(each) for each in zip(*((x.rows, x.failed, x.lost) for x in landings), strict=True))
+        for counter, n in (("answered", rows - failed), ("failed", failed), ("lost_prompts", lost)):
+            if n:
+                self.counts[counter] = self.counts.get(counter, 0) + n
 
     def _without(self, group: dict[str, list[Row]], word: str, maps: dict[str, bytes]) -> dict[str, list[Row]]:
         kept: dict[str, list[Row]] = {}
@@ -183,5 +182,7 @@ def _build(group: dict[str, list[Row]]) -> list[Landing]:
         indices = [row[0] for row in rows]
         bits = bitmap.of(indices, max(indices) + 1)
         blob = codec.compress(b"\n".join([row[1] for row in rows]))
-        landings.append(Landing(origin, bits, len(rows), blob))
+        endings = [row[2] for row in rows]
+        failed = len(rows) - endings.count("answered")
+        landings.append(Landing(origin, bits, len(rows), blob, failed, endings.count("lost")))
     return landings
