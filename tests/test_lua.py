@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.lua_names import lines_over, names_in, tokens
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 ROOT = Path(__file__).parents[1]
 COLUMNS_MAX = 120
 LUA = {file.name: file.read_text(encoding="utf-8") for file in sorted((ROOT / "gemqueue").rglob("*.lua"))}
+LUA_NAMES = {
+    "ARGV", "KEYS", "bit", "cmsgpack", "ipairs", "math", "pairs", "redis", "string", "table", "tonumber", "tostring",
+    "type", "unpack",
+}  # fmt: skip
+"""What the server gives to a script."""
+
+
+def taken(text: str) -> Iterator[tuple[str, str]]:
+    """Part and name of all that a file's header says that it takes."""
+    for part, names in re.findall(r"^-- takes: (\w+) \(([^)]*)\)$", text, re.MULTILINE):
+        yield from ((part, name) for name in names.replace("\n--", "").replace(",", " ").split())
 
 
 def test_lines_are_short() -> None:
@@ -20,13 +36,25 @@ def test_lines_are_short() -> None:
 
 
 def test_no_local_is_unread() -> None:
-    """Every local, loop variable and parameter is read; what a part of the prelude declares, by that or by a script."""
+    """Every local, loop variable and parameter is read; what a part declares, by that or by a script."""
     found = {name: names_in(text) for name, text in LUA.items()}
     read = frozenset(name for names in found.values() for name in names.free)
     unread = {
         file: names.unread(elsewhere=read if file.startswith("_") else frozenset()) for file, names in found.items()
     }
     assert {file: names for file, names in unread.items() if names} == {}
+
+
+def test_files_take_what_they_use() -> None:
+    """The header of each file lists, by the part that has it, every name that it uses of others, and no other name."""
+    found = {name: names_in(text) for name, text in LUA.items()}
+    homes = [(one.name, file) for file, names in found.items() if file[0] == "_" for one in names.declared if one.outer]
+    home = {name: file.removesuffix(".lua") for name, file in homes}
+    assert len(home) == len(homes), "two parts have the same name"
+    for file, names in found.items():
+        used = {(home[name], name) for name in names.free if name in home}
+        assert used == set(taken(LUA[file])), file
+        assert names.free - home.keys() <= LUA_NAMES, file
 
 
 @pytest.mark.parametrize(
@@ -60,11 +88,11 @@ def test_unread_names_are_found(text: str, unread: list[str]) -> None:
     assert names_in(text).unread() == unread
 
 
-def test_a_prelude_is_read_by_scripts() -> None:
+def test_a_part_is_read_by_scripts() -> None:
     """What a file declares at its top may be read by those that come after it, and only that."""
-    prelude = names_in("local a, b = 1, 2\nlocal function c(d) end")
-    assert prelude.unread() == ["a:1", "b:1", "c:2", "d:2"]
-    assert prelude.unread(elsewhere=frozenset(names_in("return a, c(), d").free)) == ["b:1", "d:2"]
+    part = names_in("local a, b = 1, 2\nlocal function c(d) end")
+    assert part.unread() == ["a:1", "b:1", "c:2", "d:2"]
+    assert part.unread(elsewhere=frozenset(names_in("return a, c(), d").free)) == ["b:1", "d:2"]
 
 
 def test_tokens_know_their_lines() -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _HOPS_MAX = 32
 _FIELDS = ("lane", "batch", "went", "keys")
 _POOL_KEEP_MS = 360_000_000
-"""An account that had no worker for so long is not waited for (lua/_prelude.lua)."""
+"""An account that had no worker for so long is not waited for (lua/_server.lua)."""
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):

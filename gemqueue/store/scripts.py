@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 from contextlib import contextmanager, suppress
 from importlib import resources
 from typing import TYPE_CHECKING, Any, cast
@@ -43,6 +44,8 @@ Arg = str | bytes | int | float
 ServerError = RedisError
 ServerOutOfMemory = OutOfMemoryError
 """What a call to the server may raise untranslated: the names by which others catch it."""
+_TAKES = re.compile(r"^-- takes: (_\w+)", re.MULTILINE)
+"""A line of a Lua file's header: the part (``lua/_*.lua``) that it takes the names behind it from."""
 _RETRIES = 4
 _RETRY_FIRST_S = 0.05
 _PASSING = ("MISCONF", "MASTERDOWN", "NOREPLICAS", "BUSY", "TRYAGAIN", "CLUSTERDOWN", "UNKILLABLE", "UNBLOCKED")
@@ -59,15 +62,24 @@ class NotReplicated(StoreUnavailable):
 
 
 def _load() -> dict[str, tuple[str, str]]:
+    """Hash and text of each script: the parts that it takes by its header, then its own file."""
     folder = resources.files("gemqueue.store") / "lua"
-    prelude = "".join((folder / f"_{name}.lua").read_text(encoding="utf-8") for name in ("prelude", "quota"))
+    files = {e.name[:-4]: e.read_text(encoding="utf-8") for e in folder.iterdir() if e.name.endswith(".lua")}
     scripts: dict[str, tuple[str, str]] = {}
-    for entry in folder.iterdir():
-        name = entry.name.removesuffix(".lua")
-        if entry.name.endswith(".lua") and not name.startswith("_"):
-            text = prelude + entry.read_text(encoding="utf-8")
+    for name in files:
+        if not name.startswith("_"):
+            text = "".join(files[one] for one in _in_order(name, files, {}))
             scripts[name] = (hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(), text)
     return scripts
+
+
+def _in_order(name: str, files: dict[str, str], placed: dict[str, None]) -> dict[str, None]:
+    """A file behind all that it takes, which may take others in turn; each once."""
+    for part in _TAKES.findall(files[name]):
+        if part not in placed:
+            _in_order(part, files, placed)
+    placed[name] = None
+    return placed
 
 
 SCRIPTS = _load()

@@ -42,7 +42,7 @@ end
 MUTANTS: dict[str, Mutant] = {
     "no-fence": Mutant(
         "no script looks at the caller's fence",
-        (Patch(f"{_LUA}_prelude.lua", "  return redis.call('HGET', record, 'fence') ~= fence\n", "  return false\n"),),
+        (Patch(f"{_LUA}_core.lua", "  return redis.call('HGET', record, 'fence') ~= fence\n", "  return false\n"),),
     ),
     "settle-time-from-intent": Mutant(
         "the settle time counts from the intent, not from the deleted file",
@@ -325,7 +325,7 @@ MUTANTS: dict[str, Mutant] = {
         "what is finished stays for ever",
         (
             Patch(
-                f"{_LUA}_prelude.lua",
+                f"{_LUA}_segments.lua",
                 "  set_ttl(keep_s, meta_key, key('settled', id), key('outcomes', id), key('names', id)",
                 "  set_ttl(keep_s, key('names', id)",
             ),

@@ -1,8 +1,11 @@
--- The quota ledger; stands after the prelude. `reserved:<account>` has an entry for each batch that has a job or is
--- about to create one: "<tokens> <until> <model>", with until = 0 while it counts as open, else the end of its
--- cool-off. What is in use is their sum, so there is no counter that could drift. `quota:<account>` holds what refusals
--- have taught of a resource ('jobs', or 'tokens/<model>'), and is there only as long as that differs from the
--- configured limit; and under 'spend' that the provider refuses for want of money, until a create succeeds.
+-- The quota ledger. `reserved:<account>` has an entry for each batch that has a job or is about to create one:
+-- "<tokens> <until> <model>", with until = 0 while it counts as open, else the end of its cool-off. What is in use is
+-- their sum, so there is no counter that could drift. `quota:<account>` holds what refusals have taught of a resource
+-- ('jobs', or 'tokens/<model>'), and is there only as long as that differs from the configured limit; and under 'spend'
+-- that the provider refuses for want of money, until a create succeeds.
+-- takes: _core (account_of, count, key, now, num)
+-- takes: _steps (want)
+
 local function model_of(lane)
   return string.match(lane, '^[^/]+/([^/]+)')
 end

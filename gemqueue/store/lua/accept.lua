@@ -7,6 +7,9 @@
 -- known,
 -- ARGV[9] fingerprint of a key that sees it
 -- ok | stale | state <state>
+-- takes: _core (account_of, count, key, now, num, pass_when_full, stale)
+-- takes: _steps (step_over)
+-- takes: _quota (book, grow, model_of, wake)
 local record = key('batch', ARGV[2])
 local b = redis.call('HMGET', record, 'state', 'lane', 'job', 'intent_file', 'prompts')
 if b[1] == 'submitted' and b[3] == ARGV[4] then return { 'ok' } end

@@ -4,6 +4,9 @@
 -- ARGV[2] event, ARGV[3] job, ARGV[4] token or '', ARGV[5] batch that the token names or '', ARGV[6] s that an event is
 -- known by its id, ARGV[7] s that a job without a batch is remembered
 -- ok <submit | track | late> <batch> | double | early | stray <batch> (a job of an intent that was given up)
+-- takes: _core (KEEPS_INPUT, account_of, count, has_word, key, now, num, pass_when_full)
+-- takes: _steps (want)
+-- takes: _batches (prove)
 local job, token = ARGV[3], ARGV[4]
 pass_when_full()
 if not redis.call('SET', key('heard', ARGV[2]), 1, 'NX', 'EX', ARGV[6]) then

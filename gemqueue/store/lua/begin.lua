@@ -4,6 +4,8 @@
 -- ARGV[2] batch, ARGV[3] fence, ARGV[4] lease ms, ARGV[5] token, ARGV[6] file, ARGV[7] fingerprint of the key that
 -- uploaded it
 -- ok | stale | state <state>
+-- takes: _core (account_of, key, now, num, pass_when_full, stale)
+-- takes: _steps (due_key)
 local record = key('batch', ARGV[2])
 if stale(record, ARGV[3]) then return { 'stale' } end
 local b = redis.call('HMGET', record, 'state', 'lease_until', 'lane', 'intent_token')

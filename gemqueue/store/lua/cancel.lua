@@ -2,6 +2,9 @@
 -- Asked again after a lost reply, it says ok again.
 -- ARGV[2] segment, ARGV[3] index, ARGV[4] bitmap, ARGV[5] blob, ARGV[6] keep s
 -- ok <'pending' | the batch's state> | settled (too late) | unknown
+-- takes: _core (count, key, num, pass_when_full)
+-- takes: _bitmaps (merged, overlaps)
+-- takes: _segments (land, notify)
 local id, meta_key = ARGV[2], key('segmeta', ARGV[2])
 local m = redis.call('HMGET', meta_key, 'count', 'batch', 'keys')
 if not m[1] or m[3] or tonumber(ARGV[3]) >= num(m[1]) then return { 'unknown' } end

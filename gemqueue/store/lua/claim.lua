@@ -5,6 +5,9 @@
 -- the server holds, and what nobody has though it is not due
 -- ok <record as flat list> <home> <now> | early | gone | newer (the record is of a later version of gemqueue: left
 -- alone) | held (pack and submit wait until the provider's jobs have been compared with the records)
+-- takes: _core (KEEPS_INPUT, VERSION, key, now, num, pass_when_full)
+-- takes: _steps (RECORDS, due_key, record_of)
+-- takes: _server (paused)
 local HELD_MS = 1000 -- held steps come round together, once in so long
 local member, account, lease_ms = ARGV[2], ARGV[3], tonumber(ARGV[4])
 local index = due_key(account)

@@ -5,6 +5,11 @@
 -- that counts for nothing, and nothing waits for it.
 -- ARGV[2] batch, ARGV[3] fence, ARGV[4] msgpack {mode, requeues_max, keep_s, delay_ms, delay_max_ms, full={...}}
 -- ok closing | ok closed | stale | state <state> | open <segments that are not done, or are out of requeues>
+-- takes: _core (T, count, key, now, num, pass_when_full, stale)
+-- takes: _steps (step_over)
+-- takes: _bitmaps (has_bit)
+-- takes: _deadlines (unpromise)
+-- takes: _lanes (wait)
 local record, a = key('batch', ARGV[2]), cmsgpack.unpack(ARGV[4])
 local b = redis.call('HMGET', record, 'state', 'lane', 'closed_segments', 'segments', 'job_state')
 if b[1] == 'closed' then return { 'ok', 'closed' } end

@@ -5,6 +5,7 @@
 -- told.
 -- ARGV[2] batch, or nothing
 -- ok | open
+-- takes: _core (T, key, now, pass_when_full)
 pass_when_full()
 redis.call('SET', T .. ':confirm', now, 'EX', 60)
 if ARGV[2] and redis.call('HGET', key('batch', ARGV[2]), 'state') ~= 'closed' then return { 'open' } end

@@ -2,6 +2,7 @@
 -- sees it.
 -- ARGV[2] batch, ARGV[3] job, ARGV[4] prompts
 -- ok <0 or 1>
+-- takes: _core (count, has_word, key, pass_when_full)
 local record = key('batch', ARGV[2])
 if redis.call('EXISTS', record) == 0 then return { 'ok', 0 } end
 local known = redis.call('HGET', record, 'twice') or ''

@@ -3,6 +3,8 @@
 -- ARGV[2] lane, ARGV[3] fence, ARGV[4] not within ms, or -1: the holder goes on, then for each: ARGV[i] segment, time
 -- ms or 0
 -- ok | stale
+-- takes: _core (account_of, key, now, pass_when_full, stale)
+-- takes: _steps (due_key)
 local lane, record, index = ARGV[2], key('rescue', ARGV[2]), key('deadlines', ARGV[2])
 if stale(record, ARGV[3]) then return { 'stale' } end
 pass_when_full()

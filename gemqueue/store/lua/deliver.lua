@@ -2,6 +2,8 @@
 -- sooner.
 -- ARGV[2] keep s, ARGV[3...] segments, at most 100: some 5 commands each
 -- ok <how many were shortened>
+-- takes: _core (T, key, now, num, pass_when_full)
+-- takes: _expiry (forget_expired, set_ttl)
 pass_when_full()
 local keep_s, n = tonumber(ARGV[2]), 0
 for i = 3, #ARGV do

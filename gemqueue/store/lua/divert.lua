@@ -2,6 +2,9 @@
 -- ARGV[2] lane, ARGV[3] fence of its rescue step, ARGV[4] segment, ARGV[5] the other lane, ARGV[6] msgpack full={...}
 -- of it
 -- ok <prompts> | stale | gone (it does not wait here any more)
+-- takes: _core (count, key, num, pass_when_full, stale)
+-- takes: _deadlines (unpromise)
+-- takes: _lanes (place, wait)
 local lane, id, to = ARGV[2], ARGV[4], ARGV[5]
 if stale(key('rescue', lane), ARGV[3]) then return { 'stale' } end
 local lane_key, meta_key = key('lane', lane), key('segmeta', id)

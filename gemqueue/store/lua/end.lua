@@ -7,6 +7,10 @@
 -- ARGV[2] batch, ARGV[3] fence,
 -- ARGV[4] msgpack {job_state, output_file, rows, error, operation, delay_ms, prompts_max, sample, cool_ms, halve}
 -- ok | stale | state <state>
+-- takes: _core (account_of, count, key, now, num, pass_when_full, stale)
+-- takes: _steps (step_over)
+-- takes: _batches (JOB_KEEP_S, prove)
+-- takes: _quota (model_of, unreserve, wake)
 local HALF_LIFE_MS, JOBS_MAX = 3 * 24 * 3600 * 1000, 200
 local COOL_SHARE = 0.04 -- of how long the job took
 

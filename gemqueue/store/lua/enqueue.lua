@@ -4,6 +4,10 @@
 -- ARGV[3] what the run's list gets with it
 -- ok | taken <list of "index key digest merges"> (nothing written; merges: the digest is of a whole config) | full |
 -- resend (the body is gone) | superseded (the run is another process's now, or was purged)
+-- takes: _core (T, VERSION, account_of, count, key, now, num)
+-- takes: _expiry (forget_expired)
+-- takes: _deadlines (promise)
+-- takes: _lanes (wait)
 local a = cmsgpack.unpack(ARGV[2])
 local body, meta_key, account = key('segment', a.id), key('segmeta', a.id), account_of(a.lane)
 local state = redis.call('HGET', meta_key, 'state')

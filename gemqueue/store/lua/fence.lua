@@ -2,6 +2,8 @@
 -- for the provider's listing is counted from here.
 -- ARGV[2] batch, ARGV[3] fence, ARGV[4] delay ms until the look, ARGV[5] fingerprint of the key that saw the file
 -- ok | stale | state <state>
+-- takes: _core (count, key, now, num, pass_when_full, stale)
+-- takes: _steps (step_over)
 local record = key('batch', ARGV[2])
 if stale(record, ARGV[3]) then return { 'stale' } end
 local b = redis.call('HMGET', record, 'state', 'lane', 'fenced_at', 'lease_until')

@@ -4,6 +4,8 @@
 -- answers and is no promoted replica, ARGV[5] '1' from a worker that works already: the server has forgotten the
 -- beginning, and with it perhaps which fences were given
 -- ok <home> | held <home>
+-- takes: _core (key, now, pass_when_full)
+-- takes: _server (changed)
 local server = key('server', ARGV[2])
 pass_when_full()
 redis.call('HSETNX', server, 'home', ARGV[3])

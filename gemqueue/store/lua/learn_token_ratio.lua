@@ -2,6 +2,7 @@
 -- three tenths of the lane's ratio come from the newest batch.
 -- ARGV[2] lane, ARGV[3] the batch's ratio
 -- ok
+-- takes: _core (key, pass_when_full)
 local lane_key = key('lane', ARGV[2])
 local old = tonumber(redis.call('HGET', lane_key, 'token_ratio') or ARGV[3])
 pass_when_full()

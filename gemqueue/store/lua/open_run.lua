@@ -3,6 +3,8 @@
 -- started, as the last one said), ARGV[8] config mode ('' as it began), ARGV[9...] entries for the run's list
 -- ok <epoch> <producer> <entries> <config mode> | other <settings> | mode <config mode> (it was started with another
 -- one, nothing is written)
+-- takes: _core (key, now, num, pass_when_full)
+-- takes: _expiry (set_ttl)
 local run, list, keep_s = key('run', ARGV[2], ARGV[3]), key('runlist', ARGV[2], ARGV[3]), tonumber(ARGV[6])
 local known = redis.call('HGET', run, 'settings')
 if known and known ~= ARGV[4] then return { 'other', known } end

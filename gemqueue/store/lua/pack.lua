@@ -4,6 +4,9 @@
 -- ARGV[2] lane, ARGV[3] fence, ARGV[4] batch id, ARGV[5] msgpack {prompts, raw_bytes, tokens, look_ms,
 -- weights={tenant=w}, own = the batch's lane, where the packed lane is a pool's}
 -- ok <'packing'|'sealed'|'empty'> <prompts in the batch> <prompts left in the lane> | stale
+-- takes: _core (T, VERSION, account_of, key, now, num, pass_when_full, stale)
+-- takes: _lanes (CLASS, class_of, pend, place)
+-- takes: _batches (seal)
 local lane, batch, limit = ARGV[2], ARGV[4], cmsgpack.unpack(ARGV[5])
 local lane_key, batch_key = key('lane', lane), key('batch', batch)
 if stale(lane_key, ARGV[3]) then return { 'stale' } end

@@ -2,6 +2,7 @@
 -- ARGV[2] segment, ARGV[3] place in the list of outcomes, or -1 for the body, ARGV[4] SHA-1 of the old value, ARGV[5]
 -- the new one
 -- ok | changed (nothing is written)
+-- takes: _core (T, count, key, num, pass_when_full)
 local id, meta_key, at = ARGV[2], key('segmeta', ARGV[2]), tonumber(ARGV[3])
 local old
 if at < 0 then old = redis.call('GET', key('segment', id)) else old = redis.call('LINDEX', key('outcomes', id), at) end

@@ -1,6 +1,7 @@
 -- purge_run: forget a run and the outcomes of its segments. Refused while one of them is live: cancel it first.
 -- ARGV[2] account, ARGV[3] name (empty: leave the run's record), ARGV[4...] segments, at most 500
 -- ok <how many were there> | live <segment>
+-- takes: _core (T, count, key, num, pass_when_full)
 for i = 4, #ARGV do
   if redis.call('HGET', key('segmeta', ARGV[i]), 'state') == 'live' then return { 'live', ARGV[i] } end
 end

@@ -7,6 +7,10 @@
 -- ARGV[5...] segments
 -- ok <how many were taken> | known <state> (there is a record) | busy <batch> (somebody holds a batch that has one of
 -- them)
+-- takes: _core (T, VERSION, account_of, count, key, now, num, pass_when_full)
+-- takes: _steps (due_key)
+-- takes: _lanes (place)
+-- takes: _quota (book)
 local id, account, a = ARGV[2], ARGV[3], cmsgpack.unpack(ARGV[4])
 local record = key('batch', id)
 local state = redis.call('HGET', record, 'state')

@@ -2,6 +2,9 @@
 -- holder that has let go already, by this or by a transition that moved the step on, changes nothing.
 -- ARGV[2] step member, ARGV[3] account, ARGV[4] fence, ARGV[5] delay ms, ARGV[6...] fields to set
 -- ok | stale
+-- takes: _core (account_of, key, now, num, pass_when_full, stale)
+-- takes: _steps (due_key)
+-- takes: _quota (model_of, unreserve, wake)
 local member = ARGV[2]
 local record = key('batch', string.match(member, ' (.+)$'))
 if stale(record, ARGV[4]) then return { 'stale' } end

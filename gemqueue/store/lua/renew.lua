@@ -2,6 +2,8 @@
 -- moved on, and must not come back.
 -- ARGV[2] step member, ARGV[3] account, ARGV[4] fence, ARGV[5] lease ms
 -- ok | stale
+-- takes: _core (now, num, pass_when_full, stale)
+-- takes: _steps (due_key, record_of)
 local member, lease_ms = ARGV[2], tonumber(ARGV[5])
 local step, id = string.match(member, '^(%a+) (.+)$')
 local record = record_of(step, id)

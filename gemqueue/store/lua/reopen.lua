@@ -7,6 +7,10 @@
 -- ARGV[7...] fields to set. With missed_jobs among them the intent's job was there, and failed for want of its file: as
 -- restart.
 -- ok | stale | state <state>
+-- takes: _core (account_of, key, now, pass_when_full, stale)
+-- takes: _steps (step_over)
+-- takes: _batches (missed_input)
+-- takes: _quota (unreserve)
 local record = key('batch', ARGV[2])
 if stale(record, ARGV[3]) then return { 'stale' } end
 local b = redis.call('HMGET', record, 'state', 'lane', 'past_tokens', 'intent_token', 'held_reason')

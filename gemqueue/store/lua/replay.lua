@@ -3,6 +3,9 @@
 -- ARGV[2] msgpack {id, lane, tenant, priority, count, raw_bytes, tokens, full={...}, memory_bytes_max, names=[[name
 -- key, old value, new value]]}, ARGV[3...] ids in the stream, at most 1,000
 -- ok | gone <id> (somebody else has taken it) | full | resend (the body is gone)
+-- takes: _core (T, VERSION, count, key, now, num)
+-- takes: _lanes (wait)
+-- takes: _dead (unbury)
 local a = cmsgpack.unpack(ARGV[2])
 local body, meta_key = key('segment', a.id), key('segmeta', a.id)
 if redis.call('EXISTS', meta_key) == 1 then return { 'ok' } end

@@ -6,6 +6,12 @@
 -- [[origin, [index]]],
 -- then for each segment that lines leave: ARGV[i] segment, bitmap of its lines
 -- ok | stale | state <state> | conflict <segment>
+-- takes: _core (VERSION, count, key, now, num, pass_when_full, stale)
+-- takes: _bitmaps (merged, overlaps)
+-- takes: _deadlines (promise)
+-- takes: _segments (went_to)
+-- takes: _lanes (wait)
+-- takes: _batches (seal)
 local record, a = key('batch', ARGV[2]), cmsgpack.unpack(ARGV[4])
 local meta_key = key('segmeta', a.id)
 if redis.call('EXISTS', meta_key) == 1 then return { 'ok' } end

@@ -4,6 +4,11 @@
 -- raw_bytes, tokens, attempt, deadline_at, full={...}}, ARGV[5] body, ARGV[6] msgpack keys [[origin, [index]]],
 -- ARGV[7] the segment that they leave, ARGV[8] bitmap of its lines, ARGV[9] its batch
 -- ok | stale | gone (the segment is open in that batch no more) | conflict (some of the lines have gone on already)
+-- takes: _core (VERSION, count, key, now, num, pass_when_full, stale)
+-- takes: _bitmaps (merged, overlaps)
+-- takes: _deadlines (unpromise)
+-- takes: _segments (went_to)
+-- takes: _lanes (wait)
 local lane, a, id = ARGV[2], cmsgpack.unpack(ARGV[4]), ARGV[7]
 local meta_key = key('segmeta', a.id)
 if redis.call('EXISTS', meta_key) == 1 then return { 'ok' } end

@@ -4,6 +4,8 @@
 -- ARGV[2] batch, ARGV[3] fence, ARGV[4] msgpack {jobs_max, model_jobs_max, tokens_max, stored_bytes_max, wait_ms}
 -- ok | large | held <resource> <in use> <limit> <ms until the next try> <1 after a refusal> <the provider's words or
 -- ''> | stale | state <state>
+-- takes: _core (account_of, key, now, num, pass_when_full, stale)
+-- takes: _quota (first_waiting, lesson, model_of, queue_up, reconcile, remember, stored_bytes, unreserve, usage, wake)
 local record, a = key('batch', ARGV[2]), cmsgpack.unpack(ARGV[4])
 if stale(record, ARGV[3]) then return { 'stale' } end
 local b = redis.call('HMGET', record, 'state', 'lane', 'sealed_at', 'prompts', 'tokens', 'raw_bytes')

@@ -3,6 +3,9 @@
 -- index.
 -- ARGV[2] lane, ARGV[3] fence, ARGV[4] msgpack full={prompts, raw_bytes, tokens, linger_ms}, ARGV[5] not before, in ms
 -- ok | stale
+-- takes: _core (account_of, key, now, num, pass_when_full, stale)
+-- takes: _steps (due_key)
+-- takes: _lanes (lane_is_full, lingered)
 local lane, full = ARGV[2], cmsgpack.unpack(ARGV[4])
 local lane_key, index, member = key('lane', lane), due_key(account_of(lane)), 'pack ' .. lane
 if stale(lane_key, ARGV[3]) then return { 'stale' } end

@@ -6,6 +6,10 @@
 -- ARGV[2] batch, ARGV[3] fence, ARGV[4] job, ARGV[5] delay ms, ARGV[6] held reason, ARGV[7] '1' where the file had been
 -- deleted
 -- ok | stale | state <state>
+-- takes: _core (account_of, has_word, key, now, pass_when_full, stale)
+-- takes: _steps (step_over)
+-- takes: _batches (JOB_KEEP_S, missed_input)
+-- takes: _quota (model_of, unreserve, wake)
 local record = key('batch', ARGV[2])
 if stale(record, ARGV[3]) then return { 'stale' } end
 local b = redis.call('HMGET', record, 'state', 'lane', 'job', 'missed_jobs')

@@ -3,6 +3,8 @@
 -- ARGV[2] account, ARGV[3] the server that was noticed when the comparison began, ARGV[4] reason or '', ARGV[5]
 -- lossless
 -- ok | other (the server has changed again since: compare again)
+-- takes: _core (count, key, now, pass_when_full)
+-- takes: _server (changed)
 local server = key('server', ARGV[2])
 pass_when_full()
 if not changed(ARGV[2]) then return { 'ok' } end

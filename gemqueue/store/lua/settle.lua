@@ -6,6 +6,10 @@
 -- dead_bytes_max},
 -- then for each origin: ARGV[i] segment, bitmap, rows, blob, failed, lost
 -- ok | stale | state <state> | conflict <flat list of segment, bitmap> | unknown <segment>
+-- takes: _core (count, key, pass_when_full, stale)
+-- takes: _bitmaps (merged, overlaps)
+-- takes: _segments (land, notify)
+-- takes: _dead (bury)
 local record, keep_s, a = key('batch', ARGV[2]), tonumber(ARGV[4]), cmsgpack.unpack(ARGV[5])
 if stale(record, ARGV[3]) then return { 'stale' } end
 local state = redis.call('HGET', record, 'state')

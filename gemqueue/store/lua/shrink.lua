@@ -6,6 +6,8 @@
 -- ARGV[2] batch, ARGV[3] fence, ARGV[4] msgpack {resource='jobs'|'tokens', jobs_max, tokens_max, first_ms, max_ms,
 -- wish_ms}
 -- ok <hold ms> <refusals in a row> <1 when nothing else was in use and as much never was> | stale | state <state>
+-- takes: _core (account_of, count, key, now, num, pass_when_full, stale)
+-- takes: _quota (lesson, model_of, queue_up, remember, usage)
 local record, a = key('batch', ARGV[2]), cmsgpack.unpack(ARGV[4])
 if stale(record, ARGV[3]) then return { 'stale' } end
 local b = redis.call('HMGET', record, 'state', 'lane', 'sealed_at', 'reserved', 'reserved_at')

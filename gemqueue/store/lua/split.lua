@@ -2,6 +2,8 @@
 -- afterwards. A segment that a rebuilt batch has taken meanwhile stays that batch's: a job has bought it.
 -- ARGV[2] batch, ARGV[3] fence, ARGV[4] new batch, ARGV[5] segments to move, ARGV[6] refusals so far
 -- ok | stale | state <state>
+-- takes: _core (key, now, num, pass_when_full, stale)
+-- takes: _batches (seal)
 local record, other = key('batch', ARGV[2]), key('batch', ARGV[4])
 if redis.call('EXISTS', other) == 1 then return { 'ok' } end
 if stale(record, ARGV[3]) then return { 'stale' } end

@@ -4,6 +4,8 @@
 -- succeeds ends it (`grow`). The batch stands in line.
 -- ARGV[2] batch, ARGV[3] fence, ARGV[4] msgpack {first_ms, max_ms, wish_ms, why: the provider's words}
 -- ok <hold ms> <refusals in a row> | stale | state <state>
+-- takes: _core (account_of, count, key, now, num, pass_when_full, stale)
+-- takes: _quota (lesson, queue_up, remember)
 local record, a = key('batch', ARGV[2]), cmsgpack.unpack(ARGV[4])
 if stale(record, ARGV[3]) then return { 'stale' } end
 local b = redis.call('HMGET', record, 'state', 'lane', 'sealed_at', 'reserved_at')

@@ -1,6 +1,7 @@
 -- tally: raise numbers in hashes, by as much as each of them says; a hash of 1,000 fields takes no new ones.
 -- ARGV[2...] the hash (counts, spent:<lane>, usage:<lane>), name, n
 -- ok <what each of them is now, 0 where there is no room for it>
+-- takes: _core (key, pass_when_full)
 pass_when_full()
 local reply = { 'ok' }
 for i = 2, #ARGV, 3 do

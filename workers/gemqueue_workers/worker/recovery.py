@@ -1,6 +1,6 @@
 """After a change of the server, packing and submitting wait until the provider's jobs have been compared.
 
-The scripts notice the change and hold what could buy twice (``gemqueue/store/lua/_prelude.lua``, ``changed``). A worker
+The scripts notice the change and hold what could buy twice (``gemqueue/store/lua/_server.lua``, ``changed``). A worker
 learns of it from its heartbeat and compares, one worker at a time. Creates that were in flight when the server went may
 take effect, and show in the provider's list, for another ``settle_s``, so the comparison waits until then, counted from
 when the change was noticed. It lifts the pause when no question is left open; a job whose record is lost and that still
