@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args, get_origin
 
+import msgspec
 import pytest
 
+from gemqueue.store import calls
+from gemqueue.store.scripts import SCRIPTS, Call
 from tests.lua_names import lines_over, names_in, tokens
 
 if TYPE_CHECKING:
@@ -21,6 +24,12 @@ LUA_NAMES = {
     "type", "unpack",
 }  # fmt: skip
 """What the server gives to a script."""
+
+CALLS = {
+    call.__struct_config__.tag: call
+    for call in vars(calls).values()
+    if isinstance(call, type) and issubclass(call, Call)
+}
 
 
 def taken(text: str) -> Iterator[tuple[str, str]]:
@@ -55,6 +64,41 @@ def test_files_take_what_they_use() -> None:
         used = {(home[name], name) for name in names.free if name in home}
         assert used == set(taken(LUA[file])), file
         assert names.free - home.keys() <= LUA_NAMES, file
+
+
+def arguments(text: str) -> tuple[list[str], list[str]]:
+    """The arguments that a script's header names, and those of each group behind them."""
+    (said,) = re.findall(r"^-- KEYS: prefix\. ARGV: now, (.*)$", text, re.MULTILINE)
+    plain, _, group = said.partition("each (")
+    return plain.replace(",", " ").split(), group.rstrip(")").replace(",", " ").split()
+
+
+def fields(call: type[Call]) -> tuple[list[str], list[str]]:
+    """The same, of the struct that the store calls the script with; a list of plain items has a group of one."""
+    *plain, last = msgspec.structs.fields(call)
+    if get_origin(last.type) is not list:
+        return [field.name for field in (*plain, last)], []
+    (item,) = get_args(last.type)
+    one = re.sub("ie$", "y", last.name.removesuffix("s"))
+    return [field.name for field in plain], list(getattr(item, "_fields", [one]))
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_calls_and_headers_agree(script: str) -> None:
+    """Header and struct of a script name the same arguments in the same order, and its first line gives them names."""
+    text = LUA[f"{script}.lua"]
+    plain, group = arguments(text)
+    assert fields(CALLS[script]) == (plain, group)
+    code = re.sub(r"^--.*\n", "", text, flags=re.MULTILINE)
+    after = len(plain) + 2
+    read = f"unpack(ARGV, 2{f', {after - 1}' if group else ''})" if len(plain) > 1 else "ARGV[2]"
+    assert not plain or code.startswith(f"local {', '.join(plain)} = {read}\n")
+    groups = {f"in groups({after}, {len(group)}) do", f"unpack(ARGV, {after})"} if group else set[str]()
+    others = re.findall(r"in groups\(.*?\) do|unpack\(ARGV.*?\)|ARGV\[.*?\]|#ARGV", code)
+    assert set(others) - groups <= {read}, "an argument is read by its place"
+    assert bool(set(others) & groups) == bool(group)
+    for names in re.findall(r"for (.*) in groups", code):
+        assert all(name in {"_", said} for name, said in zip(names.split(", "), group, strict=False)), names
 
 
 @pytest.mark.parametrize(

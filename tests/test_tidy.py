@@ -13,6 +13,8 @@ import msgspec
 from gemqueue.config import Settings
 from gemqueue.setting_values import DERIVED
 from gemqueue.states import TRANSITIONS
+from gemqueue.store import calls
+from gemqueue.store.scripts import Call
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -138,10 +140,14 @@ def test_no_dead_modules() -> None:
 
 
 def test_every_script_is_a_method() -> None:
-    """The listing of ``lua/`` is the list of transitions: the store calls each by name, and each verb has one."""
+    """The listing of ``lua/`` is the list of transitions: the store calls each, and each verb has one."""
     scripts = {file.stem for file in ROOT.glob("gemqueue/store/lua/[!_]*.lua")}
     store = "".join(file.read_text(encoding="utf-8") for file in ROOT.glob("gemqueue/store/*.py"))
-    assert scripts == set(re.findall(r'(?:\.run\(\s*|SCRIPTS\[)"(\w+)"', store))
+    assert scripts == {
+        getattr(calls, name).__struct_config__.tag
+        for name in re.findall(r"\bcalls\.(\w+)\(", store)
+        if issubclass(getattr(calls, name), Call)
+    }
     assert {verb for _, verb, _ in TRANSITIONS} <= scripts
 
 

@@ -9,6 +9,7 @@ import msgspec
 from gemqueue.clock import Clock, clock_from_env
 from gemqueue.ids import SHARD
 from gemqueue.records import Lane, SegmentMeta
+from gemqueue.store import calls
 from gemqueue.store.scripts import Scripts, connect, translated
 from gemqueue.urls import safe_url
 
@@ -53,7 +54,7 @@ class StoreBase:
         Raises NotReplicated.
         """
         if self.scripts.replicate_ms:
-            await self.scripts.run("confirm", confirm=True)
+            await self.scripts.run(calls.Confirm(""), confirm=True)
 
     async def replicas(self) -> int | None:
         """How many replicas are connected and in step; None when the server will not say."""
@@ -91,7 +92,7 @@ class StoreBase:
 
     async def hasten(self, step: Step, id_: str, account: str) -> bool:
         """Look now; False when there is no such step. A lane's prompts that wait are packed without lingering."""
-        reply = await self.scripts.run("hasten", f"{step} {id_}", account)
+        reply = await self.scripts.run(calls.Hasten(f"{step} {id_}", account))
         return bool(reply[0] == b"ok")
 
     async def counts(self) -> dict[str, int]:

@@ -7,7 +7,7 @@ StaleFence and has changed nothing; one that is in the wrong state gets WrongSta
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -15,8 +15,9 @@ from gemqueue.errors import StaleFence, WrongState
 from gemqueue.policy.packing import first_look_ms, full_limits
 from gemqueue.records import NOT_HELD, Batch, Hold, Lane, LaneState, Note, Onward
 from gemqueue.states import LANE_STEPS, BatchState, Step
+from gemqueue.store import calls
 from gemqueue.store.base import StoreBase
-from gemqueue.store.scripts import Arg, translated
+from gemqueue.store.scripts import translated
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
@@ -54,20 +55,6 @@ class Due(msgspec.Struct, frozen=True):
     overdue: list[tuple[str, int]]
     now_ms: int
     next_ms: int | None
-
-
-class Landing(NamedTuple):
-    """Outcomes of one origin on their way in: its bitmap, how many rows, the compressed blob.
-
-    ``failed`` of the rows are failures, the others answers; ``lost`` of those failed because Redis lost their bodies.
-    """
-
-    segment: str
-    bits: bytes
-    rows: int
-    blob: bytes
-    failed: int = 0
-    lost: int = 0
 
 
 class RetrySegment(Onward, frozen=True, kw_only=True):
@@ -168,8 +155,8 @@ class BatchStore(StoreBase):
         """
         since = self.clock.monotonic()
         lease_ms = int(self.settings.lease_s * 1000)
-        args = (f"{step} {id_}", account, lease_ms, "held" if held else "")
-        reply = await self.scripts.run("claim", *args, retry=False)
+        call = calls.Claim(f"{step} {id_}", account, lease_ms, "held" if held else "")
+        reply = await self.scripts.run(call, retry=False)
         if reply[0] == b"newer":
             raise WrongState(f"{step} {id_}: its record is of a newer gemqueue; upgrade this process")
         if reply[0] != b"ok":
@@ -183,7 +170,8 @@ class BatchStore(StoreBase):
         """A new lease under the same fence."""
         since = self.clock.monotonic()
         lease_ms = int(self.settings.lease_s * 1000)
-        _check(await self.scripts.run("renew", claim.member, claim.account, claim.fence, lease_ms), "renew")
+        call = calls.Renew(claim.member, claim.account, claim.fence, lease_ms)
+        _check(await self.scripts.run(call), "renew")
         return msgspec.structs.replace(claim, since=since)
 
     async def release(
@@ -197,14 +185,14 @@ class BatchStore(StoreBase):
         if hold is not None:
             fields |= {"held_reason": hold.text, "held_cause": str(hold.cause)}
             fields |= {"held_since": hold.since_ms} if hold.since_ms else {}
-        flat: list[Arg] = [item for pair in fields.items() for item in pair]
-        args = (claim.member, claim.account, claim.fence, int(delay_s * 1000), *flat)
-        _check(await self.scripts.run("release", *args), "release")
+        changes = [calls.Field(name, value) for name, value in fields.items()]
+        call = calls.Release(claim.member, claim.account, claim.fence, int(delay_s * 1000), changes)
+        _check(await self.scripts.run(call), "release")
 
     async def rest(self, claim: Claim, delay_s: float = 0.0) -> None:
         """Put a lane's pack step back for when it is next due, but not within ``delay_s``."""
         full = _pack(full_limits(self.settings, Lane.parse(claim.id)))
-        _check(await self.scripts.run("rest", claim.id, claim.fence, full, int(delay_s * 1000)), "rest")
+        _check(await self.scripts.run(calls.Rest(claim.id, claim.fence, full, int(delay_s * 1000))), "rest")
 
     async def pack(
         self, claim: Claim, batch: str, weights: Mapping[str, float], own: Lane | None = None, **limits_max: int
@@ -220,7 +208,7 @@ class BatchStore(StoreBase):
             | limits_max
             | {"weights": weights, "own": str(own or claim.id)}
         )
-        reply = _check(await self.scripts.run("pack", claim.id, claim.fence, batch, _pack(limits)), "pack")
+        reply = _check(await self.scripts.run(calls.Pack(claim.id, claim.fence, batch, _pack(limits))), "pack")
         return reply[1].decode(), int(reply[2]), int(reply[3])
 
     async def begin(self, claim: Claim, token: str, file: str, by_key: str = "") -> Claim:
@@ -230,8 +218,8 @@ class BatchStore(StoreBase):
         """
         since = self.clock.monotonic()
         lease_ms = int(self.settings.lease_s * 1000)
-        args = (claim.id, claim.fence, lease_ms, token, file, by_key)
-        _check(await self.scripts.run("begin", *args, confirm=True), "begin")
+        call = calls.Begin(claim.id, claim.fence, lease_ms, token=token, file=file, by_key=by_key)
+        _check(await self.scripts.run(call, confirm=True), "begin")
         return msgspec.structs.replace(claim, since=since)
 
     async def accept(
@@ -241,13 +229,21 @@ class BatchStore(StoreBase):
 
         The record may know nothing of a job that was ``found``, nor of the key that sees it.
         """
-        known = (found.input_file, found.created_at_ms, by_key) if found is not None else ()
-        args = (claim.id, claim.fence, job, how, int(delay_s * 1000), *known)
-        _check(await self.scripts.run("accept", *args, confirm=True), "accept")
+        call = calls.Accept(
+            batch=claim.id,
+            fence=claim.fence,
+            job=job,
+            how=how,
+            delay_ms=int(delay_s * 1000),
+            input_file=found.input_file if found is not None else "",
+            created_at_ms=found.created_at_ms if found is not None else 0,
+            by_key=by_key,
+        )
+        _check(await self.scripts.run(call, confirm=True), "accept")
 
     async def fence(self, claim: Claim, delay_s: float, by_key: str = "") -> None:
         """Record that the intent's file is deleted; look for the job in ``delay_s``."""
-        _check(await self.scripts.run("fence", claim.id, claim.fence, int(delay_s * 1000), by_key), "fence")
+        _check(await self.scripts.run(calls.Fence(claim.id, claim.fence, int(delay_s * 1000), by_key)), "fence")
 
     async def reopen(
         self,
@@ -264,13 +260,17 @@ class BatchStore(StoreBase):
         goes on.
         """
         fields = (note.fields() if note is not None else {}) | {"held_cause": str(hold.cause)}
-        flat: list[Arg] = [item for pair in fields.items() for item in pair]
+        changes = [calls.Field(name, value) for name, value in fields.items()]
         delay_ms = -1 if delay_s is None else int(delay_s * 1000)
-        _check(await self.scripts.run("reopen", claim.id, claim.fence, delay_ms, hold.text, token, *flat), "reopen")
+        call = calls.Reopen(claim.id, claim.fence, delay_ms, held_reason=hold.text, token=token, fields=changes)
+        _check(await self.scripts.run(call), "reopen")
 
     async def split(self, claim: Claim, new_batch: str, segments: int, refusals: int) -> None:
         """The last ``segments`` of the batch, at most 500, become a sealed batch of their own."""
-        _check(await self.scripts.run("split", claim.id, claim.fence, new_batch, segments, refusals), "split")
+        _check(
+            await self.scripts.run(calls.Split(claim.id, claim.fence, new_batch, segments=segments, refusals=refusals)),
+            "split",
+        )
 
     async def end(self, claim: Claim, end: JobEnd) -> None:
         """The job is terminal, or there will be none."""
@@ -278,20 +278,19 @@ class BatchStore(StoreBase):
             "prompts_max": self.settings.batch_prompts_max,
             "cool_ms": int(self.settings.quota_cool_s * 1000),
         }
-        _check(await self.scripts.run("end", claim.id, claim.fence, _pack(fields)), "end")
+        _check(await self.scripts.run(calls.End(claim.id, claim.fence, _pack(fields))), "end")
 
     async def settle(
-        self, claim: Claim, landings: list[Landing], dead: Sequence[tuple[str, str, str, str, str]] = ()
+        self, claim: Claim, landings: list[calls.Landing], dead: Sequence[tuple[str, str, str, str, str]] = ()
     ) -> tuple[str, dict[str, bytes]]:
         """Land outcomes, all or nothing, and count them; ``dead`` holds key, lane, kind, message and body of each.
 
         Returns ok; conflict with the bitmaps that have some of the bits already; unknown with the segment.
         """
-        flat: list[Arg] = [item for landing in landings for item in landing]
         keep_s = int(self.settings.keep_outcome_s)
         dead_bytes_max = min(self.settings.dead_bytes_max, self.settings.memory_bytes_max // 4)
-        head = _pack({"dead": dead, "dead_bytes_max": dead_bytes_max})
-        reply = _check(await self.scripts.run("settle", claim.id, claim.fence, keep_s, head, *flat), "settle")
+        call = calls.Settle(claim.id, claim.fence, keep_s, dead_bytes_max, dead=_pack(dead), landings=landings)
+        reply = _check(await self.scripts.run(call), "settle")
         word = reply[0].decode()
         if word == "conflict":
             found: list[bytes] = reply[1]
@@ -305,17 +304,17 @@ class BatchStore(StoreBase):
             "full": full_limits(self.settings, retry.lane),
             "look_ms": first_look_ms(self.settings, retry.lane, retry.deadline_at),
         }
-        moves: list[Arg] = [item for move in retry.moves for item in move]
         del fields["moves"], fields["keys"]
-        args = (claim.id, claim.fence, _pack(fields), body, _pack(retry.keys), *moves)
-        reply = _check(await self.scripts.run("requeue", *args), "requeue")
+        moves = [calls.Move(segment, bits) for segment, bits in retry.moves]
+        call = calls.Requeue(claim.id, claim.fence, _pack(fields), body=body, keys=_pack(retry.keys), moves=moves)
+        reply = _check(await self.scripts.run(call), "requeue")
         if reply[0] != b"ok":
             raise WrongState(f"requeue: lines of {reply[1].decode()} have moved already")
 
     async def confirm_closed(self, batch: str) -> bool:
         """As ``confirm``; whether the batch is closed where that was confirmed. True where ``durability`` is local."""
         waits = self.scripts.replicate_ms > 0
-        return not waits or bool((await self.scripts.run("confirm", batch, confirm=True))[0] == b"ok")
+        return not waits or bool((await self.scripts.run(calls.Confirm(batch), confirm=True))[0] == b"ok")
 
     async def close(self, claim: Claim, *, give_back: bool, delay_s: float = 0.0) -> tuple[str, list[str]]:
         """Close a slice: closing or closed; or open with the segments that are not done.
@@ -330,7 +329,7 @@ class BatchStore(StoreBase):
             "delay_max_ms": int(self.settings.retry_max_s * 1000),
             "full": full_limits(self.settings),
         }
-        reply = _check(await self.scripts.run("close", claim.id, claim.fence, _pack(fields)), "close")
+        reply = _check(await self.scripts.run(calls.Close(claim.id, claim.fence, _pack(fields))), "close")
         if reply[0] == b"open":
             return "open", [segment.decode() for segment in reply[1]]
         return reply[1].decode(), []
@@ -379,7 +378,7 @@ class BatchStore(StoreBase):
 
     async def add_count(self, name: str, n: int) -> None:
         """Raise a counter for something that no transition sees."""
-        await self.scripts.run("tally", "counts", name, n, retry=False)
+        await self.scripts.run(calls.Tally([calls.Raise("counts", name, n)]), retry=False)
 
     async def goodbye(self, worker: str, roles: str) -> None:
         """This worker has stopped."""

@@ -16,7 +16,7 @@ from gemqueue.errors import ConfigError, QueueFull
 from gemqueue.ids import new_segment_id, split_key
 from gemqueue.language.lines import line, token_estimate
 from gemqueue.policy.packing import full_limits
-from gemqueue.store import codec
+from gemqueue.store import calls, codec
 from gemqueue.store.batches import BatchStore
 from gemqueue.store.producer import RETRY_WINDOW_S
 from gemqueue.store.scripts import translated
@@ -67,7 +67,7 @@ class DeadStore(BatchStore):
         """Forget these; how many there were."""
         gone = 0
         for start in range(0, len(ids), _AT_ONCE):
-            gone += int((await self.scripts.run("purge_dead", *ids[start : start + _AT_ONCE]))[1])
+            gone += int((await self.scripts.run(calls.PurgeDead([*ids[start : start + _AT_ONCE]])))[1])
         return gone
 
     async def replay(self, letters: Sequence[DeadLetter]) -> list[str]:
@@ -93,9 +93,9 @@ class DeadStore(BatchStore):
         }
         with translated(self.url):
             await self.redis.set(self.key("segment", id_), await codec.compress_async(lines), ex=RETRY_WINDOW_S)
-        head = msgspec.msgpack.encode(fields)
+        call = calls.Replay(msgspec.msgpack.encode(fields), [letter.id for letter in letters])
         with effect(Effect.PRODUCE_REPLAY):
-            reply = await self.scripts.run("replay", head, *(letter.id for letter in letters))
+            reply = await self.scripts.run(call)
         if reply[0] == b"full":
             raise QueueFull("the queue holds memory_bytes_max: replay fewer, or later")
         if reply[0] != b"ok":

@@ -13,6 +13,7 @@ from gemqueue.errors import StaleFence, WrongState
 from gemqueue.language.gemini.usage import Charge, Spent
 from gemqueue.policy.packing import full_limits
 from gemqueue.records import Lane, Onward
+from gemqueue.store import calls
 from gemqueue.store.base import StoreBase
 from gemqueue.store.scripts import translated
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from gemqueue.store.batches import Claim
-    from gemqueue.store.scripts import Arg
 
 _pack = msgspec.msgpack.encode
 _TOTALS = ("answers", "input_tokens", "output_tokens")
@@ -64,14 +64,15 @@ class DeadlineStore(StoreBase):
 
     async def defer(self, claim: Claim, again_at: dict[str, int], not_within_s: float | None = None) -> None:
         """When to look at these segments again, in ms; 0 for never. With ``not_within_s`` the step is put back."""
-        flat: list[Arg] = [item for pair in again_at.items() for item in pair]
+        looks = [calls.Look(segment, at_ms) for segment, at_ms in again_at.items()]
         not_within_ms = -1 if not_within_s is None else int(not_within_s * 1000)
-        _check(await self.scripts.run("defer", claim.id, claim.fence, not_within_ms, *flat), "defer")
+        _check(await self.scripts.run(calls.Defer(claim.id, claim.fence, not_within_ms, looks)), "defer")
 
     async def divert(self, claim: Claim, segment: str, lane: Lane) -> int | None:
         """A segment that waits to be packed goes over to ``lane``; its open prompts, None if it waits no more."""
         full = _pack(full_limits(self.settings, lane))
-        reply = _check(await self.scripts.run("divert", claim.id, claim.fence, segment, str(lane), full), "divert")
+        call = calls.Divert(lane=claim.id, fence=claim.fence, segment=segment, to=str(lane), full=full)
+        reply = _check(await self.scripts.run(call), "divert")
         return int(reply[1]) if reply[0] == b"ok" else None
 
     async def rescue(self, claim: Claim, rescued: RescueSegment, body: bytes) -> None:
@@ -82,20 +83,29 @@ class DeadlineStore(StoreBase):
         }
         for apart in ("keys", "lines"):
             del fields[apart]
-        head = (claim.id, claim.fence, _pack(fields), body, _pack(rescued.keys))
-        reply = await self.scripts.run("rescue", *head, rescued.segment, rescued.lines, rescued.batch)
+        call = calls.Rescue(
+            lane=claim.id,
+            fence=claim.fence,
+            retry=_pack(fields),
+            body=body,
+            keys=_pack(rescued.keys),
+            segment=rescued.segment,
+            bits=rescued.lines,
+            batch=rescued.batch,
+        )
+        reply = await self.scripts.run(call)
         if _check(reply, "rescue")[0] != b"ok":
             raise WrongState(f"rescue: lines of {rescued.segment} have gone on already")
 
     async def permit_s(self, account: str, service: str) -> float:
         """Leave for one interactive call: how long to wait before it."""
         per_min = self.settings.interactive_per_min_max
-        reply = await self.scripts.run("permit", account, service, per_min, retry=False)
+        reply = await self.scripts.run(calls.Permit(account, service, per_min), retry=False)
         return int(reply[1]) / 1000
 
-    async def count_doubt(self, claim: Claim, crashes: int, calls: int) -> int:
+    async def count_doubt(self, claim: Claim, crashes: int, calls_max: int) -> int:
         """Count calls that a crashed holder may have left behind, once for each crash; how many were counted."""
-        reply = await self.scripts.run("count_doubt", claim.id, claim.fence, crashes, calls)
+        reply = await self.scripts.run(calls.CountDoubt(claim.id, claim.fence, crashes, calls_max))
         return int(_check(reply, "count_doubt")[1])
 
     async def is_settled(self, segment: str, index: int) -> bool:
@@ -108,12 +118,12 @@ class DeadlineStore(StoreBase):
 
         A crash just before or after may leave some of it out.
         """
-        flat: list[Arg] = ["counts", "rerouted", rerouted]
+        numbers = [calls.Raise("counts", "rerouted", rerouted)]
         for by, one in spent.items():
             fields = msgspec.structs.asdict(one)
-            flat += [item for name in _TOTALS for item in (f"spent:{lane}", name, fields[name])]
-            flat += [item for name, n in fields.items() for item in (f"usage:{lane}", _SEPARATOR.join((*by, name)), n)]
-        reply = await self.scripts.run("tally", *flat, retry=False)
+            numbers += [calls.Raise(f"spent:{lane}", name, fields[name]) for name in _TOTALS]
+            numbers += [calls.Raise(f"usage:{lane}", _SEPARATOR.join((*by, name)), n) for name, n in fields.items()]
+        reply = await self.scripts.run(calls.Tally(numbers), retry=False)
         answers = reply[2 + len(_TOTALS) :: len(_TOTALS) + len(Spent.__struct_fields__)]
         return {by.version for (by, one), n in zip(spent.items(), answers, strict=True) if n == one.answers}
 

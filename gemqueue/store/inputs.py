@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gemqueue.store import calls
 from gemqueue.store.base import StoreBase
 from gemqueue.store.quota import checked
 from gemqueue.store.scripts import translated
@@ -25,8 +26,9 @@ class InputStore(StoreBase):
 
         ``proven`` says that the file had been deleted before the job's end. Raises StaleFence, WrongState.
         """
-        args = (claim.id, claim.fence, job, int(delay_s * 1000), hold.text, "1" if proven else "")
-        checked(await self.scripts.run("restart", *args), "restart")
+        delay_ms = int(delay_s * 1000)
+        call = calls.Restart(claim.id, claim.fence, job, delay_ms, held_reason=hold.text, proven=int(proven))
+        checked(await self.scripts.run(call), "restart")
 
     async def input_needed(self, accounts: Iterable[str]) -> dict[str, int]:
         """Since when (ms) it is known of which of these accounts that their jobs need their input files to the end."""

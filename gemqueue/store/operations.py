@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from gemqueue.errors import WrongState
+from gemqueue.store import calls
 from gemqueue.store.batches import BatchStore
 from gemqueue.store.scripts import ServerFull, translated
 
@@ -89,8 +90,8 @@ class OperationsStore(BatchStore):
 
         ``again``: it has begun before, and the server does not know of it.
         """
-        lossless = await self.lossless()
-        reply = await self.scripts.run("greet", account, secrets.token_hex(4), int(lossless), int(again))
+        home, lossless = secrets.token_hex(4), int(await self.lossless())
+        reply = await self.scripts.run(calls.Greet(account, home, lossless=lossless, again=int(again)))
         return reply[1].decode(), bool(reply[0] == b"held")
 
     async def beat(self, worker: str, roles: str, account: str) -> bool:
@@ -105,7 +106,7 @@ class OperationsStore(BatchStore):
         """What ``beat`` writes: ok, held, or new where the server knows nothing of the account."""
         now = self.clock.now_ms()
         until_ms = now + int(3000 * self.settings.heartbeat_s)
-        reply = await self.scripts.run("beat", account, f"{worker} {roles}", until_ms, now)
+        reply = await self.scripts.run(calls.Beat(account, f"{worker} {roles}", until_ms, now))
         return str(reply[0].decode())
 
     async def server(self, account: str) -> Server:
@@ -146,7 +147,7 @@ class OperationsStore(BatchStore):
     async def resume(self, account: str, noticed: str, *, reason: str = "") -> bool:
         """End the pause, or with a ``reason`` say why it goes on; False when the server has changed once more."""
         lossless = int(await self.lossless())
-        reply = await self.scripts.run("resume", account, noticed, reason, lossless)
+        reply = await self.scripts.run(calls.Resume(account, noticed, reason=reason, lossless=lossless))
         return bool(reply[0] == b"ok")
 
     async def adopt(self, claim: Claim, job: JobStatus, by_key: str) -> None:
@@ -162,16 +163,18 @@ class OperationsStore(BatchStore):
         taken = 0
         for number, part in enumerate(parts, 1):
             fields = msgspec.structs.asdict(rebuild) | {"last": number == len(parts)}
-            batch = fields.pop("batch")
-            reply = await self.scripts.run("rebuild", batch, account, msgspec.msgpack.encode(fields), *part)
+            del fields["batch"]
+            reply = await self.scripts.run(
+                calls.Rebuild(rebuild.batch, account, msgspec.msgpack.encode(fields), [*part])
+            )
             if reply[0] != b"ok":
-                raise WrongState(f"rebuild {batch}: {b' '.join(reply).decode()}")
+                raise WrongState(f"rebuild {rebuild.batch}: {b' '.join(reply).decode()}")
             taken += int(reply[1])
         return taken
 
     async def count_twice(self, batch: str, job: str, prompts: int) -> bool:
         """A second job of the batch bought ``prompts`` of it; whether that is news."""
-        return bool((await self.scripts.run("count_twice", batch, job, prompts))[1])
+        return bool((await self.scripts.run(calls.CountTwice(batch, job, prompts)))[1])
 
     async def waiting_segments(self, lane: Lane) -> list[str]:
         """Every segment of a lane that is in no batch: pending, and waiting for its retry."""

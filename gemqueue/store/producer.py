@@ -9,7 +9,7 @@ import msgspec
 from gemqueue.effects import Effect, effect
 from gemqueue.policy.packing import first_look_ms, full_limits
 from gemqueue.records import Lane
-from gemqueue.store import bitmap
+from gemqueue.store import bitmap, calls
 from gemqueue.store.looks import LookStore
 from gemqueue.store.scripts import translated
 
@@ -90,9 +90,8 @@ class ProducerStore(LookStore):
         packed = msgspec.msgpack.encode(fields)
         body_first = ("SET", self.key("segment", segment.id), body, "NX", "EX", RETRY_WINDOW_S)
         with effect(Effect.PRODUCE_ENQUEUE):
-            return _enqueued(
-                await self.scripts.run("enqueue", packed, entry, retry=False, confirm=True, before=body_first)
-            )
+            call = calls.Enqueue(packed, entry)
+            return _enqueued(await self.scripts.run(call, retry=False, confirm=True, before=body_first))
 
     async def discard(self, segment: str) -> None:
         """Drop the payload of a segment that will not be registered."""
@@ -160,7 +159,7 @@ class ProducerStore(LookStore):
 
     async def watch(self, segment: str, producer: str) -> Watched | None:
         """Register this inbox for a segment's notices, then look; None when there is no such segment."""
-        reply = await self.scripts.run("watch", segment, producer)
+        reply = await self.scripts.run(calls.Watch(segment, producer))
         if reply[0] != b"ok":
             return None
         return Watched(reply[1].decode(), int(reply[2]), reply[3].decode())
@@ -170,13 +169,14 @@ class ProducerStore(LookStore):
         with effect(Effect.PRODUCE_DELIVER):
             for start in range(0, len(segments), _DELIVERED_MAX):
                 part = segments[start : start + _DELIVERED_MAX]
-                await self.scripts.run("deliver", int(self.settings.keep_delivered_s), *part)
+                await self.scripts.run(calls.Deliver(int(self.settings.keep_delivered_s), part))
 
     async def cancel(self, segment: str, index: int, blob: bytes) -> str:
         """Settle one prompt as cancelled; returns pending, a batch state, settled (too late) or unknown."""
         bits = bitmap.of([index], index + 1)
         with effect(Effect.PRODUCE_CANCEL):
-            reply = await self.scripts.run("cancel", segment, index, bits, blob, int(self.settings.keep_outcome_s))
+            keep_s = int(self.settings.keep_outcome_s)
+            reply = await self.scripts.run(calls.Cancel(segment, index, bits=bits, blob=blob, keep_s=keep_s))
         where: bytes = reply[1] if reply[0] == b"ok" else reply[0]
         return where.decode()
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from gemqueue.store import codec
+from gemqueue.store import calls, codec
 from gemqueue.store.base import StoreBase
 from gemqueue.store.scripts import translated
 
@@ -60,7 +60,8 @@ class PurgeStore(StoreBase):
             if old is None or new is None:
                 return False
             digest = hashlib.sha1(old, usedforsecurity=False).hexdigest()
-            if (await self.scripts.run("purge_line", segment, at, digest, codec.compress(new)))[0] == b"ok":
+            call = calls.PurgeLine(segment, at, digest=digest, value=codec.compress(new))
+            if (await self.scripts.run(call))[0] == b"ok":
                 return True
         return False  # others purge the same value again and again
 
@@ -92,7 +93,7 @@ class PurgeStore(StoreBase):
                 )
                 gone = [id_ for id_, fields in entries if ours(fields)]
             if gone and name == "dead":  # what they weigh is counted
-                await self.scripts.run("purge_dead", *gone)
+                await self.scripts.run(calls.PurgeDead([id_.decode() for id_ in gone]))
             elif gone:
                 with translated(self.url):
                     await self.redis.xdel(stream, *gone)

@@ -9,6 +9,7 @@ import msgspec
 from gemqueue.errors import StaleFence, WrongState
 from gemqueue.policy.holds import QuotaHold
 from gemqueue.policy.quota import Correction, Ledger, Limits, Reservation, Resource, spend_pauses_s
+from gemqueue.store import calls
 from gemqueue.store.base import StoreBase
 from gemqueue.store.scripts import translated
 
@@ -29,7 +30,7 @@ class QuotaStore(StoreBase):
         Asking again changes nothing. ``end``, and whatever puts the batch back, gives the room back.
         """
         fields = msgspec.structs.asdict(limits) | {"wait_ms": int(self.settings.backoff_max_s * 1000)}
-        reply = checked(await self.scripts.run("reserve", claim.id, claim.fence, _pack(fields)), "reserve")
+        reply = checked(await self.scripts.run(calls.Reserve(claim.id, claim.fence, _pack(fields))), "reserve")
         if reply[0] != b"held":
             word: str = reply[0].decode()
             return word
@@ -50,7 +51,7 @@ class QuotaStore(StoreBase):
             "max_ms": int(self.settings.backoff_max_s * 1000),
             "wish_ms": int((wish_s or 0) * 1000),
         }
-        reply = checked(await self.scripts.run("shrink", claim.id, claim.fence, _pack(fields)), "shrink")
+        reply = checked(await self.scripts.run(calls.Shrink(claim.id, claim.fence, _pack(fields))), "shrink")
         return int(reply[1]) / 1000, int(reply[2]), bool(reply[3])
 
     async def suspend(self, claim: Claim, why: str, wish_s: float | None) -> float:
@@ -65,12 +66,12 @@ class QuotaStore(StoreBase):
             "wish_ms": int((wish_s or 0) * 1000),
             "why": why[:_WHY_CHARS_MAX],
         }
-        reply = checked(await self.scripts.run("suspend", claim.id, claim.fence, _pack(fields)), "suspend")
+        reply = checked(await self.scripts.run(calls.Suspend(claim.id, claim.fence, _pack(fields))), "suspend")
         return int(reply[1]) / 1000
 
     async def learn_token_ratio(self, lane: Lane, ratio: float) -> None:
         """Learn how many tokens the provider counted for each that was estimated."""
-        await self.scripts.run("learn_token_ratio", str(lane), ratio)
+        await self.scripts.run(calls.LearnTokenRatio(str(lane), ratio))
 
     async def ledger(self, account: str) -> Ledger:
         """What the account's batches have reserved, and what refusals have taught."""

@@ -16,7 +16,7 @@ import msgspec
 from gemqueue.errors import ConfigError
 from gemqueue.ids import new_producer_id
 from gemqueue.language.gemini.configs import ConfigMode
-from gemqueue.store import codec
+from gemqueue.store import calls, codec
 from gemqueue.store.purge import PurgeStore
 from gemqueue.store.scripts import translated
 from gemqueue.store.store import Store
@@ -85,9 +85,17 @@ class RunStore(Store, PurgeStore):
         """
         producer = new_producer_id()  # the first one stays: its inbox hears of every segment of the run
         keep_s = int(self.settings.keep_outcome_s)
-        reply = await self.scripts.run(
-            "open_run", account, name, settings, producer, keep_s, command, config_mode, *entries, retry=False
+        call = calls.OpenRun(
+            account=account,
+            name=name,
+            settings=settings,
+            producer=producer,
+            keep_s=keep_s,
+            command=command,
+            config_mode=config_mode,
+            entries=entries,
         )
+        reply = await self.scripts.run(call, retry=False)
         if reply[0] == b"other":
             _refuse_settings(name, settings, reply[1].decode())
         if reply[0] == b"mode":
@@ -128,7 +136,8 @@ class RunStore(Store, PurgeStore):
         purged = 0
         groups = [segments[i : i + _SEGMENTS_A_CALL] for i in range(0, len(segments), _SEGMENTS_A_CALL)] or [[]]
         for group in groups:
-            reply: list[Any] = await self.scripts.run("purge_run", account, name if group is groups[-1] else "", *group)
+            call = calls.PurgeRun(account, name if group is groups[-1] else "", group)
+            reply: list[Any] = await self.scripts.run(call)
             if reply[0] == b"live":
                 raise ConfigError(f"{reply[1].decode()} is still under way: cancel it first, or wait for its end")
             purged += int(reply[1])

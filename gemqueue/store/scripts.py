@@ -15,8 +15,10 @@ import hashlib
 import re
 from contextlib import contextmanager, suppress
 from importlib import resources
+from itertools import chain
 from typing import TYPE_CHECKING, Any, cast
 
+import msgspec
 import redis.asyncio as redis
 from redis.exceptions import (
     AuthenticationError,
@@ -46,6 +48,8 @@ ServerOutOfMemory = OutOfMemoryError
 """What a call to the server may raise untranslated: the names by which others catch it."""
 _TAKES = re.compile(r"^-- takes: (_\w+)", re.MULTILINE)
 """A line of a Lua file's header: the part (``lua/_*.lua``) that it takes the names behind it from."""
+_CONFIRM: tuple[str, tuple[Arg, ...]] = ("confirm", ("",))
+"""The script that has the replica's word follow it, of no batch."""
 _RETRIES = 4
 _RETRY_FIRST_S = 0.05
 _PASSING = ("MISCONF", "MASTERDOWN", "NOREPLICAS", "BUSY", "TRYAGAIN", "CLUSTERDOWN", "UNKILLABLE", "UNBLOCKED")
@@ -122,6 +126,27 @@ def connect(url: str, connections_max: int = 32) -> redis.Redis:
     return redis.Redis(connection_pool=make_pool(url, connections_max))
 
 
+def _script(class_name: str) -> str:
+    return re.sub(r"(?<=.)([A-Z])", r"_\1", class_name).lower()
+
+
+class Call(msgspec.Struct, frozen=True, gc=False, tag=_script):
+    """A call of the script that the class is named for; its fields are the script's arguments, in order (calls.py)."""
+
+    @property
+    def script(self) -> str:
+        """The script's name."""
+        return cast("str", self.__struct_config__.tag)
+
+    def argv(self) -> tuple[Arg, ...]:
+        """The arguments; those of a last field that is a list stand one by one, and flat where they are in groups."""
+        args: tuple[Any, ...] = msgspec.structs.astuple(self)
+        if not args or type(args[-1]) is not list:
+            return args
+        *plain, several = args
+        return (*plain, *(chain.from_iterable(several) if several and isinstance(several[0], tuple) else several))
+
+
 class Scripts:
     """Runs the scripts of ``lua/`` on one shard."""
 
@@ -138,13 +163,14 @@ class Scripts:
         return self._clock.now_ms() if self._clock.virtual else 0
 
     async def run(
-        self, name: str, *args: Arg, retry: bool = True, confirm: bool = False, before: tuple[Arg, ...] = ()
+        self, call: Call, *, retry: bool = True, confirm: bool = False, before: tuple[Arg, ...] = ()
     ) -> list[Any]:
         """Run one script, after the command ``before``; its reply is a list whose first element is a word as bytes.
 
         ``confirm`` waits for a replica where that is asked for. Raises StoreUnavailable when the server stays away,
         NotReplicated when no replica has it within ``replicate_ms``.
         """
+        name, args = call.script, call.argv()
         with translated(self.url):
             for attempt in range(_RETRIES):
                 try:
@@ -176,7 +202,7 @@ class Scripts:
         if before:
             pipe.execute_command(*before)
         wait = confirm and self.replicate_ms > 0
-        for each, its_args in ((name, args), ("confirm", ())) if wait else ((name, args),):
+        for each, its_args in ((name, args), _CONFIRM) if wait else ((name, args),):
             sha, text = SCRIPTS[each]
             pipe.execute_command(*(("EVAL", text) if whole else ("EVALSHA", sha)), 1, self.prefix, now, *its_args)
         if wait:

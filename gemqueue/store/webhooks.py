@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from gemqueue.policy import job_names
 from gemqueue.records import Lane, WebhookHealth
+from gemqueue.store import calls
 from gemqueue.store.base import StoreBase
 from gemqueue.store.scripts import translated
 
@@ -28,7 +29,8 @@ class WebhookStore(StoreBase):
         empty where none is known.
         """
         batch = job_names.batch_of(token)
-        reply = await self.scripts.run("announce", event, job, token, batch, _HEARD_S, _EARLY_S)
+        call = calls.Announce(event, job, token, named=batch, heard_s=_HEARD_S, early_s=_EARLY_S)
+        reply = await self.scripts.run(call)
         words = [word.decode() for word in reply]
         return (words[1], words[2]) if words[0] == "ok" else (words[0], words[1] if len(words) > 1 else "")
 
@@ -40,5 +42,5 @@ class WebhookStore(StoreBase):
 
     async def add_counts(self, counts: Mapping[str, int]) -> None:
         """Raise several counters at once; on a full server, too."""
-        flat = [item for name, n in counts.items() for item in ("counts", name, n)]
-        await self.scripts.run("tally", *flat, retry=False)
+        call = calls.Tally([calls.Raise("counts", name, n) for name, n in counts.items()])
+        await self.scripts.run(call, retry=False)

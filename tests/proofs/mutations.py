@@ -34,8 +34,8 @@ def _twice(create):
             return await create(**given)
     return call
 """
-_POP = """count(ARGV[5] == 'adopted' and 'adopted' or 'created', 1)
-for _, id in ipairs(redis.call('LRANGE', key('manifest', ARGV[2]), 0, -1)) do
+_POP = """count(how == 'adopted' and 'adopted' or 'created', 1)
+for _, id in ipairs(redis.call('LRANGE', key('manifest', batch), 0, -1)) do
   redis.call('UNLINK', key('segment', id))
 end
 """
@@ -175,17 +175,17 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "reopen-any-intent": Mutant(
         "a late copy of reopen gives up whatever intent stands by then",
-        (Patch(f"{_LUA}reopen.lua", " or b[4] ~= ARGV[6] then", " then"),),
+        (Patch(f"{_LUA}reopen.lua", " or b[4] ~= token then", " then"),),
         _STORE,
     ),
     "settle-without-fence": Mutant(
         "settle does not look at the fence",
-        (Patch(f"{_LUA}settle.lua", "if stale(record, ARGV[3]) then return { 'stale' } end\n", ""),),
+        (Patch(f"{_LUA}settle.lua", "if stale(record, fence) then return { 'stale' } end\n", ""),),
         _STORE,
     ),
     "settle-without-bits": Mutant(
         "settle does not look at the bits: what has an outcome gets another",
-        (Patch(f"{_LUA}settle.lua", "  if overlaps(old, ARGV[i + 1]) then\n", "  if false then\n"),),
+        (Patch(f"{_LUA}settle.lua", "  if overlaps(old, bits) then\n", "  if false then\n"),),
     ),
     "pop-a-step": Mutant(
         "a claim takes the step out of the due index instead of leasing it",
@@ -202,7 +202,7 @@ MUTANTS: dict[str, Mutant] = {
         (
             Patch(
                 f"{_LUA}accept.lua",
-                "count(ARGV[5] == 'adopted' and 'adopted' or 'created', 1)\n",
+                "count(how == 'adopted' and 'adopted' or 'created', 1)\n",
                 _POP,
             ),
         ),
@@ -226,7 +226,7 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "watch-without-registering": Mutant(
         "a watcher looks and is not registered",
-        (Patch(f"{_LUA}watch.lua", "  redis.call('SADD', key('watch', ARGV[2]), ARGV[3])\n", ""),),
+        (Patch(f"{_LUA}watch.lua", "  redis.call('SADD', key('watch', segment), producer)\n", ""),),
         ("tests/store/test_producer.py", "tests/client/test_listener.py"),
     ),
     "no-notice": Mutant(
@@ -238,7 +238,7 @@ MUTANTS: dict[str, Mutant] = {
         (
             Patch(
                 f"{_LUA}close.lua",
-                "  m.done = m.state ~= 'live' or f[7] ~= ARGV[2] or done(id, m)\n",
+                "  m.done = m.state ~= 'live' or f[7] ~= batch or done(id, m)\n",
                 "  m.done = true\n",
             ),
         ),
@@ -344,15 +344,15 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "rescue-what-has-gone": Mutant(
         "lines that have gone on are rescued once more",
-        (Patch(f"{_LUA}rescue.lua", "if overlaps(old, ARGV[8]) then return { 'conflict' } end\n", ""),),
+        (Patch(f"{_LUA}rescue.lua", "if overlaps(old, bits) then return { 'conflict' } end\n", ""),),
         ("tests/store/test_deadlines.py",),
     ),
     "rescue-without-fence": Mutant(
         "a rescuer that was overtaken goes on",
         (
-            Patch(f"{_LUA}divert.lua", "if stale(key('rescue', lane), ARGV[3]) then return { 'stale' } end\n", ""),
-            Patch(f"{_LUA}rescue.lua", "if stale(key('rescue', lane), ARGV[3]) then return { 'stale' } end\n", ""),
-            Patch(f"{_LUA}defer.lua", "if stale(record, ARGV[3]) then return { 'stale' } end\n", ""),
+            Patch(f"{_LUA}divert.lua", "if stale(key('rescue', lane), fence) then return { 'stale' } end\n", ""),
+            Patch(f"{_LUA}rescue.lua", "if stale(key('rescue', lane), fence) then return { 'stale' } end\n", ""),
+            Patch(f"{_LUA}defer.lua", "if stale(record, fence) then return { 'stale' } end\n", ""),
         ),
         ("tests/store/test_deadlines.py",),
     ),
@@ -361,13 +361,13 @@ MUTANTS: dict[str, Mutant] = {
         (
             Patch(
                 f"{_LUA}divert.lua",
-                "if redis.call('ZREM', key('pending', lane, meta.tenant), id) == 1 then\n",
-                "if redis.call('ZSCORE', key('pending', lane, meta.tenant), id) then\n",
+                "if redis.call('ZREM', key('pending', lane, meta.tenant), segment) == 1 then\n",
+                "if redis.call('ZSCORE', key('pending', lane, meta.tenant), segment) then\n",
             ),
             Patch(
                 f"{_LUA}divert.lua",
-                "elseif redis.call('ZREM', key('later', lane), id) == 0 then\n",
-                "elseif not redis.call('ZSCORE', key('later', lane), id) then\n",
+                "elseif redis.call('ZREM', key('later', lane), segment) == 0 then\n",
+                "elseif not redis.call('ZSCORE', key('later', lane), segment) then\n",
             ),
         ),
     ),
@@ -382,7 +382,7 @@ MUTANTS: dict[str, Mutant] = {
     "late-answer-lands": Mutant(
         "the answer of a prompt that went on lands whether or not it is the first",
         (
-            Patch(f"{_LUA}settle.lua", "  if overlaps(old, ARGV[i + 1]) then\n", "  if ARGV[i] == '' then\n"),
+            Patch(f"{_LUA}settle.lua", "  if overlaps(old, bits) then\n", "  if segment == '' then\n"),
             Patch(
                 f"{_WORKERS}stages/collector.py",
                 "            if arrival is not _EXPECTED:\n",

@@ -19,7 +19,8 @@ from gemqueue.errors import StoreError
 from gemqueue.ids import new_batch_id
 from gemqueue.states import Step
 from gemqueue.store import bitmap, codec
-from gemqueue.store.batches import Claim, JobEnd, Landing
+from gemqueue.store.batches import Claim, JobEnd
+from gemqueue.store.calls import Landing
 from gemqueue.store.store import Store
 from gemqueue.tasks import end_tasks
 

@@ -13,7 +13,8 @@ from gemqueue.ids import new_batch_id, new_segment_id
 from gemqueue.records import Lane
 from gemqueue.states import Kind, Step
 from gemqueue.store import bitmap, codec
-from gemqueue.store.batches import Claim, JobEnd, Landing, RetrySegment
+from gemqueue.store.batches import Claim, JobEnd, RetrySegment
+from gemqueue.store.calls import Landing
 from gemqueue.store.producer import SegmentWrite
 from gemqueue.store.store import Store
 

@@ -1,26 +1,27 @@
 -- announce: a genuine event says that a job has ended. Nothing is believed of the job itself: its batch's next look is
 -- due now. Of a create in doubt the event names the job, where it carries the intent's own token. An event is heard
 -- once; one of a job that no batch has yet is remembered for a while, because it may overtake our own record.
--- ARGV[2] event, ARGV[3] job, ARGV[4] token or '', ARGV[5] batch that the token names or '', ARGV[6] s that an event is
--- known by its id, ARGV[7] s that a job without a batch is remembered
+-- KEYS: prefix. ARGV: now, event, job, token, named, heard_s, early_s
+-- event: its id. token: what it carries of ours, or ''. named: the batch that the token names, or ''. heard_s: how long
+-- an event is known by its id. early_s: how long a job without a batch is remembered
 -- ok <submit | track | late> <batch> | double | early | stray <batch> (a job of an intent that was given up)
 -- takes: _core (KEEPS_INPUT, account_of, count, has_word, key, now, num, pass_when_full)
 -- takes: _steps (want)
 -- takes: _batches (prove)
-local job, token = ARGV[3], ARGV[4]
+local event, job, token, named, heard_s, early_s = unpack(ARGV, 2)
 pass_when_full()
-if not redis.call('SET', key('heard', ARGV[2]), 1, 'NX', 'EX', ARGV[6]) then
+if not redis.call('SET', key('heard', event), 1, 'NX', 'EX', heard_s) then
   count('events_doubled', 1)
   return { 'double' }
 end
 count('events', 1)
 local id = redis.call('GET', key('job', job))
-if not id and ARGV[5] ~= '' then id = ARGV[5] end
+if not id and named ~= '' then id = named end
 local record = key('batch', id or '')
 local b = redis.call('HMGET', record, 'state', 'lane', 'job', 'intent_token', 'event_at', 'ended_at', 'v',
   'missed_jobs')
 if not b[1] or num(b[7]) > KEEPS_INPUT then
-  redis.call('SET', key('early', job), 1, 'EX', ARGV[7])
+  redis.call('SET', key('early', job), 1, 'EX', early_s)
   count('events_early', 1)
   return { 'early' }
 end

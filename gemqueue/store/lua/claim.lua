@@ -1,22 +1,24 @@
 -- claim: take a due step under a lease. Raises the record's fence, so that whoever held it before is stale.
 -- A step that is held moves behind what else is due: however many are held, a look at the first of the index finds the
 -- rest.
--- ARGV[2] step member, ARGV[3] account, ARGV[4] lease ms, ARGV[5] 'held' to claim even what the pause after a change of
--- the server holds, and what nobody has though it is not due
+-- KEYS: prefix. ARGV: now, member, account, lease_ms, take_held
+-- take_held: 'held' to claim even what the pause after a change of the server holds, and what nobody has though it is
+-- not due; else ''
 -- ok <record as flat list> <home> <now> | early | gone | newer (the record is of a later version of gemqueue: left
 -- alone) | held (pack and submit wait until the provider's jobs have been compared with the records)
 -- takes: _core (KEEPS_INPUT, VERSION, key, now, num, pass_when_full)
 -- takes: _steps (RECORDS, due_key, record_of)
 -- takes: _server (paused)
+local member, account, lease_ms, take_held = unpack(ARGV, 2)
 local HELD_MS = 1000 -- held steps come round together, once in so long
-local member, account, lease_ms = ARGV[2], ARGV[3], tonumber(ARGV[4])
+lease_ms = tonumber(lease_ms)
 local index = due_key(account)
 local score = redis.call('ZSCORE', index, member)
 if not score then return { 'gone' } end
 local step, id = string.match(member, '^(%a+) (.+)$')
 local record = record_of(step, id)
 local lease_until = num(redis.call('HGET', record, 'lease_until'))
-if tonumber(score) > now and (ARGV[5] ~= 'held' or lease_until > now) then return { 'early' } end
+if tonumber(score) > now and (take_held ~= 'held' or lease_until > now) then return { 'early' } end
 if redis.call('EXISTS', record) == 0 then
   redis.call('ZREM', index, member)
   return { 'gone' }
@@ -26,7 +28,7 @@ pass_when_full()
 local held, floor = paused(account)
 local pool = step == 'submit' and redis.call('HGET', record, 'pool')
 if pool then held = paused(pool) or held end
-if held and (step == 'pack' or step == 'submit') and ARGV[5] ~= 'held' then
+if held and (step == 'pack' or step == 'submit') and take_held ~= 'held' then
   redis.call('ZADD', index, (math.floor(now / HELD_MS) + 1) * HELD_MS, member)
   return { 'held' }
 end

@@ -3,19 +3,21 @@
 -- free of charge, each time after a wait eight times as long, until it has been sent back requeues_max times. Nothing
 -- is written unless the whole slice can be handled. Where a person gave the batch back to its pool, there was no job:
 -- that counts for nothing, and nothing waits for it.
--- ARGV[2] batch, ARGV[3] fence, ARGV[4] msgpack {mode, requeues_max, keep_s, delay_ms, delay_max_ms, full={...}}
+-- KEYS: prefix. ARGV: now, batch, fence, terms
+-- terms: msgpack {mode, requeues_max, keep_s, delay_ms, delay_max_ms, full={...}}
 -- ok closing | ok closed | stale | state <state> | open <segments that are not done, or are out of requeues>
 -- takes: _core (T, count, key, now, num, pass_when_full, stale)
 -- takes: _steps (step_over)
 -- takes: _bitmaps (has_bit)
 -- takes: _deadlines (unpromise)
 -- takes: _lanes (wait)
-local record, a = key('batch', ARGV[2]), cmsgpack.unpack(ARGV[4])
+local batch, fence, terms = unpack(ARGV, 2)
+local record, a = key('batch', batch), cmsgpack.unpack(terms)
 local b = redis.call('HMGET', record, 'state', 'lane', 'closed_segments', 'segments', 'job_state')
 if b[1] == 'closed' then return { 'ok', 'closed' } end
-if stale(record, ARGV[3]) then return { 'stale' } end
+if stale(record, fence) then return { 'stale' } end
 if b[1] ~= 'ended' and b[1] ~= 'closing' then return { 'state', b[1] or 'gone' } end
-local manifest, start, job = key('manifest', ARGV[2]), num(b[3]), b[5] ~= 'returned'
+local manifest, start, job = key('manifest', batch), num(b[3]), b[5] ~= 'returned'
 
 -- An origin that is gone had all of its outcomes, and they have expired.
 local settled_of = {}
@@ -55,8 +57,8 @@ for _, id in ipairs(redis.call('LRANGE', manifest, start, start + 124)) do
     'lane')
   local m = { id = id, state = f[1], count = num(f[2]), settled = num(f[3]), keys = f[4], requeues = num(f[5]),
     bytes = num(f[6]), lane = f[8] }
-  m.done = m.state ~= 'live' or f[7] ~= ARGV[2] or done(id, m)
-  m.ours = f[7] == ARGV[2]
+  m.done = m.state ~= 'live' or f[7] ~= batch or done(id, m)
+  m.ours = f[7] == batch
   if not m.done and (a.mode ~= 'requeue' or (job and m.requeues >= a.requeues_max)) then open[#open + 1] = id end
   slice[#slice + 1] = m
   if checks >= 10000 then break end
@@ -95,9 +97,9 @@ if #slice > 0 and start < num(b[4]) then
   return { 'ok', 'closing' }
 end
 redis.call('HSET', record, 'state', 'closed', 'closed_at', now, 'lease_until', 0)
-step_over(ARGV[2], b[2], 'resolve', nil, 0)
+step_over(batch, b[2], 'resolve', nil, 0)
 redis.call('UNLINK', manifest)
-redis.call('ZREM', T .. ':batches', ARGV[2])
+redis.call('ZREM', T .. ':batches', batch)
 redis.call('EXPIRE', record, a.keep_s)
 count('closed', 1)
 return { 'ok', 'closed' }

@@ -3,10 +3,12 @@
 -- be called confirmed whatever the replicas have (measured).
 -- With a batch it also says whether that is closed here: another server may have taken the place of the one that was
 -- told.
--- ARGV[2] batch, or nothing
+-- KEYS: prefix. ARGV: now, batch
+-- batch: or ''
 -- ok | open
 -- takes: _core (T, key, now, pass_when_full)
+local batch = ARGV[2]
 pass_when_full()
 redis.call('SET', T .. ':confirm', now, 'EX', 60)
-if ARGV[2] and redis.call('HGET', key('batch', ARGV[2]), 'state') ~= 'closed' then return { 'open' } end
+if batch ~= '' and redis.call('HGET', key('batch', batch), 'state') ~= 'closed' then return { 'open' } end
 return { 'ok' }

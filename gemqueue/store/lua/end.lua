@@ -4,13 +4,14 @@
 -- With `sample`, the job's size class and bucket, the model's turnaround history learns how long it took.
 -- The batch's reservation goes back, after a cool-off where there was a job: so short beside it that it costs no
 -- throughput.
--- ARGV[2] batch, ARGV[3] fence,
--- ARGV[4] msgpack {job_state, output_file, rows, error, operation, delay_ms, prompts_max, sample, cool_ms, halve}
+-- KEYS: prefix. ARGV: now, batch, fence, ending
+-- ending: msgpack {job_state, output_file, rows, error, operation, delay_ms, prompts_max, sample, cool_ms, halve}
 -- ok | stale | state <state>
 -- takes: _core (account_of, count, key, now, num, pass_when_full, stale)
 -- takes: _steps (step_over)
 -- takes: _batches (JOB_KEEP_S, prove)
 -- takes: _quota (model_of, unreserve, wake)
+local batch, fence, ending = unpack(ARGV, 2)
 local HALF_LIFE_MS, JOBS_MAX = 3 * 24 * 3600 * 1000, 200
 local COOL_SHARE = 0.04 -- of how long the job took
 
@@ -29,8 +30,8 @@ local function learn(account, model, size, bucket)
   redis.call('HSET', history, size, cmsgpack.pack({ at = now, w = w }))
 end
 
-local record, a = key('batch', ARGV[2]), cmsgpack.unpack(ARGV[4])
-if stale(record, ARGV[3]) then return { 'stale' } end
+local record, a = key('batch', batch), cmsgpack.unpack(ending)
+if stale(record, fence) then return { 'stale' } end
 local b = redis.call('HMGET', record, 'state', 'lane', 'prompts', 'job', 'event_at', 'intent_at')
 if b[1] == 'ended' then return { 'ok' } end
 if b[1] ~= 'submitted' and b[1] ~= 'sealed' then return { 'state', b[1] or 'gone' } end
@@ -39,7 +40,7 @@ redis.call('HSET', record, 'state', 'ended', 'job_state', a.job_state, 'output_f
   'operation', a.operation, 'ended_at', now, 'lease_until', 0, 'crashes', 0, 'tries', 0,
   'denials', 0, 'short_reads', 0, 'rows', a.rows, 'held_reason', '', 'held_since', 0)
 redis.call('HDEL', record, 'look_again')
-step_over(ARGV[2], b[2], b[1] == 'sealed' and 'submit' or 'track', 'resolve', a.delay_ms)
+step_over(batch, b[2], b[1] == 'sealed' and 'submit' or 'track', 'resolve', a.delay_ms)
 local lane_key = key('lane', b[2])
 local ceiling = num(redis.call('HGET', lane_key, 'ceiling'))
 if a.job_state == 'failed' or a.job_state == 'expired' or a.halve then
@@ -50,8 +51,8 @@ elseif a.job_state == 'succeeded' and ceiling > 0 and num(b[3]) * 2 >= ceiling t
   else redis.call('HSET', lane_key, 'ceiling', ceiling * 2) end
 end
 local cool_ms = math.floor(math.min(num(a.cool_ms), math.max(0, now - num(b[6])) * COOL_SHARE))
-unreserve(ARGV[2], b[2], b[1] == 'submitted' and cool_ms or 0)
-redis.call('ZREM', key('waiting', account_of(b[2])), ARGV[2])
+unreserve(batch, b[2], b[1] == 'submitted' and cool_ms or 0)
+redis.call('ZREM', key('waiting', account_of(b[2])), batch)
 wake(account_of(b[2]), model_of(b[2]))
 if a.sample then learn(account_of(b[2]), model_of(b[2]), a.sample[1], a.sample[2]) end
 if b[1] == 'submitted' then

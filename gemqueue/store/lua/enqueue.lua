@@ -1,14 +1,16 @@
 -- enqueue: a segment whose body was written with SET NX EX becomes live, once, however often it is asked for.
--- ARGV[2] msgpack {id, lane, tenant, priority, count, raw_bytes, tokens, producer, names=[[index, name, digest]],
---                  memory_bytes_max, full={prompts, raw_bytes, tokens, linger_ms}, run, epoch, deadline_at, look_ms}
--- ARGV[3] what the run's list gets with it
+-- KEYS: prefix. ARGV: now, segment, entry
+-- segment: msgpack {id, lane, tenant, priority, count, raw_bytes, tokens, producer, names=[[index, name, digest]],
+-- memory_bytes_max, full={prompts, raw_bytes, tokens, linger_ms}, run, epoch, deadline_at, look_ms}
+-- entry: what the run's list gets with it
 -- ok | taken <list of "index key digest merges"> (nothing written; merges: the digest is of a whole config) | full |
 -- resend (the body is gone) | superseded (the run is another process's now, or was purged)
 -- takes: _core (T, VERSION, account_of, count, key, now, num)
 -- takes: _expiry (forget_expired)
 -- takes: _deadlines (promise)
 -- takes: _lanes (wait)
-local a = cmsgpack.unpack(ARGV[2])
+local segment, entry = unpack(ARGV, 2)
+local a = cmsgpack.unpack(segment)
 local body, meta_key, account = key('segment', a.id), key('segmeta', a.id), account_of(a.lane)
 local state = redis.call('HGET', meta_key, 'state')
 if state then
@@ -57,7 +59,7 @@ if a.run ~= '' then
   redis.call('HSET', meta_key, 'run', a.run)
   redis.call('HINCRBY', run, 'open', 1)
   redis.call('HINCRBY', run, 'rows', a.count)
-  redis.call('RPUSH', runlist, ARGV[3])
+  redis.call('RPUSH', runlist, entry)
   redis.call('PERSIST', run)
   redis.call('PERSIST', runlist)
 end

@@ -1,24 +1,26 @@
 -- open_run: a process takes a run over. Whoever had it before can enqueue nothing more under it.
--- ARGV[2] account, ARGV[3] name, ARGV[4] settings, ARGV[5] producer, ARGV[6] keep s, ARGV[7] command (how it was
--- started, as the last one said), ARGV[8] config mode ('' as it began), ARGV[9...] entries for the run's list
+-- KEYS: prefix. ARGV: now, account, name, settings, producer, keep_s, command, config_mode, each (entry)
+-- command: how it was started, as the last one said. config_mode: '' as it began. entry: for the run's list
 -- ok <epoch> <producer> <entries> <config mode> | other <settings> | mode <config mode> (it was started with another
 -- one, nothing is written)
 -- takes: _core (key, now, num, pass_when_full)
+-- takes: _groups (groups)
 -- takes: _expiry (set_ttl)
-local run, list, keep_s = key('run', ARGV[2], ARGV[3]), key('runlist', ARGV[2], ARGV[3]), tonumber(ARGV[6])
+local account, name, settings, producer, keep_s, command, config_mode = unpack(ARGV, 2, 8)
+local run, list = key('run', account, name), key('runlist', account, name)
 local known = redis.call('HGET', run, 'settings')
-if known and known ~= ARGV[4] then return { 'other', known } end
-local begun, mode = known and (redis.call('HGET', run, 'config_mode') or 'replace'), ARGV[8]
+if known and known ~= settings then return { 'other', known } end
+local begun, mode = known and (redis.call('HGET', run, 'config_mode') or 'replace'), config_mode
 if mode == '' then mode = begun or 'merge' end
 if begun and begun ~= mode then return { 'mode', begun } end
 pass_when_full()
 redis.call('HSETNX', run, 'v', 1)
-redis.call('HSETNX', run, 'settings', ARGV[4])
-redis.call('HSETNX', run, 'producer', ARGV[5])
+redis.call('HSETNX', run, 'settings', settings)
+redis.call('HSETNX', run, 'producer', producer)
 redis.call('HSETNX', run, 'created_at', now)
 redis.call('HSETNX', run, 'config_mode', mode)
-redis.call('HSET', run, 'opened_at', now, 'command', ARGV[7])
+redis.call('HSET', run, 'opened_at', now, 'command', command)
 local epoch = redis.call('HINCRBY', run, 'epoch', 1)
-for i = 9, #ARGV do redis.call('RPUSH', list, ARGV[i]) end
+for entry in groups(9, 1) do redis.call('RPUSH', list, entry) end
 if num(redis.call('HGET', run, 'open')) <= 0 then set_ttl(keep_s, run, list) end
 return { 'ok', epoch, redis.call('HGET', run, 'producer'), redis.call('LLEN', list), mode }

@@ -1,15 +1,16 @@
 -- pack: move up to 500 segments of a lane into a batch; seal it when it is full or nothing is left. By priority, then
 -- by weighted fair share between tenants (who has had least goes first), first come first served within one.
 -- The segments of a pool's lane go into a batch of the account that packs: from then on it is that account's alone.
--- ARGV[2] lane, ARGV[3] fence, ARGV[4] batch id, ARGV[5] msgpack {prompts, raw_bytes, tokens, look_ms,
--- weights={tenant=w}, own = the batch's lane, where the packed lane is a pool's}
+-- KEYS: prefix. ARGV: now, lane, fence, batch, limits
+-- limits: msgpack {prompts, raw_bytes, tokens, look_ms, weights={tenant=w}, own = the batch's lane, where the packed
+-- lane is a pool's}
 -- ok <'packing'|'sealed'|'empty'> <prompts in the batch> <prompts left in the lane> | stale
 -- takes: _core (T, VERSION, account_of, key, now, num, pass_when_full, stale)
 -- takes: _lanes (CLASS, class_of, pend, place)
 -- takes: _batches (seal)
-local lane, batch, limit = ARGV[2], ARGV[4], cmsgpack.unpack(ARGV[5])
-local lane_key, batch_key = key('lane', lane), key('batch', batch)
-if stale(lane_key, ARGV[3]) then return { 'stale' } end
+local lane, fence, batch, limits = unpack(ARGV, 2)
+local lane_key, batch_key, limit = key('lane', lane), key('batch', batch), cmsgpack.unpack(limits)
+if stale(lane_key, fence) then return { 'stale' } end
 pass_when_full()
 local state = redis.call('HGET', batch_key, 'state')
 if state and state ~= 'packing' then

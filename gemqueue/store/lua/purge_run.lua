@@ -1,21 +1,26 @@
 -- purge_run: forget a run and the outcomes of its segments. Refused while one of them is live: cancel it first.
--- ARGV[2] account, ARGV[3] name (empty: leave the run's record), ARGV[4...] segments, at most 500
+-- KEYS: prefix. ARGV: now, account, name, each (segment)
+-- name: or '' to leave the run's record; at most 500 segments
 -- ok <how many were there> | live <segment>
 -- takes: _core (T, count, key, num, pass_when_full)
-for i = 4, #ARGV do
-  if redis.call('HGET', key('segmeta', ARGV[i]), 'state') == 'live' then return { 'live', ARGV[i] } end
+-- takes: _groups (groups)
+local account, name = unpack(ARGV, 2, 3)
+for segment in groups(4, 1) do
+  if redis.call('HGET', key('segmeta', segment), 'state') == 'live' then return { 'live', segment } end
 end
 pass_when_full()
 local n = 0
-for i = 4, #ARGV do
-  local id, meta_key = ARGV[i], key('segmeta', ARGV[i])
+for segment in groups(4, 1) do
+  local meta_key = key('segmeta', segment)
   local freed = redis.call('HGET', meta_key, 'outcome_bytes')
-  if freed and redis.call('ZREM', T .. ':kept', id .. ' ' .. num(freed)) == 1 then count('live_bytes', -num(freed)) end
-  local names = redis.call('GET', key('names', id))
+  if freed and redis.call('ZREM', T .. ':kept', segment .. ' ' .. num(freed)) == 1 then
+    count('live_bytes', -num(freed))
+  end
+  local names = redis.call('GET', key('names', segment))
   if names then redis.call('UNLINK', unpack(cmsgpack.unpack(names))) end
   n = n + redis.call('EXISTS', meta_key)
-  redis.call('UNLINK', meta_key, key('segment', id), key('settled', id), key('outcomes', id), key('names', id),
-    key('watch', id))
+  redis.call('UNLINK', meta_key, key('segment', segment), key('settled', segment), key('outcomes', segment),
+    key('names', segment), key('watch', segment))
 end
-if ARGV[3] ~= '' then redis.call('UNLINK', key('run', ARGV[2], ARGV[3]), key('runlist', ARGV[2], ARGV[3])) end
+if name ~= '' then redis.call('UNLINK', key('run', account, name), key('runlist', account, name)) end
 return { 'ok', n }

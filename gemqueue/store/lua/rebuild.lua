@@ -3,27 +3,28 @@
 -- segment that is in a batch with a job, or in one that somebody holds, is left there. It may wait in another lane than
 -- the batch's: a pool's. A batch that it is taken from counts it no more, though its manifest still names it. Asking
 -- again changes nothing.
--- ARGV[2] batch, ARGV[3] account, ARGV[4] msgpack {lane, job, input_file, token, created_at_ms, by_key, last},
--- ARGV[5...] segments
+-- KEYS: prefix. ARGV: now, batch, account, job, each (segment)
+-- job: msgpack {lane, job, input_file, token, created_at_ms, by_key, last}
 -- ok <how many were taken> | known <state> (there is a record) | busy <batch> (somebody holds a batch that has one of
 -- them)
 -- takes: _core (T, VERSION, account_of, count, key, now, num, pass_when_full)
+-- takes: _groups (groups)
 -- takes: _steps (due_key)
 -- takes: _lanes (place)
 -- takes: _quota (book)
-local id, account, a = ARGV[2], ARGV[3], cmsgpack.unpack(ARGV[4])
-local record = key('batch', id)
+local batch, account, job = unpack(ARGV, 2, 4)
+local record, a = key('batch', batch), cmsgpack.unpack(job)
 local state = redis.call('HGET', record, 'state')
 if state and state ~= 'packing' then return { 'known', state } end
 
 local takes = {}
-for i = 5, #ARGV do
-  local m = redis.call('HMGET', key('segmeta', ARGV[i]), 'state', 'batch', 'count', 'raw_bytes', 'tokens', 'tenant',
+for segment in groups(5, 1) do
+  local m = redis.call('HMGET', key('segmeta', segment), 'state', 'batch', 'count', 'raw_bytes', 'tokens', 'tenant',
     'lane')
-  if m[1] == 'live' and m[2] ~= id then
+  if m[1] == 'live' and m[2] ~= batch then
     local other = m[2] and redis.call('HMGET', key('batch', m[2]), 'state', 'lease_until') or {}
     if other[1] == 'sealed' and num(other[2]) > now then return { 'busy', m[2] } end
-    if not other[1] or other[1] == 'sealed' or other[1] == 'packing' then takes[#takes + 1] = { ARGV[i], m } end
+    if not other[1] or other[1] == 'sealed' or other[1] == 'packing' then takes[#takes + 1] = { segment, m } end
   end
 end
 
@@ -33,7 +34,7 @@ redis.call('HSET', record, 'v', VERSION, 'state', 'packing', 'lane', a.lane)
 redis.call('HSETNX', record, 'fence', 0)
 local SIZES = { 'prompts', 'raw_bytes', 'tokens' }
 local function let_go(lane)
-  if redis.call('HGET', key('lane', lane), 'batch') == id then redis.call('HDEL', key('lane', lane), 'batch') end
+  if redis.call('HGET', key('lane', lane), 'batch') == batch then redis.call('HDEL', key('lane', lane), 'batch') end
 end
 let_go(a.lane)
 for _, take in ipairs(takes) do
@@ -49,8 +50,8 @@ for _, take in ipairs(takes) do
     if redis.call('EXISTS', key('tenants', lane)) == 0 then redis.call('HDEL', lane_key, 'oldest') end
   end
   redis.call('ZREM', key('later', lane), segment)
-  redis.call('HSET', key('segmeta', segment), 'batch', id)
-  redis.call('RPUSH', key('manifest', id), segment)
+  redis.call('HSET', key('segmeta', segment), 'batch', batch)
+  redis.call('RPUSH', key('manifest', batch), segment)
   local other = m[2] and key('batch', m[2])
   if other and redis.call('EXISTS', other) == 0 then other = nil end
   for j, field in ipairs(SIZES) do
@@ -61,11 +62,11 @@ end
 if not a.last then return { 'ok', #takes } end
 redis.call('HSET', record, 'state', 'submitted', 'job', a.job, 'input_file', a.input_file, 'intent_token', a.token,
   'intent_at', a.created_at_ms > 0 and a.created_at_ms or now, 'by_key', a.by_key, 'accepted_at', now, 'lease_until', 0,
-  'segments', redis.call('LLEN', key('manifest', id)))
-book(id, a.lane)
-redis.call('SET', key('job', a.job), id)
-redis.call('ZADD', T .. ':batches', now, id)
-redis.call('ZADD', due_key(account), now, 'track ' .. id)
+  'segments', redis.call('LLEN', key('manifest', batch)))
+book(batch, a.lane)
+redis.call('SET', key('job', a.job), batch)
+redis.call('ZADD', T .. ':batches', now, batch)
+redis.call('ZADD', due_key(account), now, 'track ' .. batch)
 count('rebuilt', 1)
 count('adopted', 1)
 return { 'ok', #takes }

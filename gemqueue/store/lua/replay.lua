@@ -1,21 +1,25 @@
 -- replay: dead letters become a live segment, and leave the dead: all of them, or nothing is done. A name that still
 -- stands for a dead prompt stands for the new one from then on. Asking again under the same segment changes nothing.
--- ARGV[2] msgpack {id, lane, tenant, priority, count, raw_bytes, tokens, full={...}, memory_bytes_max, names=[[name
--- key, old value, new value]]}, ARGV[3...] ids in the stream, at most 1,000
+-- KEYS: prefix. ARGV: now, segment, each (letter)
+-- segment: msgpack {id, lane, tenant, priority, count, raw_bytes, tokens, full={...}, memory_bytes_max, names=[[name
+-- key, old value, new value]]}. letter: its id in the stream; at most 1,000
 -- ok | gone <id> (somebody else has taken it) | full | resend (the body is gone)
 -- takes: _core (T, VERSION, count, key, now, num)
+-- takes: _groups (groups)
 -- takes: _lanes (wait)
 -- takes: _dead (unbury)
-local a = cmsgpack.unpack(ARGV[2])
+local segment = ARGV[2]
+local a = cmsgpack.unpack(segment)
 local body, meta_key = key('segment', a.id), key('segmeta', a.id)
 if redis.call('EXISTS', meta_key) == 1 then return { 'ok' } end
 local letters = {}
-for i = 3, #ARGV do
-  letters[i] = redis.call('XRANGE', T .. ':dead', ARGV[i], ARGV[i])[1]
-  if not letters[i] then
+for letter in groups(3, 1) do
+  local found = redis.call('XRANGE', T .. ':dead', letter, letter)[1]
+  if not found then
     redis.call('UNLINK', body)
-    return { 'gone', ARGV[i] }
+    return { 'gone', letter }
   end
+  letters[#letters + 1] = found
 end
 local size = redis.call('STRLEN', body)
 if size == 0 then return { 'resend' } end
@@ -50,7 +54,7 @@ if #owned > 0 then
   redis.call('SET', key('names', a.id), cmsgpack.pack(owned))
   redis.call('HSET', meta_key, 'named', 1, 'merges', merges)
 end
-for i = 3, #ARGV do unbury(letters[i][1], letters[i][2]) end
+for _, letter in ipairs(letters) do unbury(letter[1], letter[2]) end
 count('accepted', a.count)
 count('replayed', a.count)
 count('live_bytes', size)

@@ -1,40 +1,42 @@
 -- requeue: lines of a batch's segments go on into a retry segment, which is registered and their `moved` bits set
 -- together. With a new batch id the retry segment is sealed at once into a batch of its own (a line that the provider
 -- refused). The id holds the fence, so asking again changes nothing.
--- ARGV[2] batch, ARGV[3] fence, ARGV[4] msgpack {id, lane, tenant, priority, count, raw_bytes, tokens, attempt,
--- requeues, delay_ms, new_batch, refusals, deadline_at, look_ms, full={...}}, ARGV[5] body, ARGV[6] msgpack keys
--- [[origin, [index]]],
--- then for each segment that lines leave: ARGV[i] segment, bitmap of its lines
+-- KEYS: prefix. ARGV: now, batch, fence, retry, body, keys, each (segment, bits)
+-- retry: msgpack {id, lane, tenant, priority, count, raw_bytes, tokens, attempt, requeues, delay_ms, new_batch,
+-- refusals, deadline_at, look_ms, full={...}}. keys: msgpack [[origin, [index]]]. segment, bits: what lines leave, and
+-- which
 -- ok | stale | state <state> | conflict <segment>
 -- takes: _core (VERSION, count, key, now, num, pass_when_full, stale)
+-- takes: _groups (groups)
 -- takes: _bitmaps (merged, overlaps)
 -- takes: _deadlines (promise)
 -- takes: _segments (went_to)
 -- takes: _lanes (wait)
 -- takes: _batches (seal)
-local record, a = key('batch', ARGV[2]), cmsgpack.unpack(ARGV[4])
+local batch, fence, retry, body, keys = unpack(ARGV, 2, 6)
+local record, a = key('batch', batch), cmsgpack.unpack(retry)
 local meta_key = key('segmeta', a.id)
 if redis.call('EXISTS', meta_key) == 1 then return { 'ok' } end
-if stale(record, ARGV[3]) then return { 'stale' } end
+if stale(record, fence) then return { 'stale' } end
 local state = redis.call('HGET', record, 'state')
 if state ~= 'ended' and state ~= 'closing' and state ~= 'sealed' then return { 'state', state or 'gone' } end
 local maps = {}
-for i = 7, #ARGV, 2 do
-  local old = redis.call('GET', key('moved', ARGV[i])) or ''
-  if overlaps(old, ARGV[i + 1]) then return { 'conflict', ARGV[i] } end
-  maps[i] = merged(old, ARGV[i + 1])
+for segment, bits in groups(7, 2) do
+  local old = redis.call('GET', key('moved', segment)) or ''
+  if overlaps(old, bits) then return { 'conflict', segment } end
+  maps[segment] = merged(old, bits)
 end
 
 pass_when_full()
-for i = 7, #ARGV, 2 do
-  redis.call('SET', key('moved', ARGV[i]), maps[i])
-  went_to(ARGV[i], a.id)
+for segment in groups(7, 2) do
+  redis.call('SET', key('moved', segment), maps[segment])
+  went_to(segment, a.id)
 end
-redis.call('SET', key('segment', a.id), ARGV[5])
-redis.call('HSET', meta_key, 'v', VERSION, 'state', 'live', 'count', a.count, 'bytes', #ARGV[5],
+redis.call('SET', key('segment', a.id), body)
+redis.call('HSET', meta_key, 'v', VERSION, 'state', 'live', 'count', a.count, 'bytes', #body,
   'raw_bytes', a.raw_bytes, 'tokens', a.tokens, 'lane', a.lane, 'tenant', a.tenant, 'priority', a.priority,
-  'attempt', a.attempt, 'requeues', a.requeues, 'keys', ARGV[6], 'created_at', now)
-count('live_bytes', #ARGV[5])
+  'attempt', a.attempt, 'requeues', a.requeues, 'keys', keys, 'created_at', now)
+count('live_bytes', #body)
 count('requeued', a.count)
 promise(a.lane, a.id, a.deadline_at, a.look_ms)
 if a.new_batch == '' then

@@ -1,13 +1,15 @@
 -- reserve: room for one more job is taken in the account's ledger, before anything is uploaded. Asking again changes
 -- nothing. A batch that alone is over its model's limit is large: it must be divided. One that finds no room waits in
 -- line.
--- ARGV[2] batch, ARGV[3] fence, ARGV[4] msgpack {jobs_max, model_jobs_max, tokens_max, stored_bytes_max, wait_ms}
+-- KEYS: prefix. ARGV: now, batch, fence, limits
+-- limits: msgpack {jobs_max, model_jobs_max, tokens_max, stored_bytes_max, wait_ms}
 -- ok | large | held <resource> <in use> <limit> <ms until the next try> <1 after a refusal> <the provider's words or
 -- ''> | stale | state <state>
 -- takes: _core (account_of, key, now, num, pass_when_full, stale)
 -- takes: _quota (first_waiting, lesson, model_of, queue_up, reconcile, remember, stored_bytes, unreserve, usage, wake)
-local record, a = key('batch', ARGV[2]), cmsgpack.unpack(ARGV[4])
-if stale(record, ARGV[3]) then return { 'stale' } end
+local batch, fence, limits = unpack(ARGV, 2)
+local record, a = key('batch', batch), cmsgpack.unpack(limits)
+if stale(record, fence) then return { 'stale' } end
 local b = redis.call('HMGET', record, 'state', 'lane', 'sealed_at', 'prompts', 'tokens', 'raw_bytes')
 if b[1] ~= 'sealed' then return { 'state', b[1] or 'gone' } end
 local account, model = account_of(b[2]), model_of(b[2])
@@ -25,15 +27,15 @@ local function unpaid() -- the whole account waits, then for the one batch that 
   local q = lesson(account, 'spend')
   if not q then return end
   if q.held_until > now then return { 'held', 'spend', 0, 0, q.held_until - now, 1, q.why } end
-  if q.probe ~= ARGV[2] and q.probe ~= '' and probes(q.probe) then
+  if q.probe ~= batch and q.probe ~= '' and probes(q.probe) then
     return { 'held', 'spend', 0, 0, a.wait_ms, 1, q.why }
   end
 end
 
 -- One that alone is over the bound goes when nothing else is stored.
 local function no_storage(first)
-  local bytes = stored_bytes(account, ARGV[2])
-  if bytes > 0 and (bytes + num(b[6]) > a.stored_bytes_max or (first and first ~= ARGV[2])) then
+  local bytes = stored_bytes(account, batch)
+  if bytes > 0 and (bytes + num(b[6]) > a.stored_bytes_max or (first and first ~= batch)) then
     return { 'held', 'stored_bytes', bytes, a.stored_bytes_max, a.wait_ms, 0 }
   end
 end
@@ -43,7 +45,7 @@ local function refusal(used)
   local own = 'model_jobs/' .. model -- first: a model that fills its share stands in a line of its own
   local firsts = first_waiting(account)
   local first_own = firsts[own]
-  if used.model_jobs > 0 and (used.model_jobs >= a.model_jobs_max or (first_own and first_own ~= ARGV[2])) then
+  if used.model_jobs > 0 and (used.model_jobs >= a.model_jobs_max or (first_own and first_own ~= batch)) then
     return { 'held', own, used.model_jobs, a.model_jobs_max, freed_ms, 0 }
   end
   for _, what in ipairs({ 'jobs', 'tokens' }) do
@@ -53,34 +55,34 @@ local function refusal(used)
     if q then limit = math.min(limit, math.floor(q.ceiling)) end
     local first = firsts[resource]
     if q and q.held_until > now then -- the first in line tries as soon as it may, and wakes the others
-      local wait_ms = (not first or first == ARGV[2]) and q.held_until - now or a.wait_ms
+      local wait_ms = (not first or first == batch) and q.held_until - now or a.wait_ms
       return { 'held', resource, used[what], limit, wait_ms, refused }
     end
-    if refused == 1 and q.probe ~= ARGV[2] and q.probe ~= '' and probes(q.probe) then
+    if refused == 1 and q.probe ~= batch and q.probe ~= '' and probes(q.probe) then
       return { 'held', resource, used[what], limit, a.wait_ms, refused }
     end
-    if used[what] > 0 and (used[what] + amount[what] > limit or (first and first ~= ARGV[2])) then
+    if used[what] > 0 and (used[what] + amount[what] > limit or (first and first ~= batch)) then
       return { 'held', resource, used[what], limit, freed_ms, refused }
     end
   end
   return no_storage(firsts.stored_bytes)
 end
 
-local used = usage(account, model, ARGV[2])
+local used = usage(account, model, batch)
 local held = unpaid() or refusal(used)
 if held then
   reconcile(account)
-  unreserve(ARGV[2], b[2], 0)
-  queue_up(ARGV[2], account, held[2], b[3])
+  unreserve(batch, b[2], 0)
+  queue_up(batch, account, held[2], b[3])
   return held
 end
-redis.call('HSET', key('reserved', account), ARGV[2], string.format('%d 0 ', amount.tokens) .. model)
+redis.call('HSET', key('reserved', account), batch, string.format('%d 0 ', amount.tokens) .. model)
 redis.call('HSET', record, 'reserved', amount.tokens, 'reserved_at', now, 'held_for', '')
-redis.call('ZREM', key('waiting', account), ARGV[2])
+redis.call('ZREM', key('waiting', account), batch)
 for _, resource in ipairs({ 'spend', 'jobs', 'tokens/' .. model }) do
   local q = lesson(account, resource)
   if q and q.refusals > 0 then
-    q.probe = ARGV[2]
+    q.probe = batch
     remember(account, resource, q)
   end
 end

@@ -1,14 +1,16 @@
 -- rest: the packer lets go of a lane; it is due again when it is full, when its oldest segment has lingered or was
 -- there when the lane was hastened, or when a delayed segment becomes ready; a lane with nothing in it leaves the due
 -- index.
--- ARGV[2] lane, ARGV[3] fence, ARGV[4] msgpack full={prompts, raw_bytes, tokens, linger_ms}, ARGV[5] not before, in ms
+-- KEYS: prefix. ARGV: now, lane, fence, full, not_within_ms
+-- full: msgpack {prompts, raw_bytes, tokens, linger_ms}
 -- ok | stale
 -- takes: _core (account_of, key, now, num, pass_when_full, stale)
 -- takes: _steps (due_key)
 -- takes: _lanes (lane_is_full, lingered)
-local lane, full = ARGV[2], cmsgpack.unpack(ARGV[4])
+local lane, fence, full, not_within_ms = unpack(ARGV, 2)
+full = cmsgpack.unpack(full)
 local lane_key, index, member = key('lane', lane), due_key(account_of(lane)), 'pack ' .. lane
-if stale(lane_key, ARGV[3]) then return { 'stale' } end
+if stale(lane_key, fence) then return { 'stale' } end
 pass_when_full()
 redis.call('HSET', lane_key, 'lease_until', 0)
 redis.call('HDEL', lane_key, 'crashes')
@@ -22,7 +24,7 @@ if later[2] then at = math.min(at or tonumber(later[2]), tonumber(later[2])) end
 redis.call('HDEL', lane_key, 'look_again')
 if redis.call('HGET', lane_key, 'batch') then at = now end
 if at then
-  redis.call('ZADD', index, math.max(at, now + tonumber(ARGV[5])), member)
+  redis.call('ZADD', index, math.max(at, now + tonumber(not_within_ms)), member)
 else
   redis.call('ZREM', index, member)
 end

@@ -2,41 +2,40 @@
 -- back, and the resolver drops those rows. A sealed batch settles what it has lost the bodies of.
 -- What lands is counted here: failures, lost ones among them, and answers, which are the other rows. Each worker brings
 -- its own text of this script: an older one, which was told what to count, and this one never count the same rows.
--- ARGV[2] batch, ARGV[3] fence, ARGV[4] keep s, ARGV[5] msgpack {dead=[[key, lane, kind, message, body]],
--- dead_bytes_max},
--- then for each origin: ARGV[i] segment, bitmap, rows, blob, failed, lost
+-- KEYS: prefix. ARGV: now, batch, fence, keep_s, dead_bytes_max, dead, each (segment, bits, rows, blob, failed, lost)
+-- dead: msgpack [[key, lane, kind, message, body]]
 -- ok | stale | state <state> | conflict <flat list of segment, bitmap> | unknown <segment>
 -- takes: _core (count, key, pass_when_full, stale)
+-- takes: _groups (groups)
 -- takes: _bitmaps (merged, overlaps)
 -- takes: _segments (land, notify)
 -- takes: _dead (bury)
-local record, keep_s, a = key('batch', ARGV[2]), tonumber(ARGV[4]), cmsgpack.unpack(ARGV[5])
-if stale(record, ARGV[3]) then return { 'stale' } end
+local batch, fence, keep_s, dead_bytes_max, dead = unpack(ARGV, 2, 6)
+local record = key('batch', batch)
+if stale(record, fence) then return { 'stale' } end
 local state = redis.call('HGET', record, 'state')
 if state ~= 'ended' and state ~= 'closing' and state ~= 'sealed' then return { 'state', state or 'gone' } end
 local maps, conflicts = {}, {}
-for i = 6, #ARGV, 6 do
-  if redis.call('EXISTS', key('segmeta', ARGV[i])) == 0 then return { 'unknown', ARGV[i] } end
-  local old = redis.call('GET', key('settled', ARGV[i])) or ''
-  if overlaps(old, ARGV[i + 1]) then
-    table.insert(conflicts, ARGV[i])
+for segment, bits in groups(7, 6) do
+  if redis.call('EXISTS', key('segmeta', segment)) == 0 then return { 'unknown', segment } end
+  local old = redis.call('GET', key('settled', segment)) or ''
+  if overlaps(old, bits) then
+    table.insert(conflicts, segment)
     table.insert(conflicts, old)
   end
-  maps[i] = merged(old, ARGV[i + 1])
+  maps[segment] = merged(old, bits)
 end
 if #conflicts > 0 then return { 'conflict', conflicts } end
 
 pass_when_full()
-local notices = {}
-local answered, failed, lost = 0, 0, 0
-for i = 6, #ARGV, 6 do
-  local rows, failures = tonumber(ARGV[i + 2]), tonumber(ARGV[i + 4])
-  land(ARGV[i], maps[i], rows, ARGV[i + 3], keep_s, notices)
-  answered, failed, lost = answered + rows - failures, failed + failures, lost + tonumber(ARGV[i + 5])
+local notices, sums = {}, { rows = 0, failed = 0, lost = 0 }
+for segment, _, rows, blob, failed, lost in groups(7, 6) do
+  land(segment, maps[segment], rows, blob, keep_s, notices)
+  sums.rows, sums.failed, sums.lost = sums.rows + rows, sums.failed + failed, sums.lost + lost
 end
 notify(notices)
-count('answered', answered)
-count('failed', failed)
-count('lost_prompts', lost)
-for _, d in ipairs(a.dead) do bury(d, a.dead_bytes_max) end
+count('answered', sums.rows - sums.failed)
+count('failed', sums.failed)
+count('lost_prompts', sums.lost)
+for _, letter in ipairs(cmsgpack.unpack(dead)) do bury(letter, tonumber(dead_bytes_max)) end
 return { 'ok' }

@@ -3,20 +3,21 @@
 -- that is accepted. A first refusal with others in use needs no hold: the ceiling lets nothing in until one of them
 -- ends. Refusals of batches that were under way together count as one. What has been in use before is remembered: a
 -- refusal far below it is about something else, and the ceiling comes back quickly. The batch stands in line again.
--- ARGV[2] batch, ARGV[3] fence, ARGV[4] msgpack {resource='jobs'|'tokens', jobs_max, tokens_max, first_ms, max_ms,
--- wish_ms}
+-- KEYS: prefix. ARGV: now, batch, fence, refusal
+-- refusal: msgpack {resource='jobs'|'tokens', jobs_max, tokens_max, first_ms, max_ms, wish_ms}
 -- ok <hold ms> <refusals in a row> <1 when nothing else was in use and as much never was> | stale | state <state>
 -- takes: _core (account_of, count, key, now, num, pass_when_full, stale)
 -- takes: _quota (lesson, model_of, queue_up, remember, usage)
-local record, a = key('batch', ARGV[2]), cmsgpack.unpack(ARGV[4])
-if stale(record, ARGV[3]) then return { 'stale' } end
+local batch, fence, refusal = unpack(ARGV, 2)
+local record, a = key('batch', batch), cmsgpack.unpack(refusal)
+if stale(record, fence) then return { 'stale' } end
 local b = redis.call('HMGET', record, 'state', 'lane', 'sealed_at', 'reserved', 'reserved_at')
 if b[1] ~= 'submitting' then return { 'state', b[1] or 'gone' } end
 pass_when_full()
 local account, model = account_of(b[2]), model_of(b[2])
 local resource = a.resource == 'jobs' and 'jobs' or 'tokens/' .. model
 local amount = a.resource == 'jobs' and 1 or num(b[4])
-local used = usage(account, model, ARGV[2])[a.resource]
+local used = usage(account, model, batch)[a.resource]
 local q = lesson(account, resource)
   or { ceiling = 0, base = 0, proven = 0, since = 0, refusals = 0, shrunk_at = 0, held_until = 0, probe = '' }
 q.max = a[a.resource .. '_max']
@@ -34,5 +35,5 @@ if num(b[5]) > q.shrunk_at then
   count('quota_refused', 1)
 end
 remember(account, resource, q)
-queue_up(ARGV[2], account, resource, b[3])
+queue_up(batch, account, resource, b[3])
 return { 'ok', math.max(0, q.held_until - now), q.refusals, used == 0 and amount > q.proven and 1 or 0 }

@@ -2,12 +2,14 @@
 -- itself by waiting for other jobs, so no ceiling falls: the account as a whole creates nothing until the hold is over,
 -- then tries with one batch alone. Refusals of batches that were under way together count as one; the first create that
 -- succeeds ends it (`grow`). The batch stands in line.
--- ARGV[2] batch, ARGV[3] fence, ARGV[4] msgpack {first_ms, max_ms, wish_ms, why: the provider's words}
+-- KEYS: prefix. ARGV: now, batch, fence, refusal
+-- refusal: msgpack {first_ms, max_ms, wish_ms, why: the provider's words}
 -- ok <hold ms> <refusals in a row> | stale | state <state>
 -- takes: _core (account_of, count, key, now, num, pass_when_full, stale)
 -- takes: _quota (lesson, queue_up, remember)
-local record, a = key('batch', ARGV[2]), cmsgpack.unpack(ARGV[4])
-if stale(record, ARGV[3]) then return { 'stale' } end
+local batch, fence, refusal = unpack(ARGV, 2)
+local record, a = key('batch', batch), cmsgpack.unpack(refusal)
+if stale(record, fence) then return { 'stale' } end
 local b = redis.call('HMGET', record, 'state', 'lane', 'sealed_at', 'reserved_at')
 if b[1] ~= 'submitting' and b[1] ~= 'sealed' then return { 'state', b[1] or 'gone' } end
 pass_when_full()
@@ -20,5 +22,5 @@ if num(b[4]) > q.shrunk_at then
   count('spend_refused', 1)
 end
 remember(account, 'spend', q)
-queue_up(ARGV[2], account, 'spend', b[3])
+queue_up(batch, account, 'spend', b[3])
 return { 'ok', math.max(0, q.held_until - now), q.refusals }

@@ -10,6 +10,7 @@ from gemqueue.policy import job_names
 from gemqueue.policy.reconciling import Standing
 from gemqueue.records import Lane
 from gemqueue.states import Kind, Step
+from gemqueue.store import calls
 from gemqueue_workers.worker.reconciler import Reconciler
 from gemqueue_workers.worker.recovery import HELD, Aftermath
 from tests.stages.reconcile.past import all_answered_once, lose, noticed, uploaded
@@ -124,7 +125,7 @@ async def test_segments_that_were_packed_anew_are_taken_back(stages: Stages, los
     batch = await stages.submitted()
     await lose(stages, lossy)
     stages.jobs_end()
-    await stages.store.scripts.run("greet", ACCOUNT, "", 1)
+    await stages.store.scripts.run(calls.Greet(ACCOUNT, "", 1, 0))
     await stages.store.resume(ACCOUNT, (await stages.store.server(ACCOUNT)).noticed)  # as if nobody had noticed
     await stages.submit("three", "four", "five")
     other = await stages.sealed()

@@ -1,0 +1,348 @@
+"""What each script is told: one struct a script, with its arguments in the order in which the script reads them.
+
+The header of ``lua/<script>.lua`` has the same names in the same order and says what they mean; ``tests/test_lua.py``
+holds the two to each other. A last field that is a list is for things of which there are several: each of its items
+stands for one argument or, as a tuple, for one group of them.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from gemqueue.store.scripts import Arg, Call
+
+
+class Landing(NamedTuple):
+    """Outcomes of one origin on their way in: its bitmap, how many rows, the compressed blob.
+
+    ``failed`` of the rows are failures, the others answers; ``lost`` of those failed because Redis lost their bodies.
+    """
+
+    segment: str
+    bits: bytes
+    rows: int
+    blob: bytes
+    failed: int = 0
+    lost: int = 0
+
+
+class Look(NamedTuple):
+    """When the rescue step looks at a segment again; 0 for never."""
+
+    segment: str
+    at_ms: int
+
+
+class Move(NamedTuple):
+    """Lines of a segment that go on elsewhere."""
+
+    segment: str
+    bits: bytes
+
+
+class Field(NamedTuple):
+    """A field of a record, and what it is set to."""
+
+    field: str
+    value: Arg
+
+
+class Raise(NamedTuple):
+    """A number in a hash, and how much is added to it."""
+
+    hash: str
+    name: str
+    n: int
+
+
+class Accept(Call, frozen=True, gc=False):
+    batch: str
+    fence: int
+    job: str
+    how: str
+    delay_ms: int
+    input_file: str
+    created_at_ms: int
+    by_key: str
+
+
+class Announce(Call, frozen=True, gc=False):
+    event: str
+    job: str
+    token: str
+    named: str
+    heard_s: int
+    early_s: int
+
+
+class Beat(Call, frozen=True, gc=False):
+    account: str
+    worker: str
+    until_ms: int
+    at_ms: int
+
+
+class Begin(Call, frozen=True, gc=False):
+    batch: str
+    fence: int
+    lease_ms: int
+    token: str
+    file: str
+    by_key: str
+
+
+class Cancel(Call, frozen=True, gc=False):
+    segment: str
+    index: int
+    bits: bytes
+    blob: bytes
+    keep_s: int
+
+
+class Claim(Call, frozen=True, gc=False):
+    member: str
+    account: str
+    lease_ms: int
+    take_held: str
+
+
+class Close(Call, frozen=True, gc=False):
+    batch: str
+    fence: int
+    terms: bytes
+
+
+class Confirm(Call, frozen=True, gc=False):
+    batch: str
+
+
+class CountDoubt(Call, frozen=True, gc=False):
+    batch: str
+    fence: int
+    crashes: int
+    calls: int
+
+
+class CountTwice(Call, frozen=True, gc=False):
+    batch: str
+    job: str
+    prompts: int
+
+
+class Defer(Call, frozen=True, gc=False):
+    lane: str
+    fence: int
+    not_within_ms: int
+    looks: list[Look]
+
+
+class Deliver(Call, frozen=True, gc=False):
+    keep_s: int
+    segments: list[str]
+
+
+class Divert(Call, frozen=True, gc=False):
+    lane: str
+    fence: int
+    segment: str
+    to: str
+    full: bytes
+
+
+class End(Call, frozen=True, gc=False):
+    batch: str
+    fence: int
+    ending: bytes
+
+
+class Enqueue(Call, frozen=True, gc=False):
+    segment: bytes
+    entry: bytes
+
+
+class Fence(Call, frozen=True, gc=False):
+    batch: str
+    fence: int
+    delay_ms: int
+    by_key: str
+
+
+class Greet(Call, frozen=True, gc=False):
+    account: str
+    home: str
+    lossless: int
+    again: int
+
+
+class Hasten(Call, frozen=True, gc=False):
+    member: str
+    account: str
+
+
+class LearnTokenRatio(Call, frozen=True, gc=False):
+    lane: str
+    ratio: float
+
+
+class OpenRun(Call, frozen=True, gc=False):
+    account: str
+    name: str
+    settings: str
+    producer: str
+    keep_s: int
+    command: str
+    config_mode: str
+    entries: list[bytes]
+
+
+class Pack(Call, frozen=True, gc=False):
+    lane: str
+    fence: int
+    batch: str
+    limits: bytes
+
+
+class Permit(Call, frozen=True, gc=False):
+    account: str
+    service: str
+    per_min: int
+
+
+class PurgeDead(Call, frozen=True, gc=False):
+    letters: list[str]
+
+
+class PurgeLine(Call, frozen=True, gc=False):
+    segment: str
+    place: int
+    digest: str
+    value: bytes
+
+
+class PurgeRun(Call, frozen=True, gc=False):
+    account: str
+    name: str
+    segments: list[str]
+
+
+class Rebuild(Call, frozen=True, gc=False):
+    batch: str
+    account: str
+    job: bytes
+    segments: list[str]
+
+
+class Release(Call, frozen=True, gc=False):
+    member: str
+    account: str
+    fence: int
+    delay_ms: int
+    fields: list[Field]
+
+
+class Renew(Call, frozen=True, gc=False):
+    member: str
+    account: str
+    fence: int
+    lease_ms: int
+
+
+class Reopen(Call, frozen=True, gc=False):
+    batch: str
+    fence: int
+    delay_ms: int
+    held_reason: str
+    token: str
+    fields: list[Field]
+
+
+class Replay(Call, frozen=True, gc=False):
+    segment: bytes
+    letters: list[str]
+
+
+class Requeue(Call, frozen=True, gc=False):
+    batch: str
+    fence: int
+    retry: bytes
+    body: bytes
+    keys: bytes
+    moves: list[Move]
+
+
+class Rescue(Call, frozen=True, gc=False):
+    lane: str
+    fence: int
+    retry: bytes
+    body: bytes
+    keys: bytes
+    segment: str
+    bits: bytes
+    batch: str
+
+
+class Reserve(Call, frozen=True, gc=False):
+    batch: str
+    fence: int
+    limits: bytes
+
+
+class Rest(Call, frozen=True, gc=False):
+    lane: str
+    fence: int
+    full: bytes
+    not_within_ms: int
+
+
+class Restart(Call, frozen=True, gc=False):
+    batch: str
+    fence: int
+    job: str
+    delay_ms: int
+    held_reason: str
+    proven: int
+
+
+class Resume(Call, frozen=True, gc=False):
+    account: str
+    noticed: str
+    reason: str
+    lossless: int
+
+
+class Settle(Call, frozen=True, gc=False):
+    batch: str
+    fence: int
+    keep_s: int
+    dead_bytes_max: int
+    dead: bytes
+    landings: list[Landing]
+
+
+class Shrink(Call, frozen=True, gc=False):
+    batch: str
+    fence: int
+    refusal: bytes
+
+
+class Split(Call, frozen=True, gc=False):
+    batch: str
+    fence: int
+    new_batch: str
+    segments: int
+    refusals: int
+
+
+class Suspend(Call, frozen=True, gc=False):
+    batch: str
+    fence: int
+    refusal: bytes
+
+
+class Tally(Call, frozen=True, gc=False):
+    numbers: list[Raise]
+
+
+class Watch(Call, frozen=True, gc=False):
+    segment: str
+    producer: str
