@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from gemqueue.states import BatchState, Cause, FailureKind, Kind
+from gemqueue.states import BatchState, Cause, FailureKind, Kind, SegmentState
 
 BATCH = "batch"
 """The service class of the Batch API; every other one is interactive."""
@@ -61,7 +61,7 @@ class SegmentMeta(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     id: str
-    state: str
+    state: SegmentState
     count: int
     bytes: int
     raw_bytes: int

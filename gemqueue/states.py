@@ -1,11 +1,12 @@
-"""The states of a batch, the steps that move it, and the kinds of outcome.
+"""The states of batches and segments, the steps that move a batch, and the kinds of outcome.
 
 Everything that affects transitions lives here.
 
 A batch is sealed when its prompts are chosen, becomes one provider job, and is closed when each of its prompts is
 settled or has moved on into another segment. ``TRANSITIONS`` is the whole machine: state, verb, next state. Each verb
 is one Lua file of the same name, so a transition that is not in this table cannot happen, and the diagram in
-ARCHITECTURE.md is printed from it.
+ARCHITECTURE.md is printed from it. ``SEGMENT_TRANSITIONS`` is the same for a segment. ``MOVES`` says of every script
+which records it writes.
 """
 
 from __future__ import annotations
@@ -69,6 +70,100 @@ TRANSITIONS: tuple[tuple[BatchState, str, BatchState], ...] = (
     (BatchState.CLOSING, "close", BatchState.CLOSING),
     (BatchState.CLOSING, "close", BatchState.CLOSED),
 )
+
+
+class SegmentState(StrEnum):
+    """Where a segment is; nothing is known of one that is not there yet, or any more."""
+
+    LIVE = "live"
+    """It waits in a lane or is in a batch; or it has lines in other segments, whose outcomes it is to get."""
+    CLOSED = "closed"
+    """Each of its prompts has its outcome. A retry segment: each of its lines is settled or moved. It has a TTL."""
+
+
+SEGMENT_TRANSITIONS: tuple[tuple[SegmentState | None, str, SegmentState | None], ...] = (
+    (None, "enqueue", SegmentState.LIVE),
+    (None, "replay", SegmentState.LIVE),  # of dead letters
+    (None, "requeue", SegmentState.LIVE),  # of lines that others leave
+    (None, "rescue", SegmentState.LIVE),
+    (SegmentState.LIVE, "pack", SegmentState.LIVE),  # out of its lane into a batch
+    (SegmentState.LIVE, "split", SegmentState.LIVE),  # into another batch
+    (SegmentState.LIVE, "rebuild", SegmentState.LIVE),
+    (SegmentState.LIVE, "divert", SegmentState.LIVE),  # into another lane
+    (SegmentState.LIVE, "requeue", SegmentState.LIVE),  # lines of it go on
+    (SegmentState.LIVE, "rescue", SegmentState.LIVE),
+    (SegmentState.LIVE, "settle", SegmentState.LIVE),
+    (SegmentState.LIVE, "cancel", SegmentState.LIVE),
+    (SegmentState.LIVE, "close", SegmentState.LIVE),  # back into its lane, or without its body
+    (SegmentState.LIVE, "settle", SegmentState.CLOSED),
+    (SegmentState.LIVE, "cancel", SegmentState.CLOSED),
+    (SegmentState.LIVE, "close", SegmentState.CLOSED),  # a retry segment
+    (SegmentState.CLOSED, "purge_run", None),
+)
+
+
+class Record(StrEnum):
+    """What scripts move, by the first word of its key. A lane and a run have no states, only what they hold."""
+
+    BATCH = "batch"
+    SEGMENT = "segmeta"
+    LANE = "lane"
+    RESCUE = "rescue"
+    """Of a lane whose prompts are wanted by a time: the fence of its rescue step."""
+    QUOTA = "quota"
+    """An account's ledger: what its batches have reserved, and what refusals have taught."""
+    RUN = "run"
+    SERVER = "server"
+    """The server as one account knows it."""
+    DEAD = "dead"
+
+
+_B, _S, _L, _Q = Record.BATCH, Record.SEGMENT, Record.LANE, Record.QUOTA
+MOVES: dict[str, frozenset[Record]] = {
+    "accept": frozenset({_B, _L, _Q}),
+    "announce": frozenset({_B, _L}),
+    "beat": frozenset({Record.SERVER}),
+    "begin": frozenset({_B}),
+    "cancel": frozenset({_S, Record.RUN}),
+    "claim": frozenset({_B, _L, Record.RESCUE, Record.SERVER}),
+    "close": frozenset({_B, _S, _L}),
+    "confirm": frozenset(),
+    "count_doubt": frozenset({_B}),
+    "count_twice": frozenset({_B}),
+    "defer": frozenset({Record.RESCUE}),
+    "deliver": frozenset({_S}),
+    "divert": frozenset({_S, _L}),
+    "end": frozenset({_B, _L, _Q}),
+    "enqueue": frozenset({_S, _L, Record.RESCUE, Record.RUN}),
+    "fence": frozenset({_B}),
+    "greet": frozenset({Record.SERVER}),
+    "hasten": frozenset({_B, _L, Record.RESCUE}),
+    "learn_token_ratio": frozenset({_L}),
+    "open_run": frozenset({Record.RUN}),
+    "pack": frozenset({_B, _S, _L}),
+    "permit": frozenset(),
+    "purge_dead": frozenset({Record.DEAD}),
+    "purge_line": frozenset({_S}),
+    "purge_run": frozenset({_S, Record.RUN}),
+    "rebuild": frozenset({_B, _S, _L, _Q}),
+    "release": frozenset({_B, _Q}),
+    "renew": frozenset({_B, _L, Record.RESCUE}),
+    "reopen": frozenset({_B, _Q}),
+    "replay": frozenset({_S, _L, Record.DEAD}),
+    "requeue": frozenset({_B, _S, _L, Record.RESCUE}),
+    "rescue": frozenset({_S, _L}),
+    "reserve": frozenset({_B, _Q}),
+    "rest": frozenset({_L}),
+    "restart": frozenset({_B, _Q}),
+    "resume": frozenset({Record.SERVER}),
+    "settle": frozenset({_S, Record.RUN, Record.DEAD}),
+    "shrink": frozenset({_B, _Q}),
+    "split": frozenset({_B, _S}),
+    "suspend": frozenset({_B, _Q}),
+    "tally": frozenset(),
+    "watch": frozenset({_S}),
+}
+"""Which records each script may write; counters, indexes and what only expires are not listed."""
 
 STEP_OF: dict[BatchState, Step | None] = {
     BatchState.PACKING: None,  # the lane's pack step drives it

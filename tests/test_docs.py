@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from gemqueue.states import STEP_OF, TRANSITIONS, BatchState
+from gemqueue.states import SEGMENT_TRANSITIONS, STEP_OF, TRANSITIONS, BatchState, SegmentState
 from gemqueue_workers.prove.assumptions import ASSUMPTIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 ROOT = Path(__file__).parents[1]
 ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
@@ -23,14 +27,23 @@ STARTS = ("gemqueue", "workers", "workers/gemqueue_workers", "adapters")
 OF_THE_PAST = {"CHANGELOG.md", "moved.md"}
 
 
-def states_picture() -> str:
-    """The machine as a Mermaid diagram: one arrow for each pair of states, with every verb that takes it."""
-    verbs: dict[tuple[BatchState, BatchState], list[str]] = {}
-    for before, verb, after in TRANSITIONS:
-        verbs.setdefault((before, after), []).append(verb)
+def picture(transitions: Iterable[tuple[str | None, str, str | None]]) -> str:
+    """A machine as a Mermaid diagram: one arrow for each pair of states, with every verb that takes it."""
+    verbs: dict[tuple[str, str], list[str]] = {}
+    for before, verb, after in transitions:
+        verbs.setdefault((before or "[*]", after or "[*]"), []).append(verb)
     arrows = [f"    {before} --> {after}: {', '.join(names)}" for (before, after), names in verbs.items()]
-    first, last = TRANSITIONS[0][0], BatchState.CLOSED
-    return "\n".join(["stateDiagram-v2", f"    [*] --> {first}: pack", *arrows, f"    {last} --> [*]"])
+    return "\n".join(["stateDiagram-v2", *arrows])
+
+
+def states_picture() -> str:
+    """The states of a batch."""
+    return f"{picture([(None, 'pack', TRANSITIONS[0][0]), *TRANSITIONS])}\n    {BatchState.CLOSED} --> [*]"
+
+
+def segment_states_picture() -> str:
+    """The states of a segment; when its TTL is over, nothing is known of it either."""
+    return f"{picture(SEGMENT_TRANSITIONS)}\n    {SegmentState.CLOSED} --> [*]"
 
 
 def keys_in_code() -> set[str]:
@@ -41,11 +54,17 @@ def keys_in_code() -> set[str]:
     return {*found, *re.findall(r'self\.key\("(\w+)"', python)} - {"nothing"}
 
 
-def test_states_are_drawn_from_the_table() -> None:
-    """The picture of the states in ARCHITECTURE.md is the one that TRANSITIONS makes."""
-    drawn = re.search(r"<!-- states -->\n```mermaid\n(.*?)\n?```\n<!-- /states -->", ARCHITECTURE, re.DOTALL)
-    assert drawn is not None
-    assert drawn[1] == states_picture()
+def drawn(mark: str) -> str:
+    """The picture in ARCHITECTURE.md between two marks."""
+    found = re.search(rf"<!-- {mark} -->\n```mermaid\n(.*?)\n?```\n<!-- /{mark} -->", ARCHITECTURE, re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+def test_states_are_drawn_from_the_tables() -> None:
+    """The pictures of the states in ARCHITECTURE.md are those that the tables of transitions make."""
+    assert drawn("states") == states_picture()
+    assert drawn("segment states") == segment_states_picture()
 
 
 def test_every_state_has_its_row() -> None:
@@ -114,4 +133,4 @@ def test_the_ledger_names_code_and_probes_that_are_there() -> None:
 
 
 if __name__ == "__main__":
-    print(states_picture())  # noqa: T201 - this is what it is for
+    print(states_picture(), segment_states_picture(), sep="\n\n")  # noqa: T201 - this is what it is for

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, get_args, get_origin
 import msgspec
 import pytest
 
+from gemqueue.states import MOVES, SEGMENT_TRANSITIONS, TRANSITIONS, Record, SegmentState
 from gemqueue.store import calls
 from gemqueue.store.scripts import SCRIPTS, Call
 from tests.lua_names import lines_over, names_in, tokens
+from tests.lua_writes import UNKNOWN, written
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -99,6 +101,43 @@ def test_calls_and_headers_agree(script: str) -> None:
     assert bool(set(others) & groups) == bool(group)
     for names in re.findall(r"for (.*) in groups", code):
         assert all(name in {"_", said} for name, said in zip(names.split(", "), group, strict=False)), names
+
+
+KINDS = {
+    **{record.value: record for record in Record},
+    **dict.fromkeys(("segment", "settled", "outcomes", "moved"), Record.SEGMENT),
+    "reserved": Record.QUOTA,
+}
+PARTS = {name: text for name, text in LUA.items() if name.startswith("_")}
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_scripts_move_what_the_table_says(script: str) -> None:
+    """No script writes a record that ``MOVES`` does not give it, nor is given one that it cannot write."""
+    kinds = written(LUA[f"{script}.lua"], PARTS)
+    moved = {KINDS[kind] for kind in kinds if kind in KINDS}
+    assert moved <= MOVES[script]
+    assert moved == MOVES[script] or UNKNOWN in kinds
+
+
+def test_what_changes_a_state_is_in_its_table() -> None:
+    """Scripts that make a segment live, or close it, are those of its table; who moves a state may write its record."""
+    assert MOVES.keys() == SCRIPTS.keys()
+    alive = {name for name in SCRIPTS if "'state', 'live'" in LUA[f"{name}.lua"]}
+    assert alive == {verb for before, verb, _ in SEGMENT_TRANSITIONS if before is None}
+    closing = {name for name in SCRIPTS if re.search(r"\bland\(|meta_key, 'state', 'closed'", LUA[f"{name}.lua"])}
+    assert closing == {verb for _, verb, after in SEGMENT_TRANSITIONS if after is SegmentState.CLOSED}
+    assert all(Record.SEGMENT in MOVES[verb] for _, verb, _ in SEGMENT_TRANSITIONS)
+    assert all(Record.BATCH in MOVES[verb] for before, verb, after in TRANSITIONS if before is not after)
+
+
+def test_writes_are_found() -> None:
+    """The reader follows locals and the functions of parts, and owns up to what it does not know."""
+    parts = {"_a": "local function end_it(id)\n  redis.call('HSET', key('lane', id), 'x', 1)\n  deeper(id)\nend\n"}
+    parts["_b"] = "local function deeper(record)\n  redis.call('HDEL', record, 'x')\nend\n"
+    assert written("local a, b = key('batch', id), 1\nredis.call('HSET', a, 'x', b)", parts) == {"batch"}
+    assert written("end_it(id) -- deeper(id)", parts) == {"lane", UNKNOWN}
+    assert written("redis.call('XDEL', T .. ':dead', id)\nredis.call('HGET', key('lane', id), 'x')", parts) == {"dead"}
 
 
 @pytest.mark.parametrize(

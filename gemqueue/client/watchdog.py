@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from gemqueue.client.looks import Looks
 from gemqueue.client.waiting import SignOfLife
 from gemqueue.errors import GemqueueError, StoreError
+from gemqueue.states import SegmentState
 from gemqueue.tasks import end_tasks, ending
 
 if TYPE_CHECKING:
@@ -105,9 +106,9 @@ class Watchdog:
             segment.news_at = now
             if blobs > segment.cursor:
                 self._listener.look_at((id_,))
-            elif not state or (state == "closed" and segment.read_anew):
+            elif not state or (state is SegmentState.CLOSED and segment.read_anew):
                 self._listener.gone(segment, unreadable=bool(state))
-            elif state == "closed":  # after a failover others may stand where this cursor has been
+            elif state is SegmentState.CLOSED:  # after a failover others may stand where this cursor has been
                 segment.read_anew = True
                 segment.rewind()
                 self._listener.look_at((id_,))

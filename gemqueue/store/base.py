@@ -9,6 +9,7 @@ import msgspec
 from gemqueue.clock import Clock, clock_from_env
 from gemqueue.ids import SHARD
 from gemqueue.records import Lane, SegmentMeta
+from gemqueue.states import SegmentState
 from gemqueue.store import calls
 from gemqueue.store.scripts import Scripts, connect, translated
 from gemqueue.urls import safe_url
@@ -174,7 +175,7 @@ def _meta(id_: str, row: list[bytes | None]) -> SegmentMeta | None:
         keys = keys_of(row[9])
     return SegmentMeta(
         id=id_,
-        state=text[0],
+        state=SegmentState(text[0]),
         count=int(text[1] or 0),
         bytes=int(text[2] or 0),
         raw_bytes=int(text[3] or 0),

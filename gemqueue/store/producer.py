@@ -9,6 +9,7 @@ import msgspec
 from gemqueue.effects import Effect, effect
 from gemqueue.policy.packing import first_look_ms, full_limits
 from gemqueue.records import Lane
+from gemqueue.states import SegmentState
 from gemqueue.store import bitmap, calls
 from gemqueue.store.looks import LookStore
 from gemqueue.store.scripts import translated
@@ -65,7 +66,7 @@ class Enqueued(msgspec.Struct, frozen=True):
 class Watched(msgspec.Struct, frozen=True):
     """What a watcher learns of a segment: its state, its number of prompts, its lane."""
 
-    state: str
+    state: SegmentState
     count: int
     lane: str
 
@@ -147,22 +148,23 @@ class ProducerStore(LookStore):
                 pipe.lrange(self.key("outcomes", segment), seen, seen + blobs_max - 1)
             return cast("list[list[bytes]]", await pipe.execute()) if cursors else []
 
-    async def outcome_counts(self, segments: list[str]) -> list[tuple[str, int]]:
-        """For each segment, its state (live, closed, empty when gone) and how many blobs had landed just after."""
+    async def outcome_counts(self, segments: list[str]) -> list[tuple[SegmentState | None, int]]:
+        """For each segment, its state (None when it is gone) and how many blobs had landed just after."""
         with translated(self.url):
             pipe: Any = self.redis.pipeline(transaction=False)
             for segment in segments:
                 pipe.hget(self.key("segmeta", segment), "state")  # first: what is closed has all of its blobs
                 pipe.llen(self.key("outcomes", segment))
             flat: list[Any] = await pipe.execute() if segments else []
-        return [((flat[i] or b"").decode(), flat[i + 1]) for i in range(0, len(flat), 2)]
+        states = [SegmentState(state.decode()) if state else None for state in flat[::2]]
+        return list(zip(states, flat[1::2], strict=True))
 
     async def watch(self, segment: str, producer: str) -> Watched | None:
         """Register this inbox for a segment's notices, then look; None when there is no such segment."""
         reply = await self.scripts.run(calls.Watch(segment, producer))
         if reply[0] != b"ok":
             return None
-        return Watched(reply[1].decode(), int(reply[2]), reply[3].decode())
+        return Watched(SegmentState(reply[1].decode()), int(reply[2]), reply[3].decode())
 
     async def deliver(self, segments: list[str]) -> None:
         """The caller has taken every outcome of these segments: they may go after ``keep_delivered_s``."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gemqueue.errors import ConfigError
 from gemqueue.ids import split_key
+from gemqueue.states import SegmentState
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -67,7 +68,7 @@ async def keys_in(link: Link, segments: list[str]) -> list[str]:
     """The keys in these segments that have no outcome yet."""
     keys: list[str] = []
     for meta in await link.store.segment_metas(segments):
-        if meta is None or meta.state != "live":
+        if meta is None or meta.state is not SegmentState.LIVE:
             continue
         of_meta = [meta.key_of(index) for index in range(meta.count)]
         settled, _ = await link.store.bitmaps({split_key(key)[0] for key in of_meta}, [])

@@ -16,7 +16,7 @@ from gemqueue.config import api_key_from_env
 from gemqueue.errors import ConfigError
 from gemqueue.ids import split_key
 from gemqueue.language.lines import purged_line
-from gemqueue.states import BatchState
+from gemqueue.states import BatchState, SegmentState
 from gemqueue_workers.manage.find import find, is_settled, segments_of
 from gemqueue_workers.settings import make_provider
 
@@ -57,7 +57,7 @@ async def purge(link: Link, name: str, run: str) -> Purged:
 async def _purge_run(link: Link, run: str) -> Purged:
     ids = await segments_of(link, run)
     metas = await _metas(link, ids)
-    live = next((meta for meta in metas if meta.state == "live"), None)
+    live = next((meta for meta in metas if meta.state is SegmentState.LIVE), None)
     if live is not None:
         raise ConfigError(f"run {run!r} is still under way (segment {live.id}): cancel it first, or wait for its end")
     batches, _ = await _travelled(link, {meta.id for meta in metas}, {meta.batch for meta in metas})
@@ -80,7 +80,7 @@ async def _purge_prompt(link: Link, key: str) -> Purged:
     if not is_settled(settled[segment], index):
         raise ConfigError(f"{key} is still under way: cancel it first, or wait for its end")
     batches, holders = await _travelled(link, {segment}, {metas[0].batch}, key)
-    bodies = [meta for meta in (*metas, *holders) if meta.state == "live"]
+    bodies = [meta for meta in (*metas, *holders) if meta.state is SegmentState.LIVE]
     uploading = {batch.id for batch in batches if batch.state in _UPLOADING}
     if any(meta.batch in uploading for meta in bodies):
         raise ConfigError(f"{key} lies in a segment that is being uploaded: repeat the command in a moment")

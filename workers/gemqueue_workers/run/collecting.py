@@ -16,6 +16,7 @@ from gemqueue.errors import StoreUnavailable
 from gemqueue.language.answers import Answer
 from gemqueue.language.lines import decode_line
 from gemqueue.language.outcomes import expired, outcome_of
+from gemqueue.states import SegmentState
 from gemqueue.store import codec
 from gemqueue.store.runs import unpack_entry
 from gemqueue.tasks import check_ending
@@ -118,7 +119,7 @@ class Collector:
                 continue
             if blobs > found.cursor:
                 self._news[id_] = None
-            elif not state or (state == "closed" and blobs == found.cursor):
+            elif not state or (state is SegmentState.CLOSED and blobs == found.cursor):
                 self._give_up(id_, found)
         return turn + _SEGMENTS_A_ROUND if turn + _SEGMENTS_A_ROUND < len(ids) else 0
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from gemqueue.ids import split_key
+from gemqueue.states import SegmentState
 from gemqueue.store import bitmap, codec
 
 if TYPE_CHECKING:
@@ -56,10 +57,12 @@ class BatchContents:
             part = ids[start : start + 500]
             found = await store.segment_metas(part)
             closed |= {
-                id_: _closed_count(m) for id_, m in zip(part, found, strict=True) if not m or m.state == "closed"
+                id_: _closed_count(m)
+                for id_, m in zip(part, found, strict=True)
+                if not m or m.state is SegmentState.CLOSED
             }
             metas = [m for m in found if m is not None]
-            live = [m for m in metas if m.state == "live" and m.batch == batch]
+            live = [m for m in metas if m.state is SegmentState.LIVE and m.batch == batch]
             origins = {split_key(key)[0] for m in live for key in m.keys} | {m.id for m in live if not m.keys}
             settled, moved = await store.bitmaps(sorted(origins), [m.id for m in live])
             gone = await store.gone(origins - {m.id for m in live})  # after the bitmaps, which may go in between
@@ -117,7 +120,7 @@ async def lost_bodies(store: Store, segments: Iterable[str]) -> list[str]:
     """Those of the segments that are live and whose bodies are gone: the server has lost them."""
     gone = await store.bodiless(segments)
     metas = await store.segment_metas(gone) if gone else []  # anew: a segment that ended in between is live no more
-    return [meta.id for meta in metas if meta is not None and meta.state == "live"]
+    return [meta.id for meta in metas if meta is not None and meta.state is SegmentState.LIVE]
 
 
 def _source(meta: SegmentMeta, settled: dict[str, bytes], moved: bytes, gone: set[str]) -> Source:

@@ -19,7 +19,7 @@ from gemqueue.errors import WrongState
 from gemqueue.ids import rescue_segment_id
 from gemqueue.policy.deadlines import Prospect, Verdict, Where, judge, ways
 from gemqueue.records import Batch, Lane, LaneState
-from gemqueue.states import BatchState, Step
+from gemqueue.states import BatchState, SegmentState, Step
 from gemqueue.store import bitmap, codec
 from gemqueue.store.deadlines import RescueSegment
 from gemqueue_workers.stages.contents import BatchContents
@@ -82,7 +82,7 @@ class _Round:
 
     async def _look(self, due: list[str], now_ms: int) -> None:
         metas = await self._store.segment_metas(due)
-        known = {meta.id: meta for meta in metas if meta is not None and meta.state == "live"}
+        known = {meta.id: meta for meta in metas if meta is not None and meta.state is SegmentState.LIVE}
         again_at = {id_: 0 for id_ in due if id_ not in known}
         batches = {id_: await self._store.batch(id_) for id_ in {meta.batch for meta in known.values()} - {""}}
         batch_s = await self._batch_s()

@@ -22,7 +22,7 @@ from gemqueue.policy import job_names
 from gemqueue.policy.pools import lane_of
 from gemqueue.policy.reconciling import OPEN_QUESTIONS, Standing, is_stray, standing
 from gemqueue.records import LaneState
-from gemqueue.states import BatchState, JobState, Step
+from gemqueue.states import BatchState, JobState, SegmentState, Step
 from gemqueue.store.operations import Rebuild
 
 if TYPE_CHECKING:
@@ -234,7 +234,7 @@ class Reconciler:
 
 def _holds(meta: SegmentMeta, keys: Keys) -> bool:
     """Whether one of a segment's prompts is among the keys."""
-    if meta.state != "live":
+    if meta.state is not SegmentState.LIVE:
         return False
     if not meta.keys:
         return meta.id in keys
