@@ -8,8 +8,8 @@ import msgspec
 
 from gemqueue.clock import Clock, clock_from_env
 from gemqueue.ids import SHARD
-from gemqueue.records import Lane, SegmentMeta
-from gemqueue.states import SegmentState
+from gemqueue.records import Batch, Lane, LaneState, SegmentMeta
+from gemqueue.states import BatchState, SegmentState
 from gemqueue.store import calls
 from gemqueue.store.scripts import Scripts, connect, translated
 from gemqueue.urls import safe_url
@@ -24,6 +24,7 @@ _META_FIELDS = (
     "state", "count", "bytes", "raw_bytes", "lane", "attempt", "requeues", "producer", "batch", "keys", "tenant",
     "priority", "tokens", "named", "deadline_at",
 )  # fmt: skip
+_BATCH_INTS = frozenset(field.name for field in msgspec.structs.fields(Batch) if field.type in (int, "int"))
 _KEYS_TYPE = list[tuple[str, list[int]]]
 
 
@@ -190,4 +191,43 @@ def _meta(id_: str, row: list[bytes | None]) -> SegmentMeta | None:
         tokens=int(text[12] or 0),
         named=bool(text[13]),
         deadline_at=int(text[14] or 0),
+    )
+
+
+def batch_of(id_: str, raw: dict[bytes, bytes]) -> Batch:
+    """A batch's record as Redis has it."""
+    values: dict[str, Any] = {
+        "id": id_,
+        "state": BatchState(raw[b"state"].decode()),
+        "lane": Lane.parse(raw[b"lane"].decode()),
+    }
+    for name in Batch.__struct_fields__:
+        value = raw.get(name.encode())
+        if value is None or name in values:
+            continue
+        if name in _BATCH_INTS:
+            values[name] = int(value or 0)
+        else:
+            values[name] = value.decode(errors="replace")
+    return Batch(**values)
+
+
+def lane_of(id_: str, raw: dict[bytes, bytes]) -> LaneState:
+    """A lane's record as Redis has it."""
+
+    def number(name: str) -> int:
+        return int(raw.get(name.encode(), b"0") or 0)
+
+    return LaneState(
+        lane=Lane.parse(id_),
+        fence=number("fence"),
+        prompts=number("prompts"),
+        segments=number("segments"),
+        raw_bytes=number("raw_bytes"),
+        tokens=number("tokens"),
+        ceiling=number("ceiling"),
+        oldest=number("oldest"),
+        batch=raw.get(b"batch", b"").decode(),
+        token_ratio=float(raw.get(b"token_ratio", b"1")),
+        held_reason=raw.get(b"held_reason", b"").decode(),
     )

@@ -14,9 +14,9 @@ import msgspec
 from gemqueue.errors import StaleFence, WrongState
 from gemqueue.policy.packing import first_look_ms, full_limits
 from gemqueue.records import NOT_HELD, Batch, Hold, Lane, LaneState, Note, Onward
-from gemqueue.states import LANE_STEPS, BatchState, Step
+from gemqueue.states import LANE_STEPS, Step
 from gemqueue.store import calls
-from gemqueue.store.base import StoreBase
+from gemqueue.store.base import StoreBase, batch_of, lane_of
 from gemqueue.store.scripts import translated
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ class BatchStore(StoreBase):
             return None
         flat: list[bytes] = reply[1]
         raw = dict(zip(flat[::2], flat[1::2], strict=True))
-        record = _lane(id_, raw) if step in LANE_STEPS else _batch(id_, raw)
+        record = lane_of(id_, raw) if step in LANE_STEPS else batch_of(id_, raw)
         return Claim(step, id_, account, record.fence, since, reply[2].decode(), reply[3]), record
 
     async def renew(self, claim: Claim) -> Claim:
@@ -343,7 +343,7 @@ class BatchStore(StoreBase):
         """The batch's record; None when it is gone."""
         with translated(self.url):
             raw: dict[bytes, bytes] = await self.redis.hgetall(self.key("batch", batch))
-        return _batch(batch, raw) if raw else None
+        return batch_of(batch, raw) if raw else None
 
     async def open_batches(self) -> list[str]:
         """The ids of all batches that are not closed, oldest first."""
@@ -358,13 +358,13 @@ class BatchStore(StoreBase):
     async def lane(self, lane: Lane) -> LaneState:
         """One lane, with what waits in it."""
         with translated(self.url):
-            return _lane(str(lane), await self.redis.hgetall(self.key("lane", str(lane))))
+            return lane_of(str(lane), await self.redis.hgetall(self.key("lane", str(lane))))
 
     async def lanes(self) -> list[LaneState]:
         """Every lane that was ever used, with what waits in it."""
         with translated(self.url):
             names = sorted(name.decode() for name in await self.redis.smembers(self.key("lanes")))
-            return [_lane(name, await self.redis.hgetall(self.key("lane", name))) for name in names]
+            return [lane_of(name, await self.redis.hgetall(self.key("lane", name))) for name in names]
 
     async def quarantine(self, batch: str, rows: list[tuple[str, bytes]]) -> None:
         """Keep rows that belong to nobody, with the reason and their bytes, and count them."""
@@ -384,42 +384,3 @@ class BatchStore(StoreBase):
         """This worker has stopped."""
         with translated(self.url):
             await self.redis.zrem(self.key("workers"), f"{worker} {roles}")
-
-
-_BATCH_INTS = frozenset(field.name for field in msgspec.structs.fields(Batch) if field.type in (int, "int"))
-
-
-def _batch(id_: str, raw: dict[bytes, bytes]) -> Batch:
-    values: dict[str, Any] = {
-        "id": id_,
-        "state": BatchState(raw[b"state"].decode()),
-        "lane": Lane.parse(raw[b"lane"].decode()),
-    }
-    for name in Batch.__struct_fields__:
-        value = raw.get(name.encode())
-        if value is None or name in values:
-            continue
-        if name in _BATCH_INTS:
-            values[name] = int(value or 0)
-        else:
-            values[name] = value.decode(errors="replace")
-    return Batch(**values)
-
-
-def _lane(id_: str, raw: dict[bytes, bytes]) -> LaneState:
-    def number(name: str) -> int:
-        return int(raw.get(name.encode(), b"0") or 0)
-
-    return LaneState(
-        lane=Lane.parse(id_),
-        fence=number("fence"),
-        prompts=number("prompts"),
-        segments=number("segments"),
-        raw_bytes=number("raw_bytes"),
-        tokens=number("tokens"),
-        ceiling=number("ceiling"),
-        oldest=number("oldest"),
-        batch=raw.get(b"batch", b"").decode(),
-        token_ratio=float(raw.get(b"token_ratio", b"1")),
-        held_reason=raw.get(b"held_reason", b"").decode(),
-    )
