@@ -162,13 +162,13 @@ class Ways(RuleBasedStateMachine):
         claim, segment = self._any(claims, pick), self._any(self.segments, pick // 3)
         due = self.run(self.store.watched(LANE, self.bench.clock.now_ms(), 10))
         if way == "divert":
-            self.run(self.store.divert(claim, segment, FLEX))
+            self.run(self.store.divert(claim, segment, Lane.parse(FLEX)))
         elif way == "rescue":
             self._rescue(claim, segment, number)
         else:
             later = self.bench.clock.now_ms() + pick
             self.run(self.store.defer(claim, dict.fromkeys(due or (), later if pick % 2 else 0), 0.5))
-        self.run(self.store.waiting_prompts([LANE, FLEX]))
+        self.run(self.store.waiting_prompts([Lane.parse(LANE), Lane.parse(FLEX)]))
 
     def _rescue(self, claim: Claim, segment: str, number: int) -> None:
         (meta,) = self.run(self.store.segment_metas([segment]))
@@ -187,9 +187,9 @@ class Ways(RuleBasedStateMachine):
         """What an interactive batch's resolver does beside its answers."""
         self.run(self.store.permit_s(ACCOUNT, "flex"))
         by = Charge(("", "gemini-3.8-flash", "gemini-3.6-flash")[pick % 3])
-        self.run(self.store.add_spent(FLEX, {by: Spent(answers=pick % 3, input_tokens=pick)}, pick % 2))
-        self.run(self.store.spent(FLEX))
-        self.run(self.store.charges(FLEX))
+        self.run(self.store.add_spent(Lane.parse(FLEX), {by: Spent(answers=pick % 3, input_tokens=pick)}, pick % 2))
+        self.run(self.store.spent(Lane.parse(FLEX)))
+        self.run(self.store.charges(Lane.parse(FLEX)))
         claims = [claim for claim in self.claims if claim.step is Step.RESOLVE]
         if claims:
             self.run(self.store.count_doubt(self._any(claims, pick), 1 + pick % 2, 3))
