@@ -1,8 +1,7 @@
--- Dead letters.
--- takes: _core (T, count, key, num)
-
 -- Dead letters count against the memory limit, and are bounded by bytes and by number: the oldest go. One of 0.1.0
 -- carries no size, and was never counted.
+-- takes: _core (T, count, key, num)
+
 local DEAD_MAX = 100000
 
 local function unbury(id, fields)
