@@ -8,10 +8,16 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import click
 import pytest
 
+from gemqueue_workers.cli import main
 from tests.cli.command import environment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -58,3 +64,21 @@ def test_readme_names_the_two_commands(command: str) -> None:
     assert command in README
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert re.search(rf"^{command.removeprefix('make ')}:", makefile, re.MULTILINE)
+
+
+def leaves(group: click.Group, context: click.Context, path: str = "") -> Iterator[str]:
+    """Every command below the group by the words that call it."""
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if isinstance(command, click.Group):
+            yield from leaves(command, context, f"{path}{name} ")
+        else:
+            yield f"{path}{name}"
+
+
+def test_readme_lists_every_command() -> None:
+    """The list of commands names each that there is, and none that is not."""
+    block = README.partition("## Command line\n")[2].split("```")[1]
+    calls = re.findall(r"^gemqueue ((?:[a-z]+ )*)([a-z|]+)", block, re.MULTILINE)
+    listed = {f"{path}{name}" for path, names in calls for name in names.split("|")}
+    assert listed == {*leaves(main, click.Context(main))}
