@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
 
     from gemqueue import Queue
-    from gemqueue.store.batches import Claim, Landing
+    from gemqueue.store.batches import Claim
+    from gemqueue.store.calls import Landing
     from gemqueue.store.store import Store
 
 MODEL = "gemini-3.5-flash"
