@@ -135,7 +135,7 @@ class GeminiProvider:
         while info.state == "PROCESSING":
             await self._sleep(while_processing.next_s())
             await progress(size_bytes)
-            info = await self._look_at_file(info)
+            info = await self._get_file(info)
         if info.state == "FAILED":
             raise Transient("upload: the service failed to process the file", call="upload")
         return info.name
@@ -342,7 +342,7 @@ class GeminiProvider:
             if lines := splitter.end():
                 yield lines
 
-    async def _look_at_file(self, known: FileInfo) -> FileInfo:
+    async def _get_file(self, known: FileInfo) -> FileInfo:
         """The file's state now; a look that fails for a passing reason counts as no news."""
         try:
             reply = await self._http.request("upload", "GET", self._url(known.name))

@@ -49,7 +49,7 @@ class Bursts:
         burst.prompts += prompts
         burst.last = now
         if burst.timer is None and burst.prompts >= PROMPTS_MIN:
-            self._look_in(PAUSE_S, lane)
+            self._check_in(PAUSE_S, lane)
 
     async def close(self) -> None:
         """Give no more hints."""
@@ -58,14 +58,14 @@ class Bursts:
                 burst.timer.cancel()
         await end_tasks(list(self._tasks))
 
-    def _look_in(self, pause_s: float, lane: str) -> None:
-        self._bursts[lane].timer = asyncio.get_running_loop().call_later(pause_s, self._look, lane)
+    def _check_in(self, pause_s: float, lane: str) -> None:
+        self._bursts[lane].timer = asyncio.get_running_loop().call_later(pause_s, self._check, lane)
 
-    def _look(self, lane: str) -> None:
+    def _check(self, lane: str) -> None:
         burst = self._bursts[lane]
         left_s = burst.last + PAUSE_S - asyncio.get_running_loop().time()
         if left_s > 0:
-            self._look_in(left_s, lane)
+            self._check_in(left_s, lane)
             return
         burst.prompts = min(burst.prompts, _HINTS_MAX * PROMPTS_MIN) - PROMPTS_MIN
         burst.timer = None

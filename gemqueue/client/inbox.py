@@ -30,7 +30,7 @@ _BACKOFF_MAX_S = 2.0
 class Reader(Protocol):
     """Whom the notices are for."""
 
-    def look_at(self, ids: Iterable[str]) -> None:
+    def expect_news(self, ids: Iterable[str]) -> None:
         """These segments may have news."""
         ...
 
@@ -84,7 +84,7 @@ class Inbox:
                     renew_at = loop.time() + settings.inbox_keep_s / 3
                 block_ms = min(_BLOCK_MS, max(1, int((renew_at - loop.time()) * 1000)))
                 self._after, ids = await self._store.read_inbox(self._producer, self._after or "$", block_ms)
-                reader.look_at(ids)
+                reader.expect_news(ids)
                 failures = 0
             except Exception as error:  # noqa: BLE001 - a reader that dies would leave every future hanging
                 self._after = None

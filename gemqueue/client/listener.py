@@ -136,7 +136,7 @@ class Listener:
             self._waited.pop(segment.id, None)
         if segment.id not in self._waited:
             self._waited[segment.id] = segment
-            self.look_at((segment.id,))
+            self.expect_news((segment.id,))
 
     def took(self, ticket: Ticket) -> None:
         """The caller's code has the ticket's outcome."""
@@ -173,9 +173,9 @@ class Listener:
         """Notices may have been missed: what came meanwhile is read from the outcomes themselves."""
         for segment in self._waited.values():
             segment.watched = segment.own
-        self.look_at(list(self._waited))
+        self.expect_news(list(self._waited))
 
-    def look_at(self, ids: Iterable[str]) -> None:
+    def expect_news(self, ids: Iterable[str]) -> None:
         """These segments may have news."""
         for id_ in ids:
             if id_ in self._waited:
@@ -200,14 +200,14 @@ class Listener:
             for id_ in ids:
                 del self._news[id_]
             try:
-                await self._look(ids)
+                await self._fetch_news(ids)
                 failures = 0
             except Exception as error:  # noqa: BLE001 - as in the reader
-                self.look_at(ids)
+                self.expect_news(ids)
                 await hold_off(error, failures, self._on_lost)
                 failures += 1
 
-    async def _look(self, ids: list[str]) -> None:
+    async def _fetch_news(self, ids: list[str]) -> None:
         asked = [segment for id_ in ids if (segment := self._waited.get(id_)) is not None]
         await self._watch([segment for segment in asked if not segment.watched])
         known = [segment for segment in asked if segment.id in self._waited]
@@ -225,7 +225,7 @@ class Listener:
                     segment.cursor += 1
                 await asyncio.sleep(0)
             if blobs and (len(blobs) == _BLOBS_MAX or segment.cursor != cursor + len(blobs)):
-                self.look_at((segment.id,))
+                self.expect_news((segment.id,))
 
     def _adapt(self, n_bytes: int) -> None:
         """Fetch from fewer segments at once while their outcomes are large."""

@@ -75,7 +75,7 @@ class Watchdog:
                 await self._listener.deliver()
                 await self._compare()
                 await self._count_workers(late=loop.time() >= worried_at)
-                await self._look_for_held()
+                await self._find_held()
                 await self.looks.refresh()
             except GemqueueError as error:
                 log.debug("The watchdog could not look: %s", error)
@@ -105,15 +105,15 @@ class Watchdog:
                 continue
             segment.news_at = now
             if blobs > segment.cursor:
-                self._listener.look_at((id_,))
+                self._listener.expect_news((id_,))
             elif not state or (state is SegmentState.CLOSED and segment.read_anew):
                 self._listener.gone(segment, unreadable=bool(state))
             elif state is SegmentState.CLOSED:  # after a failover others may stand where this cursor has been
                 segment.read_anew = True
                 segment.rewind()
-                self._listener.look_at((id_,))
+                self._listener.expect_news((id_,))
 
-    async def _look_for_held(self) -> None:
+    async def _find_held(self) -> None:
         """A refused key or a quota shows in no outcome, so whoever waits is told here."""
         self.held_reason = await self._store.held_reason(self._listener.account) if self._listener.waited else ""
         if self.held_reason:

@@ -83,14 +83,14 @@ class Where(StrEnum):
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """Send it to ``service``, or look again at ``again_at`` (ms; 0 for never)."""
+    """Send it to ``service``, or review again at ``again_at`` (ms; 0 for never)."""
 
     service: Service | None = None
     again_at: int = 0
 
 
 class Prospect(msgspec.Struct, frozen=True):
-    """What is known when the rescue step looks at a segment.
+    """What is known when the rescue step reviews a segment.
 
     ``batch_s`` is how long a job takes in nine of ten cases, None where the lane has no history; ``ahead`` are the
     prompts that the interactive lanes will have to answer before this segment's.

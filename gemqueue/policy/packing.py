@@ -21,7 +21,7 @@ def full_limits(settings: Settings, lane: Lane | None = None) -> dict[str, int]:
         "raw_bytes": settings.batch_bytes_max,
         "tokens": settings.batch_tokens_max,
         "linger_ms": int(settings.linger_s * 1000),
-        "look_ms": int(1000 * max(1.0, 5 * settings.sweep_s)),
+        "review_ms": int(1000 * max(1.0, 5 * settings.sweep_s)),
     }
     if lane is not None and lane.interactive:
         raw_bytes = min(settings.batch_bytes_max, INTERACTIVE_BYTES_MAX)
@@ -30,11 +30,11 @@ def full_limits(settings: Settings, lane: Lane | None = None) -> dict[str, int]:
     return limits
 
 
-def first_look_ms(settings: Settings, lane: Lane, deadline_at: int) -> int:
-    """How long a segment waits for the rescue step's first look before it may be packed; 0 where nobody will look."""
+def first_review_ms(settings: Settings, lane: Lane, deadline_at: int) -> int:
+    """How long a segment waits for the rescue step's first review before it may be packed; 0 where nobody will."""
     if not deadline_at or settings.deadline_policy == BATCH or lane.interactive:
         return 0
-    return full_limits(settings)["look_ms"]
+    return full_limits(settings)["review_ms"]
 
 
 def proven(known: Turnaround | None) -> bool:

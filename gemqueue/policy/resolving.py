@@ -42,7 +42,7 @@ def came_short(batch: Batch) -> bool:
 
 
 def resolve_plan(batch: Batch, status: JobStatus | None) -> ResolvePlan:
-    """What to do with an ended batch, given a fresh look at its job (None where it has none, or none any more)."""
+    """What to do with an ended batch, given a fresh poll of its job (None where it has none, or none any more)."""
     if batch.job_state == REFUSED:
         return ResolvePlan.REFUSE
     if batch.job_state == INTERACTIVE:
@@ -62,9 +62,9 @@ def known_output(batch: Batch) -> JobStatus | None:
 
 
 def is_known_whole(batch: Batch) -> bool:
-    """Whether the look that ended the batch has told all: success is final, and the file can be read by its name.
+    """Whether the poll that ended the batch has told all: success is final, and the file can be read by its name.
 
-    After any trouble with it the job is looked at again.
+    After any trouble with it the job is polled again.
     """
     return batch.job_state == JobState.SUCCEEDED and bool(batch.output_file) and not batch.tries
 

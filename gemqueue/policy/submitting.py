@@ -32,7 +32,7 @@ class SubmitStep(StrEnum):
     """An intent stands and nobody knows its fate: delete its file."""
     WAIT = "wait"
     """The file is gone; calls in flight and the listing's lag are waited out."""
-    LOOK = "look"
+    FIND = "find"
     """Whatever was created shows now: adopt it, or begin anew."""
 
 
@@ -42,7 +42,7 @@ def submit_step(batch: Batch, now_ms: int, settle_s: float) -> SubmitStep:
         return SubmitStep.UPLOAD
     if batch.fenced_at == 0:
         return SubmitStep.FENCE
-    return SubmitStep.WAIT if now_ms < batch.fenced_at + settle_s * 1000 else SubmitStep.LOOK
+    return SubmitStep.WAIT if now_ms < batch.fenced_at + settle_s * 1000 else SubmitStep.FIND
 
 
 def is_named(batch: Batch) -> bool:
@@ -51,7 +51,7 @@ def is_named(batch: Batch) -> bool:
 
 
 def announced(batch: Batch, status: JobStatus) -> bool:
-    """Whether a job that an event named, looked at by name, is the one that the standing intent created."""
+    """Whether a job that an event named, polled by name, is the one that the standing intent created."""
     return status.display_name == batch.intent_token and adoptable(status, batch)
 
 
@@ -76,7 +76,7 @@ class Refusal(StrEnum):
     SPEND = "spend"
     """Certainly not created, for want of money: the account creates nothing for a while."""
     DOUBT = "doubt"
-    """Perhaps created: fence, look, then act."""
+    """Perhaps created: fence, find the job, then act."""
 
 
 class AfterCreate(msgspec.Struct, frozen=True):

@@ -19,23 +19,23 @@ _LOST_AFTER_MS = 50 * 3600 * 1000
 """A job that the provider has denied knowing for this long is past its 48 h life (protocol section 10)."""
 _AGE_SHARE = 0.01
 _LOOK_SHARE = 0.2
-"""How many of the jobs that are still running may end between two looks: about five looks a job."""
+"""How many of the jobs that are still running may end between two polls: about five polls a job."""
 _ANNOUNCED_ENDS = 5
-"""Ends in a row that webhooks must have told of first before looks become rarer."""
+"""Ends in a row that webhooks must have told of first before polls become rarer."""
 _ANNOUNCED_WITHIN_MS = 24 * 3600 * 1000
 _ANNOUNCED_FACTOR = 6.0
 """With ``poll_max_s`` at its default a job whose event is lost is seen after half an hour at the latest."""
 
 
 class TrackStep(StrEnum):
-    """What follows from a look at a job."""
+    """What follows from a poll of a job."""
 
     LATER = "later"
     END = "end"
 
 
 class AfterPoll(msgspec.Struct, frozen=True):
-    """``delay_s`` is until the next look, or until the results are read."""
+    """``delay_s`` is until the next poll, or until the results are read."""
 
     step: TrackStep
     delay_s: float
@@ -46,8 +46,8 @@ class AfterPoll(msgspec.Struct, frozen=True):
 def poll_delay_s(polls: int, settings: Settings, known: Turnaround | None = None, age_s: float = 0.0) -> float:
     """When a fifth of the jobs that get this old will have ended, between ``poll_first_s`` and ``poll_max_s``.
 
-    So looks are rare before jobs of the model usually end, close where most do (but never closer than a hundredth of
-    the job's age), and rarer again past that. Where nothing is known of the model: half as long again after each look.
+    So polls are rare before jobs of the model usually end, close where most do (but never closer than a hundredth of
+    the job's age), and rarer again past that. Where nothing is known of the model: half as long again after each poll.
     """
     if known is None:
         return min(settings.poll_max_s, settings.poll_first_s * 1.5 ** min(polls, 60))
@@ -73,7 +73,7 @@ def turnaround_s(batch: Batch, status: JobStatus, now_ms: int) -> float | None:
 
 
 def webhook_factor(health: WebhookHealth, now_ms: int) -> float:
-    """How much longer looks may wait while webhooks tell of ends first; 1 as soon as an end came without one.
+    """How much longer polls may wait while webhooks tell of ends first; 1 as soon as an end came without one.
 
     Polling never stops: a lost event costs its batch at most this many times the pause that it would have had.
     """
@@ -82,9 +82,9 @@ def webhook_factor(health: WebhookHealth, now_ms: int) -> float:
 
 
 def announced_delay_s(batch: Batch, delay_s: float, health: WebhookHealth, now_ms: int, settings: Settings) -> float:
-    """The pause ``delay_s`` before the next look, given what webhooks say.
+    """The pause ``delay_s`` before the next poll, given what webhooks say.
 
-    An event may come before a look shows the end (pains.md, behaviour 12): such a job is looked at soon, then again
+    An event may come before a poll shows the end (pains.md, behaviour 12): such a job is polled soon, then again
     after half the time that has passed since the event.
     """
     if batch.event_at:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from gemqueue.errors import StaleFence, WrongState
-from gemqueue.policy.packing import first_look_ms, full_limits
+from gemqueue.policy.packing import first_review_ms, full_limits
 from gemqueue.records import NOT_HELD, Batch, Hold, Lane, LaneState, Note, Onward
 from gemqueue.states import LANE_STEPS, Step
 from gemqueue.store import calls
@@ -97,9 +97,9 @@ class BatchStore(StoreBase):
 
     async def overdue(self, account: str, steps: Sequence[Step], limit: int = 500) -> list[tuple[str, int]]:
         """Members of the due index that are due now for ``steps``, oldest first, each with its due time in ms."""
-        return (await self.look_at_due(account, steps, limit)).overdue
+        return (await self.due_steps(account, steps, limit)).overdue
 
-    async def look_at_due(self, account: str, steps: Sequence[Step], limit: int = 500) -> Due:
+    async def due_steps(self, account: str, steps: Sequence[Step], limit: int = 500) -> Due:
         """What is due now for ``steps``, at most ``limit``, and how long until the next one that was seen behind it."""
         due: list[tuple[str, int]] = []
         start, now, page = 0, 0, min(limit, _PAGE)
@@ -302,7 +302,7 @@ class BatchStore(StoreBase):
         fields = msgspec.structs.asdict(retry) | {
             "lane": str(retry.lane),
             "full": full_limits(self.settings, retry.lane),
-            "look_ms": first_look_ms(self.settings, retry.lane, retry.deadline_at),
+            "review_ms": first_review_ms(self.settings, retry.lane, retry.deadline_at),
         }
         del fields["moves"], fields["keys"]
         moves = [calls.Move(segment, bits) for segment, bits in retry.moves]

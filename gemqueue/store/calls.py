@@ -26,7 +26,7 @@ class Landing(NamedTuple):
     lost: int = 0
 
 
-class Look(NamedTuple):
+class Review(NamedTuple):
     """When the rescue step looks at a segment again; 0 for never."""
 
     segment: str
@@ -133,7 +133,7 @@ class Defer(Call, frozen=True, gc=False):
     lane: str
     fence: int
     not_within_ms: int
-    looks: list[Look]
+    looks: list[Review]
 
 
 class Deliver(Call, frozen=True, gc=False):

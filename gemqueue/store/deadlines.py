@@ -64,9 +64,9 @@ class DeadlineStore(StoreBase):
 
     async def defer(self, claim: Claim, again_at: dict[str, int], not_within_s: float | None = None) -> None:
         """When to look at these segments again, in ms; 0 for never. With ``not_within_s`` the step is put back."""
-        looks = [calls.Look(segment, at_ms) for segment, at_ms in again_at.items()]
+        reviews = [calls.Review(segment, at_ms) for segment, at_ms in again_at.items()]
         not_within_ms = -1 if not_within_s is None else int(not_within_s * 1000)
-        _check(await self.scripts.run(calls.Defer(claim.id, claim.fence, not_within_ms, looks)), "defer")
+        _check(await self.scripts.run(calls.Defer(claim.id, claim.fence, not_within_ms, reviews)), "defer")
 
     async def divert(self, claim: Claim, segment: str, lane: Lane) -> int | None:
         """A segment that waits to be packed goes over to ``lane``; its open prompts, None if it waits no more."""

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, cast
 import msgspec
 
 from gemqueue.effects import Effect, effect
-from gemqueue.policy.packing import first_look_ms, full_limits
+from gemqueue.policy.packing import first_review_ms, full_limits
 from gemqueue.records import Lane
 from gemqueue.states import SegmentState
 from gemqueue.store import bitmap, calls
@@ -83,8 +83,8 @@ class ProducerStore(LookStore):
         fields = msgspec.structs.asdict(segment) | {
             "memory_bytes_max": self.settings.memory_bytes_max,
             "full": full_limits(self.settings),
-            "look_ms": segment.deadline_at
-            and first_look_ms(self.settings, Lane.parse(segment.lane), segment.deadline_at),
+            "review_ms": segment.deadline_at
+            and first_review_ms(self.settings, Lane.parse(segment.lane), segment.deadline_at),
         }
         entry = segment.entry
         del fields["entry"]  # apart: the server's cmsgpack knows no binary type

@@ -178,7 +178,7 @@ class Scripts:
                         return await self._piped(name, args, before, confirm=confirm)
                     return await self._once(name, args)
                 except (*_LOST, NotReplicated) as error:
-                    await self._look_elsewhere(error)
+                    await self._try_elsewhere(error)
                     if not retry or attempt == _RETRIES - 1:
                         raise
                     await asyncio.sleep(_RETRY_FIRST_S * 4**attempt)
@@ -226,7 +226,7 @@ class Scripts:
             )
         return cast("list[Any]", own[0])
 
-    async def _look_elsewhere(self, error: Exception) -> None:
+    async def _try_elsewhere(self, error: Exception) -> None:
         """A server that may not write, or has no replica any more, may have been replaced."""
         pool: Any = self.client.connection_pool
         if isinstance(error, NotReplicated) and isinstance(pool, SentinelPool):

@@ -12,7 +12,7 @@ from gemqueue import GemqueueError, Queue, Settings
 from gemqueue.store.connections import make_pool
 from gemqueue.urls import safe_url, shown_url
 from gemqueue_workers.manage.config import effective
-from gemqueue_workers.worker.arq_client import alarms
+from gemqueue_workers.worker.arq_client import make_arq_client
 from tests.cli.command import gemqueue
 
 SECRET = "hunter2"  # noqa: S105 - nobody's
@@ -58,7 +58,7 @@ async def test_nothing_prints_it(
     settings = Settings(redis_url=url, queue=queue_name, emulate=True, base_url="http://u:hunter2@h/?key=hunter2")
     said = [shown_url(url), safe_url(url), repr(settings), str(settings), f"{[settings]}", repr(effective())]
     with caplog.at_level(logging.DEBUG):
-        for make in (make_pool, partial(alarms, queue_name="q")):
+        for make in (make_pool, partial(make_arq_client, queue_name="q")):
             try:
                 said.append(repr(make(url)))
             except GemqueueError as error:

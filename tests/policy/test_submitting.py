@@ -40,7 +40,7 @@ def test_submit_steps_never_send_over_an_intent(batch: Batch, now_ms: int, settl
     """Only a sealed batch is uploaded; one with an intent is fenced, then waited for, and only then looked at."""
     step = submitting.submit_step(batch, now_ms, settle_s)
     assert (step is SubmitStep.UPLOAD) == (batch.state is BatchState.SEALED)
-    if step is SubmitStep.LOOK:
+    if step is SubmitStep.FIND:
         assert batch.fenced_at > 0
         assert now_ms - batch.fenced_at >= settle_s * 1000
     if step is SubmitStep.WAIT:

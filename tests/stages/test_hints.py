@@ -13,7 +13,7 @@ from gemqueue.states import BatchState, Step
 from gemqueue_workers.settings import ROLES
 from gemqueue_workers.stages.loop import run_steps
 from gemqueue_workers.work import PromptWorker
-from gemqueue_workers.worker.arq_client import alarms
+from gemqueue_workers.worker.arq_client import make_arq_client
 from gemqueue_workers.worker.sweeper import Sweeper
 from tests.worlds.processes import until
 from tests.worlds.stages import ACCOUNT, Stages, open_stages, start_emulator
@@ -71,7 +71,7 @@ async def test_a_step_that_waits_is_hinted_at_once_a_sweep_time(
     """The sweeps in between write nothing; jobs that arq has lost are back after ``sweep_s``."""
     async with ended_job(valkey.url, queue_name, tmp_path) as (stages, _):
         name = f"{queue_name}:arq"
-        pool: Any = alarms(valkey.url, name)
+        pool: Any = make_arq_client(valkey.url, name)
         sweeper = Sweeper(stages.kit, pool, name, ROLES, _nothing)
         await sweeper.sweep()
         assert await pool.zcard(name) == 1
@@ -91,7 +91,7 @@ async def test_what_follows_a_running_step_is_not_hinted_at_until_that_ends(
     """While a look runs here, its batch's resolving is left to it; when it ends without, a sweep is asked for."""
     async with ended_job(valkey.url, queue_name, tmp_path) as (stages, batch):
         name = f"{queue_name}:arq"
-        pool: Any = alarms(valkey.url, name)
+        pool: Any = make_arq_client(valkey.url, name)
         sweeper: Any = Sweeper(stages.kit, pool, name, ROLES, _nothing)
         with sweeper.under_way(Step.TRACK, batch):
             await stages.step(Step.TRACK, batch)
@@ -108,7 +108,7 @@ async def test_what_follows_a_running_step_is_not_hinted_at_until_that_ends(
 async def test_jobs_of_one_sweep_run_in_its_order(valkey: ValkeyServer, queue_name: str) -> None:
     """What has been due for longest runs first, whatever the steps are called."""
     name = f"{queue_name}:arq"
-    pool: Any = alarms(valkey.url, name)
+    pool: Any = make_arq_client(valkey.url, name)
     steps = [("track", str(n), f"{name}:{99 - n}") for n in range(50)]
     await pool.enqueue_steps(steps, name)
     written = await pool.zrange(name, 0, -1, withscores=True)
@@ -136,10 +136,10 @@ async def test_jobs_start_together_and_each_once(valkey: ValkeyServer, queue_nam
             120.0,
             functions=[func(cast("Any", step), name="pack", keep_result=0, timeout=5)],
             queue_name=name,
-            redis_pool=alarms(valkey.url, name),
+            redis_pool=make_arq_client(valkey.url, name),
             handle_signals=False,
             max_jobs=3,
-            job_deserializer=alarms(valkey.url, name).job_deserializer,
+            job_deserializer=make_arq_client(valkey.url, name).job_deserializer,
         )
 
     one, two = worker(), worker()

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gemqueue.config import Settings
-from gemqueue_workers.stages.outcome_buffer import LandingBuffer, Row
+from gemqueue_workers.stages.outcome_buffer import OutcomeBuffer, Row
 
 BOUND_BYTES = 4_000_000
 
 
-class Recorded(LandingBuffer):
+class Recorded(OutcomeBuffer):
     """A buffer that keeps what it would settle."""
 
     def __init__(self, counts: dict[str, int]) -> None:

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from gemqueue.states import Step
-from gemqueue_workers.stages import shared_looks
+from gemqueue_workers.stages import shared_polls
 from tests.worlds.stages import Stages, open_stages, start_emulator
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-JOBS = shared_looks.SHARED_FROM + 4
+JOBS = shared_polls.SHARED_FROM + 4
 
 
 @asynccontextmanager
@@ -78,7 +78,7 @@ async def test_a_page_that_hangs_holds_nobody_up(
     redis_url: str, queue_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All who wait for a list that trickles look by name after the same short while, together and not in turn."""
-    monkeypatch.setattr(shared_looks, "PAGE_S_MAX", 0.3)
+    monkeypatch.setattr(shared_polls, "PAGE_S_MAX", 0.3)
     async with open_jobs(redis_url, queue_name, tmp_path / "e") as (stages, batches):
         stages.emulator.faults([{"on": "list", "do": "slow", "bytes_per_s": 1}])
         async with asyncio.timeout(60):

@@ -272,11 +272,11 @@ async def test_a_look_says_when_the_next_step_is_due(here: Bench) -> None:
     """A look at the due index tells how long until the next step of these roles, whatever else stands before it."""
     index = here.store.key("due", ACCOUNT)
     now_ms = here.clock.now_ms()
-    assert (await here.store.look_at_due(ACCOUNT, [Step.TRACK])).next_ms is None
+    assert (await here.store.due_steps(ACCOUNT, [Step.TRACK])).next_ms is None
     await here.store.redis.zadd(
         index, {"track 00ba": now_ms - 5, "submit 00bb": now_ms + 10, "track 00bc": now_ms + 70}
     )
-    found = await here.store.look_at_due(ACCOUNT, [Step.TRACK])
+    found = await here.store.due_steps(ACCOUNT, [Step.TRACK])
     assert (found.overdue, found.next_ms) == ([("track 00ba", now_ms - 5)], 70)
 
 

@@ -14,7 +14,7 @@ from gemqueue.errors import ConfigError, StoreUnavailable
 from gemqueue.store.connections import SentinelPool, make_pool
 from gemqueue.store.tls import weakness
 from gemqueue.urls import safe_url
-from gemqueue_workers.worker.arq_client import alarms
+from gemqueue_workers.worker.arq_client import make_arq_client
 from tests.cli.command import gemqueue
 
 
@@ -87,7 +87,7 @@ def test_sentinels_may_be_addresses_in_brackets(
 )
 def test_brackets_that_do_not_fit_are_refused_by_every_python(url: str, named: str) -> None:
     """The error names the URL without its password, and says how such a URL is written."""
-    for make in (make_pool, partial(alarms, queue_name="q")):
+    for make in (make_pool, partial(make_arq_client, queue_name="q")):
         with pytest.raises(ConfigError) as caught:
             make(url)
         assert str(caught.value).startswith(
@@ -139,7 +139,7 @@ def test_tls_holds_for_sentinels_and_servers() -> None:
 )
 def test_arq_is_reached_as_the_store_is(url: str, kind: type | None, expected: dict[str, object]) -> None:
     """Database, TLS files and timeouts of the URL hold for arq's connection too."""
-    for pool in (make_pool(url), alarms(url, "q").connection_pool):
+    for pool in (make_pool(url), make_arq_client(url, "q").connection_pool):
         found: Any = pool
         assert {name: found.connection_kwargs.get(name) for name in expected} == expected
         assert kind is None or issubclass(found.connection_class, kind)

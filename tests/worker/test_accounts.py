@@ -19,11 +19,11 @@ from gemqueue_workers.manage.status import read_status
 from gemqueue_workers.settings import ROLES, stop, worker_options, worker_queue
 from gemqueue_workers.stages.loop import Kit, run_step
 from gemqueue_workers.stages.packer import Packer
-from gemqueue_workers.stages.pooling import look_at_room, why_left
+from gemqueue_workers.stages.pooling import read_room, why_left
 from gemqueue_workers.stages.resolver import Resolver
 from gemqueue_workers.stages.submitter import Submitter
 from gemqueue_workers.stages.tracker import Tracker
-from gemqueue_workers.worker.arq_client import alarms
+from gemqueue_workers.worker.arq_client import make_arq_client
 from gemqueue_workers.worker.sweeper import Sweeper
 from tests.worlds.processes import MODEL, Processes, until
 
@@ -65,7 +65,7 @@ class Hand:
         due = await self.kit.store.overdue(self.account, tuple(HANDLERS))
         if self.kit.pool:
             pooled = await self.kit.store.overdue(self.kit.pool, (Step.PACK,))
-            room = await look_at_room(self.kit)
+            room = await read_room(self.kit)
             due += [one for one in pooled if not await why_left(self.kit, Lane.parse(one[0].partition(" ")[2]), room)]
         for member, _ in due:
             step, _, id_ = member.partition(" ")
@@ -221,7 +221,7 @@ async def test_no_worker_takes_the_alarms_of_another_account(
         await submit_to(world, "emulated.a")
         name = worker_queue(mine, ROLES)
         async with Hand(world, "emulated.a", "key-a") as hand:
-            pool: Any = alarms(valkey.url, name)
+            pool: Any = make_arq_client(valkey.url, name)
             sweeper = Sweeper(hand.kit, pool, name, ROLES, _nothing)
 
             async def jobs() -> bool:

@@ -10,7 +10,7 @@ from arq.worker import func
 from redis.exceptions import RedisError
 
 from gemqueue_workers.work import PromptWorker, run_once
-from gemqueue_workers.worker.arq_client import alarms
+from gemqueue_workers.worker.arq_client import make_arq_client
 from tests.worlds.processes import until
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ async def test_a_job_that_was_cancelled_does_not_end_the_process(valkey: ValkeyS
         120.0,
         functions=[func(cast("Any", step), name="pack")],
         queue_name=name,
-        redis_pool=alarms(valkey.url, name),
+        redis_pool=make_arq_client(valkey.url, name),
         handle_signals=False,
     )
     running = asyncio.create_task(run_once(worker))
@@ -40,7 +40,7 @@ async def test_a_job_that_was_cancelled_does_not_end_the_process(valkey: ValkeyS
 
     await until(begun, what="the worker has begun")
     worker.tasks["job"] = asyncio.create_task(asyncio.Event().wait())
-    other: Any = alarms(valkey.url, name)
+    other: Any = make_arq_client(valkey.url, name)
     await other.set(name, "no queue")
     with pytest.raises(RedisError):
         await running

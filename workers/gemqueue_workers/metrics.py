@@ -60,15 +60,15 @@ async def exposition_once(*, emulate: bool | None) -> bytes:
     """The exposition of the queue that the environment names. Raises GemqueueError."""
     settings = load_settings(emulate=emulate)
     if settings.redis_url:
-        return await _look(settings.redis_url, settings)
+        return await _read(settings.redis_url, settings)
     server = await acquire(data_dir(settings))
     try:
-        return await _look(server.url, settings)
+        return await _read(server.url, settings)
     finally:
         await server.release()
 
 
-async def _look(url: str, settings: Settings) -> bytes:
+async def _read(url: str, settings: Settings) -> bytes:
     store = Store(url, settings)
     try:
         return await exposition(store)

@@ -27,7 +27,7 @@ from gemqueue_workers.stages.rescuer import Rescuer
 from gemqueue_workers.stages.resolver import Resolver
 from gemqueue_workers.stages.submitter import Submitter
 from gemqueue_workers.stages.tracker import Tracker
-from gemqueue_workers.worker.arq_client import EXPIRES_MS, alarms
+from gemqueue_workers.worker.arq_client import EXPIRES_MS, make_arq_client
 from gemqueue_workers.worker.sweeper import Sweeper
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def worker_options(settings: Settings, roles: tuple[Step, ...]) -> dict[str, Any
     return {
         "functions": [_function(step) for step in roles],
         "queue_name": queue_name,
-        "redis_pool": alarms(settings.redis_url, queue_name),
+        "redis_pool": make_arq_client(settings.redis_url, queue_name),
         "on_startup": partial(_start, settings=settings, roles=roles, queue_name=queue_name),
         "on_shutdown": stop,
         "job_completion_wait": settings.drain_s,

@@ -19,7 +19,7 @@ class Clock:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._looked_at = -1.0
+        self._read_at = -1.0
         self._seen: tuple[int, int] | None = None
         self._offset_s = 0.0
 
@@ -27,9 +27,9 @@ class Clock:
     def offset_s(self) -> float:
         """Seconds that virtual time is ahead of real time; at most 10 ms old."""
         now = time.monotonic()
-        if now - self._looked_at >= CACHE_S:
-            self._looked_at = now
-            self._look()
+        if now - self._read_at >= CACHE_S:
+            self._read_at = now
+            self._read()
         return self._offset_s
 
     def now_ms(self) -> int:
@@ -38,13 +38,13 @@ class Clock:
 
     def advance(self, seconds: float) -> None:
         """Push the clock forward; written by rename, so that no reader sees half a number."""
-        self._look()
+        self._read()
         draft = self._path.with_name(f"{self._path.name}.{os.getpid()}.tmp")
         draft.write_text(repr(self._offset_s + seconds))
         draft.replace(self._path)
-        self._look()
+        self._read()
 
-    def _look(self) -> None:
+    def _read(self) -> None:
         try:
             stat = self._path.stat()
             seen = (stat.st_mtime_ns, stat.st_ino)

@@ -22,7 +22,7 @@ local function missed_input(record, account, proven)
   count('inputs_missed', 1)
 end
 
--- Webhooks prove healthy, lane by lane, by the ends in a row that they told of before a look found them.
+-- Webhooks prove healthy, lane by lane, by the ends in a row that they told of before a poll found them.
 local JOB_KEEP_S = 3600 -- how long after its end a late event still finds a job's batch
 local function prove(lane_key, announced)
   if announced then redis.call('HINCRBY', lane_key, 'announced', 1)

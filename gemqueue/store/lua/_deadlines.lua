@@ -2,12 +2,12 @@
 -- takes: _core (VERSION, account_of, key, now, num)
 -- takes: _steps (due_key, want)
 
--- A segment whose prompts are wanted by a time. Where a policy may send them another way, the rescue step looks at it
--- now, for which it gets look_ms before the segment may be packed, and then when it has said so.
-local function promise(lane, id, deadline_at, look_ms)
+-- A segment whose prompts are wanted by a time. Where a policy may send them another way, the rescue step reviews it
+-- now, for which it gets review_ms before the segment may be packed, and then when it has said so.
+local function promise(lane, id, deadline_at, review_ms)
   if num(deadline_at) == 0 then return end
   redis.call('HSET', key('segmeta', id), 'deadline_at', deadline_at)
-  if num(look_ms) == 0 then return end
+  if num(review_ms) == 0 then return end
   redis.call('HSETNX', key('rescue', lane), 'v', VERSION)
   redis.call('ZADD', key('deadlines', lane), now, id)
   want(key('rescue', lane), account_of(lane), 'rescue ' .. lane, now)

@@ -1,9 +1,9 @@
 -- accept: the job exists; its name is recorded and it will be tracked. `how` is created or adopted; a sealed batch
 -- adopts the job of an intent that it does not know any more, because the server lost it, or because it was thought
 -- dead: then it is told when the job was created and which key sees it, and the job enters the quota ledger. An event
--- that came before the record, or while the create was under way, makes the first look due now.
+-- that came before the record, or while the create was under way, makes the first poll due now.
 -- KEYS: prefix. ARGV: now, batch, fence, job, how, delay_ms, input_file, created_at_ms, by_key
--- delay_ms: until the first look. The last three are of a job that was found, else empty: its input file, when it was
+-- delay_ms: until the first poll. The last three are of a job that was found, else empty: its input file, when it was
 -- created (ms, or 0 where that is not known), fingerprint of a key that sees it
 -- ok | stale | state <state>
 -- takes: _core (account_of, count, key, now, num, pass_when_full, stale)

@@ -1,4 +1,4 @@
--- announce: a genuine event says that a job has ended. Nothing is believed of the job itself: its batch's next look is
+-- announce: a genuine event says that a job has ended. Nothing is believed of the job itself: its batch's next poll is
 -- due now. Of a create in doubt the event names the job, where it carries the intent's own token. An event is heard
 -- once; one of a job that no batch has yet is remembered for a while, because it may overtake our own record.
 -- KEYS: prefix. ARGV: now, event, job, token, named, heard_s, early_s
@@ -44,6 +44,6 @@ if b[1] == 'submitted' then
   want(record, account, 'track ' .. id, now)
   return { 'ok', 'track', id }
 end
--- A look that was a little quicker than the event says nothing against the webhook.
+-- A poll that was a little quicker than the event says nothing against the webhook.
 if num(b[5]) == 0 and now - num(b[6]) <= 60000 then prove(lane_key, true) end
 return { 'ok', 'late', id }

@@ -1,4 +1,4 @@
--- defer: the rescue step has looked: each of these segments is to be looked at again at its time, or never (0). The
+-- defer: the rescue step has reviewed: each of these segments is to be reviewed again at its time, or never (0). The
 -- step is put back for the earliest of all, but not before a time; with nothing to watch over it leaves the due index.
 -- KEYS: prefix. ARGV: now, lane, fence, not_within_ms, each (segment, at_ms)
 -- not_within_ms: or -1: the holder goes on. at_ms: or 0 for never

@@ -1,7 +1,7 @@
 -- enqueue: a segment whose body was written with SET NX EX becomes live, once, however often it is asked for.
 -- KEYS: prefix. ARGV: now, segment, entry
 -- segment: msgpack {id, lane, tenant, priority, count, raw_bytes, tokens, producer, names=[[index, name, digest]],
--- memory_bytes_max, full={prompts, raw_bytes, tokens, linger_ms}, run, epoch, deadline_at, look_ms}
+-- memory_bytes_max, full={prompts, raw_bytes, tokens, linger_ms}, run, epoch, deadline_at, review_ms}
 -- entry: what the run's list gets with it
 -- ok | taken <list of "index key digest merges"> (nothing written; merges: the digest is of a whole config) | full |
 -- resend (the body is gone) | superseded (the run is another process's now, or was purged)
@@ -65,6 +65,6 @@ if a.run ~= '' then
 end
 count('accepted', a.count)
 count('live_bytes', size)
-promise(a.lane, a.id, a.deadline_at, a.look_ms)
-wait(a.lane, a.id, a, num(a.look_ms) > 0 and now + a.look_ms or 0, a.full)
+promise(a.lane, a.id, a.deadline_at, a.review_ms)
+wait(a.lane, a.id, a, num(a.review_ms) > 0 and now + a.review_ms or 0, a.full)
 return { 'ok' }

@@ -2,7 +2,7 @@
 -- by weighted fair share between tenants (who has had least goes first), first come first served within one.
 -- The segments of a pool's lane go into a batch of the account that packs: from then on it is that account's alone.
 -- KEYS: prefix. ARGV: now, lane, fence, batch, limits
--- limits: msgpack {prompts, raw_bytes, tokens, look_ms, weights={tenant=w}, own = the batch's lane, where the packed
+-- limits: msgpack {prompts, raw_bytes, tokens, review_ms, weights={tenant=w}, own = the batch's lane, where the packed
 -- lane is a pool's}
 -- ok <'packing'|'sealed'|'empty'> <prompts in the batch> <prompts left in the lane> | stale
 -- takes: _core (T, VERSION, account_of, key, now, num, pass_when_full, stale)
@@ -24,10 +24,10 @@ for _, id in ipairs(ready) do
   redis.call('ZREM', later, id)
   local m = redis.call('HMGET', key('segmeta', id), 'tenant', 'priority', 'count', 'raw_bytes', 'tokens', 'state',
     'postponed')
-  local look = not m[7] and redis.call('ZSCORE', key('deadlines', lane), id)
-  if look and tonumber(look) <= now then -- the rescue step has not had its look: it gets one more chance, and no more
+  local review = not m[7] and redis.call('ZSCORE', key('deadlines', lane), id)
+  if review and tonumber(review) <= now then -- the rescue step has not reviewed it: it gets one more chance, and no more
     redis.call('HSET', key('segmeta', id), 'postponed', 1)
-    redis.call('ZADD', later, now + limit.look_ms, id)
+    redis.call('ZADD', later, now + limit.review_ms, id)
   elseif m[6] == 'live' then
     pend(lane, id,
       { tenant = m[1], priority = num(m[2]), count = num(m[3]), raw_bytes = num(m[4]), tokens = num(m[5]) })

@@ -3,7 +3,7 @@
 -- refused). The id holds the fence, so asking again changes nothing.
 -- KEYS: prefix. ARGV: now, batch, fence, retry, body, keys, each (segment, bits)
 -- retry: msgpack {id, lane, tenant, priority, count, raw_bytes, tokens, attempt, requeues, delay_ms, new_batch,
--- refusals, deadline_at, look_ms, full={...}}. keys: msgpack [[origin, [index]]]. segment, bits: what lines leave, and
+-- refusals, deadline_at, review_ms, full={...}}. keys: msgpack [[origin, [index]]]. segment, bits: what lines leave, and
 -- which
 -- ok | stale | state <state> | conflict <segment>
 -- takes: _core (VERSION, count, key, now, num, pass_when_full, stale)
@@ -38,9 +38,9 @@ redis.call('HSET', meta_key, 'v', VERSION, 'state', 'live', 'count', a.count, 'b
   'attempt', a.attempt, 'requeues', a.requeues, 'keys', keys, 'created_at', now)
 count('live_bytes', #body)
 count('requeued', a.count)
-promise(a.lane, a.id, a.deadline_at, a.look_ms)
+promise(a.lane, a.id, a.deadline_at, a.review_ms)
 if a.new_batch == '' then
-  wait(a.lane, a.id, a, now + math.max(a.delay_ms, num(a.look_ms)), a.full)
+  wait(a.lane, a.id, a, now + math.max(a.delay_ms, num(a.review_ms)), a.full)
 else
   redis.call('HSET', meta_key, 'batch', a.new_batch)
   redis.call('RPUSH', key('manifest', a.new_batch), a.id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gemqueue.states import BatchState
-from gemqueue_workers.stages import shared_looks
+from gemqueue_workers.stages import shared_polls
 from tests.proofs.days.day import Day, day
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ async def test_one_page_serves_many_looks(redis_url: str, tmp_path: Path, monkey
         gets, lists = await looks(made)
         assert (await made.stages.store.counts())["answered"] == JOBS
         await made.no_leaks()
-    monkeypatch.setattr(shared_looks, "SHARED_FROM", JOBS + 1)
+    monkeypatch.setattr(shared_polls, "SHARED_FROM", JOBS + 1)
     async with day(redis_url, tmp_path / "alone", {"linger_s": 1.0}, job_s=3_600.0, answers="echo") as made:
         alone, none = await looks(made)
     assert none == 0

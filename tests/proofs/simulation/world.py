@@ -73,7 +73,7 @@ class SimulatedClock:
         await asyncio.sleep(seconds)
 
 
-class Alarms:
+class ArqClient:
     """What arq is to the workers: jobs that some worker of the queue runs, mostly once, soon, or not at all."""
 
     def __init__(self, world: SimulatedWorld) -> None:
@@ -81,7 +81,7 @@ class Alarms:
         self._known: set[str] = set()
 
     async def enqueue_steps(self, steps: list[tuple[str, str, str]], queue_name: str) -> None:
-        """Alarms for steps, but for those that are there. Raises OutOfMemoryError, and then there are none of them."""
+        """Jobs for steps, but for those that have one. Raises OutOfMemoryError, and then none of them has."""
         fates = {job_id: self._world.faults.draw("alarms") for *_, job_id in steps if job_id not in self._known}
         if "full" in fates.values():
             raise OutOfMemoryError("OOM command not allowed when used memory > 'maxmemory'.")
@@ -155,7 +155,7 @@ class SimulatedWorld:
         self.cloud = Cloud(self)
         self.appendfsync = "everysec" if FAILOVER in self.scenes else self.rng.choice(("always", "everysec"))
         """What the server says of itself: under the second, work is compared with the provider after every restart."""
-        self.alarms = Alarms(self)
+        self.alarms = ArqClient(self)
         self.workers: list[Worker] = []
         self.journals: list[list[Prompt]] = []
         self.fences: dict[bytes, int] = {}

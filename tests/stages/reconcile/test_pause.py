@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gemqueue.states import Step
-from gemqueue_workers.worker.recovery import Aftermath
+from gemqueue_workers.worker.recovery import Recovery
 from tests.stages.reconcile.past import all_answered_once, lose, noticed
 from tests.valkey_server import ValkeyServer
 from tests.worlds.failing_over import free_port
@@ -29,7 +29,7 @@ async def test_the_pause_waits_for_creates_in_flight(stages: Stages, lossy: Past
     lossy.save()
     await lose(stages, lossy)
     await noticed(stages)
-    looking = asyncio.create_task(Aftermath(stages.kit).look())
+    looking = asyncio.create_task(Recovery(stages.kit).check())
 
     async def waits() -> bool:
         return stages.clock.sleepers == 1
@@ -94,7 +94,7 @@ async def test_a_server_that_writes_through_is_not_held(emulator: EmulatorProces
             assert not await stages.step(Step.PACK)  # noticed, in the very script
             assert await stages.store.beat("w", "pack", ACCOUNT)
             before = len(emulator.requests())
-            assert not await Aftermath(stages.kit).look()
+            assert not await Recovery(stages.kit).check()
             assert len(emulator.requests()) == before
             await all_answered_once(stages)
 
@@ -130,7 +130,7 @@ async def test_a_promoted_replica_is_held(emulator: EmulatorProcess) -> None:
                 assert (await after.store.greet(ACCOUNT))[1]
                 assert not await after.step(Step.PACK)
                 after.clock.advance(after.settings.settle_s)
-                assert not await Aftermath(after.kit).look()
+                assert not await Recovery(after.kit).check()
                 after.keys += stages.keys
                 await all_answered_once(after)
 

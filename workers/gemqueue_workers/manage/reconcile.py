@@ -74,8 +74,10 @@ async def reconcile(link: Link, *, apply: bool, orphans: bool, go_on: bool, sinc
         server = await store.server(provider.account)
         reconciler = Reconciler(kit, server.home, apply=apply)
         now_ms = await store.server_now_ms()
-        look_from_ms = now_ms - int(since_s * 1000)
-        survey = await reconciler.survey(min(look_from_ms, since_ms(server, kit)) if server.noticed else look_from_ms)
+        survey_from_ms = now_ms - int(since_s * 1000)
+        survey = await reconciler.survey(
+            min(survey_from_ms, since_ms(server, kit)) if server.noticed else survey_from_ms
+        )
         survey.stray_files = await reconciler.stray_files()
         if orphans:
             await reconciler.clean_up(survey)

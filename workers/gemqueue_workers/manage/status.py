@@ -123,18 +123,18 @@ async def read_status(settings: Settings) -> Status:
     Raises StoreUnavailable.
     """
     if settings.redis_url:
-        return await _look(settings)
+        return await _read(settings)
     folder = data_dir(settings)
     if not folder.is_dir() or not any(folder.iterdir()):
         return Status(queue=settings.queue, counts=dict.fromkeys(COUNTS, 0))
     server = await acquire(folder, look=True)
     try:
-        return await _look(msgspec.structs.replace(settings, redis_url=server.url))
+        return await _read(msgspec.structs.replace(settings, redis_url=server.url))
     finally:
         await server.release()
 
 
-async def _look(settings: Settings) -> Status:
+async def _read(settings: Settings) -> Status:
     store = Store(settings.redis_url, settings)
     try:
         workers = await store.workers()

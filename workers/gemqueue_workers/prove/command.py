@@ -11,7 +11,7 @@ from gemqueue.errors import ConfigError
 from gemqueue_workers.prove import emulated, looks
 from gemqueue_workers.prove.clean import clean
 from gemqueue_workers.prove.creating import ensure_created, settle_doubt
-from gemqueue_workers.prove.following import await_list, follow, look
+from gemqueue_workers.prove.following import await_list, follow, poll_job
 from gemqueue_workers.prove.lab import Lab, Pauses, patiently
 from gemqueue_workers.prove.opening import (
     Options,
@@ -119,7 +119,7 @@ async def _begin(lab: Lab, trial: Trial) -> None:
     if job is not known and job is not None:
         lab.say(f"{trial.slot}: {job.step}, {trial.rows:,} rows, at most ${job.estimate_usd:.4f}")
     if job is not None and job.open and trial.delete == "pending":
-        await look(lab, trial, job)  # while it still waits
+        await poll_job(lab, trial, job)  # while it still waits
 
 
 async def _end(lab: Lab, options: Options) -> None:
@@ -128,12 +128,12 @@ async def _end(lab: Lab, options: Options) -> None:
     await looks.after_jobs(lab, options.looks)
     await clean(lab, trials(options.rows))
     if not options.live:
-        await _look_at_ledger(lab)
+        await _read_ledger(lab)
     lab.state.done = not lab.state.over_budget
     lab.journal.save()
 
 
-async def _look_at_ledger(lab: Lab) -> None:
+async def _read_ledger(lab: Lab) -> None:
     """What an emulator has billed for the jobs of this run."""
     told = await patiently(lambda: lab.calls.path("GET", "/_emulator/ledger"))
     if told.read == "done":

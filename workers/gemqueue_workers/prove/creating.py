@@ -78,7 +78,7 @@ async def _begin(lab: Lab, trial: Trial, before: Job | None) -> bool:
         if trial.delete == ACCEPTED:
             await patiently(lambda: lab.provider.delete_file(file))
             job.gone_from = job.gone_to = ACCEPTED
-        await lab.look_at_list()
+        await lab.read_list()
     if job.step is Step.LATER and trial.delete != "first":
         await patiently(lambda: lab.provider.delete_file(file))  # the next try has another
     return job.step is not Step.LATER

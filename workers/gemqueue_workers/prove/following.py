@@ -28,10 +28,10 @@ async def follow(lab: Lab, trials: dict[str, Trial], *, wait_s: float) -> bool:
         for slot, trial in trials.items():
             job = lab.state.jobs.get(slot)
             if job is not None and job.open:
-                await look(lab, trial, job)
+                await poll_job(lab, trial, job)
         left = [job for slot, job in lab.state.jobs.items() if slot in trials and job.open]
         if any(job.listed_s is None for job in left):
-            await lab.look_at_list()
+            await lab.read_list()
         if not left or pauses.over:
             return not left
         await pauses.rest()
@@ -44,11 +44,11 @@ async def await_list(lab: Lab) -> None:
         made = [job for job in lab.state.jobs.values() if job.job]
         if all(job.listed_s is not None or job.hidden_s > lab.limits.settle_s for job in made):
             return
-        await lab.look_at_list()
+        await lab.read_list()
         await pauses.rest()
 
 
-async def look(lab: Lab, trial: Trial, job: Job) -> None:
+async def poll_job(lab: Lab, trial: Trial, job: Job) -> None:
     """Look once at a job, and do what is due."""
     status = await _polled(lab, job)
     if status is None:

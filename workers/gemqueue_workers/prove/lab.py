@@ -93,7 +93,7 @@ class Lab:
             found += page
         return found
 
-    async def look_at_list(self) -> None:
+    async def read_list(self) -> None:
         """Note which jobs the list shows by now, and how it is ordered."""
         found = await patiently(self.listed)
         shown = {status.display_name for status in found}

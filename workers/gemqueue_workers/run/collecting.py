@@ -101,7 +101,7 @@ class Collector:
                     turn = await self._round(turn)
                     await self._store.renew_inbox(producer)
                     round_at = time.monotonic() + self._store.settings.watchdog_s
-                await self._look()
+                await self._collect()
                 await self._sync()
             except StoreUnavailable:
                 after = ""
@@ -123,7 +123,7 @@ class Collector:
                 self._give_up(id_, found)
         return turn + _SEGMENTS_A_ROUND if turn + _SEGMENTS_A_ROUND < len(ids) else 0
 
-    async def _look(self) -> None:
+    async def _collect(self) -> None:
         while self._news:
             ids = list(self._news)[:_SEGMENTS_A_LOOK]
             for id_ in ids:

@@ -21,7 +21,7 @@ from gemqueue_workers.prices import DATED, Usage, batch_usd, interactive_usd
 from gemqueue_workers.run.command import BadLines
 from gemqueue_workers.run.index import Index
 from gemqueue_workers.run.options import STDIO
-from gemqueue_workers.run.planning import look
+from gemqueue_workers.run.planning import survey
 from gemqueue_workers.run.reading import BadLine, read_rows
 from gemqueue_workers.run.runner import spooled
 from gemqueue_workers.run.submitting import RowEncoder
@@ -68,7 +68,7 @@ async def estimate(options: RunOptions, *, emulate: bool | None, console: Consol
         source = spooled(stack) if options.source == STDIO else options.source
         index = Index(None)
         stack.callback(index.close)
-        plan = await look(options, source, index, on_bad)
+        plan = await survey(options, source, index, on_bad)
         found.duplicates = plan.dropped
         for n, row in enumerate(read_rows(options, source)):
             if isinstance(row, BadLine) or not plan.wants(row.line):

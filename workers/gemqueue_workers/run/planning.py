@@ -47,7 +47,7 @@ Compare = Callable[[Row, Seen | None], Awaitable[str]]
 """How a row differs from what was submitted under its key, in words."""
 
 
-async def look(
+async def survey(
     options: RunOptions, path: str, index: Index, on_bad: Callable[[BadLine], None], compare: Compare | None = None
 ) -> Plan:
     """Read IN once.

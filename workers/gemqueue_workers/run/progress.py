@@ -162,7 +162,7 @@ class Progress:
     async def _watch(self, link: Link) -> None:
         while not ending():
             try:
-                self._lane = await _look(link, self._submitter.lane)
+                self._lane = await _lane_state(link, self._submitter.lane)
             except StoreUnavailable as error:
                 self._lane = (*self._lane[:3], str(error))
             except GemqueueError as error:
@@ -170,7 +170,7 @@ class Progress:
             await asyncio.sleep(_LOOK_S)
 
 
-async def _look(link: Link, lane: Lane) -> tuple[int, int, float, str]:
+async def _lane_state(link: Link, lane: Lane) -> tuple[int, int, float, str]:
     """Open batches of the lane, prompts in those that the provider has, the oldest one's age, why nothing moves."""
     works = await link.ensure_worker()
     store = link.store

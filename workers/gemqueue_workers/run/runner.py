@@ -28,7 +28,7 @@ from gemqueue_workers.run.connection import connected
 from gemqueue_workers.run.differences import Differences
 from gemqueue_workers.run.index import VERSION, Index
 from gemqueue_workers.run.options import STDIO, deadline_at_now
-from gemqueue_workers.run.planning import look
+from gemqueue_workers.run.planning import survey
 from gemqueue_workers.run.progress import Outcome
 from gemqueue_workers.run.reading import BadLine, read_rows
 from gemqueue_workers.run.submitting import RowEncoder, Submitter
@@ -179,7 +179,7 @@ class Runner:
         self._go_on_as_begun(record, progress)
         await load_entries(link, self.options.name, record, place.index, collector)
         compare = Differences(link.store, self.account, self.options.name, self.encoder)
-        plan = await look(self.options, place.source, place.index, self._on_bad, compare)
+        plan = await survey(self.options, place.source, place.index, self._on_bad, compare)
         place.bind(record.config_mode)
         run = (self.account, self.options.name, record)
         deadline_at = deadline_at_now(self.options.deadline, link.store.clock.now_ms())

@@ -53,8 +53,8 @@ class _Json(Response):
 class _Shared(Generic[T]):
     """One look at the queue for all who ask at the same time, at most two seconds old."""
 
-    def __init__(self, look: Callable[[], Coroutine[Any, Any, T]]) -> None:
-        self._look = look
+    def __init__(self, read: Callable[[], Coroutine[Any, Any, T]]) -> None:
+        self._read = read
         self._task: asyncio.Task[T] | None = None
         self._since_s = 0.0
 
@@ -63,7 +63,7 @@ class _Shared(Generic[T]):
         now_s = asyncio.get_running_loop().time()
         if self._task is None or (self._task.done() and now_s - self._since_s > _LOOK_KEEP_S):
             self._since_s = now_s
-            self._task = asyncio.create_task(self._look())
+            self._task = asyncio.create_task(self._read())
         return await asyncio.shield(self._task)
 
 

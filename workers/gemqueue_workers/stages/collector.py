@@ -25,7 +25,7 @@ from gemqueue.states import FailureKind
 from gemqueue.store.scripts import ServerFull
 from gemqueue_workers.stages.contents import lost_bodies
 from gemqueue_workers.stages.expected import Arrival, Expected
-from gemqueue_workers.stages.outcome_buffer import LandingBuffer
+from gemqueue_workers.stages.outcome_buffer import OutcomeBuffer
 from gemqueue_workers.stages.retries import RetryWriter, Why
 from gemqueue_workers.stages.spending import Spending
 
@@ -66,7 +66,7 @@ class Collector:
         self._lease = lease
         self._batch = batch
         self._expected = Expected(contents)
-        self._buffer = LandingBuffer(kit, lease, self._expected.wanted)
+        self._buffer = OutcomeBuffer(kit, lease, self._expected.wanted)
         self._retries: Lines = {}
         self._dead: list[tuple[str, int, FailureKind, str, int]] = []
         self._dead_bytes = 0
@@ -173,7 +173,7 @@ class Collector:
         """Match and judge rows. Most are text, and are kept as they came, in runs of one origin."""
         run: list[Row] = []
         run_of = ""
-        for line, row in zip(lines, self._short_look(lines), strict=True):
+        for line, row in zip(lines, self._short_scan(lines), strict=True):
             if row is None:
                 self._row(line, None, again=again)
                 continue
@@ -199,7 +199,7 @@ class Collector:
         if reason and not again:
             self._quarantined.append((reason, line))
 
-    def _short_look(self, lines: Sequence[bytes]) -> Sequence[TextRow | None]:
+    def _short_scan(self, lines: Sequence[bytes]) -> Sequence[TextRow | None]:
         """The rows whose lines are outcome lines as they are; where these have more to say there is none."""
         return text_rows(lines) if self._answer_end == PLAIN_END else [None] * len(lines)
 

@@ -37,11 +37,11 @@ Dead = tuple[str, str, str, str, str]
 """Key, lane, kind, message and body of a prompt that ended through no fault of its own."""
 
 
-_buffers: WeakSet[LandingBuffer] = WeakSet()
+_buffers: WeakSet[OutcomeBuffer] = WeakSet()
 """All buffers of this process: they share one bound."""
 
 
-class LandingBuffer:
+class OutcomeBuffer:
     """Gathers outcomes of one batch and settles them; ``wanted`` says how many an origin is to have here."""
 
     def __init__(self, kit: Kit, lease: Lease, wanted: Callable[[str], int]) -> None:

@@ -19,7 +19,7 @@ from gemqueue.policy.packing import full_limits
 from gemqueue.records import Lane, LaneState
 from gemqueue.setting_values import tenant_weights
 from gemqueue.states import Step
-from gemqueue_workers.stages.pooling import look_at_room, own_lane, why_left
+from gemqueue_workers.stages.pooling import own_lane, read_room, why_left
 from gemqueue_workers.stages.reservations import limits_of
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Packer:
         ceiling = min(own.ceiling or full, full)
         batch = record.batch or new_batch_id()
         while True:
-            if own is not record and await why_left(self._kit, record.lane, await look_at_room(self._kit)):
+            if own is not record and await why_left(self._kit, record.lane, await read_room(self._kit)):
                 with effect(Effect.PACK_RELEASE):  # shortly: another account may have room
                     await self._kit.store.rest(lease.claim, self._kit.settings.sweep_s)
                 return

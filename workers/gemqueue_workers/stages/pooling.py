@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from gemqueue_workers.stages.loop import Kit
 
 
-async def look_at_room(kit: Kit) -> pools.Room:
+async def read_room(kit: Kit) -> pools.Room:
     """What the worker's account has under way."""
     account, store = kit.provider.account, kit.store
     return pools.Room(

@@ -1,8 +1,8 @@
 """The rescuer: prompts that their lane cannot be expected to answer in time leave it for an interactive one.
 
-The life of a deadline: a segment that has one stands in its lane's index by the time of its next look, at first at
-once. The rescuer claims the lane's rescue step when the earliest look is due, and judges each segment that is due: it
-stays, and a time for the next look is noted; or, waiting still, it goes over to an interactive lane as it is; or its
+The life of a deadline: a segment that has one stands in its lane's index by the time of its next review, at first at
+once. The rescuer claims the lane's rescue step when the earliest review is due, and judges each segment that is due: it
+stays, and a time for the next review is noted; or, waiting still, it goes over to an interactive lane as it is; or its
 open prompts are copied out of their batch, which they may still outrun. Without a ``deadline_policy`` there is no
 index, and nothing of this runs.
 """
@@ -76,11 +76,11 @@ class _Round:
             due = await self._store.watched(self._lane, now_ms, _SEGMENTS_MAX)
             if not due:
                 break
-            await self._look(due, now_ms)
+            await self._review(due, now_ms)
         for batch in sorted(self._left):
             await self._store.hasten(Step.TRACK, batch, self._lane.account)
 
-    async def _look(self, due: list[str], now_ms: int) -> None:
+    async def _review(self, due: list[str], now_ms: int) -> None:
         metas = await self._store.segment_metas(due)
         known = {meta.id: meta for meta in metas if meta is not None and meta.state is SegmentState.LIVE}
         again_at = {id_: 0 for id_ in due if id_ not in known}
@@ -105,7 +105,7 @@ class _Round:
         return history.p90_s if history is not None else None
 
     async def _carry_out(self, meta: SegmentMeta, batch: Batch | None, verdict: Verdict, now_ms: int) -> int | None:
-        """When to look again, in ms; 0 for never, None where it has left the lane."""
+        """When to review it again, in ms; 0 for never, None where it has left the lane."""
         if verdict.service is None:
             return max(verdict.again_at, now_ms + 1) if verdict.again_at else 0
         if batch is None:

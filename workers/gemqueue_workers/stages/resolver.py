@@ -1,6 +1,6 @@
 """The resolver: an ended job's results become outcomes, and the batch is closed.
 
-A batch's last chapter: the job is looked at once more, but where it was seen to succeed and its result file is known.
+A batch's last chapter: the job is polled once more, but where it was seen to succeed and its result file is known.
 If it brought results, they are collected. What a job that did not succeed has not brought goes back to its lane in the
 segments as they are, free of charge, until these have been sent back too often, and then the prompts fail with the
 reason. The batch is closed a slice at a time when each of its prompts is settled or moved. What is left at the provider
@@ -50,7 +50,7 @@ class Resolver:
 
     async def handle(self, lease: Lease, record: Batch) -> None:
         """Settle or requeue every prompt of an ended batch, close it, and clean up at the provider."""
-        status = await self._look(record)
+        status = await self._poll(record)
         plan = resolving.resolve_plan(record, status)
         if plan is ResolvePlan.ASK:
             if self._interactive.full:
@@ -66,7 +66,7 @@ class Resolver:
         await self._close(lease, record, plan)
         await self._forget(record, status)
 
-    async def _look(self, batch: Batch) -> JobStatus | None:
+    async def _poll(self, batch: Batch) -> JobStatus | None:
         if not batch.job:
             return None
         if resolving.is_known_whole(batch):

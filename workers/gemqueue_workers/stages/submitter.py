@@ -39,7 +39,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("gemqueue.submit")
 class _Intent(NamedTuple):
     token: str
     file: str
-    first_look_s: float
+    first_poll_s: float
 
 
 class _Attempt(NamedTuple):
@@ -86,7 +86,7 @@ class Submitter:
             left_s = settings.settle_s - (now_ms - record.fenced_at) / 1000
             with effect(Effect.SUBMIT_RELEASE):
                 await self._kit.store.release(lease.claim, left_s)
-        elif step is SubmitStep.LOOK:
+        elif step is SubmitStep.FIND:
             if not await self._adopt(lease, record):
                 await self._submit(lease, record)
         else:
@@ -145,16 +145,16 @@ class Submitter:
         await self._kit.store.confirm()  # before an upload that would be for nothing
         file = await self._upload(lease, batch, contents)
         token = job_names.job_token(lease.claim.home, batch.id, lease.claim.fence)
-        first_look_s = await self._first_look_s(batch)  # now: nothing may come between the create and its record
+        first_poll_s = await self._first_poll_s(batch)  # now: nothing may come between the create and its record
         await self._begin(lease, token, file)
         if lease.left_s <= self._kit.provider.create_timeout_s:
             with effect(Effect.SUBMIT_REOPEN):  # certain: the create has not been sent
                 await self._kit.store.reopen(lease.claim, token, delay_s=0.0)
             await self._drop_file(file)
             return
-        await self._create(_Attempt(lease, batch, contents, _Intent(token, file, first_look_s)))
+        await self._create(_Attempt(lease, batch, contents, _Intent(token, file, first_poll_s)))
 
-    async def _first_look_s(self, batch: Batch) -> float:
+    async def _first_poll_s(self, batch: Batch) -> float:
         lane = batch.lane
         known = await self._kit.store.turnaround(lane.account, lane.model, batch.prompts)
         return tracking.poll_delay_s(0, self._kit.settings, known)
@@ -186,7 +186,7 @@ class Submitter:
         return file
 
     async def _create(self, attempt: _Attempt) -> None:
-        lease, batch, contents, (token, file, first_look_s) = attempt
+        lease, batch, contents, (token, file, first_poll_s) = attempt
         lane = batch.lane
         try:
             with effect(Effect.SUBMIT_CREATE):
@@ -196,7 +196,7 @@ class Submitter:
             return
         try:
             with effect(Effect.SUBMIT_ACCEPT):
-                await self._kit.store.accept(lease.claim, job, "created", first_look_s)
+                await self._kit.store.accept(lease.claim, job, "created", first_poll_s)
         except (StaleFence, WrongState):
             await self._count_if_twice(batch, token, job, contents.open_prompts())
             raise

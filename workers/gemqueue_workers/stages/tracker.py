@@ -1,7 +1,7 @@
-"""The tracker: a provider job is looked at until it has ended.
+"""The tracker: a provider job is polled until it has ended.
 
 A job's life as seen from here: it is polled by name, when jobs of its model use to end; a webhook or a person only
-hastens the next look. One that failed for want of its input file is replaced by another (``inputs.py``). When nobody
+hastens the next poll. One that failed for want of its input file is replaced by another (``inputs.py``). When nobody
 waits for any of its prompts any more, the provider is asked to cancel it, and it is still followed to its end, because
 it may bring results. A job that takes longer than nearly all of its model raises an alarm; that is all, unless a policy
 says that it is to be cancelled before it expires.
@@ -24,7 +24,7 @@ from gemqueue.store.batches import JobEnd
 from gemqueue_workers.stages.api_key import check_key
 from gemqueue_workers.stages.contents import BatchContents
 from gemqueue_workers.stages.inputs import delete_while_running, restarted
-from gemqueue_workers.stages.shared_looks import Sightings
+from gemqueue_workers.stages.shared_polls import SharedPolls
 
 if TYPE_CHECKING:
     from gemqueue.policy.turnaround import Turnaround
@@ -44,12 +44,12 @@ class Tracker:
 
     def __init__(self, kit: Kit) -> None:
         self._kit = kit
-        self._sightings = Sightings(kit)
+        self._polls = SharedPolls(kit)
 
     async def handle(self, lease: Lease, record: Batch) -> Step | None:
-        """Look once; end the batch, which may be resolved at once then, or put the step back for the next look."""
+        """Poll once; end the batch, which may be resolved at once then, or put the step back for the next poll."""
         settings = self._kit.settings
-        status = await self._look(record)
+        status = await self._poll(record)
         now_ms = lease.now_ms
         known = await self._turnaround(record)
         if status is not None and await restarted(self._kit, lease, record, status):
@@ -77,9 +77,9 @@ class Tracker:
         health = await self._kit.store.webhook_health(batch.lane)
         return tracking.announced_delay_s(batch, delay_s, health, now_ms, self._kit.settings)
 
-    async def _look(self, batch: Batch) -> JobStatus | None:
+    async def _poll(self, batch: Batch) -> JobStatus | None:
         try:
-            return await self._sightings.look(batch)
+            return await self._polls.poll(batch)
         except Rejected as error:
             if not error.missing:
                 raise

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 EXPIRES_MS = 8 * 24 * 3600 * 1000
 
 
-class Alarms(ArqRedis):
+class ArqClient(ArqRedis):
     """arq's client, whose worker outlives a full server."""
 
     async def psetex(self, *args: Any, **kwargs: Any) -> Any:
@@ -54,7 +54,7 @@ class Alarms(ArqRedis):
             await pipe.execute()
 
 
-def alarms(url: str, queue_name: str) -> Alarms:
+def make_arq_client(url: str, queue_name: str) -> ArqClient:
     """The client of one arq queue; arq's ``RedisSettings`` would drop the URL's query, and with sentinels the timeouts.
 
     Raises ConfigError when the URL cannot be read.
@@ -65,7 +65,7 @@ def alarms(url: str, queue_name: str) -> Alarms:
         retry_on_timeout=True,
         retry_on_error=[OSError, RedisConnectionError, RedisTimeoutError],
     )
-    return Alarms(
+    return ArqClient(
         pool,
         job_serializer=msgspec.msgpack.encode,
         job_deserializer=msgspec.msgpack.decode,

@@ -36,7 +36,7 @@ LOOK_BACK_S = 100 * 3600
 """A job's life and its results' together (protocol sections 8.5 and 10), and some more."""
 
 
-class Aftermath:
+class Recovery:
     """One worker's part in it; ``on_resumed`` is called when packing and submitting may go on."""
 
     def __init__(self, kit: Kit) -> None:
@@ -56,17 +56,17 @@ class Aftermath:
             await end_tasks([self._task])
 
     async def _run(self) -> None:
-        looks = 0
+        checks = 0
         while not ending():
             try:
-                if not await self.look():
+                if not await self.check():
                     return
             except (GemqueueError, ServerError, OSError) as error:
                 log.warning("reconcile.failed", error=str(error))
-            await self._kit.clock.sleep(poll_delay_s(looks, self._kit.settings))
-            looks += 1
+            await self._kit.clock.sleep(poll_delay_s(checks, self._kit.settings))
+            checks += 1
 
-    async def look(self) -> bool:
+    async def check(self) -> bool:
         """Compare once, if it is time and nobody else does; whether the pause goes on."""
         home, held = await self._kit.store.greet(self._account)
         if not held:

@@ -25,14 +25,14 @@ from gemqueue.records import Lane
 from gemqueue.states import Step
 from gemqueue.store.scripts import ServerError, ServerOutOfMemory
 from gemqueue.tasks import end_tasks, ending
-from gemqueue_workers.stages.pooling import look_at_room, why_left
-from gemqueue_workers.worker.recovery import Aftermath
+from gemqueue_workers.stages.pooling import read_room, why_left
+from gemqueue_workers.worker.recovery import Recovery
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
 
     from gemqueue_workers.stages.loop import Kit
-    from gemqueue_workers.worker.arq_client import Alarms
+    from gemqueue_workers.worker.arq_client import ArqClient
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("gemqueue.workers")
 
@@ -46,7 +46,7 @@ class Sweeper:
     def __init__(
         self,
         kit: Kit,
-        pool: Alarms,
+        pool: ArqClient,
         queue_name: str,
         roles: tuple[Step, ...],
         run: Callable[[Step, str], Coroutine[Any, Any, None]],
@@ -63,7 +63,7 @@ class Sweeper:
         self._on_jobs = on_jobs
         self._wake = asyncio.Event()
         self._worker = secrets.token_hex(6)
-        self._aftermath = Aftermath(kit)
+        self._aftermath = Recovery(kit)
         self._tasks: list[asyncio.Task[None]] = []
         self._hinted: dict[str, float] = {}
         self._followed: Counter[str] = Counter()
@@ -112,7 +112,7 @@ class Sweeper:
 
     async def sweep(self) -> float:
         """Give every overdue step of this worker's roles an arq job; returns for how long nothing more is due."""
-        due = await self._kit.store.look_at_due(self._kit.provider.account, self._roles)
+        due = await self._kit.store.due_steps(self._kit.provider.account, self._roles)
         self._forget_hints()
         hints: list[tuple[str, str, str]] = []
         for member, due_ms in due.overdue + await self._of_pool():
@@ -136,8 +136,8 @@ class Sweeper:
         """
         if not self._kit.pool or Step.PACK not in self._roles:
             return []
-        due = await self._kit.store.look_at_due(self._kit.pool, (Step.PACK,))
-        room = await look_at_room(self._kit) if due.overdue else None
+        due = await self._kit.store.due_steps(self._kit.pool, (Step.PACK,))
+        room = await read_room(self._kit) if due.overdue else None
         return [
             (member, due_ms)
             for member, due_ms in due.overdue

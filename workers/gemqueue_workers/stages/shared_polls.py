@@ -1,12 +1,12 @@
 """Looks that are shared: one page of the provider's list tells of a hundred jobs.
 
-While an account has only a few open batches, each job is looked at by name, and so is one of a few seconds. With more,
-a look is answered from the last page where that is fresh enough for a job of its age, else from a new page. Only "still
+While an account has only a few open batches, each job is polled by name, and so is one of a few seconds. With more,
+a poll is answered from the last page where that is fresh enough for a job of its age, else from a new page. Only "still
 running" is believed of a list: its entries lack results, their counters may be stale (protocol section 6), and a job
-that is not in it is not gone. Any other job is looked at by name at once, and so is one whose end was announced.
+that is not in it is not gone. Any other job is polled by name at once, and so is one whose end was announced.
 
 One step asks for the page, and whoever comes meanwhile waits for it, so long as a page may take. A page that cannot be
-had serves nobody: all of them look by name, and no page is asked for until a growing pause is over.
+had serves nobody: all of them are polled by name, and no page is asked for until a growing pause is over.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
 log: structlog.stdlib.BoundLogger = structlog.get_logger("gemqueue.track")
 
 SHARED_FROM = 8
-"""Open batches from which on a page is worth more than a look by name."""
+"""Open batches from which on a page is worth more than a poll by name."""
 _SHARED_FROM_MS = 20_000
 """The age of a job from which on a page stays fresh for a second and more, so that others come while it does."""
 _FRESH_SHARE = 0.05
-"""Of a job's age: how old a page may be to stand for a look at it."""
+"""Of a job's age: how old a page may be to stand for a poll of it."""
 PAGE_S_MAX = 10.0
-"""How long a page may take before a look by name is sooner."""
+"""How long a page may take before a poll by name is sooner."""
 
 
-class Sightings:
+class SharedPolls:
     """The newest page of the account's jobs, as one process saw it."""
 
     def __init__(self, kit: Kit) -> None:
@@ -47,8 +47,8 @@ class Sightings:
         self._failures = 0
         self._rests_until_s = 0.0
 
-    async def look(self, batch: Batch) -> JobStatus:
-        """A look at the batch's job. Raises what ``Provider.poll`` raises."""
+    async def poll(self, batch: Batch) -> JobStatus:
+        """Poll the batch's job. Raises what ``Provider.poll`` raises."""
         if self._may_share(batch) and await self._kit.store.open_count() >= SHARED_FROM:
             seen = await self._on_a_page(batch)
             if seen is not None and not seen.state.terminal:
