@@ -20,7 +20,6 @@ from gemqueue.client.router import Router
 from gemqueue.client.tickets import Segment, Ticket, chain
 from gemqueue.errors import ConfigError
 from gemqueue.ids import new_producer_id
-from gemqueue.records import Lane
 from gemqueue.tasks import end_tasks, ending
 
 if TYPE_CHECKING:
@@ -247,10 +246,9 @@ class Listener:
     def _admit(self, segment: Segment, watched: Watched) -> None:
         """Another process's segment is known now: its account, and how many prompts it has."""
         segment.watched = True
-        segment.lane = watched.lane
+        segment.lane = str(watched.lane)
         segment.size_to(watched.count)
-        account = Lane.parse(watched.lane).account
-        if account.startswith("emulated.") != self._emulated:
+        if watched.lane.account.startswith("emulated.") != self._emulated:
             theirs, ours = ("emulated", "a real account") if not self._emulated else ("real", "emulated")
             segment.refusal = ConfigError(
                 f"The prompts of segment {segment.id} are {theirs} and this Queue is {ours}: connect with "

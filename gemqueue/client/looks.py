@@ -15,7 +15,6 @@ from weakref import WeakKeyDictionary
 
 import msgspec
 
-from gemqueue.records import Lane
 from gemqueue.states import BatchState
 
 if TYPE_CHECKING:
@@ -88,7 +87,7 @@ def look_of(place: Place, history: Turnaround | None, now_ms: int) -> Look:
     held = place.held_reason and place.held_since
     return Look(
         state=state,
-        lane=place.lane,
+        lane=str(place.lane or ""),
         batch=place.batch or None,
         held_reason=place.held_reason or None,
         held_since=datetime.fromtimestamp(place.held_since / 1000, UTC) if held else None,
@@ -136,7 +135,7 @@ class Looks:
         """Look now at a prompt of which nobody need hold a ticket. Raises StoreUnavailable."""
         place = await self._store.place(segment, index)
         history = None
-        if place.lane and not place.settled and not (lane := Lane.parse(place.lane)).interactive:
+        if (lane := place.lane) is not None and not place.settled and not lane.interactive:
             history = await self._store.turnaround(lane.account, lane.model, place.prompts or 1)
         return place, look_of(place, history, self._store.clock.now_ms())
 

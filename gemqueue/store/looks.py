@@ -26,7 +26,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     """Where a prompt is. ``moved`` without a batch: it went on, and the store no longer says where to."""
 
     known: bool = True
-    lane: str = ""
+    lane: Lane | None = None
     settled: bool = False
     moved: bool = False
     batch: str = ""
@@ -42,19 +42,20 @@ class LookStore(TurnaroundStore):
 
     async def place(self, segment: str, index: int) -> Place:
         """Where the prompt is; follows it through its retry segments."""
-        at, line, lane = segment, index, ""
+        at, line = segment, index
+        lane: Lane | None = None
         for _ in range(_HOPS_MAX):
             fields, settled, moved = await self._segment(segment, index, at, line)
             if fields[0] is None:
                 break
-            lane, batch = fields[0].decode(), (fields[1] or b"").decode()
+            lane, batch = Lane.parse(fields[0].decode()), (fields[1] or b"").decode()
             if settled or not moved:
                 return await self._in_batch(lane, batch, settled=settled)
             following = await self._following((fields[2] or b"").decode().split(), segment, index)
             if following is None:
                 return Place(lane=lane, moved=True)
             at, line = following
-        return Place(known=bool(lane), lane=lane, moved=True)
+        return Place(known=lane is not None, lane=lane, moved=True)
 
     async def _segment(self, segment: str, index: int, at: str, line: int) -> tuple[list[bytes | None], bool, bool]:
         with translated(self.url):
@@ -65,7 +66,7 @@ class LookStore(TurnaroundStore):
             fields, settled, moved = await pipe.execute()
         return fields, bool(settled), bool(moved)
 
-    async def _in_batch(self, lane: str, batch: str, *, settled: bool) -> Place:
+    async def _in_batch(self, lane: Lane, batch: str, *, settled: bool) -> Place:
         if not batch:
             held = await self._lane_held(lane)
             return Place(lane=lane, settled=settled, held_reason=held.text, held_since=held.since_ms)
@@ -73,12 +74,13 @@ class LookStore(TurnaroundStore):
         with translated(self.url):
             values: list[bytes | None] = await self.redis.hmget(self.key("batch", batch), names)
         state, cause, reason, since_ms, accepted_at, prompts, own, pool = [(value or b"").decode() for value in values]
+        lane = Lane.parse(own) if own else lane
         held = hold_of(cause, reason, int(since_ms or 0))
         if not reason and not settled:
-            pauses = await self.pauses(waits_for(Lane.parse(own or lane), pool))
+            pauses = await self.pauses(waits_for(lane, pool))
             held = why_held(state, held, *pauses.values())
         return Place(
-            lane=own or lane,
+            lane=lane,
             settled=settled,
             batch=batch,
             batch_state=state,
@@ -88,13 +90,13 @@ class LookStore(TurnaroundStore):
             prompts=int(prompts or 0),
         )
 
-    async def _lane_held(self, lane: str) -> Hold:
-        (account,) = waits_for(Lane.parse(lane))
+    async def _lane_held(self, lane: Lane) -> Hold:
+        (account,) = waits_for(lane)
         paused = await self.pause(account)
         if paused.text:
             return paused
         with translated(self.url):
-            reason = (await self.redis.hget(self.key("lane", lane), "held_reason") or b"").decode()
+            reason = (await self.redis.hget(self.key("lane", str(lane)), "held_reason") or b"").decode()
         return hold_of("", reason, 0)
 
     async def pause(self, account: str) -> Hold:

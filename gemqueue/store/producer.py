@@ -68,7 +68,7 @@ class Watched(msgspec.Struct, frozen=True):
 
     state: SegmentState
     count: int
-    lane: str
+    lane: Lane
 
 
 class ProducerStore(LookStore):
@@ -164,7 +164,7 @@ class ProducerStore(LookStore):
         reply = await self.scripts.run(calls.Watch(segment, producer))
         if reply[0] != b"ok":
             return None
-        return Watched(SegmentState(reply[1].decode()), int(reply[2]), reply[3].decode())
+        return Watched(SegmentState(reply[1].decode()), int(reply[2]), Lane.parse(reply[3].decode()))
 
     async def deliver(self, segments: list[str]) -> None:
         """The caller has taken every outcome of these segments: they may go after ``keep_delivered_s``."""

@@ -11,7 +11,7 @@ from gemqueue import Look, PromptState, Queue
 from gemqueue.client.looks import look_of
 from gemqueue.policy import turnaround
 from gemqueue.policy.turnaround import Histogram
-from gemqueue.records import Hold
+from gemqueue.records import Hold, Lane
 from gemqueue.states import BatchState, Step
 from gemqueue.store import codec
 from gemqueue.store.batches import JobEnd
@@ -129,6 +129,9 @@ def bench_lane() -> str:
     return "emulated.local/m/generate/batch"
 
 
+PLACED = Lane.parse(bench_lane())
+
+
 def test_every_state_of_a_batch_has_a_word() -> None:
     """A prompt in a batch of any state has a state of its own."""
     assert {str(state) for state in BatchState} - {str(state) for state in PromptState} == {"closing", "closed"}
@@ -143,14 +146,14 @@ async def test_the_eta_comes_from_the_history(queue: Queue, bench: Bench) -> Non
     history = turnaround.known({0: Histogram(0, {turnaround.sample(3, 600.0)[1]: 1.0})}, 3, 0)
     assert history is not None
     now_ms = 1_800_000_000_000
-    waiting = look_of(Place(lane=bench_lane()), history, now_ms)
-    running = Place(lane=bench_lane(), batch="b", batch_state="submitted", accepted_at=now_ms - 300_000)
+    waiting = look_of(Place(lane=PLACED), history, now_ms)
+    running = Place(lane=PLACED, batch="b", batch_state="submitted", accepted_at=now_ms - 300_000)
     assert waiting.eta is not None
     assert abs(waiting.eta.timestamp() - now_ms / 1000 - 600) < 60
     halfway = look_of(running, history, now_ms).eta
     assert halfway is not None
     assert abs(halfway.timestamp() - now_ms / 1000 - 300) < 60
-    assert look_of(Place(lane=bench_lane(), settled=True), history, now_ms).eta is None
+    assert look_of(Place(lane=PLACED, settled=True), history, now_ms).eta is None
 
 
 async def test_a_pool_expects_what_its_accounts_take(redis_url: str, queue_name: str, bench: Bench) -> None:
@@ -183,9 +186,17 @@ async def test_nothing_is_expected_of_what_is_held(queue: Queue, bench: Bench) -
     assert seen.held_since is not None
     assert round(seen.held_since.timestamp() * 1000) == since_ms
     history = turnaround.known({0: Histogram(0, {turnaround.sample(3, 600.0)[1]: 1.0})}, 3, 0)
-    held = Place(lane=bench_lane(), batch="b", batch_state="sealed", held_reason="enqueued tokens", held_since=since_ms)
+    held = Place(
+        lane=Lane.parse(bench_lane()),
+        batch="b",
+        batch_state="sealed",
+        held_reason="enqueued tokens",
+        held_since=since_ms,
+    )
     assert look_of(held, history, since_ms).eta is None
-    running = Place(lane=bench_lane(), batch="b", batch_state="submitted", held_reason="the key", accepted_at=since_ms)
+    running = Place(
+        lane=Lane.parse(bench_lane()), batch="b", batch_state="submitted", held_reason="the key", accepted_at=since_ms
+    )
     assert look_of(running, history, since_ms).eta is not None
 
 

@@ -166,7 +166,7 @@ async def test_watched_segments_notify_and_are_kept(here: Bench) -> None:
         await here.store.open_inbox(producer)
     watched = await here.store.watch(segment, "00p2")
     assert watched is not None
-    assert (watched.state, watched.count, watched.lane) == ("live", 3, LANE)
+    assert (watched.state, watched.count, str(watched.lane)) == ("live", 3, LANE)
     assert await here.store.watch("00none", "00p2") is None
     await here.closed([segment, plain])
     assert (await here.store.read_inbox("00p2", "0", 1))[1] == [segment]

@@ -25,7 +25,8 @@ for _, id in ipairs(ready) do
   local m = redis.call('HMGET', key('segmeta', id), 'tenant', 'priority', 'count', 'raw_bytes', 'tokens', 'state',
     'postponed')
   local review = not m[7] and redis.call('ZSCORE', key('deadlines', lane), id)
-  if review and tonumber(review) <= now then -- the rescue step has not reviewed it: it gets one more chance, and no more
+  if review and tonumber(review) <= now then
+    -- The rescue step has not reviewed it: it gets one more chance, and no more.
     redis.call('HSET', key('segmeta', id), 'postponed', 1)
     redis.call('ZADD', later, now + limit.review_ms, id)
   elseif m[6] == 'live' then

@@ -3,8 +3,8 @@
 -- refused). The id holds the fence, so asking again changes nothing.
 -- KEYS: prefix. ARGV: now, batch, fence, retry, body, keys, each (segment, bits)
 -- retry: msgpack {id, lane, tenant, priority, count, raw_bytes, tokens, attempt, requeues, delay_ms, new_batch,
--- refusals, deadline_at, review_ms, full={...}}. keys: msgpack [[origin, [index]]]. segment, bits: what lines leave, and
--- which
+-- refusals, deadline_at, review_ms, full={...}}. keys: msgpack [[origin, [index]]]. segment, bits: what lines leave,
+-- and which
 -- ok | stale | state <state> | conflict <segment>
 -- takes: _core (VERSION, count, key, now, num, pass_when_full, stale)
 -- takes: _groups (groups)
