@@ -12,8 +12,8 @@ import pytest
 
 from gemqueue.errors import PromptCancelled
 from tests.cli.command import gemqueue, start
+from tests.cli.run.test_run import prompts
 from tests.cli.run_world import MODEL, RunWorld, rows_of
-from tests.cli.test_run import prompts
 from tests.worlds.processes import until
 
 if TYPE_CHECKING:

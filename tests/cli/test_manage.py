@@ -12,8 +12,8 @@ import msgspec
 import pytest
 
 from tests.cli.command import gemqueue, start
+from tests.cli.run.test_run import prompts
 from tests.cli.run_world import MODEL, RunWorld, rows_of
-from tests.cli.test_run import prompts
 
 if TYPE_CHECKING:
     from collections.abc import Generator

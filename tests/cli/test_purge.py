@@ -22,8 +22,8 @@ from gemqueue_workers.manage import show
 from gemqueue_workers.manage.purge import purge
 from gemqueue_workers.run.connection import connected
 from tests.cli.command import gemqueue
+from tests.cli.run.test_run import prompts
 from tests.cli.run_world import MODEL, RunWorld, rows_of
-from tests.cli.test_run import prompts
 from tests.emulator_process import EmulatorProcess
 from tests.worlds.processes import until
 

@@ -16,8 +16,8 @@ from gemqueue.states import Kind
 from gemqueue_adapters.emulator.answers import tokens as emulator
 from gemqueue_workers.prices import Usage, batch_usd
 from gemqueue_workers.run.token_estimate import MEDIA_TOKENS, request_tokens, text_tokens
+from tests.cli.run.token_texts import TEXTS
 from tests.cli.run_world import MODEL, RunWorld
-from tests.cli.token_texts import TEXTS
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -13,8 +13,8 @@ import pytest
 
 from gemqueue_workers.run.differences import first_difference
 from tests.cli.command import COMMAND, environment, gemqueue, start
+from tests.cli.run.test_run import prompts, write
 from tests.cli.run_world import MODEL, RunWorld, rows_of
-from tests.cli.test_run import prompts, write
 
 if TYPE_CHECKING:
     from collections.abc import Generator
