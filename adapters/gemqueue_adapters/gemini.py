@@ -22,6 +22,7 @@ from gemqueue_adapters.http import Http
 from gemqueue_adapters.interactive import compact, interactive_request
 from gemqueue_adapters.lines import LineSplitter, LineTooLong
 from gemqueue_adapters.operations import FileInfo, file_of, files_of, inline_rows, page_of, status_of
+from gemqueue_adapters.resource_names import FILE, FILE_CHARS_MAX, GENERATED_FILE, JOB, checked_name, model_path
 from gemqueue_adapters.upload import CHUNKS_AT_ONCE, HEARTBEAT_S, ResumableUpload, no_progress
 from gemqueue_adapters.webhooks import TOKEN_FIELD
 
@@ -39,11 +40,6 @@ _VERBS: Final = {Kind.GENERATE: "batchGenerateContent", Kind.EMBED: "asyncBatchE
 _ERROR: Final = 400
 _CALLS: Final = {Kind.GENERATE: "generateContent", Kind.EMBED: "embedContent"}
 _VERSION = re.compile(r"v[0-9][a-z0-9]{0,15}")
-_MODEL = re.compile(r"(?:(models|tunedModels)/)?([a-z0-9][a-z0-9.\-_]{0,127})")
-_JOB = re.compile(r"batches/[A-Za-z0-9][A-Za-z0-9._\-]{0,127}")
-_FILE = re.compile(r"files/[A-Za-z0-9][A-Za-z0-9._\-]{0,127}")
-_GENERATED_FILE: Final = "files/batch-"
-_FILE_CHARS_MAX: Final = len("files/") + 40
 
 
 class GeminiProvider:
@@ -142,8 +138,8 @@ class GeminiProvider:
 
     async def create(self, *, model: str, kind: Kind, file: str, token: str) -> str:
         """Create one job, sending exactly once (sections 4 and 15). See ``Provider.create``."""
-        path = f"/{self._version}/{_model_path(model)}:{_VERBS[kind]}"
-        _checked(_FILE, file, "create")
+        path = f"/{self._version}/{model_path(model)}:{_VERBS[kind]}"
+        checked_name(FILE, file, "create")
         started_s = asyncio.get_running_loop().time()
         await self._probe("create", deadline_s=self._create_timeout_s / 2)
         batch = {"displayName": token, "inputConfig": {"fileName": file}} | self._webhook_config(kind, token)
@@ -161,7 +157,7 @@ class GeminiProvider:
             self._check_webhook_refused(exc)
             raise
         try:
-            return _checked(_JOB, status_of(reply.body).job, "create")
+            return checked_name(JOB, status_of(reply.body).job, "create")
         except (ValueError, Rejected):
             unread = Ambiguous("create: accepted, but the reply names no job", call="create", code=reply.status)
         raise unread
@@ -171,7 +167,7 @@ class GeminiProvider:
 
         The reply's body is what a batch has under ``response``. Flex is asked for by ``serviceTier`` in the request.
         """
-        path = f"/{self._version}/{_model_path(model)}:{_CALLS[kind]}"
+        path = f"/{self._version}/{model_path(model)}:{_CALLS[kind]}"
         await self._probe("answer")
         reply = await self._http.request(
             "answer",
@@ -248,7 +244,7 @@ class GeminiProvider:
 
     async def cancel(self, job: str) -> None:
         """Ask for cancellation (section 7); cancelling what is over or gone does nothing."""
-        url = self._url(_checked(_JOB, job, "cancel") + ":cancel")
+        url = self._url(checked_name(JOB, job, "cancel") + ":cancel")
         await self._http.request("cancel", "POST", url, forgive=("NOT_FOUND", "FAILED_PRECONDITION"))
 
     async def delete_file(self, file: str) -> bool:
@@ -256,14 +252,14 @@ class GeminiProvider:
 
         Once it has refused one for its long name, which no uploaded file can have, it is asked for no other such one.
         """
-        long = len(file) > _FILE_CHARS_MAX and file.startswith(_GENERATED_FILE)
+        long = len(file) > FILE_CHARS_MAX and file.startswith(GENERATED_FILE)
         if long and self._results_stay:
             return False
-        url = self._url(_checked(_FILE, file, "delete_file"))
+        url = self._url(checked_name(FILE, file, "delete_file"))
         try:
             reply = await self._http.request("delete_file", "DELETE", url, forgive=("NOT_FOUND",))
         except Rejected as exc:
-            stuck = exc.code == 400 and not exc.auth and file.startswith(_GENERATED_FILE)
+            stuck = exc.code == 400 and not exc.auth and file.startswith(GENERATED_FILE)
             self._results_stay = self._results_stay or (stuck and long)
             if exc.missing and exc.code != 403:  # a 404 that is not the API's own: no proof that the file is gone
                 raise Transient(str(exc), call="delete_file", code=exc.code) from None
@@ -274,7 +270,7 @@ class GeminiProvider:
 
     async def delete_job(self, job: str) -> None:
         """Delete an ended job (section 7)."""
-        url = self._url(_checked(_JOB, job, "delete_job"))
+        url = self._url(checked_name(JOB, job, "delete_job"))
         await self._http.request("delete_job", "DELETE", url, forgive=("NOT_FOUND",))
 
     async def aclose(self) -> None:
@@ -299,7 +295,7 @@ class GeminiProvider:
         return self._http.url(f"/{self._version}/{resource}")
 
     async def _operation(self, job: str, call: str) -> bytes:
-        return (await self._http.request(call, "GET", self._url(_checked(_JOB, job, call)))).body
+        return (await self._http.request(call, "GET", self._url(checked_name(JOB, job, call)))).body
 
     async def _poll_if_there(self, job: str) -> JobStatus | None:
         try:
@@ -330,7 +326,7 @@ class GeminiProvider:
         return (await self._http.request(call, "GET", self._url(query))).body
 
     async def _download(self, file: str) -> AsyncGenerator[list[bytes], None]:
-        url = self._url(_checked(_FILE, file, "results") + ":download?alt=media")
+        url = self._url(checked_name(FILE, file, "results") + ":download?alt=media")
         splitter = LineSplitter()
         async with self._http.stream("results", url) as pieces:
             try:
@@ -369,24 +365,11 @@ class _Waits:
         return pause_s
 
 
-def _model_path(model: str) -> str:
-    found = _MODEL.fullmatch(model)
-    if not found:
-        raise Rejected("create: the model's name is not one", call="create")
-    return f"{found[1] or 'models'}/{found[2]}"
-
-
-def _checked(pattern: re.Pattern[str], name: str, call: str) -> str:
-    if not pattern.fullmatch(name):
-        raise Rejected(f"{call}: {name[:80]!r} is not a resource name of this API", call=call)
-    return name
-
-
 def _parsed_file(body: bytes) -> FileInfo:
     try:
         info = file_of(body)
     except ValueError:
         info = FileInfo(name="")
-    if not _FILE.fullmatch(info.name):
+    if not FILE.fullmatch(info.name):
         raise Transient("upload: the reply names no file", call="upload")
     return info

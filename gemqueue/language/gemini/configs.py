@@ -9,7 +9,8 @@ from gemqueue.errors import PromptInvalid
 from gemqueue.language.gemini.fields import EMBED_CONFIG, GENERATE_CONFIG, GENERATION
 from gemqueue.language.gemini.merging import laid_over, removals
 from gemqueue.language.gemini.schemas import Twin
-from gemqueue.language.gemini.walk import Walk, mapping_of, plain
+from gemqueue.language.gemini.values import mapping_of, plain
+from gemqueue.language.gemini.walk import Walk
 from gemqueue.states import Kind
 
 _CONFIG: Final = {Kind.GENERATE: GENERATE_CONFIG, Kind.EMBED: EMBED_CONFIG}

@@ -17,7 +17,8 @@ import msgspec
 from gemqueue.errors import PromptInvalid
 from gemqueue.language.gemini.configs import checked_embed, checked_generate, config_fields, given_fields
 from gemqueue.language.gemini.fields import EMBED_REQUEST, GENERATE_REQUEST
-from gemqueue.language.gemini.walk import Walk, has_substance, is_content, plain
+from gemqueue.language.gemini.values import plain
+from gemqueue.language.gemini.walk import Walk, has_substance, is_content
 from gemqueue.language.gemini.wire import DIALECTS, SCHEMA, sent
 from gemqueue.language.identity import as_json
 from gemqueue.states import Kind

@@ -12,9 +12,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 import msgspec
-from msgspec import Raw
 
-from gemqueue.language.gemini.usage import Usage  # noqa: TC001 - msgspec reads the annotations
+from gemqueue.language.gemini.row_shapes import Candidate, Metadata, Part, PlainResponse, Response, Row, Status, TextRow
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,105 +54,11 @@ class RowVerdict(msgspec.Struct, frozen=True, gc=False):
     version: bytes = b""
 
 
-_ABSENT: Final = Raw()
-
-
-class _Part(msgspec.Struct, gc=False, rename="camel"):
-    text: str | None = None
-    thought: bool | None = None
-    inline_data: Raw = _ABSENT
-    file_data: Raw = _ABSENT
-    function_call: Raw = _ABSENT
-    function_response: Raw = _ABSENT
-    executable_code: Raw = _ABSENT
-    code_execution_result: Raw = _ABSENT
-    tool_call: Raw = _ABSENT
-    tool_response: Raw = _ABSENT
-    audio_transcription: Raw = _ABSENT
-
-
-class _Content(msgspec.Struct, gc=False):
-    parts: list[_Part] | None = None
-
-
-class _Candidate(msgspec.Struct, gc=False, rename="camel"):
-    content: _Content | None = None
-    finish_reason: str | None = None
-    finish_message: str | None = None
-
-
-class _PromptFeedback(msgspec.Struct, gc=False, rename="camel"):
-    block_reason: str | None = None
-    block_reason_message: str | None = None
-
-
-class _Text(msgspec.Struct, gc=False):
-    text: str | None = None
-    thought: bool | None = None
-
-
-class _Texts(msgspec.Struct, gc=False):
-    parts: list[_Text] | None = None
-
-
-class _TextCandidate(msgspec.Struct, gc=False, rename="camel"):
-    content: _Texts | None = None
-    finish_reason: str | None = None
-    finish_message: str | None = None
-
-
-class _Embedding(msgspec.Struct, gc=False):
-    values: Raw = _ABSENT
-
-
-class _PlainResponse(msgspec.Struct, gc=False, rename="camel"):
-    """A response whose parts are read for their text alone: all that most rows need, at a third of the cost."""
-
-    candidates: list[_TextCandidate] | None = None
-    prompt_feedback: _PromptFeedback | None = None
-    embedding: _Embedding | None = None
-    usage_metadata: Usage | None = None
-    model_version: str | None = None
-
-
-class _Response(msgspec.Struct, gc=False, rename="camel"):
-    candidates: list[_Candidate] | None = None
-    prompt_feedback: _PromptFeedback | None = None
-    embedding: _Embedding | None = None
-    usage_metadata: Raw = _ABSENT
-    model_version: Raw = _ABSENT
-
-
-class TextRow(msgspec.Struct, gc=False, forbid_unknown_fields=True):
-    """A row that is a key and a response and nothing else. Its line says the same wherever such lines are read."""
-
-    key: str
-    response: _PlainResponse
-
-
-class _Metadata(msgspec.Struct, gc=False):
-    key: str | None = None
-
-
-class _Status(msgspec.Struct, gc=False):
-    code: int | str | None = None
-    message: str | None = None
-    status: str | None = None
-
-
-class _Row(msgspec.Struct, gc=False):
-    key: str | None = None
-    metadata: Raw = _ABSENT
-    response: Raw = _ABSENT
-    error: Raw = _ABSENT
-    status: Raw = _ABSENT
-
-
-_METADATA: Final = msgspec.json.Decoder(_Metadata)
-_ROW: Final = msgspec.json.Decoder(_Row).decode
+_METADATA: Final = msgspec.json.Decoder(Metadata)
+_ROW: Final = msgspec.json.Decoder(Row).decode
 _TEXT_ROW: Final = msgspec.json.Decoder(TextRow).decode
-_RESPONSE: Final = msgspec.json.Decoder(_Response)
-_STATUS: Final = msgspec.json.Decoder(_Status)
+_RESPONSE: Final = msgspec.json.Decoder(Response)
+_STATUS: Final = msgspec.json.Decoder(Status)
 _TEXT: Final = msgspec.json.Decoder(str)
 _MESSAGE_CHARS_MAX: Final = 500
 _BROKEN: Final = (msgspec.MsgspecError, ValueError, RecursionError)
@@ -241,7 +146,7 @@ def _text_row(line: bytes) -> TextRow | None:
         return None
 
 
-def _has_text(response: _PlainResponse) -> bool:
+def _has_text(response: PlainResponse) -> bool:
     for candidate in response.candidates or ():
         for part in (candidate.content and candidate.content.parts) or ():
             if part.text and not part.thought:
@@ -262,7 +167,7 @@ def row_verdict(line: bytes) -> RowVerdict:
     return _judge(row)
 
 
-def _judge(row: _Row) -> RowVerdict:
+def _judge(row: Row) -> RowVerdict:
     key = row.key or _metadata_key(bytes(row.metadata))
     if not key:
         return RowVerdict(None, Verdict.GARBAGE, 0, "the row has no key")
@@ -303,17 +208,17 @@ def _judge_response(key: str, raw: bytes) -> RowVerdict:
     return RowVerdict(key, Verdict.EMPTY, 0, "the response has no candidates", raw)
 
 
-def _answered(key: str, response: _Response, raw: bytes) -> RowVerdict:
+def _answered(key: str, response: Response, raw: bytes) -> RowVerdict:
     usage, version = bytes(response.usage_metadata), bytes(response.model_version)
     return RowVerdict(key, Verdict.ANSWERED, 0, "", raw, usage, version)
 
 
-def _has_content(candidate: _Candidate) -> bool:
+def _has_content(candidate: Candidate) -> bool:
     parts = candidate.content.parts if candidate.content else None
     return bool(parts) and any(map(_is_content, parts or ()))
 
 
-def _is_content(part: _Part) -> bool:
+def _is_content(part: Part) -> bool:
     if part.thought:
         return False
     return bool(part.text) or any(
@@ -332,14 +237,14 @@ def _is_content(part: _Part) -> bool:
     )
 
 
-def _judge_candidate(key: str, candidate: _Candidate, raw: bytes) -> RowVerdict:
+def _judge_candidate(key: str, candidate: Candidate, raw: bytes) -> RowVerdict:
     reason = candidate.finish_reason or "no finish reason"
     verdict = _FINISH_VERDICT.get(reason, Verdict.EMPTY)
     prefix = "answer withheld: " if verdict is Verdict.BLOCKED else "no content: "
     return RowVerdict(key, verdict, 0, _reason(prefix, reason, candidate.finish_message), raw)
 
 
-def _judge_embedding(key: str, response: _Response, raw: bytes) -> RowVerdict:
+def _judge_embedding(key: str, response: Response, raw: bytes) -> RowVerdict:
     values = bytes(response.embedding.values) if response.embedding else b""
     if values.startswith(b"[") and not _EMPTY_LIST.fullmatch(values):
         return _answered(key, response, raw)

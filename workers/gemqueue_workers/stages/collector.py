@@ -32,7 +32,8 @@ from gemqueue_workers.stages.spending import Spending
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gemqueue.language.gemini.rows import RowVerdict, TextRow
+    from gemqueue.language.gemini.row_shapes import TextRow
+    from gemqueue.language.gemini.rows import RowVerdict
     from gemqueue.language.gemini.usage import Usage
     from gemqueue.provider import JobStatus
     from gemqueue.records import Batch
