@@ -17,7 +17,7 @@ def main() -> object:
     except PackageNotFoundError:
         scripts = []
     if not scripts:
-        sys.exit("gemqueue is not installed here: pip install gemqueue, or pip install -e . in a checkout")
+        sys.exit("gemqueue is not installed here: pip install -e . in the checkout")
     return cast("Callable[[], object]", scripts[0].load())()
 
 

@@ -60,7 +60,7 @@ def _of_secrets(secrets: Sequence[str]) -> list[Heard]:
 async def _of_keys(settings: Settings) -> list[Heard]:
     """Where the keys of a job's own webhooks come from; asked for nothing here."""
     if settings.webhook_url and not can_verify_published():
-        more = "where gemqueue serve runs: pip install 'gemqueue[webhooks]'"
+        more = "where gemqueue serve runs: pip install -e '.[webhooks]' in the checkout"
         return [Heard("warning", f"webhook_url is set, and its events cannot be verified by this installation; {more}")]
     if settings.emulate and not settings.base_url:
         return []

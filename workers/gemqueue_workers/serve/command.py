@@ -75,7 +75,8 @@ def _secrets() -> list[str]:
 def _keys(settings: Settings, clock: Clock) -> KeySource | None:
     if not can_verify_published():
         if settings.webhook_url:
-            raise ConfigError("webhook_url is set, so events are signed with Ed25519: pip install 'gemqueue[webhooks]'")
+            install = "pip install -e '.[webhooks]' in the checkout"
+            raise ConfigError(f"webhook_url is set, so events are signed with Ed25519 (cryptography): {install}")
         return None
     if settings.emulate and not settings.base_url:
         return None
