@@ -102,7 +102,7 @@ def why_no_room(held: QuotaHold) -> Hold:
     """Why a batch waits that finds no room."""
     if held.resource is Resource.SPEND:
         return Hold(
-            Cause.SPEND, f"spend: the provider refuses for want of money, and is asked again after a pause: {held.why}"
+            Cause.SPEND, f"spend: the provider refuses for lack of money, and is asked again after a pause: {held.why}"
         )
     what = _WORDS[held.resource]
     if held.refused:

@@ -128,14 +128,14 @@ def weakness(url: str) -> str:
     query = {name: values[0].lower() for name, values in parse_qs(parts.query).items()}
     if query.get("ssl_cert_reqs", "").removeprefix("cert_") == "none":
         return (
-            f"TLS to {safe_url(url)} checks no certificate (ssl_cert_reqs=none): whoever sits in between reads the "
+            f"TLS to {safe_url(url)} checks no certificate (ssl_cert_reqs=none): anybody in between can read the "
             "password and all prompts; name the signer by ssl_ca_certs=/path.pem instead"
         )
     if query.get("ssl_check_hostname") not in _NO:
         return ""
     return (
-        f"TLS to {safe_url(url)} does not check the server's name (ssl_check_hostname=false): who has any certificate "
-        "of a trusted signer can sit in between; say the name in its certificate by ssl_hostname=NAME instead"
+        f"TLS to {safe_url(url)} does not check the server's name (ssl_check_hostname=false): anybody with a "
+        "certificate of a trusted signer can sit in between; give the certificate's name as ssl_hostname=NAME instead"
     )
 
 

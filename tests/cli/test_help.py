@@ -19,7 +19,7 @@ FIRST = ["run", "work", "serve", "status", "show", "cancel", "doctor", "prove", 
 GROUPS = ["admin", "webhooks"]
 DECIDE = ["run", "doctor", "prove", "demo", "admin retry"]
 """The commands that end with 0 or 1 by what they found."""
-STILTED = re.compile(r"\b(whoever|lest|for good|use to|(is|are) told|hereof|thereof)\b", re.IGNORECASE)
+STILTED = re.compile(r"\b(whoever|lest|for good|use to|for want of|anew|(is|are) told|hereof|thereof)\b", re.IGNORECASE)
 
 
 def commands(group: click.Group, context: click.Context, path: str = "") -> Iterator[tuple[str, click.Command]]:

@@ -32,7 +32,7 @@ async def test_money_holds_the_account_and_costs_nothing(point: str, do: str, st
     await stages.step(Step.SUBMIT, second)
     held = await stages.store.batch(second)
     assert held is not None
-    assert held.held_reason.startswith("spend: the provider refuses for want of money")
+    assert held.held_reason.startswith("spend: the provider refuses for lack of money")
     assert stages.emulator.fault_hits() == tried, "nothing is uploaded meanwhile"
     await stages.drain(rounds_max=60 * 5)
     counts = await stages.store.counts()

@@ -44,7 +44,7 @@ async def test_the_account_waits_and_no_ceiling_falls(redis_url: str, queue_name
         assert isinstance(held, QuotaHold)
         assert (held.resource, held.refused, held.why) == (Resource.SPEND, True, WHY)
         assert held.wait_s == pytest.approx(HOUR_S, abs=1)
-        assert holds.why_no_room(held).text.startswith("spend: the provider refuses for want of money")
+        assert holds.why_no_room(held).text.startswith("spend: the provider refuses for lack of money")
         assert WHY in holds.why_no_room(held).text
         made.advance(HOUR_S)  # a short job would not cool off in any case
         await finish(made, jobs[0].id)

@@ -119,12 +119,12 @@ async def _server(store: RunStore, settings: Settings) -> AsyncGenerator[Finding
 
 
 async def _spend(store: RunStore, settings: Settings) -> Finding:
-    """Whether the account is refused for want of money."""
+    """Whether the account is refused for lack of money."""
     lesson = (await store.ledger(lane_account(settings, api_key_from_env()))).corrections.get(Resource.SPEND)
     if lesson is None:
-        return Finding("spend", "ok", "nothing was refused for want of money since the last create")
+        return Finding("spend", "ok", "nothing was refused for lack of money since the last create")
     left_s = max(0.0, (lesson.held_until - await store.server_now_ms()) / 1000)
-    said = f"nothing is created for want of money: {lesson.why.rstrip('.')}; raise the cap or pay; it is tried again"
+    said = f"no job is created for lack of money: {lesson.why.rstrip('.')}; raise the cap or pay; it is tried again"
     return Finding("spend", "failed", f"{said} in {duration(left_s)}")
 
 

@@ -32,7 +32,7 @@ COUNTS: Final = ("created", "adopted", "rebuilt", "quarantined", "bought_twice",
 _WORDS: Final = {
     Standing.KNOWN: "its batch has it",
     Standing.WAITING: "its batch waits for it: --apply adopts it",
-    Standing.LOST: "the record of its batch is lost: --apply makes it anew from the results",
+    Standing.LOST: "the record of its batch is lost: --apply makes it again from the results",
     Standing.RUNNING: "the record of its batch is lost: which prompts it holds shows when it ends",
     Standing.TWICE: "its batch has another job: bought twice",
     Standing.ORPHANED: "nobody here waits for what it holds",

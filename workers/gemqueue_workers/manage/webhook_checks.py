@@ -73,7 +73,7 @@ async def _of_keys(settings: Settings) -> list[Heard]:
         return [Heard("failed", f"{error}; gemqueue serve does not start")]
     await keys.aclose()
     if settings.webhook_jwks_url and httpx.URL(settings.webhook_jwks_url).host != httpx.URL(base_url).host:
-        said = f"whoever answers at webhook_jwks_url ({settings.webhook_jwks_url}) decides which events are believed"
+        said = f"the host of webhook_jwks_url ({settings.webhook_jwks_url}) decides which events are believed"
         return [Heard("warning", f"{said}; it is not the provider's host")]
     return []
 

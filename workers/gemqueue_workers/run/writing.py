@@ -137,7 +137,7 @@ class OutFile:
             temporary.replace(self.path)
         except OSError as error:
             temporary.unlink(missing_ok=True)
-            raise OutError(f"{self.path} cannot be written anew: {error.strerror}; it is as it was") from error
+            raise OutError(f"{self.path} cannot be rewritten: {error.strerror}; it is as it was") from error
         os.close(self._fd)
         self._fd = fd
         self._size_bytes = os.fstat(fd).st_size
