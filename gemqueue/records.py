@@ -56,7 +56,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class SegmentMeta(msgspec.Struct, frozen=True, kw_only=True):
     """What the store knows of a segment without its body.
 
-    ``raw_bytes`` is the length of its lines, ``bytes`` that of the value in Redis. ``origins`` is empty for a segment
+    ``raw_bytes`` is the length of its lines, ``bytes`` that of the value in Redis. ``keys`` is empty for a segment
     that a producer wrote; for a retry segment it lists, line by line, the keys of its prompts.
     """
 
@@ -76,7 +76,7 @@ class SegmentMeta(msgspec.Struct, frozen=True, kw_only=True):
     tokens: int = 0
     named: bool = False
     deadline_at: int = 0
-    """When its prompts are wanted, ms of the store's clock; 0 for whenever."""
+    """When its prompts are wanted, ms of the store's clock; 0 for no deadline."""
 
     def key_of(self, index: int) -> str:
         """The key of line ``index``."""

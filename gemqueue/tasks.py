@@ -1,4 +1,4 @@
-"""Ending tasks for sure.
+"""End tasks, and wait until they have ended.
 
 ``asyncio.wait_for`` of Python 3.11, under every command that redis-py sends, swallows a cancellation that arrives in
 the same moment as its result. So an endless loop asks ``ending()`` or ``check_ending()`` each time round, and

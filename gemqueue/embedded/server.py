@@ -6,7 +6,7 @@ kernel drops both with the process that held them, so a crash needs no cleaning 
 - ``start.lock`` is held exclusively by whoever starts or stops something, for as long as that takes;
 - ``users.lock`` is held shared by every user. Who can take it exclusively on leaving is the last one out.
 
-The server and its companions (a worker, the emulator) hold locks of their own instead (``detached``): they outlive the
+The server and its companions (a worker, the emulator) hold locks of their own instead (``processes``): they outlive the
 process that started them and stop with the last user. When that one is killed and cannot stop them, they run on
 without a user, and the next one takes them over. Nothing is lost at any of these moments: the server is append-only
 and writes through on every command (``appendfsync always``).

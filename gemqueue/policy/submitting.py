@@ -37,7 +37,7 @@ class SubmitStep(StrEnum):
 
 
 def submit_step(batch: Batch, now_ms: int, settle_s: float) -> SubmitStep:
-    """What to do with a batch whose submit step has just been claimed (submit_simulation.py, upload-first)."""
+    """What to do with a batch whose submit step has just been claimed."""
     if batch.state is BatchState.SEALED:
         return SubmitStep.UPLOAD
     if batch.fenced_at == 0:

@@ -2,7 +2,7 @@
 
 A sample is one job that succeeded or expired, from its creation to its end. Samples lie in logarithmic buckets of a
 fifth of their length, and weigh half as much after three days, or after about a hundred newer ones: what a model did
-last week says little of today. Everything here is pure; ``end`` records, ``store_turnaround`` reads.
+last week says little of today. Everything here is pure; ``end`` records, ``store/turnaround.py`` reads.
 """
 
 from __future__ import annotations

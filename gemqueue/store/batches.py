@@ -39,7 +39,7 @@ class Claim(msgspec.Struct, frozen=True):
     fence: int
     since: float
     home: str = ""
-    """What jobs and files of this account are told by at the provider (tokens.py)."""
+    """What marks jobs and files of this account at the provider (``policy/job_names.py``)."""
     at_ms: int = 0
     """When it was claimed, by the clock that decides."""
 

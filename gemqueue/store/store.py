@@ -1,8 +1,8 @@
 """The store: one method per transition, each one Lua script; the only door to Redis.
 
-Redis holds the truth, and whatever a process keeps in memory can be read again from here. ``store_producer`` has the
-producer's transitions, ``store_batches`` those of the stages, ``store_base`` what they share; every other mixin is one
-concern of its own.
+Redis holds the truth, and whatever a process keeps in memory can be read again from here. ``producer`` has the
+producer's transitions, ``batches`` those of the stages, ``base`` what they share; every other mixin is one concern of
+its own.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""The processes: pack, submit, track, resolve, and the command line."""
+"""The processes: pack, submit, track, resolve, rescue, and the command line."""

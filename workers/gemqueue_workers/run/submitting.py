@@ -1,6 +1,6 @@
 """IN into the queue: rows become requests, requests segments, and each segment is bought once, with the run's entry.
 
-The segment and the list's entry are registered by one script (``store_runs``), so nothing has to be written down here.
+One script registers the segment and the list's entry (``store/runs.py``), so nothing has to be written down here.
 """
 
 from __future__ import annotations

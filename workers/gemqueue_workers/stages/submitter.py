@@ -1,12 +1,11 @@
 """The submitter: a sealed batch becomes exactly one provider job, even after a crash.
 
-A submission's life (design section 6, submit_simulation.py ``upload-first``): room for a job is reserved in the quota
-ledger, or the batch waits for it. The input file is uploaded first, which
-buys nothing. ``begin`` writes the intent, token and file, and only then the create is sent, once. ``accept`` records
-the job. When the create's fate is unknown, or somebody finds a batch whose intent stands, nothing is ever sent again:
-the intent's file is deleted, so that no forgotten create can succeed any more; calls in flight and the listing's lag
-are waited out, counted from there; then the job is looked for by its token, and adopted, or the batch begins anew
-with a new file.
+A submission's life: room for a job is reserved in the quota ledger, or the batch waits for it. The input file is
+uploaded first, which buys nothing. ``begin`` writes the intent, token and file, and only then the create is sent, once.
+``accept`` records the job. When the create's fate is unknown, or somebody finds a batch whose intent stands, nothing is
+ever sent again: the intent's file is deleted, so that no forgotten create can succeed any more; calls in flight and the
+listing's lag are waited out, counted from there; then the job is looked for by its token, and adopted, or the batch
+begins again with a new file.
 """
 
 from __future__ import annotations

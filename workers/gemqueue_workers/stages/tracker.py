@@ -1,10 +1,10 @@
 """The tracker: a provider job is polled until it has ended.
 
-A job's life as seen from here: it is polled by name, when jobs of its model use to end; a webhook or a person only
-hastens the next poll. One that failed for want of its input file is replaced by another (``inputs.py``). When nobody
-waits for any of its prompts any more, the provider is asked to cancel it, and it is still followed to its end, because
-it may bring results. A job that takes longer than nearly all of its model raises an alarm; that is all, unless a policy
-says that it is to be cancelled before it expires.
+A job's life as seen from here: it is polled by name, around the time when jobs of its model usually end; a webhook or
+a person only hastens the next poll. One that failed because its input file was gone is replaced (``inputs.py``). When
+nobody waits for any of its prompts any more, the provider is asked to cancel it, and it is still followed to its end,
+because it may bring results. A job that takes longer than nearly all of its model raises an alarm; that is all, unless
+a policy says that it is to be cancelled before it expires.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ class Recovery:
     def begin(self) -> None:
         """The heartbeat has said that packing and submitting are held; asking again changes nothing."""
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._run(), name="gemqueue-aftermath")
+            self._task = asyncio.create_task(self._run(), name="gemqueue-recovery")
 
     async def stop(self) -> None:
         """Leave it to the next worker."""

@@ -63,7 +63,7 @@ class Sweeper:
         self._on_jobs = on_jobs
         self._wake = asyncio.Event()
         self._worker = secrets.token_hex(6)
-        self._aftermath = Recovery(kit)
+        self._recovery = Recovery(kit)
         self._tasks: list[asyncio.Task[None]] = []
         self._hinted: dict[str, float] = {}
         self._followed: Counter[str] = Counter()
@@ -97,7 +97,7 @@ class Sweeper:
     async def stop(self) -> None:
         """Stop, let the steps that run here end within ``drain_s``, and say goodbye."""
         await end_tasks(self._tasks)
-        await self._aftermath.stop()
+        await self._recovery.stop()
         if self._here:
             await asyncio.wait(self._here, timeout=self._kit.settings.drain_s)
             await end_tasks(self._here)
@@ -207,7 +207,7 @@ class Sweeper:
                 if self._kit.pool:
                     await self._kit.store.join_pool(self._kit.pool, self._kit.provider.account)
                 if await self._kit.store.beat(self._worker, self._role_names, self._kit.provider.account):
-                    self._aftermath.begin()
+                    self._recovery.begin()
             except (GemqueueError, ServerError, OSError) as error:
                 log.warning("heartbeat.failed", error=str(error))
             await asyncio.sleep(self._kit.settings.heartbeat_s)
