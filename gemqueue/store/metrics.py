@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from gemqueue.store.store import Store
 
 COUNTERS: Final = {
-    "accepted": "Prompts that a submit has been told are durable.",
+    "accepted": "Prompts that were acknowledged as durable.",
     "answered": "Prompts that ended in an answer.",
     "failed": "Prompts that ended in a typed failure.",
     "cancelled": "Prompts that somebody cancelled.",

@@ -22,7 +22,7 @@ _SECTIONS: Final = {
         "batches": (f"{_HERE}:batches", "List the open batches, and what holds them."),
         "retry": ("gemqueue_workers.run.cli:retry", "Ask again for what failed in a run, and pay again."),
         "purge": (f"{_HERE}:purge", "Delete what is finished, here and at the provider."),
-        "dead": ("gemqueue_workers.manage.dead_cli:dead", "Prompts that failed through no fault of their own."),
+        "dead": ("gemqueue_workers.manage.dead_cli:dead", "Handle prompts that failed through no fault of their own."),
         "reconcile": (f"{_HERE}:reconcile", "Compare the provider's jobs with the records."),
         "return": (f"{_HERE}:give_back", "Give a batch back to its pool."),
         "metrics": (f"{_HERE}:metrics", "Print all counters and gauges in Prometheus's format."),
@@ -140,7 +140,7 @@ def give_back(batch: str, *, emulate: bool | None, as_json: bool) -> None:
       gemqueue admin return 00b97c58734f6bc71100f1d
 
     For an account whose key will never work again. Stop that account's workers first, or they take from the pool
-    again. Needs no API key.
+    again. Needs GEMQUEUE_ACCOUNT, but no API key.
 
     Exit 2: the batch is not known, or its job was begun: what may be at the provider stays with its account.
     """  # noqa: D301
