@@ -117,7 +117,8 @@ async def test_dead_letters_are_purged(stages: Stages) -> None:
     assert command(stages, "purge", "--all", "--json") == {"purged": 2}
     assert await stages.count("dead_bytes") == 0
     code, said = command(stages, "purge", stages.keys[0])
-    assert (code, "no dead letter" in said) == (2, True)
+    assert code == 2
+    assert "no dead letter" in said
     assert "either" in command(stages, "replay")[1]
 
 
@@ -182,7 +183,8 @@ async def test_rows_of_runs_are_left_to_retry(stages: Stages) -> None:
         stages.store.key("dead"), {k: v for k, v in fields.items() if k not in {"id", "size"}}
     )
     code, said = command(stages, "replay", letter.key)
-    assert (code, "gemqueue admin retry --run nightly" in said) == (2, True)
+    assert code == 2
+    assert "gemqueue admin retry --run nightly" in said
     assert command(stages, "replay", "--all", "--json") == []
     assert ACCOUNT in letter.lane
     await stages.step(Step.PACK)

@@ -104,9 +104,7 @@ class Submitter:
         since_ms = batch.intent_at - int(self._kit.settings.skew_s * 1000)
         found = await self._kit.provider.find(token=batch.intent_token, since_ms=since_ms)
         if found is not None and submitting.adoptable(found, batch):
-            with effect(Effect.SUBMIT_ACCEPT):
-                await self._kit.store.accept(lease.claim, found.job, "adopted", 0.0)
-            log.warning("job.adopted", batch=batch.id, job=found.job, token=batch.intent_token)
+            await self._accept_adopted(lease, batch, found.job, "list")
             return True
         await check_key(self._kit, batch, "find")
         missed = missed_in_doubt(batch, found) if found is not None else None
@@ -116,7 +114,7 @@ class Submitter:
         return False
 
     async def _adopt_announced(self, lease: Lease, batch: Batch) -> bool:
-        """An event named the job of a create in doubt: one look by name settles it, long before the listing would."""
+        """An event named the job of a create in doubt: one poll by name settles it, long before the list would."""
         try:
             found = await self._kit.provider.poll(batch.event_job)
         except ProviderError as error:
@@ -124,10 +122,13 @@ class Submitter:
             return False
         if not submitting.announced(batch, found):
             return False
-        with effect(Effect.SUBMIT_ACCEPT):
-            await self._kit.store.accept(lease.claim, found.job, "adopted", 0.0)
-        log.warning("job.adopted", batch=batch.id, job=found.job, token=batch.intent_token, by="event")
+        await self._accept_adopted(lease, batch, found.job, "event")
         return True
+
+    async def _accept_adopted(self, lease: Lease, batch: Batch, job: str, by: str) -> None:
+        with effect(Effect.SUBMIT_ACCEPT):
+            await self._kit.store.accept(lease.claim, job, "adopted", 0.0)
+        log.warning("job.adopted", batch=batch.id, job=job, token=batch.intent_token, by=by)
 
     async def _submit(self, lease: Lease, batch: Batch) -> None:
         room = await reserve(self._kit, lease, batch)
