@@ -1,7 +1,7 @@
 """Room for a job: reserved before anything is uploaded, corrected when the provider refuses a create for quota.
 
 A batch that finds no room waits: nothing fails and no attempt is charged. Only a refused create tells of open jobs and
-enqueued tokens; a refused upload is about file storage, a refused look about the rate of requests, and both only wait.
+enqueued tokens; a refused upload is about file storage, a refused poll about the rate of requests, and both only wait.
 """
 
 from __future__ import annotations
