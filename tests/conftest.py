@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 # An example's wall time says how busy the machine is and nothing of the code: no deadline.
 hypothesis.settings.register_profile("gemqueue", deadline=None)
+hypothesis.settings.register_profile("quick", deadline=None, max_examples=10)  # make check
 hypothesis.settings.load_profile("gemqueue")
 
 # Nothing that a developer has exported reaches a test: no queue of theirs, and above all no key.
