@@ -75,6 +75,8 @@ async def test_a_prompt_by_name_and_key_and_its_batch(world: RunWorld, queue: Qu
     assert by_name["request"]["contents"][0]["parts"] == [{"text": f"{word} 1 \x1b[31m"}]
     job = asked(world, "show", batch)
     assert (job["sort"], job["state"], job["prompts"]) == ("batch", "submitted", 3)
+    assert job["lane"] == by_name["lane"] == f"emulated.local/{MODEL}/generate/batch"
+    assert "held_cause" not in job
     assert job["job"] in {job["name"] for job in world.emulator.ledger()["jobs"]}
     human = world.command("show", futures[1].key).stdout + world.command("admin", "batches").stdout
     assert f"{word} 1" in human

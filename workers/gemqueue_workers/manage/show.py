@@ -112,7 +112,8 @@ async def _batch(link: Link, id_: str) -> dict[str, Any]:
     if batch is None:
         raise ConfigError(f"batch {id_} is not known (any more)")
     paused = await link.store.pauses(waits_for(batch.lane, batch.pool))
-    fields = msgspec.structs.asdict(batch) | await _why(link, batch_held(batch, paused))
+    why = batch_held(batch, paused)
+    fields = msgspec.structs.asdict(batch) | {"lane": str(batch.lane), "held_cause": why.cause} | await _why(link, why)
     segments = await link.store.manifest(id_)
     strays = await link.store.quarantined(id_)
     kept = [{"reason": stray.reason, "row": shortened(stray.row, _ROW_CHARS_MAX)} for stray in strays[:_ROWS_MAX]]
