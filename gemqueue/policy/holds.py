@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -33,7 +34,10 @@ _PREFIXES_OF_0_2 = {
     "reconciling after": Cause.SERVER,
     "replica:": Cause.REPLICA,
     "crashes:": Cause.CRASHES,
+    "the provider does not know the job": Cause.PROVIDER,
 }
+_ERROR_OF_0_2 = re.compile(r"[A-Z]\w*: ")
+"""It began the reason of every other error with its class."""
 
 
 def cause_of(cause: str, reason: str) -> Cause:
@@ -46,6 +50,8 @@ def cause_of(cause: str, reason: str) -> Cause:
         return Cause.NONE
     known = cause if cause in set(Cause) else ""
     said = next((of for prefix, of in _PREFIXES_OF_0_2.items() if reason.startswith(prefix)), None)
+    if said is None and _ERROR_OF_0_2.match(reason):
+        said = Cause.DEFECT
     return said or Cause(known or Cause.DEFECT)
 
 

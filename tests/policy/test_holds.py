@@ -43,6 +43,9 @@ def test_held_reasons_say_whose_fault_it_is(error: Callable[[], ProviderError], 
         ("", "KeyError: 'x'", Cause.DEFECT),
         ("provider", "the provider does not know the job", Cause.PROVIDER),
         ("account", "quota (create): 429", Cause.QUOTA),  # a worker of 0.2.0 has written the reason since
+        ("account", "ReadTimeout: the server is away", Cause.DEFECT),  # the same
+        ("account", "the provider does not know the job", Cause.PROVIDER),
+        ("account", "held as a newer worker words it", Cause.ACCOUNT),
         ("weather", "hail", Cause.DEFECT),  # of a newer one
     ],
 )
