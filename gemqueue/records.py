@@ -37,6 +37,14 @@ class Lane(msgspec.Struct, frozen=True):
         account, model, kind, service = text.split("/")
         return Lane(account, model, Kind(kind), service)
 
+    @staticmethod
+    def named(text: str) -> Lane | None:
+        """The lane that ``text`` names; None when it names none, or one that only a newer gemqueue knows."""
+        try:
+            return Lane.parse(text)
+        except ValueError:
+            return None
+
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Why a prompt ended without an answer.

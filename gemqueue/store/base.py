@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from gemqueue.clock import Clock, clock_from_env
+from gemqueue.errors import StoreError
 from gemqueue.ids import SHARD
 from gemqueue.records import Batch, Lane, LaneState, SegmentMeta
 from gemqueue.states import BatchState, SegmentState
@@ -15,7 +17,7 @@ from gemqueue.store.scripts import Scripts, connect, translated
 from gemqueue.urls import safe_url
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Generator, Iterable
 
     from gemqueue.config import Settings
     from gemqueue.states import Step
@@ -194,8 +196,22 @@ def _meta(id_: str, row: list[bytes | None]) -> SegmentMeta | None:
     )
 
 
+@contextmanager
+def _read(what: str) -> Generator[None]:
+    """One record that cannot be read is an error that everybody expects, not a fault that stops the others."""
+    try:
+        yield
+    except (KeyError, ValueError) as error:
+        raise StoreError(f"the record of {what} cannot be read: {type(error).__name__}: {error}") from error
+
+
 def batch_of(id_: str, raw: dict[bytes, bytes]) -> Batch:
-    """A batch's record as Redis has it."""
+    """A batch's record as Redis has it. Raises StoreError when it cannot be read."""
+    with _read(f"batch {id_}"):
+        return _batch(id_, raw)
+
+
+def _batch(id_: str, raw: dict[bytes, bytes]) -> Batch:
     values: dict[str, Any] = {
         "id": id_,
         "state": BatchState(raw[b"state"].decode()),
@@ -213,8 +229,12 @@ def batch_of(id_: str, raw: dict[bytes, bytes]) -> Batch:
 
 
 def lane_of(id_: str, raw: dict[bytes, bytes]) -> LaneState:
-    """A lane's record as Redis has it."""
+    """A lane's record as Redis has it. Raises StoreError when it cannot be read."""
+    with _read(f"lane {id_}"):
+        return _lane(id_, raw)
 
+
+def _lane(id_: str, raw: dict[bytes, bytes]) -> LaneState:
     def number(name: str) -> int:
         return int(raw.get(name.encode(), b"0") or 0)
 

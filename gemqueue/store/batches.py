@@ -151,7 +151,7 @@ class BatchStore(StoreBase):
 
         Pack and submit steps are not to be had while they are held after a change of the server, but with ``held``,
         which takes a step before it is due, too. Not retried on a lost reply: the lease that may have been taken runs
-        out by itself.
+        out by itself. Raises StoreError for a record that cannot be read: its step is left alone for as long.
         """
         since = self.clock.monotonic()
         lease_ms = int(self.settings.lease_s * 1000)

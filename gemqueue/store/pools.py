@@ -30,7 +30,7 @@ class PoolStore(StoreBase):
             await self.redis.zadd(self.key("pool", pool), {account: self.clock.now_ms()})
 
     async def open_batches_of(self, account: str) -> list[OpenBatch]:
-        """The account's batches that are not closed, oldest first."""
+        """The account's batches that are not closed, oldest first, without those of lanes that cannot be read."""
         with translated(self.url):
             ids: list[bytes] = await self.redis.zrange(self.key("batches"), 0, -1)
             pipe: Any = self.redis.pipeline(transaction=False)
@@ -42,7 +42,7 @@ class PoolStore(StoreBase):
             OpenBatch(
                 id=id_,
                 state=BatchState(state),
-                lane=Lane.parse(lane),
+                lane=named,
                 hold=hold_of(held_cause, held_reason, int(held_since or 0)),
                 held_for=held_for,
                 tokens=int(tokens or 0),
@@ -60,7 +60,7 @@ class PoolStore(StoreBase):
                 raw_bytes,
                 input_file,
             ) in found
-            if state and lane.startswith(f"{account}/")
+            if state and lane.startswith(f"{account}/") and (named := Lane.named(lane)) is not None
         ]
 
     async def leave_lane(self, lane: LaneState, reason: str) -> None:

@@ -6,6 +6,7 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, cast
 
+import msgspec
 from arq.constants import in_progress_key_prefix
 from arq.worker import func
 
@@ -81,6 +82,22 @@ async def test_a_step_that_waits_is_hinted_at_once_a_sweep_time(
         stages.clock.advance(stages.settings.sweep_s)
         await sweeper.sweep()
         assert await pool.zcard(name) == 1
+        await pool.delete(name)
+        await pool.connection_pool.disconnect()
+
+
+async def test_a_pools_lane_that_cannot_be_read_stops_no_sweep(
+    valkey: ValkeyServer, queue_name: str, tmp_path: Path
+) -> None:
+    """The lane of a newer version stays due, and what is due beside it gets its job."""
+    async with ended_job(valkey.url, queue_name, tmp_path) as (stages, _):
+        name, lane = f"{queue_name}:arq", "emulated.pool.shared/m/paint/batch"
+        pool: Any = make_arq_client(valkey.url, name)
+        kit = msgspec.structs.replace(stages.kit, pool="emulated.pool.shared")
+        await stages.store.redis.zadd(stages.store.key("due", kit.pool), {f"pack {lane}": 1})
+        await Sweeper(kit, pool, name, ROLES, _nothing).sweep()
+        assert await pool.zcard(name) == 1
+        assert [member for member, _ in await stages.store.overdue(kit.pool, ROLES)] == [f"pack {lane}"]
         await pool.delete(name)
         await pool.connection_pool.disconnect()
 

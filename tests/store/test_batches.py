@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from redis.exceptions import NoPermissionError
 
-from gemqueue.errors import StaleFence, WrongState
+from gemqueue.errors import StaleFence, StoreError, WrongState
 from gemqueue.ids import new_batch_id
 from gemqueue.records import Hold, Note
 from gemqueue.states import STEP_OF, TRANSITIONS, BatchState, Cause, Step
@@ -205,6 +205,30 @@ async def test_adopting_and_creating_are_counted(here: Bench) -> None:
     counts = await here.store.counts()
     assert (counts["adopted"], counts["submitted"]) == (1, 3)
     assert "created" not in counts
+
+
+@pytest.mark.parametrize(("field", "value"), [("lane", "a/m/paint/batch"), ("lane", "a/m/generate"), ("state", "odd")])
+async def test_a_record_that_cannot_be_read_costs_its_own_step_alone(here: Bench, field: str, value: str) -> None:
+    """The step is refused by name until its lease ends; what is due beside it is claimed as ever."""
+    batches: list[str] = []
+    for _ in range(2):
+        await here.enqueue()
+        batches.append(await here.sealed())
+    await here.store.redis.hset(here.store.key("batch", batches[0]), field, value)
+    with pytest.raises(StoreError, match=f"the record of batch {batches[0]} cannot be read: ValueError"):
+        await here.store.claim(Step.SUBMIT, batches[0], ACCOUNT)
+    assert await here.store.claim(Step.SUBMIT, batches[0], ACCOUNT) is None
+    await here.claim(Step.SUBMIT, batches[1])
+
+
+async def test_a_lane_that_cannot_be_read_is_not_counted_among_an_accounts_batches(here: Bench) -> None:
+    """Whoever looks for room sees the other batches of the account."""
+    batches: list[str] = []
+    for _ in range(2):
+        await here.enqueue()
+        batches.append(await here.sealed())
+    await here.store.redis.hset(here.store.key("batch", batches[0]), "lane", f"{ACCOUNT}/m/paint/batch")
+    assert [one.id for one in await here.store.open_batches_of(ACCOUNT)] == batches[1:]
 
 
 async def test_claims_wait_for_their_time(here: Bench) -> None:

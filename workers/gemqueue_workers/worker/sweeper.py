@@ -132,7 +132,7 @@ class Sweeper:
     async def _of_pool(self) -> list[tuple[str, int]]:
         """The pool's lanes that are due and that this account has room to pack; the others are left to other accounts.
 
-        Those stay due, and are looked at again at the next sweep.
+        Those stay due, and are looked at again at the next sweep; so do lanes that cannot be read.
         """
         if not self._kit.pool or Step.PACK not in self._roles:
             return []
@@ -141,7 +141,9 @@ class Sweeper:
         return [
             (member, due_ms)
             for member, due_ms in due.overdue
-            if room is not None and not await why_left(self._kit, Lane.parse(member.partition(" ")[2]), room)
+            if room is not None
+            and (lane := Lane.named(member.partition(" ")[2])) is not None
+            and not await why_left(self._kit, lane, room)
         ]
 
     async def _hint(self, hints: list[tuple[str, str, str]]) -> None:
