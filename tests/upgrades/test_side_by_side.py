@@ -11,11 +11,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from gemqueue import Queue
+from gemqueue.config import load_settings, unknown_env
 from tests.upgrades import asking
 from tests.worlds.processes import ROOT, Processes, until
 
@@ -25,6 +26,36 @@ if TYPE_CHECKING:
 OLD_REFS = ("0.1.0", "201880f")
 """A tag, and the commit whose records are those of 0.2.0."""
 OLD_ENTRY = "gemqueue_workers.cli"
+JOBS = """
+import json
+from itertools import combinations
+from arq.jobs import serialize_job
+from gemqueue.config import Settings
+from gemqueue.states import Step
+from gemqueue_workers import settings
+
+found = {}
+for pool in ("", "shared"):
+    given = Settings(redis_url="redis://localhost:1", queue="q", account="a", pool=pool)
+    for roles in [each for n in range(1, len(Step) + 1) for each in combinations(Step, n)]:
+        options = settings.worker_options(given, roles)
+        jobs = [serialize_job(of.name, ("00b",), {}, None, 1, serializer=options["job_serializer"])
+                for of in options["functions"]]
+        found[f"{pool} {'+'.join(roles)}"] = [options["queue_name"], *(job.hex() for job in jobs)]
+print(json.dumps(found))
+"""
+"""The arq queue of each set of roles, and a job there for each of its steps, as they are written."""
+EMBEDDED = """
+import json
+from gemqueue.config import load_settings
+try:
+    from gemqueue.embedded.local import worker_env
+except ModuleNotFoundError:
+    from gemqueue.local import worker_env
+given = load_settings(env={}, create_timeout_s=40, lease_s=100, settle_s=100, drain_s=50, linger_s=2)
+print(json.dumps(worker_env(given, "redis://localhost:1")))
+"""
+"""The environment in which a producer with the embedded default starts its worker."""
 
 
 def old_tree(folder: Path, ref: str) -> Path | None:
@@ -43,6 +74,19 @@ def path_of(old: Path) -> str:
     return os.pathsep.join([str(old), str(old / "workers"), str(old / "adapters")])
 
 
+def lays_over(old: Path) -> bool:
+    """Whether the earlier version lays a row's config over the call's, as this one does; 0.2.0 replaced it."""
+    return any((old / "gemqueue").rglob("configs.py"))
+
+
+async def said_by(path: str, script: str) -> Any:
+    """What a script prints as JSON where the packages are those on the path."""
+    environ = {"PYTHONPATH": path, "GOOGLE_API_KEY": "not-a-key", "PATH": os.environ["PATH"]}
+    command = [sys.executable, "-P", "-c", script]
+    ended = await asyncio.to_thread(subprocess.run, command, env=environ, check=True, capture_output=True, cwd="/")
+    return json.loads(ended.stdout)
+
+
 async def ask_old(old: Path, world: Processes) -> dict[str, str]:
     """What becomes of the named prompts when a producer of the earlier version submits them."""
     command = [sys.executable, "-P", "-m", "tests.upgrades.asking", world.settings.redis_url, world.settings.queue]
@@ -56,7 +100,7 @@ async def ask_old(old: Path, world: Processes) -> dict[str, str]:
 async def test_old_and_new_producers_share_names(
     valkey: ValkeyServer, queue_name: str, tmp_path: Path, *, old_first: bool
 ) -> None:
-    """Whoever comes second joins; an old one is refused what a new one laid over. Nothing is bought twice."""
+    """Whoever comes second joins; 0.2.0 is refused what a new one laid over. Nothing is bought twice."""
     (tmp_path / "old").mkdir()
     old = await asyncio.to_thread(old_tree, tmp_path / "old", OLD_REFS[-1])
     if old is None:
@@ -65,10 +109,32 @@ async def test_old_and_new_producers_share_names(
         world.start_worker()
         before = await ask_old(old, world) if old_first else await asking.outcomes(queue)
         after = await asking.outcomes(queue) if old_first else await ask_old(old, world)
-        merged = {} if old_first else {"row": "NameConflict", "row class": "NameConflict"}
+        alone = not old_first and not lays_over(old)
+        merged = {"row": "NameConflict", "row class": "NameConflict"} if alone else {}
         assert after == before | merged
         assert len(set(before.values())) == (await world.store.counts())["accepted"] == len(asking.NAMED)
         assert world.emulator.ledger()["bought_twice"] == []
+
+
+async def test_old_and_new_workers_run_each_others_jobs(tmp_path: Path) -> None:
+    """An arq job is the same, byte for byte and in the same queue, whichever version enqueues it."""
+    old = await asyncio.to_thread(old_tree, tmp_path, OLD_REFS[-1])
+    if old is None:
+        return  # not in this clone: nothing to stand beside
+    before, after = await said_by(path_of(old), JOBS), await said_by(path_of(ROOT), JOBS)
+    assert before == after
+    assert len(after) == 2 * (2**5 - 1)
+
+
+async def test_a_worker_starts_from_an_older_producers_embedded_default(tmp_path: Path) -> None:
+    """What an older producer hands on is read as it stands: nothing of it is unknown, and nothing is derived anew."""
+    old = await asyncio.to_thread(old_tree, tmp_path, OLD_REFS[-1])
+    if old is None:
+        return  # not in this clone: nothing to stand beside
+    handed = await said_by(path_of(old), EMBEDDED)
+    assert unknown_env(handed) == []
+    given: dict[str, Any] = {"create_timeout_s": 40, "lease_s": 100, "settle_s": 100, "drain_s": 50, "linger_s": 2}
+    assert load_settings(env=handed) == load_settings(env={}, redis_url="redis://localhost:1", skew_s=300, **given)
 
 
 @pytest.mark.parametrize("ref", OLD_REFS)
