@@ -246,14 +246,19 @@ class Listener:
     def _admit(self, segment: Segment, watched: Watched) -> None:
         """Another process's segment is known now: its account, and how many prompts it has."""
         segment.watched = True
-        segment.lane = str(watched.lane)
         segment.size_to(watched.count)
-        if watched.lane.account.startswith("emulated.") != self._emulated:
+        if watched.lane is None:
+            segment.refusal = ConfigError(
+                f"The prompts of segment {segment.id} are in a lane that this gemqueue does not know: "
+                "upgrade this program to read them"
+            )
+        elif watched.lane.account.startswith("emulated.") != self._emulated:
             theirs, ours = ("emulated", "a real account") if not self._emulated else ("real", "emulated")
             segment.refusal = ConfigError(
                 f"The prompts of segment {segment.id} are {theirs} and this Queue is {ours}: connect with "
                 f"emulate={not self._emulated} to read them"
             )
+        segment.lane = str(watched.lane or "")
         for first in list(segment.tickets.values()):
             for ticket in chain(first):
                 if (outcome := self._router.at_hand(segment, ticket)) is not None:

@@ -64,11 +64,11 @@ class Enqueued(msgspec.Struct, frozen=True):
 
 
 class Watched(msgspec.Struct, frozen=True):
-    """What a watcher learns of a segment: its state, its number of prompts, its lane."""
+    """What a watcher learns of a segment: its state, its number of prompts, its lane where that can be read."""
 
     state: SegmentState
     count: int
-    lane: Lane
+    lane: Lane | None
 
 
 class ProducerStore(LookStore):
@@ -164,7 +164,7 @@ class ProducerStore(LookStore):
         reply = await self.scripts.run(calls.Watch(segment, producer))
         if reply[0] != b"ok":
             return None
-        return Watched(SegmentState(reply[1].decode()), int(reply[2]), Lane.parse(reply[3].decode()))
+        return Watched(SegmentState(reply[1].decode()), int(reply[2]), Lane.named(reply[3].decode()))
 
     async def deliver(self, segments: list[str]) -> None:
         """The caller has taken every outcome of these segments: they may go after ``keep_delivered_s``."""

@@ -204,6 +204,19 @@ async def test_an_emulated_answer_is_not_for_a_real_account(redis_url: str, queu
             await queue.future(real.key)
 
 
+@pytest.mark.usefixtures("worker")
+async def test_a_lane_that_cannot_be_read_holds_nobody_else_up(queue: Queue, another: Queue) -> None:
+    """A future of a prompt in a lane of a newer version raises ConfigError; the others are answered."""
+    futures = [await queue.submit(text, model=MODEL, tenant=text) for text in ("newer", "plain")]
+    newer, plain = [(await future).key for future in futures]
+    store = another._store
+    await store.redis.hset(store.key("segmeta", newer.partition(".")[0]), "lane", f"{queue.account}/m/paint/batch")
+    waiting = [asyncio.create_task(another.future(key).result(60)) for key in (newer, plain)]
+    assert (await waiting[1]).text == "echo: plain"
+    with pytest.raises(ConfigError, match="upgrade this program"):
+        await waiting[0]
+
+
 async def test_map_keeps_the_order(redis_url: str, queue_name: str, queue: Queue) -> None:
     """Outcomes are in the rows' order whatever order they landed in, names and tags with them."""
     rows = [{"contents": f"p{i}", "tag": i, "name": f"n{i}" if i % 3 else None} for i in range(500)]
