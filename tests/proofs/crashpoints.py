@@ -18,19 +18,21 @@ import secrets
 import subprocess
 import sys
 import tempfile
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
 from gemqueue.effects import CRASH_EXIT_CODE, Effect
 from gemqueue.store import codec
+from tests.emulator_process import EmulatorProcess
 from tests.proofs import crash_client
 from tests.valkey_server import ValkeyServer
 from tests.worlds.processes import ROOT, Processes, until
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncGenerator, Sequence
 
 ATTEMPTS_AT_ONCE = 4
 _PLAIN = tuple(f"prompt {n}" for n in range(12))
@@ -123,7 +125,34 @@ def points(role: str = "") -> list[str]:
     return [f"{effect}:{when}" for effect in effects for when in ("before", "after")]
 
 
-async def die_at(point: str, valkey: ValkeyServer, folder: Path) -> None:
+class Emulators:
+    """Running emulators, by how long their jobs take: each serves one point after another. A context manager."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._free: dict[float, list[EmulatorProcess]] = {}
+        self._all: list[EmulatorProcess] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for emulator in self._all:
+            emulator.kill()
+
+    @asynccontextmanager
+    async def lend(self, job_s: float) -> AsyncGenerator[EmulatorProcess]:
+        """One that nobody else uses meanwhile."""
+        free = self._free.setdefault(job_s, [])
+        if not free:
+            self._all.append(made := EmulatorProcess(self._folder / f"emulator{len(self._all)}", job_s=job_s))
+            free.append(await asyncio.to_thread(made.start))
+        emulator = free.pop()
+        yield emulator
+        free.append(emulator)  # not after an error: what went wrong there stays there
+
+
+async def die_at(point: str, valkey: ValkeyServer, folder: Path, emulators: Emulators) -> None:
     """Run one point; raises AssertionError where a promise is broken or nobody dies there."""
     effect = Effect(point.partition(":")[0])
     if effect in crash_client.EFFECTS:
@@ -131,7 +160,8 @@ async def die_at(point: str, valkey: ValkeyServer, folder: Path) -> None:
     elif effect in TESTS:
         await _test(named_test(point))
     else:
-        await _worker_dies_at(point, SCENARIOS[effect], valkey, folder)
+        async with emulators.lend(SCENARIOS[effect].job_s) as emulator:
+            await _worker_dies_at(point, SCENARIOS[effect], valkey, folder, emulator)
 
 
 def named_test(point: str) -> str:
@@ -149,9 +179,11 @@ async def _test(name: str) -> None:
     assert process.returncode == 0, said.decode(errors="replace")[-500:]
 
 
-async def _worker_dies_at(point: str, scenario: Scenario, valkey: ValkeyServer, folder: Path) -> None:
+async def _worker_dies_at(
+    point: str, scenario: Scenario, valkey: ValkeyServer, folder: Path, emulator: EmulatorProcess
+) -> None:
     queue = f"c{secrets.token_hex(6)}"
-    async with Processes(folder, valkey, queue, scenario.settings, job_s=scenario.job_s) as world:
+    async with Processes(folder, valkey, queue, scenario.settings, lent=emulator) as world:
         world.emulator.faults(list(scenario.faults))
         keys = await world.submit(scenario.texts, segment_prompts=5, deadline_s=scenario.deadline_s)
         doomed = world.start_worker(GEMQUEUE_CRASH_AT=f"{point}:1")
@@ -187,16 +219,17 @@ async def run(chosen: Sequence[str], valkey: ValkeyServer) -> dict[str, str]:
     """Run points, a few at once; the verdict on each: ok, or what broke."""
     gate = asyncio.Semaphore(ATTEMPTS_AT_ONCE)
 
-    async def one(point: str) -> tuple[str, str]:
+    async def one(point: str, emulators: Emulators) -> tuple[str, str]:
         async with gate:
             with tempfile.TemporaryDirectory() as folder:
                 try:
-                    await die_at(point, valkey, Path(folder))
+                    await die_at(point, valkey, Path(folder), emulators)
                 except Exception as error:  # noqa: BLE001 - whatever breaks is the verdict, and the others go on
                     return point, f"{type(error).__name__}: {error}"
                 return point, "ok"
 
-    return dict(await asyncio.gather(*(one(point) for point in chosen)))
+    with tempfile.TemporaryDirectory() as folder, Emulators(Path(folder)) as emulators:
+        return dict(await asyncio.gather(*(one(point, emulators) for point in chosen)))
 
 
 def main() -> int:

@@ -117,7 +117,7 @@ class HasUrl(Protocol):
 
 
 class Processes:
-    """See the module's text. Use as an async context manager."""
+    """See the module's text. Use as an async context manager. An emulator that is lent is emptied and goes on."""
 
     def __init__(
         self,
@@ -128,18 +128,20 @@ class Processes:
         *,
         clock: Clock | None = None,
         emulator_env: dict[str, str] | None = None,
+        lent: EmulatorProcess | None = None,
         **emulator: Any,
     ) -> None:
         self.folder = folder
         self.settings = Settings(queue=queue, emulate=True, redis_url=valkey.url, **(QUICK | (settings or {})))
-        self.emulator = EmulatorProcess(folder / "emulator", env=emulator_env, **({"job_s": 0.2} | emulator))
+        self._lent = lent is not None
+        self.emulator = lent or EmulatorProcess(folder / "emulator", env=emulator_env, **({"job_s": 0.2} | emulator))
         self.store = Store(valkey.url, self.settings, clock)
         self.workers: list[WorkerProcess] = []
         self.requests: dict[str, tuple[Kind, bytes]] = {}
         self._producer = new_producer_id()
 
     async def __aenter__(self) -> Self:
-        await asyncio.to_thread(self.emulator.start)
+        await asyncio.to_thread(self.emulator.reset if self._lent else self.emulator.start)
         return self
 
     async def __aexit__(
@@ -147,7 +149,8 @@ class Processes:
     ) -> None:
         for worker in self.workers:
             worker.kill()
-        self.emulator.kill()
+        if not self._lent:
+            self.emulator.kill()
         await self.store.aclose()
 
     def env(self, **more: str) -> dict[str, str]:
