@@ -9,7 +9,6 @@ SHELL := /bin/sh
 
 BIN := .venv/bin
 ARGS ?=
-TEST_MINUTES := 12
 IS_NEW_ENOUGH := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 # The first interpreter that is new enough; make PYTHON=/path/to/python3.11 chooses another.
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -32,10 +31,10 @@ check: .venv/dev.stamp ## The quick loop, a minute: ruff, import contracts, mypy
 	@$(TOGETHER) pure types style contracts
 
 test: .venv/dev.stamp ## Everything that CI runs; make test ARGS="tests/embedded -k lock" picks tests
-	@echo 'On two cores make test takes about $(TEST_MINUTES) minutes: linters, all tests, short proofs, official clients.'
+	@$(if $(ARGS),,echo 'On two cores make test takes about 12 minutes: linters, all tests, short proofs, official clients.')
 	@$(TOGETHER) $(if $(ARGS),tests-chosen,tests-first tests-second clients) strict types style contracts
 
-proofs: .venv/dev.stamp ## The long proofs, some three hours: make proofs ARGS="soak failover" picks some
+proofs: .venv/dev.stamp ## The long proofs, two to three hours: make proofs ARGS="soak failover" picks some
 	@$(BIN)/python -m tests.proofs $(ARGS)
 
 soak: .venv/dev.stamp ## Every fault at once, and a judge: make soak SECONDS=600 SEED=1 JSON=report.json

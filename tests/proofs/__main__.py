@@ -32,8 +32,8 @@ PROOFS = {
     "soak": Proof("every fault at once, and a judge", ("--seconds", "600"), 12),
     "failover": Proof("what a failover loses, five rounds a case", ("--rounds", "5"), 15),
     "webhooks_latency": Proof("how soon an answer is there: polling against webhooks", (), 15),
-    "crashpoints": Proof("die before and after every effect of every role", ("--all",), 15),
-    "simulation": Proof("10,000 seeds of a whole world", ("--seeds", "10000", "--jobs", "2"), 30),
+    "crashpoints": Proof("die before and after every effect of every role", ("--all",), 8),
+    "simulation": Proof("10,000 seeds of a whole world", ("--seeds", "10000", "--jobs", "2"), 10),
     "mutants": Proof("the code broken on purpose: which check notices", ("--jobs", "2"), 60),
 }
 
