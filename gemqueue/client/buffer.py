@@ -62,7 +62,10 @@ class Buffer:
         """One prompt, behind the others."""
         self.prompts.append(prompt)
         self.bytes += len(prompt.request) + LINE_BYTES
-        self.wait_on()
+        if not self._ripe and (
+            self._timer is None or len(self.prompts) >= self._prompts_max or self.bytes >= self._bytes_max
+        ):
+            self.wait_on()
 
     def wait_on(self) -> None:
         """Let what is here wait for company, unless it is ripe."""
@@ -94,7 +97,8 @@ class Buffer:
                 if n and total + line_bytes > self._bytes_max:
                     break
                 n, total = n + 1, total + line_bytes
-        taken, self.prompts = self.prompts[:n], self.prompts[n:]
+        taken = self.prompts[:n]
+        del self.prompts[:n]
         self.bytes -= total
         now = self._loop.time()
         since, self._since = self._since or now, now

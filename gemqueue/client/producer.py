@@ -100,27 +100,30 @@ class Producer:
 
     def _take(self, route: Route, prompt: Prompt) -> None:
         """Lay a prompt that has room into its buffer; one that is not laid there gives its room back."""
-        is_laid = False
-        try:
-            is_laid = self._is_new(prompt)
-        finally:
-            if not is_laid:
-                self._space.give_back(len(prompt.request))
-        if is_laid:
-            buffer = self._buffers.get(route)
-            if buffer is None:
-                loop = asyncio.get_running_loop()
-                buffer = self._buffers[route] = Buffer(route, self._limits, self._on_ripe, loop)
-            buffer.add(prompt)
+        ticket = prompt.ticket
+        named = ticket is not None and ticket.name is not None
+        if (named or self._closed is not None) and not self._is_new(prompt):
+            return
+        buffer = self._buffers.get(route)
+        if buffer is None:
+            loop = asyncio.get_running_loop()
+            buffer = self._buffers[route] = Buffer(route, self._limits, self._on_ripe, loop)
+        buffer.add(prompt)
 
     def _is_new(self, prompt: Prompt) -> bool:
         """Whether the prompt is to be written; else the same one is on its way under its name."""
-        if self._closed is not None:
-            raise copy.copy(self._closed)
-        ticket = prompt.ticket
-        if ticket is None or ticket.name is None:
-            return True
-        return self._names.claim(ticket.name, ticket, prompt.digests[0])
+        is_new = False
+        try:
+            if self._closed is not None:
+                raise copy.copy(self._closed)
+            ticket = prompt.ticket
+            assert ticket is not None  # noqa: S101 - what has a name has a ticket
+            assert ticket.name is not None  # noqa: S101 - only what has a name is asked about
+            is_new = self._names.claim(ticket.name, ticket, prompt.digests[0])
+        finally:
+            if not is_new:
+                self._space.give_back(len(prompt.request))
+        return is_new
 
     def _on_ripe(self, buffer: Buffer) -> None:
         self._ripe.append(buffer)
