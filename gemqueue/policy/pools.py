@@ -105,16 +105,7 @@ def _no_room(room: Room, sealed: Sequence[OpenBatch], model: str, tokens: int, l
     spend = room.ledger.corrections.get(Resource.SPEND)
     if spend is not None and spend.held_until > room.now_ms:
         return QuotaHold(Resource.SPEND, 0, 0, 0.0, True, spend.why)
-    counted = [one for one in room.ledger.reservations if not one.until or one.until > room.now_ms]
-    ids = {one.batch for one in counted}
-    waiting = [one for one in sealed if one.id not in ids]
-    used = {
-        Resource.JOBS: len(counted) + len(waiting),
-        Resource.MODEL_JOBS: sum(one.model == model for one in counted)
-        + sum(one.lane.model == model for one in waiting),
-        Resource.TOKENS: sum(one.tokens for one in counted if one.model == model)
-        + sum(one.tokens for one in waiting if one.lane.model == model),
-    }
+    used = _used(room, sealed, model)
     wanted = {
         Resource.JOBS: (1, limits.jobs_max),
         Resource.MODEL_JOBS: (1, limits.model_jobs_max),
@@ -128,3 +119,17 @@ def _no_room(room: Room, sealed: Sequence[OpenBatch], model: str, tokens: int, l
         if refused or (used[resource] and used[resource] + amount > most):
             return QuotaHold(resource, used[resource], most, 0.0, refused)
     return None
+
+
+def _used(room: Room, sealed: Sequence[OpenBatch], model: str) -> dict[Resource, int]:
+    """What is taken of each resource: by reservations, and by what is sealed and has none yet."""
+    counted = [one for one in room.ledger.reservations if not one.until or one.until > room.now_ms]
+    ids = {one.batch for one in counted}
+    waiting = [one for one in sealed if one.id not in ids]
+    tokens = [one.tokens for one in counted if one.model == model]
+    tokens += [one.tokens for one in waiting if one.lane.model == model]
+    return {
+        Resource.JOBS: len(counted) + len(waiting),
+        Resource.MODEL_JOBS: len(tokens),
+        Resource.TOKENS: sum(tokens),
+    }
