@@ -231,10 +231,7 @@ def _both(part: Fields, beside: Fields, at: _At) -> Fields:
 def _parted(fields: Fields) -> tuple[Fields, bool] | None:
     """Several types, or several schemas of which one is null, as a union without null; None where neither is there."""
     if isinstance(kinds := fields.get("type"), list):
-        rest = {name: value for name, value in fields.items() if name not in {"type", *_NOTES}}
-        types = [each for each in cast("list[object]", kinds) if not _is_null({"type": each})]
-        said: list[object] = [{**rest, "type": each} for each in types] or [{"type": "null"}]
-        return {**_kept(fields, _NOTES), "anyOf": said}, bool(types) and len(types) < len(cast("list[object]", kinds))
+        return _of_types(fields, cast("list[object]", kinds))
     if "oneOf" in fields and "anyOf" not in fields:
         return {("anyOf" if name == "oneOf" else name): value for name, value in fields.items()}, False
     members = _list(fields.get("anyOf"))
@@ -245,6 +242,13 @@ def _parted(fields: Fields) -> tuple[Fields, bool] | None:
     if None in options and len(options) > 1:
         return {**fields, "enum": [each for each in options if each is not None]}, True
     return None
+
+
+def _of_types(fields: Fields, kinds: list[object]) -> tuple[Fields, bool]:
+    rest = {name: value for name, value in fields.items() if name not in {"type", *_NOTES}}
+    types = [each for each in kinds if not _is_null({"type": each})]
+    said: list[object] = [{**rest, "type": each} for each in types] or [{"type": "null"}]
+    return {**_kept(fields, _NOTES), "anyOf": said}, bool(types) and len(types) < len(kinds)
 
 
 def _says_both(options: list[object]) -> bool:

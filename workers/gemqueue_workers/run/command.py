@@ -49,19 +49,23 @@ class BadLines:
             self._console.print("further bad lines are only counted", style="yellow")
 
 
+_TEXTS: Final = ("name", "config_mode", "form", "column", "template", "key", "deadline")
+
+
 def options_from(given: dict[str, Any]) -> RunOptions:
     """The options of a run as they were typed. Raises ConfigError."""
     source, out = absolute(given["source"]), absolute(given["out"] or STDIO)
-    config: dict[str, Any] | None = None
-    if given["config"] is not None:
-        config = _config(given["config"])
+    config = _config(given["config"]) if given["config"] is not None else None
+    texts = {
+        name: given[name] or "" for name in ("name", "config_mode", "form", "column", "template", "key", "deadline")
+    }
     if source != STDIO and source in {out, absolute(given["failed"] or STDIO)}:
         raise ConfigError("IN and OUT are the same file")
     if given["embed"] and given["text"]:
         raise ConfigError("--text has no meaning for embeddings")
     if given["column"] and given["template"]:
         raise ConfigError("--column and --template are two ways to the same: leave one out")
-    deadline_of(given["deadline"] or "")
+    deadline_of(texts["deadline"])
     if not given["model"]:
         raise ConfigError("--model is missing, for example --model gemini-3.8-flash")
     return named(
@@ -69,19 +73,13 @@ def options_from(given: dict[str, Any]) -> RunOptions:
             source=source,
             out=out,
             model=given["model"],
-            name=given["name"] or "",
             kind=Kind.EMBED if given["embed"] else Kind.GENERATE,
             config=config,
-            config_mode=given["config_mode"] or "",
-            form=given["form"] or "",
-            column=given["column"] or "",
-            template=given["template"] or "",
-            key=given["key"] or "",
             text=given["text"],
             failed=absolute(given["failed"]) if given["failed"] else "",
             order=given["order"],
             dedupe_first=given["dedupe"] == "first",
-            deadline=given["deadline"] or "",
+            **texts,
         )
     )
 
