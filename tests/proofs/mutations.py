@@ -440,6 +440,7 @@ MUTANTS: dict[str, Mutant] = {
                 f"{_WORKERS}stages/resolver.py", "if not await self._kit.store.confirm_closed(batch.id):", "if False:"
             ),
         ),
+        ("tests/stages/test_steps.py",),
     ),
     "lost-is-missing": Mutant(
         "what a failover has undone is bought again instead of read again",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from gemqueue.ids import rescue_segment_id
 from gemqueue.language.gemini.requests import generate_request
 from gemqueue.language.lines import line
@@ -70,3 +72,35 @@ async def test_a_step_that_meets_what_has_moved_on_is_tried_again_at_once(
             assert await stages.count("requeued") == 0
     finally:
         emulator.kill()
+
+
+@pytest.mark.parametrize("confirmed", [False, True])
+async def test_results_stay_until_a_replica_has_what_they_brought(
+    redis_url: str, queue_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, confirmed: bool
+) -> None:
+    """Where no replica confirms that the batch is closed, its results stay: after a failover they are read again."""
+    deleted: list[str] = []
+
+    async def word_of_a_replica(_batch: str) -> bool:
+        return confirmed
+
+    async def delete_file(file: str) -> bool:
+        deleted.append(file)
+        return True
+
+    emulator = start_emulator(tmp_path / "e")
+    try:
+        async with open_stages(redis_url, queue_name, emulator, delete_files="ended") as stages:
+            await stages.submit("one")
+            batch = await stages.submitted()
+            stages.jobs_end()
+            await stages.step(Step.TRACK, batch)
+            record = await stages.store.batch(batch)
+            assert record is not None
+            monkeypatch.setattr(stages.store, "confirm_closed", word_of_a_replica)
+            monkeypatch.setattr(stages.provider, "delete_file", delete_file)
+            await stages.step(Step.RESOLVE, batch)
+            assert (record.output_file in deleted) == confirmed
+            assert await stages.count("answered") == 1
+    finally:
+        emulator.stop()
