@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.worlds import forks
+
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "gemqueue_workers.start"]
 END_S_MAX = 120.0
@@ -20,7 +22,15 @@ def environment(**extra: str) -> dict[str, str]:
 
 
 def gemqueue(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-    """Run ``gemqueue ARGUMENTS`` to its end."""
+    """Run ``gemqueue ARGUMENTS`` to its end, in a fork of a process that has imported it, or else by itself."""
+    environ = environment(**env)
+    if forks.takes(environ):
+        return forks.run(*arguments, env=environ, timeout_s=END_S_MAX)
+    return real_gemqueue(*arguments, **env)
+
+
+def real_gemqueue(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run ``gemqueue ARGUMENTS`` to its end in an interpreter of its own."""
     return subprocess.run(
         [*COMMAND, *arguments], env=environment(**env), capture_output=True, text=True, timeout=END_S_MAX, check=False
     )
