@@ -31,7 +31,7 @@ check: .venv/dev.stamp ## The quick loop, a minute: ruff, import contracts, mypy
 	@$(TOGETHER) pure types style contracts
 
 test: .venv/dev.stamp ## Everything that CI runs; make test ARGS="tests/embedded -k lock" picks tests
-	@$(if $(ARGS),,echo 'On two cores make test takes about 12 minutes: linters, all tests, short proofs, official clients.')
+	@$(if $(ARGS),,echo 'On two cores make test takes about 8 minutes: linters, all tests, short proofs, official clients.')
 	@$(TOGETHER) $(if $(ARGS),tests-chosen,tests-first tests-second clients) strict types style contracts
 
 proofs: .venv/dev.stamp ## The long proofs, two to three hours: make proofs ARGS="soak failover" picks some

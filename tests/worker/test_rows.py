@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gemqueue.states import Kind
+from gemqueue_adapters.emulator.process import EmulatorProcess
 from tests.worlds.processes import Processes
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
     from pathlib import Path
 
     from tests.valkey_server import ValkeyServer
@@ -35,10 +37,19 @@ ROWS: dict[str, str | None] = {
 }
 
 
+@pytest.fixture(scope="module")
+def emulator(tmp_path_factory: pytest.TempPathFactory) -> Generator[EmulatorProcess]:
+    """One for all: it is emptied for each test, and starting one costs as much as a worker."""
+    process = EmulatorProcess(tmp_path_factory.mktemp("emulator"), job_s=0.2)
+    process.start()
+    yield process
+    process.kill()
+
+
 @pytest.fixture
-async def world(tmp_path: Path, valkey: ValkeyServer, queue_name: str) -> Processes:
+async def world(tmp_path: Path, valkey: ValkeyServer, queue_name: str, emulator: EmulatorProcess) -> Processes:
     """A world that the test enters."""
-    return Processes(tmp_path, valkey, queue_name)
+    return Processes(tmp_path, valkey, queue_name, lent=emulator)
 
 
 async def test_each_kind_of_row_ends_in_its_typed_outcome(world: Processes) -> None:
