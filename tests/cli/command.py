@@ -23,16 +23,25 @@ def environment(**extra: str) -> dict[str, str]:
 
 def gemqueue(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
     """Run ``gemqueue ARGUMENTS`` to its end, in a fork of a process that has imported it, or else by itself."""
+    return gemqueue_within(END_S_MAX, *arguments, **env)
+
+
+def gemqueue_within(end_s_max: float, /, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """The same, killed after ``end_s_max``. Raises TimeoutExpired."""
     environ = environment(**env)
     if forks.takes(environ):
-        return forks.run(*arguments, env=environ, timeout_s=END_S_MAX)
-    return real_gemqueue(*arguments, **env)
+        return forks.run(*arguments, env=environ, timeout_s=end_s_max)
+    return _by_itself(end_s_max, arguments, environ)
 
 
 def real_gemqueue(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
     """Run ``gemqueue ARGUMENTS`` to its end in an interpreter of its own."""
+    return _by_itself(END_S_MAX, arguments, environment(**env))
+
+
+def _by_itself(end_s_max: float, arguments: tuple[str, ...], env: dict[str, str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*COMMAND, *arguments], env=environment(**env), capture_output=True, text=True, timeout=END_S_MAX, check=False
+        [*COMMAND, *arguments], env=env, capture_output=True, text=True, timeout=end_s_max, check=False
     )
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ast
 import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cli.command import ROOT, environment, real_gemqueue
+from tests.cli.command import ROOT, environment, gemqueue, gemqueue_within, real_gemqueue
 from tests.cli.test_help import ALL, COLUMNS
 from tests.worlds import forks
 
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 NOWHERE = {"GEMQUEUE_REDIS_URL": "redis://127.0.0.1:1", "GEMQUEUE_EMULATE": "1"}
-LIMIT_S = 60.0
-ONLY_FORKED = pytest.mark.skipif(not forks.takes(environment()), reason="commands are not forked here")
 
 
 @pytest.mark.parametrize("path", ALL)
@@ -28,23 +27,26 @@ def test_every_command_starts_in_an_interpreter_of_its_own(path: str) -> None:
     assert f"\n  gemqueue {path}" in ended.stdout or f" {path} " in ended.stdout
 
 
-@ONLY_FORKED
+def test_commands_are_forked_where_the_system_can() -> None:
+    """On Linux a test's plain command is a fork; elsewhere all of them start by themselves."""
+    assert forks.takes(environment()) == (sys.platform == "linux")
+
+
 @pytest.mark.parametrize(
     "words", [["config", "--json"], ["nonsense"], ["show", "batch", "--json"], ["--debug", "status"]]
 )
 def test_a_fork_ends_as_an_interpreter_does(words: list[str]) -> None:
     """What it prints, where, and its exit code are the same, whether it succeeds, is refused or raises."""
-    forked = forks.run(*words, env=environment(**NOWHERE), timeout_s=LIMIT_S)
+    forked = gemqueue(*words, **NOWHERE)
     real = real_gemqueue(*words, **NOWHERE)
     assert (forked.returncode, forked.stdout) == (real.returncode, real.stdout)
     assert forked.stderr.splitlines()[-1:] == real.stderr.splitlines()[-1:]
 
 
-@ONLY_FORKED
 def test_a_fork_that_takes_too_long_is_killed() -> None:
     """Its caller hears of it as from ``subprocess.run``."""
     with pytest.raises(subprocess.TimeoutExpired):
-        forks.run("emulate", "--port", "0", env=environment(), timeout_s=0)
+        gemqueue_within(0.0, "emulate", "--port", "0")
 
 
 @pytest.mark.parametrize("name", ["GEMQUEUE_CRASH_AT", "GEMQUEUE_MODELS", "PYTHONHASHSEED", "TZ", "LC_ALL", "TMPDIR"])
