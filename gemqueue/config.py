@@ -113,7 +113,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     poll_first_s: float = 0.2
     poll_max_s: float = 300.0
-    cancel_settle_s: float = 60.0
+    cancel_settle_s: float = 600.0
+    belief_s: float = 21_600.0
     slow_policy: str = "wait"
     slow_after_s: float = 169_200.0
 
@@ -289,6 +290,10 @@ def _relations(s: Settings) -> tuple[tuple[bool, str], ...]:
         (
             s.keep_delivered_s >= max(1, s.submit_timeout_s),
             "keep_delivered_s must be at least submit_timeout_s: a segment that is forgotten could be submitted again",
+        ),
+        (
+            1 <= s.belief_s <= 86_400,
+            "belief_s must be from 1 to 86400: results are kept for 48 hours, of which something must be left",
         ),
         (s.backoff_first_s <= s.backoff_max_s, "backoff_first_s must be at most backoff_max_s"),
         (s.poll_first_s <= s.poll_max_s, "poll_first_s must be at most poll_max_s"),

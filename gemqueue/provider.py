@@ -71,6 +71,22 @@ class StoredFile(msgspec.Struct, frozen=True, kw_only=True):
     generated: bool = False
 
 
+class Search(msgspec.Struct, frozen=True, kw_only=True):
+    """What a whole listing of an account's jobs showed.
+
+    ``jobs`` carry one of the names that were looked for, newest first. ``listed`` names every job that was listed,
+    older ones too: a listing that lacks a job which must be in it is not whole, whatever it says.
+    """
+
+    jobs: tuple[JobStatus, ...] = ()
+    listed: frozenset[str] = frozenset()
+
+    @property
+    def newest(self) -> JobStatus | None:
+        """The newest of the jobs that were looked for."""
+        return self.jobs[0] if self.jobs else None
+
+
 class Provider(Protocol):
     """One account at one provider."""
 
@@ -126,8 +142,11 @@ class Provider(Protocol):
         """
         ...
 
-    async def find(self, *, token: str, since_ms: int) -> JobStatus | None:
-        """The newest job whose display name is ``token``, looking at all jobs created at ``since_ms`` or later."""
+    async def find(self, *, tokens: frozenset[str], since_ms: int) -> Search:
+        """Look for the jobs whose display name is one of ``tokens`` among all created at ``since_ms`` or later.
+
+        Raises ``Transient`` where the listing does not come to an end, or says of itself that it is not whole.
+        """
         ...
 
     def jobs(self, *, since_ms: int) -> AsyncIterator[list[JobStatus]]:

@@ -117,6 +117,13 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
     input_file: str | UnsetType = UNSET
     missed_jobs: str | UnsetType = UNSET
     operation: str | UnsetType = UNSET
+    deaths: int | UnsetType = UNSET
+    seen_what: str | UnsetType = UNSET
+    seen_n: int | UnsetType = UNSET
+    seen_first_at: int | UnsetType = UNSET
+    seen_last_at: int | UnsetType = UNSET
+    seen_by: str | UnsetType = UNSET
+    v: int | UnsetType = UNSET
 
     def fields(self) -> dict[str, str | int]:
         """What is given, by the record's names."""
@@ -197,6 +204,15 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     operation: str = ""
     event_at: int = 0
     event_job: str = ""
+    deaths: int = 0
+    """Creates in doubt in a row that were believed to have made no job."""
+    seen_what: str = ""
+    """What is being believed of the batch (``policy.beliefs``), and the details in which looks must agree."""
+    seen_n: int = 0
+    seen_first_at: int = 0
+    seen_last_at: int = 0
+    seen_by: str = ""
+    """Fingerprints of other keys than ``by_key`` that have seen the job."""
 
 
 class WebhookHealth(msgspec.Struct, frozen=True):

@@ -226,6 +226,8 @@ class Cause(StrEnum):
     """No replica of the server confirms a write."""
     CRASHES = "crashes"
     """Workers die at its steps."""
+    DOUBT = "doubt"
+    """What the provider says would cost money or answers if it were wrong: it is asked again before it is believed."""
     DEFECT = "defect"
     """A step of ours failed: a setting, or a fault of gemqueue."""
 

@@ -16,7 +16,7 @@ from urllib.parse import quote
 import msgspec
 
 from gemqueue.errors import Ambiguous, ConfigError, Rejected, Transient
-from gemqueue.provider import JobStatus, Limits, StoredFile
+from gemqueue.provider import JobStatus, Limits, Search, StoredFile
 from gemqueue.states import Kind
 from gemqueue_adapters.http import Http
 from gemqueue_adapters.interactive import compact, interactive_request
@@ -184,14 +184,17 @@ class GeminiProvider:
             unread = Ambiguous("answer: the reply cannot be read", call="answer", code=reply.status)
         raise unread
 
-    async def find(self, *, token: str, since_ms: int) -> JobStatus | None:
-        """The newest job of this name among those that ``jobs`` lists; what is found is looked at by name."""
+    async def find(self, *, tokens: frozenset[str], since_ms: int) -> Search:
+        """Read the list to its end; what is found is looked at by name, but listed means created. See ``Provider``."""
+        found: dict[str, JobStatus] = {}
+        listed: set[str] = set()
         async with aclosing(self._jobs("find", since_ms)) as pages:
             async for jobs in pages:
-                for listed in sorted(jobs, key=lambda job: job.created_at_ms, reverse=True):
-                    if listed.display_name == token:  # listed means created, whatever a look by name says
-                        return await self._poll_if_there(listed.job) or listed
-        return None
+                listed.update(job.job for job in jobs)
+                found |= {job.job: job for job in jobs if job.display_name in tokens}
+        newest = sorted(found.values(), key=lambda job: job.created_at_ms, reverse=True)
+        looked_at = [await self._poll_if_there(job.job) or job for job in newest]
+        return Search(jobs=tuple(looked_at), listed=frozenset(listed))
 
     async def jobs(self, *, since_ms: int) -> AsyncGenerator[list[JobStatus], None]:
         """Page the list, newest first, past ``since_ms`` (section 6)."""

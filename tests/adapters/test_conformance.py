@@ -141,7 +141,7 @@ async def test_a_lost_reply_is_doubt_and_the_job_is_found(subject: Subject, prov
     with pytest.raises(Ambiguous):
         await create(subject, provider, file, token)
     assert subject.jobs(token) == 1
-    found = await provider.find(token=token, since_ms=0)
+    found = (await provider.find(tokens=frozenset({token}), since_ms=0)).newest
     assert found is not None
     assert (found.display_name, found.input_file) == (token, file)
 
@@ -153,7 +153,7 @@ async def test_a_lost_request_is_doubt_and_nothing_is_found(subject: Subject, pr
     with pytest.raises(Ambiguous):
         await create(subject, provider, file, token)
     assert subject.jobs(token) == 0
-    assert await provider.find(token=token, since_ms=0) is None
+    assert (await provider.find(tokens=frozenset({token}), since_ms=0)).newest is None
 
 
 async def test_a_server_error_on_create_is_doubt(subject: Subject, provider: Provider, token: str) -> None:
@@ -190,13 +190,13 @@ async def test_find_among_others(subject: Subject, provider: Provider, token: st
     file = await uploaded(subject, provider)
     jobs = [await create(subject, provider, file, f"{token}-{number}") for number in range(3)]
     for number, job in enumerate(jobs):
-        found = await provider.find(token=f"{token}-{number}", since_ms=0)
+        found = (await provider.find(tokens=frozenset({f"{token}-{number}"}), since_ms=0)).newest
         assert found is not None
         assert found.job == job
     created_at_ms = (await provider.poll(jobs[0])).created_at_ms
-    recent = await provider.find(token=f"{token}-0", since_ms=created_at_ms)
+    recent = (await provider.find(tokens=frozenset({f"{token}-0"}), since_ms=created_at_ms)).newest
     assert recent is not None
-    assert await provider.find(token=token, since_ms=0) is None
+    assert (await provider.find(tokens=frozenset({token}), since_ms=0)).newest is None
 
 
 async def test_every_job_is_listed(subject: Subject, provider: Provider, token: str) -> None:
@@ -279,7 +279,7 @@ async def test_looks_that_fail_are_transient(
     """A look that fails says so, and never that a job is not there."""
     looks: dict[str, Callable[[], Awaitable[object]]] = {
         "get": lambda: provider.poll(job),
-        "list": lambda: provider.find(token=token, since_ms=0),
+        "list": lambda: provider.find(tokens=frozenset({token}), since_ms=0),
         "list_files": lambda: anext(aiter(provider.files())),
     }
     job = await create(subject, provider, await uploaded(subject, provider), token)

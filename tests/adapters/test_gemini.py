@@ -181,7 +181,7 @@ def listing(total: int, wanted: dict[int, str]) -> Callable[[Seen], bytes]:
 async def test_find_looks_deep(number: int) -> None:
     """A job is found by its token wherever it is in the list, and is looked at by name."""
     async with wire(listing(900, {number: MINE})) as served, provider(served) as made:
-        found = await made.find(token=MINE, since_ms=0)
+        found = (await made.find(tokens=frozenset({MINE}), since_ms=0)).newest
     assert found is not None
     assert found.job == f"batches/b{number}"
     assert served.seen[-1].target == f"/v1beta/batches/b{number}"
@@ -191,7 +191,7 @@ async def test_find_looks_deep(number: int) -> None:
 async def test_find_takes_the_newest() -> None:
     """Of two jobs with the token the newer one is found."""
     async with wire(listing(50, {7: MINE, 20: MINE})) as served, provider(served) as made:
-        found = await made.find(token=MINE, since_ms=0)
+        found = (await made.find(tokens=frozenset({MINE}), since_ms=0)).newest
     assert found is not None
     assert found.job == "batches/b7"
 
@@ -200,7 +200,7 @@ async def test_find_stops_when_a_whole_page_is_too_old() -> None:
     """Pages older than since_ms are not read, whatever the token."""
     since_ms = 1_784_937_600_000 + 850
     async with wire(listing(900, {})) as served, provider(served) as made:
-        assert await made.find(token=MINE, since_ms=since_ms) is None
+        assert (await made.find(tokens=frozenset({MINE}), since_ms=since_ms)).newest is None
     assert served.count("GET", "pageSize") == 2
 
 
@@ -208,7 +208,7 @@ async def test_find_stops_when_a_whole_page_is_too_old() -> None:
 async def test_find_stops_at_an_empty_page(page: object) -> None:
     """An empty page is the end, even with a token."""
     async with wire(lambda _: reply(page)) as served, provider(served) as made:
-        assert await made.find(token=MINE, since_ms=0) is None
+        assert (await made.find(tokens=frozenset({MINE}), since_ms=0)).newest is None
     assert len(served.seen) == 1
 
 
@@ -220,7 +220,7 @@ async def test_find_does_not_stop_at_entries_without_a_time() -> None:
         return reply({"operations": [operation()], **more})
 
     async with wire(handle) as served, provider(served) as made:
-        assert await made.find(token=MINE, since_ms=2_000_000_000_000) is None
+        assert (await made.find(tokens=frozenset({MINE}), since_ms=2_000_000_000_000)).newest is None
     assert served.seen[-1].target == "/v1beta/batches?pageSize=100&pageToken=a%20b%26c"
 
 
@@ -231,7 +231,7 @@ async def test_find_believes_the_list_that_a_job_exists() -> None:
         wire(lambda seen: page if "?" in seen.target else error(404, "NOT_FOUND")) as served,
         provider(served) as made,
     ):
-        found = await made.find(token=MINE, since_ms=0)
+        found = (await made.find(tokens=frozenset({MINE}), since_ms=0)).newest
         assert found is not None
         assert found.display_name == MINE
 
@@ -241,7 +241,7 @@ async def test_find_never_takes_a_broken_list_for_an_empty_one(answer: bytes) ->
     """A page that cannot be read is Transient: not found would buy the batch again."""
     async with wire(lambda _: answer) as served, provider(served) as made:
         with pytest.raises(Transient):
-            await made.find(token=MINE, since_ms=0)
+            await made.find(tokens=frozenset({MINE}), since_ms=0)
 
 
 async def test_find_gives_up_on_an_endless_list() -> None:
@@ -249,7 +249,7 @@ async def test_find_gives_up_on_an_endless_list() -> None:
     page = reply({"operations": [operation()], "nextPageToken": "again"})
     async with wire(lambda _: page) as served, provider(served) as made:
         with pytest.raises(Transient):
-            await made.find(token=MINE, since_ms=0)
+            await made.find(tokens=frozenset({MINE}), since_ms=0)
     assert len(served.seen) == 1000
 
 

@@ -101,7 +101,7 @@ async def test_a_job_is_found_behind_a_hundred_others(provider: GeminiProvider) 
     first = await create(provider, file, "the-first")
     for number in range(120):
         await create(provider, file, f"other-{number}")
-    found = await provider.find(token="the-first", since_ms=0)  # noqa: S106 - a display name
+    found = (await provider.find(tokens=frozenset({"the-first"}), since_ms=0)).newest
     assert found is not None
     assert found.job == first
 

@@ -37,7 +37,7 @@ async def results(made: Provider) -> list[list[bytes]]:
 
 CALLS: dict[str, Callable[[Provider], Awaitable[object]]] = {
     "create": lambda made: made.create(model="m", kind=Kind.GENERATE, file=FILE, token=MINE),
-    "find": lambda made: made.find(token=MINE, since_ms=0),
+    "find": lambda made: made.find(tokens=frozenset({MINE}), since_ms=0),
     "poll": lambda made: made.poll(JOB),
     "cancel": lambda made: made.cancel(JOB),
     "delete_file": lambda made: made.delete_file(FILE),

@@ -293,6 +293,7 @@ def settings() -> None:
         s.poll_first_s,
         s.poll_max_s,
         s.cancel_settle_s,
+        s.belief_s,
         s.slow_after_s,
         s.retry_first_s,
         s.retry_max_s,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from gemqueue.errors import Rejected
-from gemqueue.provider import JobStatus
+from gemqueue.provider import JobStatus, Search
 from gemqueue.states import JobState
 from tests.proofs.simulation.calls import Calls
 from tests.proofs.simulation.events import Events
@@ -208,9 +208,11 @@ class Cloud:
             if fate == "doubled":
                 job.rows.append(job.rows[-1])
 
-    def find(self, token: str, since_ms: int, owner: str) -> JobStatus | None:
-        """The newest that the listing shows."""
-        return next((status for status in self.listing(since_ms, owner) if status.display_name == token), None)
+    def find(self, tokens: frozenset[str], since_ms: int, owner: str) -> Search:
+        """What the listing shows."""
+        listed = self.listing(since_ms, owner)
+        found = tuple(status for status in listed if status.display_name in tokens)
+        return Search(jobs=found, listed=frozenset(status.job for status in listed))
 
     def listing(self, since_ms: int, owner: str) -> list[JobStatus]:
         """Every job of the account that the listing shows, newest first."""

@@ -13,7 +13,7 @@ from tests.proofs.simulation.cloud import COMMIT_S_MAX, owner_of
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from gemqueue.provider import JobStatus
+    from gemqueue.provider import JobStatus, Search
     from gemqueue.states import Kind
     from tests.proofs.simulation.cloud import Cloud
     from tests.proofs.simulation.loop import Process
@@ -144,10 +144,11 @@ class SimulatedProvider:
         )
         return response
 
-    async def find(self, *, token: str, since_ms: int) -> JobStatus | None:
+    async def find(self, *, tokens: frozenset[str], since_ms: int) -> Search:
         """By token, as far as the listing shows it."""
-        found: JobStatus | None = await self._call(
-            "find", lambda: self._cloud.find(token, since_ms, self._owner), f"find {token}", unsure=Transient
+        name = f"find {' '.join(sorted(tokens))}"
+        found: Search = await self._call(
+            "find", lambda: self._cloud.find(tokens, since_ms, self._owner), name, unsure=Transient
         )
         return found
 

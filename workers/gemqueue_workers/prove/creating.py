@@ -135,11 +135,11 @@ async def settle_doubt(lab: Lab, job: Job) -> None:
 async def _find(lab: Lab, job: Job, total_s: float) -> JobStatus | None:
     """Look for the job until it is there, the last time when ``total_s`` are over."""
     pauses = Pauses(total_s)
-    look = partial(lab.provider.find, token=job.token, since_ms=lab.state.began_ms - SINCE_MS)
+    look = partial(lab.provider.find, tokens=frozenset({job.token}), since_ms=lab.state.began_ms - SINCE_MS)
     while True:
         over = pauses.over
         job.looks += 1
-        status = await patiently(look)
+        status = (await patiently(look)).newest
         if status is None and job.created_ms:
             job.hidden_s = (now_ms() - job.created_ms) / 1000
         if status is not None or over:

@@ -102,7 +102,8 @@ class Submitter:
 
     async def _adopt(self, lease: Lease, batch: Batch) -> bool:
         since_ms = batch.intent_at - int(self._kit.settings.skew_s * 1000)
-        found = await self._kit.provider.find(token=batch.intent_token, since_ms=since_ms)
+        tokens = frozenset({batch.intent_token})
+        found = (await self._kit.provider.find(tokens=tokens, since_ms=since_ms)).newest
         if found is not None and submitting.adoptable(found, batch):
             await self._accept_adopted(lease, batch, found.job, "list")
             return True
