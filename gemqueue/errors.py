@@ -13,7 +13,7 @@ GemqueueError
     OutcomeExpired      the outcome is no longer kept, or the key was never known
   ProviderError         the whole contract between adapters and stages: what may be done next
     Transient           later, in the same state
-      ShortRead         results were read whole, and rows that the provider counts were not there
+      ShortRead         what results had brought is open again: the server has lost it
     Rejected            never as it is
     Ambiguous           we do not know: fence, look, then act
   StoreError

@@ -45,15 +45,10 @@ def transient_delay_s(batch: Batch, error: Transient, settings: Settings) -> flo
 def counted(batch: Batch, error: Exception) -> Note:
     """What is counted when a step is put back for an error.
 
-    Any error is a try. Denials and short readings are counted apart: a provider that was away for hours has denied
-    nothing, and what is believed to be gone or missing is bought again.
+    Any error is a try. What a server has lost of a collection is read again so often, which is counted apart.
     """
-    tries = batch.tries + 1
-    if isinstance(error, ShortRead):
-        return Note(tries=tries, short_reads=batch.short_reads + 1)
-    if isinstance(error, Rejected) and error.missing:
-        return Note(tries=tries, denials=batch.denials + 1)
-    return Note(tries=tries)
+    note = Note(tries=batch.tries + 1)
+    return note.also(Note(short_reads=batch.short_reads + 1)) if isinstance(error, ShortRead) else note
 
 
 def denied_creates(batch: Batch, error: ProviderError) -> int:

@@ -150,6 +150,7 @@ def gaps_s(pace: Pace, settings: Settings) -> tuple[float, ...]:
         Pace.LISTINGS: settings.settle_s,
         Pace.CANCELLED: max(unit, settings.cancel_settle_s),
         Pace.ROWS: _ROWS_UNITS * unit,
+        Pace.LIFE: settings.poll_max_s,
     }
     return (single.get(pace, unit),)
 
@@ -215,12 +216,12 @@ class Verdict(msgspec.Struct, frozen=True):
 def judge(seen: Evidence, pace: Pace, now_ms: int, settings: Settings, end_ms: int = 0) -> Verdict:
     """What follows from the evidence; ``end_ms`` is when the life of it all is over, 0 for never."""
     gaps = gaps_s(pace, settings)
-    if seen.n > len(gaps):
+    if seen.n > len(gaps) and pace is not Pace.LIFE:
         return Verdict(concluded=True)
     if end_ms and now_ms >= end_ms and seen.n >= _LOOKS_PAST_END:
         return Verdict(concluded=True, by_age=True)
     due_s = gap_s(seen, pace, settings, end_ms) - (now_ms - seen.last_at) / 1000
-    return Verdict(delay_s=max(due_s, 0.001))
+    return Verdict(delay_s=max(due_s, 0.0) + 0.001)  # a millisecond may be cut off
 
 
 def gap_s(seen: Evidence, pace: Pace, settings: Settings, end_ms: int = 0) -> float:

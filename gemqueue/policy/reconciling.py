@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from gemqueue.policy import job_names
-from gemqueue.policy.submitting import adoptable
+from gemqueue.policy.inputs import blames_input
 from gemqueue.states import BatchState, JobState
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def standing(job: JobStatus, token: Token, record: Batch | None) -> Standing:
         return _without_record(job)
     if record.job == job.job:
         return Standing.KNOWN
-    if not adoptable(job):
+    if blames_input(job):
         return Standing.OVER
     if record.job:
         return _beside_another(job, token, record)

@@ -5,14 +5,18 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+import msgspec
+
+from gemqueue.policy.beliefs import Belief, Pace, reads_now
 from gemqueue.provider import JobStatus
 from gemqueue.states import BatchState, FailureKind, JobState
 
 if TYPE_CHECKING:
+    from gemqueue.config import Settings
+    from gemqueue.policy.beliefs import Evidence
     from gemqueue.records import Batch
 
 _READS_MAX = 3
-_DENIALS_MAX = 10
 REFUSED = "refused"
 """Job state of a batch that the provider will never accept."""
 EMPTY = "empty"
@@ -24,8 +28,10 @@ INTERACTIVE = "interactive"
 class ResolvePlan(StrEnum):
     """What an ended batch needs."""
 
+    LOOK = "look"
+    """A fresh look at its job, and at the results."""
     COLLECT = "collect"
-    """Stream the results; settle, requeue, close."""
+    """Its results are settled; close."""
     GIVE_BACK = "give_back"
     """The job came to nothing: its segments go back as they are, free of charge."""
     REFUSE = "refuse"
@@ -36,22 +42,36 @@ class ResolvePlan(StrEnum):
     """Ask for every open prompt by itself."""
 
 
+_PACES = {"counted": Pace.ROWS, "uncounted": Pace.HOURS}
+_WITHOUT_JOB = {REFUSED: ResolvePlan.REFUSE, INTERACTIVE: ResolvePlan.ASK, EMPTY: ResolvePlan.CLOSE}
+
+
 def came_short(batch: Batch) -> bool:
     """Whether what a job has not brought goes back free of charge: it did not succeed, or was asked to cancel."""
     return batch.job_state != JobState.SUCCEEDED or batch.cancel_at > 0
 
 
-def resolve_plan(batch: Batch, status: JobStatus | None) -> ResolvePlan:
-    """What to do with an ended batch, given a fresh poll of its job (None where it has none, or none any more)."""
-    if batch.job_state == REFUSED:
-        return ResolvePlan.REFUSE
-    if batch.job_state == INTERACTIVE:
-        return ResolvePlan.ASK
-    if batch.job_state == EMPTY:
-        return ResolvePlan.CLOSE
+def first_plan(batch: Batch) -> ResolvePlan:
+    """What to do with an ended batch before anybody looks at its job.
+
+    One that was being closed needs no look, but where the server has lost what had been settled.
+    """
+    if batch.job_state in _WITHOUT_JOB:
+        return _WITHOUT_JOB[batch.job_state]
+    if not batch.job:
+        return ResolvePlan.GIVE_BACK
     if batch.state is BatchState.CLOSING:
-        return ResolvePlan.GIVE_BACK if came_short(batch) else ResolvePlan.CLOSE
-    return ResolvePlan.COLLECT if status is not None and status.has_output else ResolvePlan.GIVE_BACK
+        if came_short(batch):
+            return ResolvePlan.GIVE_BACK
+        return ResolvePlan.LOOK if batch.short_reads else ResolvePlan.CLOSE
+    return ResolvePlan.LOOK
+
+
+def as_seen(batch: Batch, status: JobStatus | None) -> Batch:
+    """The batch with the end that a fresh look shows: its record may hold a word that the provider took back."""
+    if status is None or not status.state.terminal or batch.job_state == JobState.SUCCEEDED:
+        return batch
+    return msgspec.structs.replace(batch, job_state=str(status.state))
 
 
 def known_output(batch: Batch) -> JobStatus | None:
@@ -66,17 +86,99 @@ def is_known_whole(batch: Batch) -> bool:
 
     After any trouble with it the job is polled again.
     """
-    return batch.job_state == JobState.SUCCEEDED and bool(batch.output_file) and not batch.tries
+    succeeded = batch.job_state == JobState.SUCCEEDED and bool(batch.output_file)
+    return succeeded and not batch.tries and not batch.seen_n
 
 
-def believe_gone(batch: Batch) -> bool:
-    """Whether results that the provider denies are gone for good: what is given back is bought again (pains.md 3)."""
-    return batch.job_state != JobState.SUCCEEDED or batch.denials >= _DENIALS_MAX
+class Shown(msgspec.Struct, frozen=True):
+    """What a look that brought no results, or not all, shows: ``what`` as evidence, and how slowly that is believed.
+
+    Empty where it contradicts the end of the job.
+    """
+
+    what: str = ""
+    pace: Pace = Pace.HOURS
 
 
-def believe_missing(short_reads: int, rows: int, told: int) -> bool:
-    """Whether rows that two readings did not bring are missing: the provider counts no more, or keeps saying so."""
-    return rows >= told or short_reads >= _READS_MAX
+def shown_at_end(batch: Batch, status: JobStatus | None, detail: str = "") -> Shown:
+    """What a look shows that found no results to read; ``detail`` says what was denied.
+
+    A job that named an output once, or succeeded once, has results, whatever it says later. One that failed, expired
+    or was cancelled never has any (protocol section 6), but its end was seen in one look until now.
+    """
+    if status is not None and not status.state.terminal:
+        return Shown()
+    state = JobState(batch.job_state) if status is None else status.state
+    promised = batch.output_file or detail or JobState.SUCCEEDED in {batch.job_state, state}
+    if promised:
+        return Shown(f"{Belief.RESULTS_GONE} {detail or ('job' if status is None else 'output')}")
+    return Shown(f"{Belief.NO_OUTPUT} {state}", _after(state))
+
+
+def shown_to_poll(status: JobStatus) -> Shown:
+    """What the poll that ends a batch shows already: the first look of those that its end takes; empty with results."""
+    if status.has_output:
+        return Shown()
+    if status.state is JobState.SUCCEEDED:
+        return Shown(f"{Belief.RESULTS_GONE} output")
+    return Shown(f"{Belief.NO_OUTPUT} {status.state}", _after(status.state))
+
+
+def _after(state: JobState) -> Pace:
+    return Pace.CANCELLED if state is JobState.CANCELLED else Pace.SECOND
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """A whole reading of results: how many rows with keys of the batch came until now, and how many were errors.
+
+    ``garbled`` lines were no rows, ``missing`` prompts have not come; ``digest`` is that of all lines.
+    """
+
+    came: int
+    errors: int
+    garbled: int
+    missing: int
+    digest: str = ""
+
+
+def shown_by_reading(status: JobStatus, reading: Reading) -> Shown:
+    """What a reading that lacks rows shows: the service's own counters agree with it, or they do not."""
+    word = "counted" if _counters_agree(status, reading) else "uncounted"
+    return Shown(f"{Belief.ROWS_MISSING} {word} {reading.digest}", _PACES[word])
+
+
+def shown_before(seen: Evidence) -> Shown:
+    """What the evidence says, once more: for a look that only polls."""
+    return Shown(seen.what, _PACES.get(seen.what.split(" ")[1], Pace.HOURS))
+
+
+def polls_only(seen: Evidence, settings: Settings) -> bool:
+    """Whether the next look need not read results of which rows are missing: they may have gigabytes."""
+    if seen.belief is not Belief.ROWS_MISSING:
+        return False
+    return not reads_now(seen.n + 1, shown_before(seen).pace, settings)
+
+
+def known_digest(seen: Evidence) -> str:
+    """The digest of the reading that the evidence is of; empty where it is of something else."""
+    return seen.what.rpartition(" ")[2] if seen.belief is Belief.ROWS_MISSING else ""
+
+
+def _counters_agree(status: JobStatus, reading: Reading) -> bool:
+    """Whether the service counts just the rows that came, or counts those that did not come as failed.
+
+    Counters of a job that succeeded and do not add up are not those of its end. A line that is no row is taken for the
+    row of one of its keys, where others came.
+    """
+    counted = status.rows_ok + status.rows_failed
+    if counted <= 0 or not reading.came:
+        return False
+    if status.state is JobState.SUCCEEDED and status.rows and counted != status.rows:
+        return False
+    answered = reading.came - reading.errors
+    return counted == reading.came + reading.garbled or (
+        not reading.garbled and status.rows_ok == answered and status.rows_failed >= reading.errors
+    )
 
 
 def read_again(batch: Batch) -> bool:

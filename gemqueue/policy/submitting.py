@@ -9,14 +9,17 @@ import msgspec
 
 from gemqueue.errors import Ambiguous, ProviderError, Rejected, Transient
 from gemqueue.policy.backoff import backoff_s, transient_delay_s
+from gemqueue.policy.beliefs import Belief, Pace, doubt_pause_s
 from gemqueue.policy.holds import why_call_failed
-from gemqueue.policy.inputs import begins_anew, blames_input
+from gemqueue.policy.resolving import Shown
 from gemqueue.records import NOT_HELD, Hold
-from gemqueue.states import BatchState
+from gemqueue.states import BatchState, JobState
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from gemqueue.config import Settings
-    from gemqueue.provider import JobStatus
+    from gemqueue.provider import JobStatus, Search
     from gemqueue.records import Batch
 
 _CREATES_MAX = 1000
@@ -36,13 +39,18 @@ class SubmitStep(StrEnum):
     """Whatever was created shows now: adopt it, or begin anew."""
 
 
-def submit_step(batch: Batch, now_ms: int, settle_s: float) -> SubmitStep:
+def submit_step(batch: Batch, now_ms: int, settings: Settings) -> SubmitStep:
     """What to do with a batch whose submit step has just been claimed."""
     if batch.state is BatchState.SEALED:
         return SubmitStep.UPLOAD
     if batch.fenced_at == 0:
         return SubmitStep.FENCE
-    return SubmitStep.WAIT if now_ms < batch.fenced_at + settle_s * 1000 else SubmitStep.FIND
+    return SubmitStep.WAIT if now_ms < look_at_ms(batch, settings) else SubmitStep.FIND
+
+
+def look_at_ms(batch: Batch, settings: Settings) -> int:
+    """When a fenced create is looked for: the more creates in a row were believed dead, the later."""
+    return batch.fenced_at + int(doubt_pause_s(batch.deaths, settings) * 1000)
 
 
 def is_named(batch: Batch) -> bool:
@@ -52,12 +60,52 @@ def is_named(batch: Batch) -> bool:
 
 def announced(batch: Batch, status: JobStatus) -> bool:
     """Whether a job that an event named, polled by name, is the one that the standing intent created."""
-    return status.display_name == batch.intent_token and adoptable(status, batch)
+    return status.display_name == batch.intent_token
 
 
-def adoptable(found: JobStatus | None, batch: Batch | None = None) -> bool:
-    """Whether a job found by its token is to be adopted: not one in whose place ``batch`` begins anew."""
-    return found is not None and not (blames_input(found) if batch is None else begins_anew(batch, found))
+def tokens_of(batch: Batch) -> frozenset[str]:
+    """The tokens of all creates that were ever begun for the batch: any of them may have made a job after all."""
+    return frozenset({batch.intent_token, *batch.past_tokens.split()} - {""})
+
+
+def since_ms(batch: Batch, settings: Settings) -> int:
+    """From when on a job of the batch may have been created, with room for clocks that differ."""
+    first_ms = batch.created_at if batch.past_tokens and batch.created_at else batch.intent_at
+    return first_ms - int(settings.skew_s * 1000)
+
+
+def adopted(search: Search, batch: Batch) -> JobStatus | None:
+    """The job to adopt of those that carry one of the batch's tokens; None where there is none.
+
+    That of the standing intent comes first, whatever became of it. One of an earlier intent, thought dead, counts where
+    it runs or has brought something.
+    """
+    missed = batch.missed_jobs.split()
+    found = [job for job in search.jobs if job.job not in missed]
+    own = next((job for job in found if job.display_name == batch.intent_token), None)
+    alive = (job for job in found if job.has_output or job.state in {JobState.RUNNING, JobState.SUCCEEDED})
+    return own or next(alive, None)
+
+
+def must_be_listed(batch: Batch, others: Iterable[Batch], now_ms: int, settings: Settings) -> frozenset[str]:
+    """Jobs of the account that a whole listing shows: created since the batch's intent, and not only just."""
+    until_ms = now_ms - int(settings.settle_s * 1000)
+    return frozenset(
+        other.job
+        for other in others
+        if other.job
+        and other.state is BatchState.SUBMITTED
+        and other.lane.account == batch.lane.account
+        and other.seen_what != Belief.JOB_UNKNOWN
+        and batch.intent_at <= other.intent_at <= other.accepted_at <= until_ms
+    )
+
+
+def shown_by_listing(search: Search, must: frozenset[str]) -> Shown:
+    """What a listing without the batch's job shows; nothing where it lacks jobs that must be in it."""
+    if not must <= search.listed:
+        return Shown()
+    return Shown(Belief.NOT_CREATED, Pace.SECOND if must else Pace.LISTINGS)
 
 
 class Refusal(StrEnum):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from gemqueue.policy.beliefs import unit_s
 from gemqueue.states import JobState
 
 if TYPE_CHECKING:
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from gemqueue.provider import JobStatus
     from gemqueue.records import Batch, WebhookHealth
 
-_LOST_AFTER_MS = 50 * 3600 * 1000
-"""A job that the provider has denied knowing for this long is past its 48 h life (protocol section 10)."""
 _AGE_SHARE = 0.01
 _LOOK_SHARE = 0.2
 """How many of the jobs that are still running may end between two polls: about five polls a job."""
@@ -40,7 +39,6 @@ class AfterPoll(msgspec.Struct, frozen=True):
     step: TrackStep
     delay_s: float
     job_state: JobState = JobState.RUNNING
-    alarm: str = ""
 
 
 def poll_delay_s(polls: int, settings: Settings, known: Turnaround | None = None, age_s: float = 0.0) -> float:
@@ -95,15 +93,15 @@ def announced_delay_s(batch: Batch, delay_s: float, health: WebhookHealth, now_m
 def after_poll(
     batch: Batch, status: JobStatus, settings: Settings, known: Turnaround | None = None, age_s: float = 0.0
 ) -> AfterPoll:
-    """A terminal job ends the batch; a cancelled one is given ``cancel_settle_s`` for late rows (design, Tracking)."""
+    """A terminal job ends the batch; a cancelled one is given ``cancel_settle_s`` for late rows (design, Tracking).
+
+    One without output is looked at again before that is believed (``policy.beliefs``).
+    """
     if not status.state.terminal:
         return AfterPoll(TrackStep.LATER, poll_delay_s(batch.polls, settings, known, age_s))
-    delay_s = settings.cancel_settle_s if status.state is JobState.CANCELLED else 0.0
-    return AfterPoll(TrackStep.END, delay_s, status.state)
-
-
-def after_missing(batch: Batch, now_ms: int, settings: Settings) -> AfterPoll:
-    """404 from the batch's own account is an alarm, not a failure, until the job's life must be over (pains.md 3)."""
-    if now_ms - batch.accepted_at > _LOST_AFTER_MS:
-        return AfterPoll(TrackStep.END, 0.0, JobState.EXPIRED, alarm="the job's life is over and nobody knows it")
-    return AfterPoll(TrackStep.LATER, settings.poll_max_s, alarm="the provider does not know the job")
+    if status.state is JobState.CANCELLED:
+        return AfterPoll(TrackStep.END, settings.cancel_settle_s, status.state)
+    if status.has_output:
+        return AfterPoll(TrackStep.END, 0.0, status.state)
+    soon_s = settings.backoff_first_s if status.state is JobState.SUCCEEDED else unit_s(settings)
+    return AfterPoll(TrackStep.END, min(soon_s, unit_s(settings)), status.state)

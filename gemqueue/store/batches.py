@@ -71,7 +71,10 @@ class RetrySegment(Onward, frozen=True, kw_only=True):
 
 
 class JobEnd(msgspec.Struct, frozen=True, kw_only=True):
-    """How a job ended, for ``end``; ``sample`` (see ``turnaround.sample``) is what the history learns of it."""
+    """How a job ended, for ``end``; ``sample`` (see ``turnaround.sample``) is what the history learns of it.
+
+    ``seen_what`` is what the look that saw the end shows of missing results (``policy.beliefs``): the first such look.
+    """
 
     job_state: str
     output_file: str = ""
@@ -81,6 +84,7 @@ class JobEnd(msgspec.Struct, frozen=True, kw_only=True):
     delay_ms: int = 0
     sample: tuple[int, int] | None = None
     halve: bool = False
+    seen_what: str = ""
 
 
 def _check(reply: list[Any], what: str) -> list[Any]:

@@ -9,7 +9,6 @@ import pytest
 from gemqueue.config import Settings, load_settings
 from gemqueue.errors import ConfigError
 from gemqueue.policy import inputs
-from gemqueue.policy.submitting import adoptable
 from gemqueue.provider import JobStatus
 from gemqueue.records import Batch
 from gemqueue.states import BatchState, JobState
@@ -55,7 +54,6 @@ def batch(**changed: Any) -> Batch:
 def test_what_blames_the_input(code: int, message: str, expected: bool) -> None:
     """The want of the input is known by its words; that of another resource, or another fault of the file, is none."""
     assert inputs.blames_input(failed(code, message)) is expected
-    assert adoptable(failed(code, message)) is not expected
 
 
 def test_only_a_failed_job_misses_its_input() -> None:
@@ -69,11 +67,9 @@ def test_only_a_failed_job_misses_its_input() -> None:
 
 @pytest.mark.parametrize("results", [{"output_file": "files/results"}, {"inline": True}])
 def test_a_job_with_results_had_its_input(results: dict[str, Any]) -> None:
-    """What it brought is bought: it is adopted and collected, and not asked again."""
+    """What it brought is bought: it is collected, and not asked again."""
     brought = failed(5, f"{FILE} was not found", **results)
     assert not inputs.begins_anew(batch(), brought)
-    assert adoptable(brought, batch())
-    assert adoptable(brought)
 
 
 def test_a_provider_that_always_says_so_is_not_believed_for_ever() -> None:
@@ -81,7 +77,6 @@ def test_a_provider_that_always_says_so_is_not_believed_for_ever() -> None:
     says = failed(5, "Requested entity was not found.")
     anew = [inputs.begins_anew(batch(inputs_missed=n), says) for n in range(5)]
     assert anew == [True, True, True, False, False]
-    assert [adoptable(says, batch(inputs_missed=n)) for n in range(5)] == [not again for again in anew]
 
 
 def test_what_is_known_of_the_deletion() -> None:

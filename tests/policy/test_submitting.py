@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import msgspec
 from hypothesis import given
@@ -10,14 +10,12 @@ from hypothesis import strategies as st
 
 from gemqueue.errors import Ambiguous, ProviderError, Rejected, Transient
 from gemqueue.policy import backoff, submitting
+from gemqueue.policy.beliefs import Pace
 from gemqueue.policy.submitting import Refusal, SubmitStep
-from gemqueue.records import Batch
+from gemqueue.provider import JobStatus, Search
+from gemqueue.records import Batch, Lane
 from gemqueue.states import BatchState, Cause, JobState
-from tests.policy.records import LANE, SETTINGS, batches, numbers, statuses
-
-if TYPE_CHECKING:
-    from gemqueue.provider import JobStatus
-
+from tests.policy.records import LANE, SETTINGS, batches, numbers
 
 errors: st.SearchStrategy[ProviderError] = st.one_of(
     st.builds(Ambiguous, st.text(max_size=20)),
@@ -35,14 +33,17 @@ errors: st.SearchStrategy[ProviderError] = st.one_of(
 )
 
 
-@given(batch=batches(), now_ms=numbers, settle_s=st.floats(1, 100))
-def test_submit_steps_never_send_over_an_intent(batch: Batch, now_ms: int, settle_s: float) -> None:
+@given(batch=batches(), now_ms=numbers, settle_s=st.floats(31, 100), deaths=st.integers(0, 30))
+def test_submit_steps_never_send_over_an_intent(batch: Batch, now_ms: int, settle_s: float, deaths: int) -> None:
     """Only a sealed batch is uploaded; one with an intent is fenced, then waited for, and only then looked at."""
-    step = submitting.submit_step(batch, now_ms, settle_s)
+    settings = msgspec.structs.replace(SETTINGS, settle_s=settle_s)
+    batch = msgspec.structs.replace(batch, deaths=deaths)
+    step = submitting.submit_step(batch, now_ms, settings)
+    settle_s = min(settle_s * 4.0**deaths, 3600)
     assert (step is SubmitStep.UPLOAD) == (batch.state is BatchState.SEALED)
     if step is SubmitStep.FIND:
         assert batch.fenced_at > 0
-        assert now_ms - batch.fenced_at >= settle_s * 1000
+        assert now_ms - batch.fenced_at >= settle_s * 1000 - 1
     if step is SubmitStep.WAIT:
         assert now_ms < batch.fenced_at + settle_s * 1000
 
@@ -91,9 +92,53 @@ def test_a_denied_create_is_believed_after_fifty(batch: Batch, denied: int) -> N
     assert backoff.denied_creates(record, Transient("429", quota=True, call="create")) == denied
 
 
-@given(status=st.none() | statuses())
-def test_only_a_job_that_had_its_file_is_adopted(status: JobStatus | None) -> None:
-    """Nothing found is nothing to adopt, nor is a job that failed for want of its input file with nothing to show."""
-    lacked_it = status is not None and status.state is JobState.FAILED and status.error_code == 5
-    failed_without_file = lacked_it and not (status is not None and status.has_output)
-    assert submitting.adoptable(status) == (status is not None and not failed_without_file)
+def _found(token: str, job: str, **fields: Any) -> JobStatus:
+    return JobStatus(job=job, display_name=token, **({"state": JobState.RUNNING} | fields))
+
+
+def _doubted(**fields: Any) -> Batch:
+    past = {"intent_token": "t3", "past_tokens": "t1 t2", "missed_jobs": "batches/0"} | fields
+    return Batch(id="b", v=1, state=BatchState.SUBMITTING, lane=LANE, fence=1, **past)
+
+
+def test_any_job_of_the_batch_is_adopted() -> None:
+    """That of the standing intent first, whatever became of it; else one thought dead that lives or has results."""
+    failed = {"state": JobState.FAILED}
+    own, dead = _found("t3", "batches/3", **failed), _found("t2", "batches/2", **failed)
+    alive, brought = _found("t1", "batches/1"), _found("t1", "batches/1", output_file="files/o", **failed)
+    replaced = _found("t1", "batches/0")
+    assert submitting.tokens_of(_doubted()) == {"t1", "t2", "t3"}
+    cases = [((alive, own), own), ((dead, alive), alive), ((dead, brought), brought), ((dead,), None), ((), None)]
+    for jobs, expected in cases:
+        assert submitting.adopted(Search(jobs=jobs), _doubted()) == expected
+    assert submitting.adopted(Search(jobs=(replaced,)), _doubted()) is None
+
+
+def test_a_listing_without_a_known_job_says_nothing() -> None:
+    """Jobs of the account that were created after the intent must be listed, once they had time to show."""
+    doubted, now_ms = _doubted(intent_at=1_000_000), 2_000_000
+
+    def other(job: str, intent_at: int, accepted_at: int, **fields: Any) -> Batch:
+        at = {"intent_at": intent_at, "accepted_at": accepted_at, "state": BatchState.SUBMITTED, "lane": LANE}
+        return Batch(id=job, v=1, job=job, fence=1, **(at | fields))
+
+    others = [
+        other("batches/later", 1_100_000, 1_101_000),
+        other("batches/before", 900_000, 1_101_000),
+        other("batches/just", 1_950_000, 1_951_000),
+        other("batches/ended", 1_100_000, 1_101_000, state=BatchState.ENDED),
+        other("batches/unknown", 1_100_000, 1_101_000, seen_what="job_unknown"),
+        other("batches/foreign", 1_100_000, 1_101_000, lane=Lane.parse("b/m/generate/batch")),
+    ]
+    must = submitting.must_be_listed(doubted, others, now_ms, SETTINGS)
+    assert must == {"batches/later"}
+    assert submitting.shown_by_listing(Search(), must).what == ""
+    whole = submitting.shown_by_listing(Search(listed=frozenset({"batches/later", "batches/x"})), must)
+    assert (whole.what, whole.pace) == ("not_created", Pace.SECOND)
+    assert submitting.shown_by_listing(Search(), frozenset()).pace is Pace.LISTINGS
+
+
+def test_each_death_makes_the_next_look_later() -> None:
+    """Four times as long each time, and an hour at the most: who is away is not sent create after create."""
+    waits = [submitting.look_at_ms(_doubted(fenced_at=0, deaths=n), SETTINGS) / 1000 for n in range(6)]
+    assert waits == [90, 360, 1440, 3600, 3600, 3600]

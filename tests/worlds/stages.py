@@ -149,6 +149,12 @@ class Stages:
         await self.step(Step.SUBMIT, batch)
         return batch
 
+    async def doubted(self, batch: str) -> None:
+        """The two looks for the job of a create in doubt, each when it is due."""
+        for _ in range(2):
+            self.clock.advance(self.settings.settle_s + 1)
+            assert await self.step(Step.SUBMIT, batch)
+
     @contextmanager
     def ticking(self) -> Generator[str]:
         """The URL of a clock for commands: theirs, which goes on while the commands run."""
@@ -163,7 +169,7 @@ class Stages:
         self.clock.advance(JOB_S + 10)
         self.emulator.advance(JOB_S + 10)
 
-    async def drain(self, rounds_max: int = 60) -> None:
+    async def drain(self, rounds_max: int = 300) -> None:
         """Do whatever falls due, moving the time on, until no batch is open and nothing is pending."""
         for _ in range(rounds_max):
             pooled = await self.store.overdue(self.kit.pool, (Step.PACK,)) if self.kit.pool else []

@@ -1,5 +1,5 @@
 -- Batches and their jobs.
--- takes: _core (KEEPS_INPUT, T, VERSION, account_of, count, key, now)
+-- takes: _core (KEEPS_INPUT, T, VERSION, account_of, count, key, now, num)
 -- takes: _steps (due_key, ring)
 
 -- A sealed batch stands in the due index and in the list of open batches.
@@ -16,7 +16,7 @@ end
 -- A job of the batch has failed for want of its input. Where that had been deleted, the account has proven that its
 -- jobs need it.
 local function missed_input(record, account, proven)
-  redis.call('HSET', record, 'v', KEEPS_INPUT)
+  if num(redis.call('HGET', record, 'v')) < KEEPS_INPUT then redis.call('HSET', record, 'v', KEEPS_INPUT) end
   redis.call('HINCRBY', record, 'inputs_missed', 1)
   if proven then redis.call('HSETNX', key('account', account), 'input_needed_at', now) end
   count('inputs_missed', 1)

@@ -4,6 +4,8 @@
 local VERSION = 1 -- of every record's layout; a record of a later one is left alone
 -- Of a batch's record, once a job of it has missed its input: whoever holds it keeps the next file to the end.
 local KEEPS_INPUT = 2
+-- Of a batch's record, once something is being believed of it: whoever holds it concludes slowly (policy/beliefs.py).
+local BELIEVES = 3
 local T = KEYS[1]
 local now = tonumber(ARGV[1])
 if now == 0 then

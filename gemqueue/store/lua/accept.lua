@@ -19,6 +19,7 @@ pass_when_full()
 if input_file == '' then input_file = b[4] or '' end
 redis.call('HSET', record, 'state', 'submitted', 'job', job, 'input_file', input_file, 'accepted_at', now,
   'lease_until', 0, 'crashes', 0, 'held_reason', '', 'held_since', 0)
+redis.call('HDEL', record, 'seen_what', 'seen_n', 'seen_first_at', 'seen_last_at', 'deaths')
 if num(redis.call('HGET', record, 'intent_at')) == 0 then
   redis.call('HSET', record, 'intent_at', num(created_at_ms) > 0 and created_at_ms or now)
 end

@@ -6,7 +6,7 @@
 -- not due; else ''
 -- ok <record as flat list> <home> <now> | early | gone | newer (the record is of a later version of gemqueue: left
 -- alone) | held (pack and submit wait until the provider's jobs have been compared with the records)
--- takes: _core (KEEPS_INPUT, VERSION, key, now, num, pass_when_full)
+-- takes: _core (BELIEVES, VERSION, key, now, num, pass_when_full)
 -- takes: _steps (RECORDS, due_key, record_of)
 -- takes: _server (paused)
 local member, account, lease_ms, take_held = unpack(ARGV, 2)
@@ -23,7 +23,7 @@ if redis.call('EXISTS', record) == 0 then
   redis.call('ZREM', index, member)
   return { 'gone' }
 end
-if num(redis.call('HGET', record, 'v')) > (RECORDS[step] and VERSION or KEEPS_INPUT) then return { 'newer' } end
+if num(redis.call('HGET', record, 'v')) > (RECORDS[step] and VERSION or BELIEVES) then return { 'newer' } end
 pass_when_full()
 local held, floor = paused(account)
 local pool = step == 'submit' and redis.call('HGET', record, 'pool')

@@ -2,12 +2,14 @@
 -- lane's batches; one that succeeded, and was no smaller than half of what is allowed, lets them grow back. Asking
 -- again under the same fence changes nothing.
 -- With `sample`, the job's size class and bucket, the model's turnaround history learns how long it took.
+-- With `seen_what` the look that saw the end is the first of those that it takes to believe that nothing came.
 -- The batch's reservation goes back, after a cool-off where there was a job: so short beside it that it costs no
 -- throughput.
 -- KEYS: prefix. ARGV: now, batch, fence, ending
--- ending: msgpack {job_state, output_file, rows, error, operation, delay_ms, prompts_max, sample, cool_ms, halve}
+-- ending: msgpack {job_state, output_file, rows, error, operation, delay_ms, prompts_max, sample, cool_ms, halve,
+-- seen_what}
 -- ok | stale | state <state>
--- takes: _core (account_of, count, key, now, num, pass_when_full, stale)
+-- takes: _core (BELIEVES, account_of, count, key, now, num, pass_when_full, stale)
 -- takes: _steps (step_over)
 -- takes: _batches (JOB_KEEP_S, prove)
 -- takes: _quota (model_of, unreserve, wake)
@@ -39,7 +41,11 @@ pass_when_full()
 redis.call('HSET', record, 'state', 'ended', 'job_state', a.job_state, 'output_file', a.output_file, 'error', a.error,
   'operation', a.operation, 'ended_at', now, 'lease_until', 0, 'crashes', 0, 'tries', 0,
   'denials', 0, 'short_reads', 0, 'rows', a.rows, 'held_reason', '', 'held_since', 0)
-redis.call('HDEL', record, 'look_again')
+redis.call('HDEL', record, 'look_again', 'seen_what', 'seen_n', 'seen_first_at', 'seen_last_at', 'deaths')
+if (a.seen_what or '') ~= '' then
+  redis.call('HSET', record, 'seen_what', a.seen_what, 'seen_n', 1, 'seen_first_at', now, 'seen_last_at', now,
+    'v', BELIEVES)
+end
 step_over(batch, b[2], b[1] == 'sealed' and 'submit' or 'track', 'resolve', a.delay_ms)
 local lane_key = key('lane', b[2])
 local ceiling = num(redis.call('HGET', lane_key, 'ceiling'))

@@ -23,7 +23,8 @@ redis.call('HSET', record, 'state', 'sealed', 'missed_jobs', missed == '' and b[
   'job', '', 'input_file', '', 'intent_token', '', 'intent_file', '', 'intent_at', 0, 'fenced_at', 0, 'accepted_at', 0,
   'polls', 0, 'tries', 0, 'denials', 0, 'crashes', 0, 'slow_at', 0, 'cancel_at', 0, 'cancels_seen', 0, 'operation', '',
   'held_reason', held_reason, 'held_cause', 'input', 'held_since', now, 'lease_until', 0)
-redis.call('HDEL', record, 'event_at', 'event_job', 'look_again')
+redis.call('HDEL', record, 'event_at', 'event_job', 'look_again', 'seen_what', 'seen_n', 'seen_first_at',
+  'seen_last_at')
 step_over(batch, b[2], 'track', 'submit', tonumber(delay_ms))
 unreserve(batch, b[2], 0)
 wake(account, model_of(b[2]))

@@ -204,8 +204,7 @@ async def test_a_second_job_of_a_batch_is_counted_once(stages: Stages) -> None:
     )
     await stages.submit("one", "two")
     batch = await stages.submitted()
-    stages.clock.advance(stages.settings.settle_s + 1)
-    await stages.step(Step.SUBMIT, batch)
+    await stages.doubted(batch)
     assert len(stages.emulator.ledger()["jobs"]) == 2
     stages.emulator.faults([])
     for _ in range(3):
@@ -226,8 +225,7 @@ async def test_a_late_job_of_a_batch_that_has_none_is_adopted(stages: Stages) ->
     )
     await stages.submit("one", "two")
     batch = await stages.submitted()
-    stages.clock.advance(stages.settings.settle_s + 1)
-    await stages.step(Step.SUBMIT, batch)
+    await stages.doubted(batch)
     stages.emulator.faults([])
     (finding,) = (await stages.compare()).findings
     assert (finding.standing, finding.done) == (Standing.KNOWN, "adopted")
@@ -247,7 +245,9 @@ async def test_a_batch_thrown_back_to_the_job_that_missed_its_input(
     await stages.provider.delete_file(record.input_file)
     stages.jobs_end()
     lossy.save()
-    await stages.step(Step.TRACK, batch)
+    for _ in range(2):
+        await stages.step(Step.TRACK, batch)
+        stages.clock.advance(61)
     await stages.step(Step.SUBMIT, batch)
     assert await stages.count("created") == 2
     await lose(stages, lossy)

@@ -3,24 +3,26 @@
 The life of a row: it is matched with what the batch still expects. Rows of nobody, rows that come twice, and rows
 that are no rows are quarantined with their bytes. An answer, or a failure that is the prompt's own, is settled. A
 failure that is the provider's goes on into a retry segment, and after the last attempt it is settled too, with its
-body kept among the dead letters. What the stream has not brought at its end is missing, and is retried like a failure
-of the provider's. A crash anywhere is harmless: the next pass starts again, and what is settled or moved is skipped.
+body kept among the dead letters. What the stream has not brought stays open until it is believed to be missing
+(``policy.beliefs``), and is then retried like a failure of the provider's. A crash anywhere is harmless: the next
+pass starts again, and what is settled or moved is skipped.
 """
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING
 
 import structlog
 
 from gemqueue.effects import Effect, effect
-from gemqueue.errors import ShortRead
+from gemqueue.errors import ProviderError
 from gemqueue.ids import split_key
 from gemqueue.language.gemini.rows import Verdict, row_verdict, text_rows
 from gemqueue.language.gemini.usage import usage_of, version_of
 from gemqueue.language.lines import PLAIN_END, answer_line, failure_line, service_end
 from gemqueue.policy import backoff, resolving
-from gemqueue.policy.resolving import RowFate
+from gemqueue.policy.resolving import Reading, RowFate
 from gemqueue.states import FailureKind
 from gemqueue.store.scripts import ServerFull
 from gemqueue_workers.stages.contents import lost_bodies
@@ -53,6 +55,7 @@ _BURIAL_ROWS = 2000
 _BURIAL_BYTES = 8_000_000
 
 _ANSWERED, _GARBAGE = Verdict.ANSWERED, Verdict.GARBAGE  # a member of an enum is slow to look up
+_ERRORS = frozenset({Verdict.RETRYABLE, Verdict.INVALID})
 _EXPECTED, _SETTLED = Arrival.EXPECTED, Arrival.SETTLED
 
 Lines = dict[str, tuple["Source", set[int]]]
@@ -81,6 +84,8 @@ class Collector:
         self._answered = 0
         self.token_counts: list[int] = []
         self.rows = 0
+        self._errors = 0
+        self._garbled = 0
 
     @property
     def counts(self) -> dict[str, int]:
@@ -102,29 +107,44 @@ class Collector:
         await self._bury()
         await self._flush(everything=True)
 
-    async def collect(self, status: JobStatus) -> None:
-        """Stream the results to the end and account for every expected prompt.
+    async def collect(self, status: JobStatus, *, known: str = "") -> Reading:
+        """Stream the results to the end, and settle what came, also where the stream breaks off.
 
-        A download can end early and look whole (protocol section 8.4), and a row that is taken for missing is bought
-        again, so that it is missing is believed only after a second reading. Raises ShortRead, before anything is
-        requeued, where the provider counts more rows than came and another try may bring them. What a job that
-        came short has not brought stays open, and costs no attempt.
+        A download can end early and look whole (protocol section 8.4). Where prompts have not come it is read a second
+        time, unless the digest of an earlier reading is ``known``; whether they are missing is for others to believe.
+        Whatever the results did not bring stays open.
         """
-        await self._read(status)
-        if any(True for _ in self._expected.missing()):
-            await self._read(status, again=True)
-            if not resolving.believe_missing(self._batch.short_reads, self.rows, status.rows):
-                await self._flush(everything=True)
-                raise ShortRead(f"{self.rows} of {status.rows} rows came", call="results")
-        await (self._write_out() if self._partial else self.account_for_missing())
+        digest = ""
+        try:
+            if known:
+                digest = await self._read(status, whole=True)
+            else:
+                await self._read(status)
+                if self.missing:
+                    digest = await self._read(status, whole=True, again=True)
+        except ProviderError:
+            await self._write_out()
+            raise
+        if known and known == digest:
+            self._quarantined.clear()  # the same lines again
+        await self._write_out()
+        return Reading(self.rows, self._errors, self._garbled, self.missing, digest)
 
-    async def _read(self, status: JobStatus, *, again: bool = False) -> None:
-        rows = 0
+    @property
+    def missing(self) -> int:
+        """How many prompts have not come."""
+        return sum(1 for _ in self._expected.missing())
+
+    async def _read(self, status: JobStatus, *, whole: bool = False, again: bool = False) -> str:
+        """Read once; the digest of all lines where they are to be compared as a ``whole``."""
+        digest = hashlib.blake2b(digest_size=8) if whole else None
+        self._garbled = 0
         async for lines in self._kit.provider.results(status):
-            rows += len(lines)
+            if digest is not None:
+                digest.update(b"\n".join([*lines, b""]))
             self._rows(lines, again=again)
             await self._ease()
-        self.rows = max(self.rows, rows)
+        return digest.hexdigest() if digest is not None else ""
 
     async def account_for_missing(self) -> None:
         """Retry what has not come, or fail it after the last attempt; then write everything out."""
@@ -183,10 +203,12 @@ class Collector:
                 self._row(line, (arrival, origin, index), again=again)
                 continue
             if origin != run_of:
+                self.rows += len(run)
                 self._buffer.extend(run_of, run)
                 run, run_of = [], origin
             run.append((index, line, "answered"))
             self._count(row.response.usage_metadata, row.response.model_version)
+        self.rows += len(run)
         self._buffer.extend(run_of, run)
 
     def _row(self, line: bytes, arrived: tuple[Arrival, str, int] | None, *, again: bool) -> None:
@@ -195,8 +217,13 @@ class Collector:
         if found.key is None or found.verdict is _GARBAGE:
             # A garbled row's key may be right, but nothing else is; its prompt stays expected.
             reason = found.message or "no key"
+            self._garbled += 1
         else:
-            reason = self._arrived(*(arrived or self._expected.arrive(found.key)), found)
+            arrival, origin, index = arrived or self._expected.arrive(found.key)
+            if arrival is _EXPECTED or arrival is _SETTLED:
+                self.rows += 1
+                self._errors += found.verdict in _ERRORS
+            reason = self._arrived(arrival, origin, index, found)
         if reason and not again:
             self._quarantined.append((reason, line))
 

@@ -39,6 +39,7 @@ _INDICES = {str(index): index for index in range(1_000)}
 
 _KNOWN, _OPEN, _SEEN = 1, 2, 4
 _WANTED = _KNOWN | _OPEN
+_CLOSED_MAX = 10_000
 _NOTE_KNOWN = bytes(state | _KNOWN for state in range(256))
 
 
@@ -69,6 +70,7 @@ class Expected:
     def __init__(self, contents: BatchContents) -> None:
         self.origins: dict[str, Origin] = {}
         self._closed = contents.closed
+        self._closed_seen: dict[str, bytearray] = {}
         for source in contents.sources:
             if source.meta.keys:
                 self._add_retry(source)
@@ -130,7 +132,17 @@ class Expected:
 
     def _unexpected(self, id_: str, index: int) -> tuple[Arrival, str, int]:
         """A row of a segment that an earlier pass has brought to its end, or of nobody."""
-        return (_SETTLED, id_, index) if 0 <= index < self._closed.get(id_, 0) else (_FOREIGN, "", 0)
+        count = self._closed.get(id_, 0)
+        if not 0 <= index < count:
+            return _FOREIGN, "", 0
+        seen = self._closed_seen.get(id_)
+        if seen is None:
+            seen = self._closed_seen[id_] = bytearray(min(count, _CLOSED_MAX))
+        if index < len(seen):
+            if seen[index]:
+                return _REPEATED, id_, index
+            seen[index] = 1
+        return _SETTLED, id_, index
 
     def wanted(self, origin: str) -> int:
         """How many prompts of an origin were expected at the beginning."""

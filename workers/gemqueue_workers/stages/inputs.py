@@ -41,10 +41,8 @@ async def delete_while_running(kit: Kit, batch: Batch, status: JobStatus) -> Not
     return Note(input_file="") if await delete_input(kit, batch, Effect.TRACK_DELETE) else Note()
 
 
-async def restarted(kit: Kit, lease: Lease, batch: Batch, status: JobStatus) -> bool:
-    """A job that failed for want of its input is replaced, with a file that is kept; False for any other job."""
-    if not inputs.begins_anew(batch, status):
-        return False
+async def restarted(kit: Kit, lease: Lease, batch: Batch, status: JobStatus) -> None:
+    """A job that failed because its input was gone is replaced, with a file that is kept."""
     proven = inputs.was_deleted(batch)
     await delete_input(kit, batch, Effect.TRACK_DELETE)  # of no use any more, where it is there
     delay_s = backoff.retry_delay_s(batch.inputs_missed - 1, kit.settings, batch.id) if batch.inputs_missed else 0.0
@@ -52,10 +50,3 @@ async def restarted(kit: Kit, lease: Lease, batch: Batch, status: JobStatus) -> 
     with effect(Effect.TRACK_RESTART):
         await kit.store.restart(lease.claim, batch.job, delay_s=delay_s, hold=hold, proven=proven)
     log.error("job.missed_input", batch=batch.id, job=batch.job, deleted=proven, error=status.error_message)
-    return True
-
-
-def missed_in_doubt(batch: Batch, found: JobStatus) -> Note:
-    """The job of a create in doubt was there, and failed because its file had been deleted: what to record."""
-    log.error("job.missed_input", batch=batch.id, job=found.job, deleted=True, error=found.error_message)
-    return Note(missed_jobs=f"{batch.missed_jobs} {found.job}".strip())

@@ -1,11 +1,11 @@
 """The resolver: an ended job's results become outcomes, and the batch is closed.
 
-A batch's last chapter: the job is polled once more, but where it was seen to succeed and its result file is known.
-If it brought results, they are collected. What a job that did not succeed has not brought goes back to its lane in the
-segments as they are, free of charge, until these have been sent back too often, and then the prompts fail with the
-reason. The batch is closed a slice at a time when each of its prompts is settled or moved. What is left at the provider
-is deleted as configured: the input file before the batch is closed, so that a crash leaves it to the next resolver;
-results and job after it, because they are needed until then, and a crash leaves them to their 48 h.
+A batch's last chapter: the job is looked at once more, and its results are collected (``ended_jobs.py``). What a job
+that did not succeed has not brought goes back to its lane in the segments as they are, free of charge, until these
+have been sent back too often, and then the prompts fail with the reason. The batch is closed a slice at a time when
+each of its prompts is settled or moved. What is left at the provider is deleted as configured: the input file before
+the batch is closed, so that a crash leaves it to the next resolver; results and job after it, because they are needed
+until then, and a crash leaves them to their 48 h.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING
 import structlog
 
 from gemqueue.effects import Effect, effect
-from gemqueue.errors import ProviderError, Rejected, ShortRead
-from gemqueue.policy import backoff, quota, resolving
+from gemqueue.errors import ProviderError, ShortRead
+from gemqueue.policy import backoff, resolving
 from gemqueue.policy.resolving import ResolvePlan
 from gemqueue.records import Batch
 from gemqueue.setting_values import DeleteFiles
 from gemqueue.states import FailureKind, Step
-from gemqueue_workers.stages.api_key import check_key
 from gemqueue_workers.stages.collector import Collector
 from gemqueue_workers.stages.contents import BatchContents
+from gemqueue_workers.stages.ended_jobs import EndedJobs
 from gemqueue_workers.stages.inputs import delete_input
 from gemqueue_workers.stages.interactive import Interactive
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("gemqueue.resolve")
 
+_LOST_AGAIN = "what was settled is open again: the server has lost it"
 _BUSY_S = 2.0  # until an interactive batch is tried again where others are under way
 
 
@@ -47,60 +48,28 @@ class Resolver:
     def __init__(self, kit: Kit) -> None:
         self._kit = kit
         self._interactive = Interactive(kit)
+        self._ended = EndedJobs(kit)
 
     async def handle(self, lease: Lease, record: Batch) -> None:
         """Settle or requeue every prompt of an ended batch, close it, and clean up at the provider."""
-        status = await self._poll(record)
-        plan = resolving.resolve_plan(record, status)
+        plan = resolving.first_plan(record)
+        status: JobStatus | None = None
         if plan is ResolvePlan.ASK:
             if self._interactive.full:
                 with effect(Effect.RESOLVE_RELEASE):
                     await self._kit.store.release(lease.claim, _BUSY_S)
                 return
             await self._interactive.ask(lease, record)
-        if plan is ResolvePlan.COLLECT and status is not None:
-            plan = await self._collect(lease, record, status)
+        if plan is ResolvePlan.LOOK:
+            ended = await self._ended.look(lease, record)
+            if ended is None:
+                return
+            plan, status = ended
         elif plan is ResolvePlan.REFUSE:
             await self._fail_all(lease, record, FailureKind.INVALID, record.error, bury=False)
         await delete_input(self._kit, record, Effect.RESOLVE_DELETE)
         await self._close(lease, record, plan)
         await self._forget(record, status)
-
-    async def _poll(self, batch: Batch) -> JobStatus | None:
-        if not batch.job:
-            return None
-        if resolving.is_known_whole(batch):
-            return resolving.known_output(batch)
-        try:
-            return await self._kit.provider.poll(batch.job)
-        except Rejected as error:
-            if error.missing:
-                await check_key(self._kit, batch, "poll")
-            known = resolving.known_output(batch)
-            if not error.missing or (known is None and not resolving.believe_gone(batch)):
-                raise
-            log.error("job.missing", batch=batch.id, job=batch.job)  # noqa: TRY400 - no defect of ours
-            return known
-
-    async def _collect(self, lease: Lease, batch: Batch, status: JobStatus) -> ResolvePlan:
-        contents = await BatchContents.load(self._kit.store, batch.id)
-        collector = Collector(self._kit, lease, batch, contents)
-        try:
-            await collector.collect(status)
-        except Rejected as error:
-            if error.missing:
-                await check_key(self._kit, batch, "results")
-            if not error.missing or not resolving.believe_gone(batch):
-                raise
-            log.error("results.gone", batch=batch.id, job=batch.job, error=str(error))  # noqa: TRY400 - as above
-            return ResolvePlan.GIVE_BACK
-        ratio = quota.token_ratio(batch, collector.token_counts)
-        if ratio is not None:
-            await self._kit.store.learn_token_ratio(batch.lane, ratio)
-        if late := collector.counts.get("late", 0):
-            await self._kit.store.add_count("late", late)
-        log.info("results.collected", batch=batch.id, job=batch.job, rows=collector.rows, **collector.counts)
-        return ResolvePlan.GIVE_BACK if resolving.came_short(batch) else ResolvePlan.COLLECT
 
     async def _fail_all(self, lease: Lease, batch: Batch, kind: FailureKind, message: str, *, bury: bool) -> None:
         contents = await BatchContents.load(self._kit.store, batch.id)
@@ -120,22 +89,24 @@ class Resolver:
                 log.info("batch.closed", batch=batch.id, job_state=batch.job_state)
                 return
             if plan is ResolvePlan.COLLECT and resolving.read_again(batch):
-                raise ShortRead("what was settled is open again: the server has lost it", call="results")
+                raise ShortRead(_LOST_AGAIN, call="results")
             if segments == before:
                 raise RuntimeError(f"batch {batch.id} does not close: {len(segments)} segments stay open")
             await self._close_open(lease, batch, segments, give_back=give_back)
             before = segments
 
     async def _close_open(self, lease: Lease, batch: Batch, segments: list[str], *, give_back: bool) -> None:
-        """Segments that went back too often fail; lines that a collection left open are missing."""
+        """Segments that went back too often fail; lines that a collection has settled are not bought again."""
         contents = await BatchContents.load(self._kit.store, batch.id, only=segments)
         collector = Collector(self._kit, lease, batch, contents)
         if give_back:
             message = f"its jobs came to nothing {self._kit.settings.requeues_max + 1} times, last: {batch.job_state}"
             detail = f"{message}: {batch.error}" if batch.error else message
             await collector.fail_all(FailureKind.EXPIRED, detail, bury=True)
-        else:
+        elif not batch.job:
             await collector.account_for_missing()
+        elif collector.missing:
+            raise ShortRead(_LOST_AGAIN, call="results")
 
     async def _forget(self, batch: Batch, status: JobStatus | None) -> None:
         settings, provider = self._kit.settings, self._kit.provider

@@ -12,23 +12,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
 import structlog
 
 from gemqueue.effects import Effect, effect
 from gemqueue.errors import ProviderError, StaleFence, Transient, WrongState
-from gemqueue.policy import backoff, job_names, resolving, submitting, tracking
+from gemqueue.policy import backoff, beliefs, job_names, resolving, submitting, tracking
+from gemqueue.policy.beliefs import Belief, Pace
+from gemqueue.policy.resolving import Shown
 from gemqueue.policy.submitting import AfterCreate, Refusal, SubmitStep
-from gemqueue.records import Batch, Note
-from gemqueue.states import BatchState, Step
+from gemqueue.records import Batch, Hold, Note
+from gemqueue.states import BatchState, Cause, Step
 from gemqueue.store.batches import JobEnd
 from gemqueue.store.scripts import NotReplicated
-from gemqueue_workers.stages import division
+from gemqueue_workers.stages import believing, division
 from gemqueue_workers.stages.api_key import check_key
-from gemqueue_workers.stages.inputs import missed_in_doubt
 from gemqueue_workers.stages.lost import without_lost
 from gemqueue_workers.stages.reservations import refused, reserve, suspended
 
 if TYPE_CHECKING:
+    from gemqueue.policy.beliefs import Evidence
     from gemqueue_workers.stages.contents import BatchContents
     from gemqueue_workers.stages.loop import Kit, Lease
 
@@ -78,16 +81,15 @@ class Submitter:
             return
         settings = self._kit.settings
         now_ms = lease.claim.at_ms
-        step = submitting.submit_step(record, now_ms, settings.settle_s)
+        step = submitting.submit_step(record, now_ms, settings)
         if step is SubmitStep.FENCE:
             await self._fence(lease, record)
         elif step is SubmitStep.WAIT:
-            left_s = settings.settle_s - (now_ms - record.fenced_at) / 1000
+            left_s = (submitting.look_at_ms(record, settings) - now_ms) / 1000
             with effect(Effect.SUBMIT_RELEASE):
                 await self._kit.store.release(lease.claim, left_s)
         elif step is SubmitStep.FIND:
-            if not await self._adopt(lease, record):
-                await self._submit(lease, record)
+            await self._find(lease, record)
         else:
             await self._submit(lease, record)
 
@@ -97,22 +99,40 @@ class Submitter:
         if not was_there:
             await check_key(self._kit, batch, "fence")
         with effect(Effect.SUBMIT_FENCE):
-            await self._kit.store.fence(lease.claim, self._kit.settings.settle_s, self._kit.provider.key_print)
+            delay_s = beliefs.doubt_pause_s(batch.deaths, self._kit.settings)
+            await self._kit.store.fence(lease.claim, delay_s, self._kit.provider.key_print)
         log.warning("create.fenced", batch=batch.id, token=batch.intent_token)
 
-    async def _adopt(self, lease: Lease, batch: Batch) -> bool:
-        since_ms = batch.intent_at - int(self._kit.settings.skew_s * 1000)
-        tokens = frozenset({batch.intent_token})
-        found = (await self._kit.provider.find(tokens=tokens, since_ms=since_ms)).newest
-        if found is not None and submitting.adoptable(found, batch):
+    async def _find(self, lease: Lease, batch: Batch) -> None:
+        """Adopt a job of the batch's; begin anew once whole listings agree that there is none."""
+        settings = self._kit.settings
+        since_ms = submitting.since_ms(batch, settings)
+        search = await self._kit.provider.find(tokens=submitting.tokens_of(batch), since_ms=since_ms)
+        found = submitting.adopted(search, batch)
+        if found is not None:
+            if found.display_name != batch.intent_token:
+                await self._kit.store.add_count("found_after_all", 1)
+                log.error("listing.was_wrong", batch=batch.id, job=found.job, token=found.display_name)
             await self._accept_adopted(lease, batch, found.job, "list")
-            return True
+            return
         await check_key(self._kit, batch, "find")
-        missed = missed_in_doubt(batch, found) if found is not None else None
+        must = submitting.must_be_listed(batch, await self._records(), lease.now_ms, settings)
+        shown = submitting.shown_by_listing(search, must)
+        if not shown.what:
+            raise Transient(f"find: the listing lacks jobs that exist ({len(must - search.listed)})", call="find")
+        taken = believing.look(self._kit, batch, shown, lease.now_ms)
+        if not taken.verdict.concluded:
+            await believing.wait(self._kit, lease, batch, taken, name=Effect.SUBMIT_RELEASE)
+            return
+        dead = beliefs.NOTHING_SEEN.note().also(Note(deaths=batch.deaths + 1))
         with effect(Effect.SUBMIT_REOPEN):
-            await self._kit.store.reopen(lease.claim, batch.intent_token, missed)
-        log.warning("create.proven_dead", batch=batch.id, token=batch.intent_token)
-        return False
+            await self._kit.store.reopen(lease.claim, batch.intent_token, dead)
+        log.warning("create.proven_dead", batch=batch.id, token=batch.intent_token, deaths=batch.deaths + 1)
+        await self._submit(lease, batch)
+
+    async def _records(self) -> list[Batch]:
+        ids = await self._kit.store.open_batches()
+        return [batch for id_ in ids if (batch := await self._kit.store.batch(id_)) is not None]
 
     async def _adopt_announced(self, lease: Lease, batch: Batch) -> bool:
         """An event named the job of a create in doubt: one poll by name settles it, long before the list would."""
@@ -229,6 +249,13 @@ class Submitter:
         await self._reopen(attempt, after, error, delay_s)
 
     async def _refuse(self, attempt: _Attempt, after: AfterCreate, error: ProviderError) -> None:
+        """The prompts fail when a second create, a minute later, is refused as well."""
+        taken = believing.look(self._kit, attempt.batch, Shown(Belief.REFUSED, Pace.SECOND), attempt.lease.now_ms)
+        if not taken.verdict.concluded:
+            hold = Hold(Cause.DOUBT, f"refused, and asked once more: {error}"[:1000])
+            after = msgspec.structs.replace(after, hold=hold)
+            await self._reopen(attempt, after, error, taken.verdict.delay_s, taken.evidence)
+            return
         await self._reopen(attempt, after, error, None)
         with effect(Effect.SUBMIT_END):
             end = JobEnd(job_state=resolving.REFUSED, error=str(error))
@@ -238,9 +265,16 @@ class Submitter:
         await self._reopen(attempt, after, error, None)
         await division.divide(self._kit, attempt.lease, attempt.batch, attempt.contents, after.line)
 
-    async def _reopen(self, attempt: _Attempt, after: AfterCreate, error: ProviderError, delay_s: float | None) -> None:
+    async def _reopen(
+        self,
+        attempt: _Attempt,
+        after: AfterCreate,
+        error: ProviderError,
+        delay_s: float | None,
+        seen: Evidence = beliefs.NOTHING_SEEN,
+    ) -> None:
         """The intent is certainly dead: the step is put back, or goes on where there is no delay."""
-        note = Note(denied_creates=backoff.denied_creates(attempt.batch, error))
+        note = Note(denied_creates=backoff.denied_creates(attempt.batch, error), deaths=0).also(seen.note())
         with effect(Effect.SUBMIT_REOPEN):
             await self._kit.store.reopen(
                 attempt.lease.claim, attempt.intent.token, note, delay_s=delay_s, hold=after.hold

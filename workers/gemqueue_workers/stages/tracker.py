@@ -15,12 +15,15 @@ import structlog
 
 from gemqueue.effects import Effect, effect
 from gemqueue.errors import Rejected
-from gemqueue.policy import slow, tracking
+from gemqueue.policy import beliefs, inputs, slow, tracking
+from gemqueue.policy.beliefs import Belief, Pace
+from gemqueue.policy.resolving import Shown, shown_to_poll
 from gemqueue.policy.tracking import TrackStep
 from gemqueue.policy.turnaround import sample
-from gemqueue.records import NOT_HELD, Batch, Hold, Note
-from gemqueue.states import Cause, Step
+from gemqueue.records import NOT_HELD, Batch, Note
+from gemqueue.states import JobState, Step
 from gemqueue.store.batches import JobEnd
+from gemqueue_workers.stages import believing
 from gemqueue_workers.stages.api_key import check_key
 from gemqueue_workers.stages.contents import BatchContents
 from gemqueue_workers.stages.inputs import delete_while_running, restarted
@@ -51,27 +54,47 @@ class Tracker:
         settings = self._kit.settings
         status = await self._poll(record)
         now_ms = lease.now_ms
-        known = await self._turnaround(record)
-        if status is not None and await restarted(self._kit, lease, record, status):
-            return None
         if status is None:
-            after = tracking.after_missing(record, now_ms, settings)
-            log.error("job.missing", batch=record.id, job=record.job, alarm=after.alarm)
-        else:
-            after = tracking.after_poll(record, status, settings, known, tracking.job_age_s(record, now_ms))
+            return await self._unknown(lease, record, now_ms)
+        if inputs.begins_anew(record, status):
+            await self._restart(lease, record, status, now_ms)
+            return None
+        known = await self._turnaround(record)
+        after = tracking.after_poll(record, status, settings, known, tracking.job_age_s(record, now_ms))
         if after.step is TrackStep.END:
             await self._end(lease, record, after, status, now_ms)
             return Step.RESOLVE if after.delay_s <= 0 else None
-        note = Note(polls=record.polls + 1, tries=0)
-        if status is not None:
-            note = note.also(await self._while_running(record, status))
+        note = Note(polls=record.polls + 1, tries=0).also(await self._while_running(record, status))
         delay_s = await self._delay_s(record, after.delay_s, now_ms)
         note = note.also(await self._if_slow(record, known, now_ms))
-        since_ms = now_ms if after.alarm and not record.held_reason else 0
-        hold = Hold(Cause.PROVIDER, after.alarm, since_ms) if after.alarm else NOT_HELD
         with effect(Effect.TRACK_RELEASE):
-            await self._kit.store.release(lease.claim, delay_s, note, hold=hold)
+            await self._kit.store.release(lease.claim, delay_s, note, hold=NOT_HELD)
         return None
+
+    async def _unknown(self, lease: Lease, batch: Batch, now_ms: int) -> Step | None:
+        """404 from the batch's own account is an alarm, no failure, until the job's life is over (pains.md 3)."""
+        log.error("job.missing", batch=batch.id, job=batch.job)
+        end_ms, shown = beliefs.job_end_ms(batch), Shown(Belief.JOB_UNKNOWN, Pace.LIFE)
+        taken = believing.look(self._kit, batch, shown, now_ms, end_ms)
+        if not taken.verdict.concluded:
+            polled = Note(polls=batch.polls + 1)
+            await believing.wait(self._kit, lease, batch, taken, name=Effect.TRACK_RELEASE, end_ms=end_ms, also=polled)
+            return None
+        contents = await BatchContents.load(self._kit.store, batch.id)
+        await believing.concluded(self._kit, batch, taken, contents.open_prompts())
+        error = "the job's life is over and nobody knows it"
+        with effect(Effect.TRACK_END):
+            await self._kit.store.end(lease.claim, JobEnd(job_state=JobState.EXPIRED, error=error))
+        return Step.RESOLVE
+
+    async def _restart(self, lease: Lease, batch: Batch, status: JobStatus, now_ms: int) -> None:
+        """A job that failed because its input was gone is replaced when a second look says the same."""
+        taken = believing.look(self._kit, batch, Shown(Belief.FILE_GONE, Pace.SECOND), now_ms)
+        if not taken.verdict.concluded:
+            await believing.wait(self._kit, lease, batch, taken, name=Effect.TRACK_RELEASE)
+            return
+        await believing.concluded(self._kit, batch, taken, 0)
+        await restarted(self._kit, lease, batch, status)
 
     async def _delay_s(self, batch: Batch, delay_s: float, now_ms: int) -> float:
         health = await self._kit.store.webhook_health(batch.lane)
@@ -90,16 +113,15 @@ class Tracker:
         lane = batch.lane
         return await self._kit.store.turnaround(lane.account, lane.model, batch.prompts)
 
-    async def _end(
-        self, lease: Lease, batch: Batch, after: tracking.AfterPoll, status: JobStatus | None, now_ms: int
-    ) -> None:
-        took_s = tracking.turnaround_s(batch, status, now_ms) if status else None
+    async def _end(self, lease: Lease, batch: Batch, after: tracking.AfterPoll, status: JobStatus, now_ms: int) -> None:
+        took_s = tracking.turnaround_s(batch, status, now_ms)
         end = JobEnd(
             job_state=after.job_state,
-            output_file=status.output_file if status else "",
-            rows=status.rows if status else 0,
-            error=status.error_message if status else after.alarm,
-            operation=status.raw.decode(errors="replace") if status else "",
+            output_file=status.output_file,
+            rows=status.rows,
+            error=status.error_message,
+            operation=status.raw.decode(errors="replace"),
+            seen_what=shown_to_poll(status).what,
             delay_ms=int(after.delay_s * 1000),
             sample=sample(batch.prompts, took_s) if took_s is not None else None,
             halve=slow.halves(batch, self._kit.settings),
@@ -111,6 +133,10 @@ class Tracker:
     async def _while_running(self, batch: Batch, status: JobStatus) -> Note:
         note = await delete_while_running(self._kit, batch, status)
         note = note.also(Note(operation=status.raw.decode(errors="replace")))
+        if batch.seen_n:
+            note = note.also(beliefs.NOTHING_SEEN.note())
+        if self._kit.provider.key_print not in {batch.by_key, *batch.seen_by.split()}:
+            note = note.also(Note(seen_by=f"{batch.seen_by} {self._kit.provider.key_print}".strip()))
         return note.also(await self._cancel_if_unwanted(batch))
 
     async def _if_slow(self, batch: Batch, known: Turnaround | None, now_ms: int) -> Note:
