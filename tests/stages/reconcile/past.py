@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from gemqueue.states import BatchState
 from gemqueue_workers.worker.reconciler import Reconciler
-from gemqueue_workers.worker.recovery import resume
+from gemqueue_workers.worker.recovery import Recovery, resume
 from tests.worlds.stages import ACCOUNT
 
 if TYPE_CHECKING:
@@ -70,6 +70,14 @@ async def noticed(stages: Stages) -> str:
     """A worker has met the server as it is now; when that was first noticed."""
     assert await stages.store.beat("w", "pack", ACCOUNT)
     return (await stages.store.server(ACCOUNT)).noticed
+
+
+async def goes_on(stages: Stages, recovery: Recovery | None = None) -> bool:
+    """Whether the pause goes on after two looks that lie a minute apart."""
+    recovery = recovery or Recovery(stages.kit)
+    held = await recovery.check()
+    stages.clock.advance(61)
+    return held and await recovery.check()
 
 
 async def uploaded(stages: Stages, name: str, content: bytes) -> str:

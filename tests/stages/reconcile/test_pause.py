@@ -9,7 +9,7 @@ import pytest
 
 from gemqueue.states import Step
 from gemqueue_workers.worker.recovery import Recovery
-from tests.stages.reconcile.past import all_answered_once, lose, noticed
+from tests.stages.reconcile.past import all_answered_once, goes_on, lose, noticed
 from tests.valkey_server import ValkeyServer
 from tests.worlds.failing_over import free_port
 from tests.worlds.processes import Processes, until
@@ -29,16 +29,22 @@ async def test_the_pause_waits_for_creates_in_flight(stages: Stages, lossy: Past
     lossy.save()
     await lose(stages, lossy)
     await noticed(stages)
-    looking = asyncio.create_task(Recovery(stages.kit).check())
+    recovery = Recovery(stages.kit)
+    looking = asyncio.create_task(recovery.check())
 
     async def waits() -> bool:
         return stages.clock.sleepers == 1
 
     await until(waits, what="waiting out settle_s")
-    stages.clock.advance(stages.settings.settle_s - 1)
+    stages.clock.advance(stages.settings.settle_s - 61)
     assert stages.clock.sleepers == 1
     stages.clock.advance(2)
-    assert not await looking
+    assert await looking
+    stages.clock.advance(55)
+    assert await recovery.check()
+    assert not await stages.step(Step.PACK)
+    stages.clock.advance(6)
+    assert not await recovery.check()
     await all_answered_once(stages)
 
 
@@ -94,7 +100,7 @@ async def test_a_server_that_writes_through_is_not_held(emulator: EmulatorProces
             assert not await stages.step(Step.PACK)  # noticed, in the very script
             assert await stages.store.beat("w", "pack", ACCOUNT)
             before = len(emulator.requests())
-            assert not await Recovery(stages.kit).check()
+            assert not await goes_on(stages)
             assert len(emulator.requests()) == before
             await all_answered_once(stages)
 
@@ -130,7 +136,7 @@ async def test_a_promoted_replica_is_held(emulator: EmulatorProcess) -> None:
                 assert (await after.store.greet(ACCOUNT))[1]
                 assert not await after.step(Step.PACK)
                 after.clock.advance(after.settings.settle_s)
-                assert not await Recovery(after.kit).check()
+                assert not await goes_on(after)
                 after.keys += stages.keys
                 await all_answered_once(after)
 

@@ -15,7 +15,7 @@ import msgspec
 import structlog
 
 from gemqueue.effects import Effect, effect
-from gemqueue.errors import ConfigError, Rejected, StoreError
+from gemqueue.errors import ConfigError, Rejected, StoreError, Transient
 from gemqueue.ids import split_key
 from gemqueue.language.gemini.rows import row_verdict
 from gemqueue.policy import job_names
@@ -193,6 +193,7 @@ class Reconciler:
     async def _missing(self, listed: set[str], since_ms: int) -> list[str]:
         """Batches whose job is in no list, and that nobody knows by its name either."""
         found: list[str] = []
+        now_ms = await self._kit.store.server_now_ms()
         for batch in await self._records():
             ours = batch.lane.account == self._kit.provider.account
             if not ours or not batch.job or batch.job in listed or batch.accepted_at < since_ms:
@@ -203,6 +204,9 @@ class Reconciler:
                 if not error.missing:
                     raise
                 found.append(batch.id)
+                continue
+            if batch.accepted_at + int(self._kit.settings.settle_s * 1000) < now_ms:
+                raise Transient(f"jobs: the list lacks {batch.job}, which is there: it is not whole", call="jobs")
         return found
 
     async def stray_files(self) -> list[str]:

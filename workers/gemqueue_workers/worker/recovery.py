@@ -1,11 +1,12 @@
 """After a change of the server, packing and submitting wait until the provider's jobs have been compared.
 
-The scripts notice the change and hold what could buy twice (``gemqueue/store/lua/_server.lua``, ``changed``). A worker
-learns of it from its heartbeat and compares, one worker at a time. Creates that were in flight when the server went may
-take effect, and show in the provider's list, for another ``settle_s``, so the comparison waits until then, counted from
-when the change was noticed. It lifts the pause when no question is left open; a job whose record is lost and that still
-runs is such a question, and keeps it until it ends, or until a person decides otherwise (``gemqueue admin
-reconcile``). A worker that dies in between leaves the pause where it is, and the next one goes on.
+The scripts notice the change and hold what could buy twice (``gemqueue/store/lua/_server.lua``, ``changed``). A
+worker learns of it from its heartbeat and compares, one worker at a time. Creates that were in flight when the server
+went may take effect, and show in the provider's list, for another ``settle_s``, so the comparison waits until then,
+counted from when the change was noticed; a look a minute before that must agree with it. It lifts the pause when no
+question is left open; a job whose record is lost and that still runs is such a question, and keeps it until it ends,
+or until a person decides otherwise (``gemqueue admin reconcile``). A worker that dies in between leaves the pause
+where it is, and the next one goes on.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import structlog
 
 from gemqueue.effects import Effect, effect
 from gemqueue.errors import GemqueueError
+from gemqueue.policy import beliefs
 from gemqueue.policy.reconciling import Standing
 from gemqueue.policy.tracking import poll_delay_s
 from gemqueue.store.scripts import ServerError
@@ -44,6 +46,9 @@ class Recovery:
         self._account = kit.provider.account
         self._holder = secrets.token_hex(6)
         self._task: asyncio.Task[None] | None = None
+        self._gap_s = min(beliefs.unit_s(kit.settings), kit.settings.settle_s)
+        self._pause_s = 0.0
+        self._clean: tuple[object, int] = (None, 0)
 
     def begin(self) -> None:
         """The heartbeat has said that packing and submitting are held; asking again changes nothing."""
@@ -63,7 +68,7 @@ class Recovery:
                     return
             except (GemqueueError, ServerError, OSError) as error:
                 log.warning("reconcile.failed", error=str(error))
-            await self._kit.clock.sleep(poll_delay_s(checks, self._kit.settings))
+            await self._kit.clock.sleep(max(poll_delay_s(checks, self._kit.settings), self._pause_s))
             checks += 1
 
     async def check(self) -> bool:
@@ -72,16 +77,32 @@ class Recovery:
         if not held:
             return False
         server = await self._kit.store.server(self._account)
-        left_s = self._kit.settings.settle_s - (await self._kit.store.server_now_ms() - server.noticed_at) / 1000
-        if left_s > 0:
-            await self._kit.clock.sleep(left_s)
+        await self._kit.clock.sleep(max(0.0, await self._left_s(server) - self._gap_s))
         if not await self._kit.store.take_reconciling(self._account, self._holder, self._kit.settings.lease_s):
             return True
         try:
             survey = await Reconciler(self._kit, home, apply=True).survey(since_ms(server, self._kit))
+            if survey.open_questions():
+                self._clean = None, 0
+            elif not await self._agreed(server):
+                return True
             return not await resume(self._kit, server, survey)
         finally:
             await self._kit.store.leave_reconciling(self._account)
+
+    async def _left_s(self, server: Server) -> float:
+        return self._kit.settings.settle_s - (await self._kit.store.server_now_ms() - server.noticed_at) / 1000
+
+    async def _agreed(self, server: Server) -> bool:
+        """Whether this look, without an open question, is the last of two that lie apart: a list may lack what is."""
+        now_ms, left_s = await self._kit.store.server_now_ms(), await self._left_s(server)
+        change, first_ms = self._clean
+        if change != server.noticed:
+            self._clean = server.noticed, now_ms
+            self._pause_s = max(self._gap_s, left_s)
+            return False
+        self._pause_s = max(left_s, self._gap_s - (now_ms - first_ms) / 1000)
+        return self._pause_s <= 0
 
 
 def since_ms(server: Server, kit: Kit) -> int:
