@@ -77,7 +77,9 @@ class Recovery:
         if not held:
             return False
         server = await self._kit.store.server(self._account)
-        await self._kit.clock.sleep(max(0.0, await self._left_s(server) - self._gap_s))
+        before_s = await self._left_s(server) - self._gap_s
+        if before_s > 0:
+            await self._kit.clock.sleep(before_s)
         if not await self._kit.store.take_reconciling(self._account, self._holder, self._kit.settings.lease_s):
             return True
         try:
