@@ -53,6 +53,7 @@ QUICK: dict[str, Any] = {
     "poll_first_s": 0.1,
     "poll_max_s": 0.5,
     "cancel_settle_s": 0.2,
+    "belief_s": 4.0,
     "retry_first_s": 0.1,
     "retry_max_s": 0.3,
     "sweep_s": 0.1,

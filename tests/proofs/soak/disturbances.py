@@ -23,6 +23,7 @@ SETTINGS: dict[str, Any] = {
     "poll_first_s": 0.2,
     "poll_max_s": 0.5,
     "cancel_settle_s": 0.3,
+    "belief_s": 20.0,
     "retry_first_s": 0.1,
     "retry_max_s": 1.0,
     "sweep_s": 0.2,
