@@ -49,12 +49,12 @@ MUTANTS: dict[str, Mutant] = {
         (
             Patch(
                 "gemqueue/policy/submitting.py",
-                "now_ms < batch.fenced_at + settle_s",
-                "now_ms < batch.intent_at + settle_s",
+                "return batch.fenced_at + int(doubt_pause_s",
+                "return batch.intent_at + int(doubt_pause_s",
             ),
             Patch(
                 f"{_WORKERS}stages/submitter.py",
-                "store.fence(lease.claim, self._kit.settings.settle_s, ",
+                "store.fence(lease.claim, delay_s, ",
                 "store.fence(lease.claim, 0, ",
             ),
         ),
@@ -63,10 +63,10 @@ MUTANTS: dict[str, Mutant] = {
     "no-settle-time": Mutant(
         "the job is looked for as soon as the file is deleted",
         (
-            Patch("gemqueue/policy/submitting.py", "now_ms < batch.fenced_at + settle_s * 1000", "False"),
+            Patch("gemqueue/policy/submitting.py", "now_ms < look_at_ms(batch, settings)", "False"),
             Patch(
                 f"{_WORKERS}stages/submitter.py",
-                "store.fence(lease.claim, self._kit.settings.settle_s, ",
+                "store.fence(lease.claim, delay_s, ",
                 "store.fence(lease.claim, 0, ",
             ),
         ),
@@ -104,29 +104,12 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "never-adopt": Mutant(
         "a job that is found by its token is not taken over",
-        (
-            Patch(
-                f"{_WORKERS}stages/submitter.py",
-                "if found is not None and submitting.adoptable(found, batch):",
-                "if found is None and submitting.adoptable(found, batch):",
-            ),
-        ),
+        (Patch("gemqueue/policy/submitting.py", "    return own or next(alive, None)\n", "    return None\n"),),
     ),
     "adopt-any-job": Mutant(
         "any job of the listing is taken for ours, whatever its token",
-        (Patch("adapters/gemqueue_adapters/gemini.py", "if listed.display_name == token:", "if listed.display_name:"),),
+        (Patch("adapters/gemqueue_adapters/gemini.py", "if job.display_name in tokens}", "if job.display_name}"),),
         ("tests/adapters/test_conformance.py",),
-    ),
-    "adopt-a-failed-job": Mutant(
-        "a job that failed for want of its file is taken over",
-        (
-            Patch(
-                "gemqueue/policy/submitting.py",
-                "    return found is not None and not (blames_input(found) if batch",
-                "    return found is not None and (found is None if batch",
-            ),
-        ),
-        ("tests/policy/test_submitting.py",),
     ),
     "input-while-running": Mutant(
         "the input of every running job is deleted",
@@ -281,26 +264,46 @@ MUTANTS: dict[str, Mutant] = {
             ),
         ),
     ),
-    "believe-the-first-reading": Mutant(
-        "rows that one reading did not bring are bought again",
-        (
-            Patch(
-                f"{_WORKERS}stages/collector.py",
-                "        if any(True for _ in self._expected.missing()):\n",
-                "        if any(False for _ in self._expected.missing()):\n",
-            ),
-        ),
+    "one-look-concludes": Mutant(
+        "one look is believed",
+        (Patch("gemqueue/policy/beliefs.py", "if seen.n > len(gaps) and pace", "if seen.n > 0 and pace"),),
+        ("tests/policy/test_beliefs.py",),
     ),
-    "an-outage-is-a-denial": Mutant(
-        "what cannot be read is bought again",
+    "looks-at-once": Mutant(
+        "looks count however close they lie",
         (
             Patch(
-                "gemqueue/policy/resolving.py",
-                "batch.job_state != JobState.SUCCEEDED or batch.denials >= _DENIALS_MAX",
-                "True",
+                "gemqueue/policy/beliefs.py", "    if now_ms - seen.last_at < gap_s * 1000:\n", "    if now_ms < 0:\n"
             ),
         ),
-        ("tests/policy/test_resolving.py", "tests/policy/test_backoff.py"),
+        ("tests/policy/test_beliefs.py",),
+    ),
+    "any-look-agrees": Mutant(
+        "a look that shows something else counts all the same",
+        (Patch("gemqueue/policy/beliefs.py", "(seen.what != what and not keeps)", "False"),),
+        ("tests/policy/test_beliefs.py",),
+    ),
+    "time-that-nobody-looked": Mutant(
+        "the time since the first look is enough",
+        (
+            Patch(
+                "gemqueue/policy/beliefs.py",
+                "    if seen.n > len(gaps) and pace",
+                "    if seen.n > 1 and now_ms - seen.first_at >= sum(gaps) * 1000 and pace",
+            ),
+        ),
+        ("tests/policy/test_beliefs.py",),
+    ),
+    "a-belief-for-ever": Mutant(
+        "no look is enough once the life of a job is over",
+        (
+            Patch(
+                "gemqueue/policy/beliefs.py",
+                "if end_ms and now_ms >= end_ms and seen.n >= _LOOKS_PAST_END:",
+                "if end_ms < 0:",
+            ),
+        ),
+        ("tests/policy/test_beliefs.py",),
     ),
     "position-instead-of-key": Mutant(
         "a row answers the first prompt that has no answer yet",
