@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
@@ -19,11 +19,14 @@ from gemqueue.errors import Ambiguous, ConfigError, Rejected, Transient
 from gemqueue.provider import JobStatus, Limits, Search, StoredFile
 from gemqueue.states import Kind
 from gemqueue_adapters.http import Http
-from gemqueue_adapters.interactive import compact, interactive_request
+from gemqueue_adapters.interactive import interactive_request
 from gemqueue_adapters.lines import LineSplitter, LineTooLong
-from gemqueue_adapters.operations import FileInfo, file_of, files_of, inline_rows, page_of, status_of
+from gemqueue_adapters.listing import Entry, pages
+from gemqueue_adapters.operations import files_of, inline_rows, page_of
+from gemqueue_adapters.processing import UploadedFile
+from gemqueue_adapters.replies import check_done, created_job, one_line, polled_job, uploaded_file
 from gemqueue_adapters.resource_names import FILE, FILE_CHARS_MAX, GENERATED_FILE, JOB, checked_name, model_path
-from gemqueue_adapters.upload import CHUNKS_AT_ONCE, HEARTBEAT_S, ResumableUpload, no_progress
+from gemqueue_adapters.upload import CHUNKS_AT_ONCE, ResumableUpload, no_progress
 from gemqueue_adapters.webhooks import TOKEN_FIELD
 
 if TYPE_CHECKING:
@@ -33,11 +36,10 @@ if TYPE_CHECKING:
 
 BASE_URL: Final = "https://generativelanguage.googleapis.com"
 PAGE_SIZE: Final = 100  # always sent: without it a list was once empty (section 6)
-PAGES_MAX: Final = 1_000
 ROWS_PER_LIST: Final = 256
 
 _VERBS: Final = {Kind.GENERATE: "batchGenerateContent", Kind.EMBED: "asyncBatchEmbedContent"}
-_ERROR: Final = 400
+_REFUSED: Final = 400
 _CALLS: Final = {Kind.GENERATE: "generateContent", Kind.EMBED: "embedContent"}
 _VERSION = re.compile(r"v[0-9][a-z0-9]{0,15}")
 
@@ -118,23 +120,22 @@ class GeminiProvider:
     ) -> str:
         """Upload an input file and wait until it is ACTIVE (section 8.2). See ``Provider.upload``.
 
-        Raises ``ValueError`` when ``chunks`` does not hold exactly ``size_bytes``.
+        A file that does not become usable, or that nobody waits for any more, is deleted. Raises ``ValueError`` when
+        ``chunks`` does not hold exactly ``size_bytes``.
         """
         await self._probe("upload")
         progress = progress or no_progress
         upload = ResumableUpload(
             self._http, size_bytes=size_bytes, name=name, progress=progress, sleep=self._sleep, slots=self._slots
         )
-        body = await upload.run(f"/upload/{self._version}/files", chunks)
-        info = _parsed_file(body)
-        while_processing = _Waits(self._poll_file_s, self._processing_timeout_s)
-        while info.state == "PROCESSING":
-            await self._sleep(while_processing.next_s())
-            await progress(size_bytes)
-            info = await self._get_file(info)
-        if info.state == "FAILED":
-            raise Transient("upload: the service failed to process the file", call="upload")
-        return info.name
+        try:
+            await upload.run(f"/upload/{self._version}/files", chunks)
+            file = self._uploaded(upload.body, name, size_bytes)
+            return await file.until_usable(lambda: progress(size_bytes))
+        except BaseException:  # a lease that was lost and a cancellation, too
+            with suppress(Transient):
+                await self._uploaded(upload.body, name, size_bytes).discard()
+            raise
 
     async def create(self, *, model: str, kind: Kind, file: str, token: str) -> str:
         """Create one job, sending exactly once (sections 4 and 15). See ``Provider.create``."""
@@ -157,9 +158,9 @@ class GeminiProvider:
             self._check_webhook_refused(exc)
             raise
         try:
-            return checked_name(JOB, status_of(reply.body).job, "create")
-        except (ValueError, Rejected):
-            unread = Ambiguous("create: accepted, but the reply names no job", call="create", code=reply.status)
+            return created_job(reply.body, token=token, file=file)
+        except ValueError as exc:
+            unread = Ambiguous(f"create: answered, but by what? {exc}", call="create", code=reply.status)
         raise unread
 
     async def answer(self, line: bytes, *, model: str, kind: Kind, service: str, timeout_s: float) -> bytes:
@@ -179,50 +180,48 @@ class GeminiProvider:
             patient=True,
         )
         try:
-            return compact(reply.body)
-        except ValueError:
-            unread = Ambiguous("answer: the reply cannot be read", call="answer", code=reply.status)
+            return one_line(reply.body)
+        except ValueError as exc:
+            unread = Ambiguous(f"answer: the reply is no answer: {exc}", call="answer", code=reply.status)
         raise unread
 
     async def find(self, *, tokens: frozenset[str], since_ms: int) -> Search:
         """Read the list to its end; what is found is looked at by name, but listed means created. See ``Provider``."""
         found: dict[str, JobStatus] = {}
         listed: set[str] = set()
-        async with aclosing(self._jobs("find", since_ms)) as pages:
-            async for jobs in pages:
+        async with aclosing(self._jobs("find", since_ms)) as whole:
+            async for jobs in whole:
                 listed.update(job.job for job in jobs)
                 found |= {job.job: job for job in jobs if job.display_name in tokens}
         newest = sorted(found.values(), key=lambda job: job.created_at_ms, reverse=True)
-        looked_at = [await self._poll_if_there(job.job) or job for job in newest]
+        looked_at = [await self._poll_listed(job) for job in newest]
         return Search(jobs=tuple(looked_at), listed=frozenset(listed))
 
     async def jobs(self, *, since_ms: int) -> AsyncGenerator[list[JobStatus], None]:
         """Page the list, newest first, past ``since_ms`` (section 6)."""
-        async with aclosing(self._jobs("jobs", since_ms)) as pages:
-            async for jobs in pages:
+        async with aclosing(self._jobs("jobs", since_ms)) as found:
+            async for jobs in found:
                 yield jobs
 
     async def files(self) -> AsyncGenerator[list[StoredFile], None]:
         """Page the list of files (section 8.3); of result files it need not hold any."""
-        page_token = ""
-        for _ in range(PAGES_MAX):
-            body = await self._list("files", "files", page_token)
-            try:
-                files, page_token = files_of(body)
-            except ValueError as exc:
-                raise Transient(f"files: a page cannot be read: {exc}", call="files") from None
-            yield files
-            if not page_token:
-                return
-        raise Transient(f"files: the list did not end within {PAGES_MAX} pages", call="files")
+        listed = pages(
+            "files",
+            lambda token: self._list("files", "files", token),
+            files_of,
+            lambda file: Entry(file.file, file.created_at_ms),
+        )
+        async with aclosing(listed) as found:
+            async for files in found:
+                yield files
 
     async def poll(self, job: str) -> JobStatus:
         """Look at a job by name (section 5)."""
         body = await self._operation(job, "poll")
         try:
-            return status_of(body)
+            return polled_job(body, job)
         except ValueError as exc:
-            raise Transient(f"poll: the reply cannot be read: {exc}", call="poll") from None
+            raise Transient(f"poll: the reply cannot be believed: {exc}", call="poll") from None
 
     async def newest(self) -> list[JobStatus]:
         """One page of the list (section 6)."""
@@ -239,16 +238,13 @@ class GeminiProvider:
                 async for lines in lists:
                     yield lines
         elif status.inline:
-            rows = inline_rows(await self._operation(status.job, "results"))
-            if rows is None:
-                raise Rejected("results: the operation holds no rows any more", call="results", missing=True)
+            rows = await self._inline_rows(status.job)
             for start in range(0, len(rows), ROWS_PER_LIST):
                 yield rows[start : start + ROWS_PER_LIST]
 
     async def cancel(self, job: str) -> None:
         """Ask for cancellation (section 7); cancelling what is over or gone does nothing."""
-        url = self._url(checked_name(JOB, job, "cancel") + ":cancel")
-        await self._http.request("cancel", "POST", url, forgive=("NOT_FOUND", "FAILED_PRECONDITION"))
+        await self._end("cancel", "POST", checked_name(JOB, job, "cancel") + ":cancel", ("FAILED_PRECONDITION",))
 
     async def delete_file(self, file: str) -> bool:
         """Delete a file (section 8.3). Result files that the service does not let go expire by themselves.
@@ -258,23 +254,18 @@ class GeminiProvider:
         long = len(file) > FILE_CHARS_MAX and file.startswith(GENERATED_FILE)
         if long and self._results_stay:
             return False
-        url = self._url(checked_name(FILE, file, "delete_file"))
         try:
-            reply = await self._http.request("delete_file", "DELETE", url, forgive=("NOT_FOUND",))
+            return await self._end("delete_file", "DELETE", checked_name(FILE, file, "delete_file"))
         except Rejected as exc:
-            stuck = exc.code == 400 and not exc.auth and file.startswith(GENERATED_FILE)
+            stuck = exc.code == _REFUSED and not exc.auth and file.startswith(GENERATED_FILE)
             self._results_stay = self._results_stay or (stuck and long)
-            if exc.missing and exc.code != 403:  # a 404 that is not the API's own: no proof that the file is gone
-                raise Transient(str(exc), call="delete_file", code=exc.code) from None
             if not (exc.missing or stuck):
                 raise
             return False
-        return reply.status < _ERROR
 
     async def delete_job(self, job: str) -> None:
         """Delete an ended job (section 7)."""
-        url = self._url(checked_name(JOB, job, "delete_job"))
-        await self._http.request("delete_job", "DELETE", url, forgive=("NOT_FOUND",))
+        await self._end("delete_job", "DELETE", checked_name(JOB, job, "delete_job"))
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -300,27 +291,49 @@ class GeminiProvider:
     async def _operation(self, job: str, call: str) -> bytes:
         return (await self._http.request(call, "GET", self._url(checked_name(JOB, job, call)))).body
 
-    async def _poll_if_there(self, job: str) -> JobStatus | None:
+    async def _end(self, call: str, method: str, resource: str, over: tuple[str, ...] = ()) -> bool:
+        """Delete or cancel; False where the API says that there is nothing, or by ``over`` that it is so already."""
+        reply = await self._http.request(call, method, self._url(resource), forgive=("NOT_FOUND", *over))
+        if reply.status >= _REFUSED:
+            return False
         try:
-            return await self.poll(job)
+            check_done(reply.body)
+        except ValueError as exc:
+            raise Transient(f"{call}: the reply cannot be believed: {exc}", call=call) from None
+        return True
+
+    async def _poll_listed(self, listed: JobStatus) -> JobStatus:
+        """The job by name, as listed where that is denied; a lookup under another display name proves nothing."""
+        try:
+            looked_at = await self.poll(listed.job)
         except Rejected as exc:
             if exc.missing:
-                return None
+                return listed
             raise
+        if looked_at.display_name not in {"", listed.display_name}:
+            raise Transient(f"find: {listed.job} has two display names", call="find")
+        return looked_at
 
-    async def _jobs(self, call: str, since_ms: int) -> AsyncGenerator[list[JobStatus], None]:
-        page_token = ""
-        for _ in range(PAGES_MAX):
-            body = await self._list(call, "batches", page_token)
-            try:
-                jobs, page_token = page_of(body)
-            except ValueError as exc:  # never skipped: a job overlooked is a job bought twice
-                raise Transient(f"{call}: a page cannot be read: {exc}", call=call) from None
-            yield jobs
-            past = all(0 < job.created_at_ms < since_ms for job in jobs)
-            if not page_token or past:  # an empty page is past, too
-                return
-        raise Transient(f"{call}: the list did not end within {PAGES_MAX} pages", call=call)
+    async def _inline_rows(self, job: str) -> list[bytes]:
+        body = await self._operation(job, "results")
+        try:
+            status, rows = polled_job(body, job), inline_rows(body)
+        except ValueError as exc:
+            raise Transient(f"results: the reply cannot be believed: {exc}", call="results") from None
+        if rows is None and not status.state.terminal:
+            raise Transient("results: the operation shows no end any more", call="results")
+        if rows is None:
+            raise Rejected("results: the operation holds no rows any more", call="results", missing=True)
+        return rows
+
+    def _jobs(self, call: str, since_ms: int) -> AsyncGenerator[list[JobStatus], None]:
+        return pages(
+            call,
+            lambda token: self._list(call, "batches", token),
+            page_of,
+            lambda job: Entry(job.job, job.created_at_ms),
+            since_ms,
+        )
 
     async def _list(self, call: str, collection: str, page_token: str) -> bytes:
         query = f"{collection}?pageSize={PAGE_SIZE}"
@@ -341,38 +354,20 @@ class GeminiProvider:
             if lines := splitter.end():
                 yield lines
 
-    async def _get_file(self, known: FileInfo) -> FileInfo:
-        """The file's state now; a look that fails for a passing reason counts as no news."""
+    def _uploaded(self, body: bytes, name: str, size_bytes: int) -> UploadedFile:
+        """The file that the last reply of an upload describes."""
         try:
-            reply = await self._http.request("upload", "GET", self._url(known.name))
-        except Transient:
-            return known
-        except Rejected as exc:
-            if exc.missing:
-                raise Transient("upload: the file has vanished", call="upload", code=exc.code) from None
-            raise
-        return _parsed_file(reply.body)
+            info = uploaded_file(body, name=name, size_bytes=size_bytes)
+        except ValueError as exc:
+            raise Transient(f"upload: the reply cannot be believed: {exc}", call="upload") from None
+        return UploadedFile(
+            info,
+            look=self._file,
+            delete=self.delete_file,
+            sleep=self._sleep,
+            poll_s=self._poll_file_s,
+            timeout_s=self._processing_timeout_s,
+        )
 
-
-class _Waits:
-    """Pauses that grow by half up to a heartbeat, until ``total_s`` have passed."""
-
-    def __init__(self, first_s: float, total_s: float) -> None:
-        self._pause_s = first_s
-        self._end_s = asyncio.get_running_loop().time() + total_s
-
-    def next_s(self) -> float:
-        if asyncio.get_running_loop().time() >= self._end_s:
-            raise Transient("upload: the file is still being processed", call="upload")
-        pause_s, self._pause_s = self._pause_s, min(self._pause_s * 1.5, HEARTBEAT_S)
-        return pause_s
-
-
-def _parsed_file(body: bytes) -> FileInfo:
-    try:
-        info = file_of(body)
-    except ValueError:
-        info = FileInfo(name="")
-    if not FILE.fullmatch(info.name):
-        raise Transient("upload: the reply names no file", call="upload")
-    return info
+    async def _file(self, name: str) -> bytes:
+        return (await self._http.request("upload", "GET", self._url(name))).body

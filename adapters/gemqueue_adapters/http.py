@@ -17,8 +17,9 @@ import httpcore
 import httpx
 import msgspec
 
-from gemqueue.errors import Ambiguous, ConfigError, ProviderError, Rejected
-from gemqueue_adapters.problems import Problem, failure, read_problem, refusal
+from gemqueue.errors import Ambiguous, ConfigError, ProviderError, Rejected, Transient
+from gemqueue_adapters.envelope import Problem, read_problem
+from gemqueue_adapters.problems import failure, refusal
 from gemqueue_adapters.trust import trust_for
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ PROBLEM_BYTES_MAX: Final = 64 * 1024
 READ_BYTES: Final = 256 * 1024
 """What a transport has ready at a time. httpcore asks for a quarter of it, and each of its reads costs some 40 us."""
 
+_OK: Final = 200
+_PAGES: Final = {"text/html", "application/xhtml+xml"}
 GOOGLE_DOMAIN: Final = "googleapis.com"
 _KEY = re.compile(r"[\x21-\x7e]{1,512}")
 
@@ -128,8 +131,8 @@ class Http:
         """Send once, read the reply whole; an error reply whose status is in ``forgive`` counts as a success.
 
         ``risky`` calls raise ``Ambiguous`` where others raise ``Transient``; ``deadline_s`` bounds the call as a whole.
-        A ``patient`` call is risky only while no reply comes (an error reply of such a call is never billed), and may
-        be silent for all of ``deadline_s``.
+        Only 200 is a success (section 1.4). A ``patient`` call is risky only while no reply of the API comes (its error
+        replies are never billed), and may be silent for all of ``deadline_s``.
         """
         error: ProviderError
         try:
@@ -147,14 +150,14 @@ class Http:
             error = failure(exc, call=call, risky=risky or patient)
         else:
             reply = Reply(response.status_code, response.headers, body)
-            if response.is_success or (problem := self._problem(reply)).status in forgive:
+            if response.status_code == _OK or (problem := self._problem(reply)).status in forgive:
                 return reply
-            error = refusal(problem, call=call, risky=risky)
+            error = refusal(problem, call=call, risky=risky or (patient and not problem.own))
         raise error  # outside the handler: the httpx error it stems from carries the request, hence the key
 
     @asynccontextmanager
     async def stream(self, call: str, url: httpx.URL) -> AsyncGenerator[AsyncIterator[bytes], None]:
-        """GET a body of any size in pieces; whatever breaks it off, wherever, is ``Transient``."""
+        """GET a body of any size in pieces; a web page, and whatever breaks it off, is ``Transient``."""
         timeout = httpx.Timeout(
             self._timeout_s, connect=CONNECT_TIMEOUT_S, read=max(self._timeout_s, DOWNLOAD_READ_TIMEOUT_S)
         )
@@ -164,7 +167,8 @@ class Http:
             response = await self._client.send(request, stream=True, auth=self._auth)
             try:
                 self._check_mark(response)
-                if response.is_success:
+                if response.status_code == _OK:
+                    _check_no_page(response, call)
                     yield response.aiter_bytes()
                     return
                 body = await _read(response, call, risky=False)
@@ -218,15 +222,22 @@ def checked_base(base_url: str, *, emulate: bool) -> httpx.URL:
 
 
 async def _read(response: httpx.Response, call: str, *, risky: bool) -> bytes:
-    bytes_max = BODY_BYTES_MAX if response.is_success else PROBLEM_BYTES_MAX
+    whole = response.status_code == _OK
+    bytes_max = BODY_BYTES_MAX if whole else PROBLEM_BYTES_MAX
     body = bytearray()
     async for piece in response.aiter_bytes():
         body += piece
-        if len(body) > bytes_max and response.is_success:
+        if len(body) > bytes_max and whole:
             raise (Ambiguous if risky else Rejected)(f"{call}: the reply is larger than {bytes_max} bytes", call=call)
         if len(body) > bytes_max:
             break
     return bytes(body)
+
+
+def _check_no_page(response: httpx.Response, call: str) -> None:
+    media = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media in _PAGES:
+        raise Transient(f"{call}: a web page came instead (a gateway or proxy on the way?)", call=call)
 
 
 def _read_by_more() -> None:

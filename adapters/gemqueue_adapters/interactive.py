@@ -1,4 +1,4 @@
-"""A line of an input file as the body of a synchronous call, and that call's reply as a line's ``response``."""
+"""A line of an input file as the body of a synchronous call."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ class _Line(msgspec.Struct):
 
 
 _decode_line = msgspec.json.Decoder(_Line).decode
-_decode_reply = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
 def interactive_request(line: bytes, kind: Kind, service: str) -> bytes:
@@ -31,9 +30,3 @@ def interactive_request(line: bytes, kind: Kind, service: str) -> bytes:
     if service == FLEX and kind is Kind.GENERATE:
         request["serviceTier"] = Raw(b'"flex"')
     return msgspec.json.encode(request)
-
-
-def compact(reply: bytes) -> bytes:
-    """The reply on one line: the service pretty-prints. Raises ValueError where it is no JSON object."""
-    _decode_reply(reply)
-    return msgspec.json.format(reply, indent=-1)

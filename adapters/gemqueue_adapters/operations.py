@@ -2,7 +2,8 @@
 
 A job is an operation whose ``metadata`` holds the batch, or the bare batch itself: each field is looked for in
 ``metadata`` first, then at the top. A field that cannot be read counts as absent, since half a picture of a job that
-was paid for is better than none; only a body that is no JSON object raises ``ValueError``.
+was paid for is better than none. A body that is no JSON object, or that names two jobs, raises ``ValueError``, and so
+does a page that is no whole one: half a list would look like a job that does not exist.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import msgspec
 
 from gemqueue.provider import JobStatus, StoredFile
 from gemqueue.states import JobState
-from gemqueue_adapters.problems import clean
+from gemqueue_adapters.envelope import clean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,6 +32,7 @@ _STATES: Final = {
     "CANCELLED": JobState.CANCELLED,
     "EXPIRED": JobState.EXPIRED,
 }
+_OPEN: Final = {"PENDING", "RUNNING", "QUEUED", "PAUSED", "UPDATING", "CANCELLING"}
 _STATE_PREFIX = re.compile(r"^(?:BATCH|JOB)_STATE_")
 _TIMESTAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)", re.IGNORECASE)
 
@@ -44,14 +46,15 @@ class FileInfo(msgspec.Struct, frozen=True):
 
     name: str
     state: str = ""
+    display_name: str = ""
+    size_bytes: int | None = None
+    error_message: str = ""
 
 
 def status_of(body: bytes | msgspec.Raw) -> JobStatus:
     """One look at a job. Raises ``ValueError`` when the body is no JSON object with a name."""
     view = _View(_object(body))
-    name = view.text("name")
-    if not name:
-        raise ValueError("no job name")
+    name = view.name()
     outputs = list(view.outputs())
     stats, error = _lenient_object(view.get("batchStats")), _lenient_object(view.get("error"))
     raw_state = view.text("state")
@@ -77,11 +80,8 @@ def status_of(body: bytes | msgspec.Raw) -> JobStatus:
 
 def page_of(body: bytes) -> tuple[list[JobStatus], str]:
     """The jobs of a list page, and the token of the next page or "". Raises ``ValueError``."""
-    fields = _object(body)
-    entries = _as(fields.get("operations", msgspec.Raw(b"[]")), list[msgspec.Raw])
-    if entries is None:
-        raise ValueError("the list of jobs is no list")
-    return [status_of(entry) for entry in entries], _text(fields.get("nextPageToken"))
+    entries, token = _page(body, "operations")
+    return [status_of(entry) for entry in entries], token
 
 
 def inline_rows(body: bytes) -> list[bytes] | None:
@@ -96,24 +96,44 @@ def inline_rows(body: bytes) -> list[bytes] | None:
 def file_of(body: bytes) -> FileInfo:
     """A bare file resource, or one inside ``{"file": ...}``. Raises ``ValueError``."""
     fields = _object(body)
-    found = _as(fields.get("file", body), FileInfo)
-    if found is None:
-        raise ValueError("no file resource")
-    return found
+    fields = _object(fields.get("file", msgspec.Raw(body)))
+    return FileInfo(
+        name=_text(fields.get("name")),
+        state=_text(fields.get("state")),
+        display_name=_text(fields.get("displayName")),
+        size_bytes=_number(fields["sizeBytes"]) if "sizeBytes" in fields else None,
+        error_message=clean(_text(_lenient_object(fields.get("error")).get("message"))),
+    )
 
 
 def files_of(body: bytes) -> tuple[list[StoredFile], str]:
     """The files of a list page, and the token of the next page or "". Raises ``ValueError``."""
+    entries, token = _page(body, "files")
+    return [_stored(_object(entry)) for entry in entries], token
+
+
+def _page(body: bytes, field: str) -> tuple[list[msgspec.Raw], str]:
+    """The entries of a page and its token; an empty list is an empty object (protocol section 6)."""
     fields = _object(body)
-    entries = _as(fields.get("files", msgspec.Raw(b"[]")), list[Fields])
-    if entries is None:
-        raise ValueError("the list of files is no list")
-    return [_stored(entry) for entry in entries], _text(fields.get("nextPageToken"))
+    if "error" in fields:
+        raise ValueError("it is an error")
+    if fields and not fields.keys() & {field, "nextPageToken", "unreachable"}:
+        raise ValueError(f"it is no list of {field}")
+    if _as(fields.get("unreachable", msgspec.Raw(b"[]")), list[msgspec.Raw]) != []:
+        raise ValueError("it says of itself that it is not whole")
+    entries = _as(fields.get(field, msgspec.Raw(b"[]")), list[msgspec.Raw])
+    token = _as(fields.get("nextPageToken", msgspec.Raw(b'""')), str)
+    if entries is None or token is None:
+        raise ValueError(f"its {field} are no list, or its token is no text")
+    return entries, token
 
 
 def _stored(entry: Fields) -> StoredFile:
+    name = _text(entry.get("name"))
+    if not name:
+        raise ValueError("no file name")
     return StoredFile(
-        file=_text(entry.get("name")),
+        file=name,
         display_name=_text(entry.get("displayName")),
         created_at_ms=epoch_ms(_text(entry.get("createTime"))),
         size_bytes=_number(entry.get("sizeBytes")),
@@ -140,6 +160,20 @@ class _View:
         self.top = top
         self._metadata = _lenient_object(top.get("metadata"))
 
+    @property
+    def bare(self) -> bool:
+        """Whether this is the batch itself, which has no ``done`` (protocol section 3.1)."""
+        return not self._metadata
+
+    def name(self) -> str:
+        """The job's name, which an operation says twice. Raises ``ValueError``."""
+        names = [text for fields in (self._metadata, self.top) if (text := _text(fields.get("name")))]
+        if not names:
+            raise ValueError("no job name")
+        if len({name for name in names if name.startswith("batches/")}) > 1:
+            raise ValueError("two job names")
+        return names[0]
+
     def get(self, field: str) -> msgspec.Raw | None:
         return self._metadata[field] if field in self._metadata else self.top.get(field)
 
@@ -155,14 +189,21 @@ class _View:
 
 
 def _state(raw_state: str, view: _View, *, has_output: bool) -> JobState:
-    known = _STATES.get(_STATE_PREFIX.sub("", raw_state))
+    """An end only where the service tells it, in whole words: what contradicts itself or names no end is still open.
+
+    ``done`` is there for every end (protocol section 3.1). A success is believed without it, since it costs only time.
+    """
+    word = _STATE_PREFIX.sub("", raw_state)
+    known = _STATES.get(word)
+    done = _as(view.get("done"), bool)
     if known is not None:
-        return known
-    if _as(view.get("done"), bool) is not True:
+        unsaid = done is None and (view.bare or known is JobState.SUCCEEDED)
+        return known if done or unsaid else JobState.RUNNING
+    if not done or word in _OPEN:
         return JobState.RUNNING
-    if "error" in view.top or not (has_output or "response" in view.top):
-        return JobState.FAILED
-    return JobState.SUCCEEDED
+    if has_output or "response" in view.top:
+        return JobState.SUCCEEDED
+    return JobState.FAILED if "error" in view.top else JobState.RUNNING
 
 
 def _file_of(output: Fields) -> str:

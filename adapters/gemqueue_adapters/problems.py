@@ -1,32 +1,31 @@
 """What an unsuccessful call means for whoever made it: the one table from HTTP statuses to the three provider errors.
 
 A call is *risky* when it may have bought something although it looks failed. Only ``create`` is; every other call may
-be repeated, so its doubt is merely a reason to try again. Sources: protocol sections 2.1, 4.6, 8.3, 14 and 15.
+be repeated, so its doubt is merely a reason to try again. Something is concluded only from the API's own words, which
+is its error envelope with a status that fits the code: gateways, proxies and other services answer in its place with
+codes and words of theirs, and may have sent the call on. Sources: protocol sections 2.1, 4.6, 8.3, 14 and 15.
 """
 
 from __future__ import annotations
 
-import math
 import re
-from contextlib import suppress
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 import httpx
-import msgspec
 
 from gemqueue.errors import Ambiguous, ProviderError, Rejected, Transient
+from gemqueue_adapters.envelope import Problem, clean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-MESSAGE_CHARS_MAX = 500
-RETRY_AFTER_S_MAX = 86_400.0
+    from collections.abc import Callable
 
 _LINE = re.compile(r"error on line (\d{1,9})", re.IGNORECASE)
 _INLINE_ROW = re.compile(r"\brequests\[(\d{1,9})\]")
+_FILE_DENIED = re.compile(r"\bfile\b.*\bmay not exist\b", re.IGNORECASE | re.DOTALL)
+"""Not IAM's "Permission 'x' denied on resource 'y' (or it may not exist)", which is about the key."""
+_MODEL = re.compile(r"(?<![\w/])(?:models|tunedModels)/")
+"""Not the path of a request that somebody repeats."""
 _FILE_NOT_ACTIVE = re.compile(r"(?i:\bfiles?\b).*\b(?:ACTIVE|PROCESSING)\b", re.DOTALL)
 _MONEY = re.compile(
     r"\bspend(?:ing)?\b|\bprepa(?:y|id)|\bcredits?\b|(?<!thinking )\bbudgets?\b|\bpayments?\b|\bunpaid\b|\bpast due\b"
@@ -35,19 +34,6 @@ _MONEY = re.compile(
 )
 _MONEY_REASON = re.compile(r"BILLING|\bSPEND|_SPEND|CREDIT")
 _JOB_QUOTAS = ("concurrent", "open batch", "active batch")
-_KEY = re.compile(r"\bAIza[\w-]{8,}|\bAQ\.[\w.-]{8,}|(?<=api_key:)[\w.-]+")
-_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s")
-
-
-class Problem(msgspec.Struct, frozen=True, kw_only=True):
-    """An error reply, reduced to what decides. ``reasons`` and ``fields`` come from the details of the envelope."""
-
-    code: int
-    status: str = ""
-    message: str = ""
-    reasons: frozenset[str] = frozenset()
-    fields: tuple[str, ...] = ()
-    retry_after_s: float | None = None
 
 
 class Verdict(Enum):
@@ -63,7 +49,7 @@ class Verdict(Enum):
 
 
 def _failed_precondition(problem: Problem) -> bool:
-    return problem.code == 400 and problem.status == "FAILED_PRECONDITION"
+    return problem.status == "FAILED_PRECONDITION"
 
 
 def _wants_money(problem: Problem) -> bool:
@@ -72,9 +58,7 @@ def _wants_money(problem: Problem) -> bool:
     An ordinary refusal for quota speaks of billing, too ("check your plan and billing details"), and a bad row may be
     refused with a word on invoices, so neither the word alone nor every status will do.
     """
-    if problem.code == 402:
-        return True
-    if problem.code not in (403, 429) and not _failed_precondition(problem):
+    if problem.status not in {"PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION"}:
         return False
     if any(map(_MONEY_REASON.search, problem.reasons)):
         return True
@@ -84,15 +68,16 @@ def _wants_money(problem: Problem) -> bool:
 
 RULES: tuple[tuple[Callable[[Problem], bool], Verdict, Verdict], ...] = (
     # when                                                                             verdict          if risky
+    (lambda p: p.code == 402, Verdict.SPEND, Verdict.IN_DOUBT),  # no status of the API's belongs to it
     (_wants_money, Verdict.SPEND, Verdict.SPEND),
     (lambda p: p.code == 429, Verdict.QUOTA, Verdict.QUOTA),
-    (lambda p: p.code in (408, 499) or p.code >= 500, Verdict.LATER, Verdict.IN_DOUBT),
-    (lambda p: p.code == 409 and p.status == "ALREADY_EXISTS", Verdict.NEVER, Verdict.IN_DOUBT),
-    (lambda p: p.code == 409, Verdict.LATER, Verdict.IN_DOUBT),
-    (lambda p: p.code == 401 or "API_KEY_INVALID" in p.reasons, Verdict.AUTH, Verdict.AUTH),
-    (lambda p: p.code == 403 and "may not exist" in p.message, Verdict.MISSING, Verdict.MISSING),
-    (lambda p: p.code == 403, Verdict.AUTH, Verdict.AUTH),
-    (lambda p: p.code in (404, 410), Verdict.MISSING, Verdict.MISSING),
+    (lambda p: not p.own or p.code == 499 or p.code >= 500, Verdict.LATER, Verdict.IN_DOUBT),
+    (lambda p: p.status == "ALREADY_EXISTS", Verdict.NEVER, Verdict.IN_DOUBT),
+    (lambda p: p.status == "ABORTED", Verdict.LATER, Verdict.IN_DOUBT),
+    (lambda p: p.status == "UNAUTHENTICATED" or "API_KEY_INVALID" in p.reasons, Verdict.AUTH, Verdict.AUTH),
+    (lambda p: p.code == 403 and bool(_FILE_DENIED.search(p.message)), Verdict.MISSING, Verdict.MISSING),
+    (lambda p: p.status == "PERMISSION_DENIED", Verdict.AUTH, Verdict.AUTH),
+    (lambda p: p.status == "NOT_FOUND", Verdict.MISSING, Verdict.MISSING),
     (lambda p: _failed_precondition(p) and bool(_FILE_NOT_ACTIVE.search(p.message)), Verdict.LATER, Verdict.LATER),
     (_failed_precondition, Verdict.NEVER, Verdict.AUTH),  # the region, say: the account's fault, not the prompts'
     (lambda _: True, Verdict.NEVER, Verdict.NEVER),
@@ -116,7 +101,7 @@ def verdict(problem: Problem, *, risky: bool) -> Verdict:
 
 def refusal(problem: Problem, *, call: str, risky: bool) -> ProviderError:
     """The error to raise for an error reply."""
-    text = f"{call}: HTTP {problem.code} {problem.status}: {problem.message}".rstrip(": ")
+    text = f"{call}: HTTP {problem.code} {_said_by(problem)}: {problem.message}".rstrip(": ")
     if named := [clean(field, 100) for field in problem.fields[:3] if field and field not in problem.message]:
         text += f" ({', '.join(named)})"
     code = problem.code
@@ -137,11 +122,17 @@ def refusal(problem: Problem, *, call: str, risky: bool) -> ProviderError:
         case Verdict.IN_DOUBT:
             return Ambiguous(text, call=call, code=code)
         case Verdict.MISSING:
-            return Rejected(text, call=call, code=code, missing=True, model="models/" in problem.message)
+            return Rejected(text, call=call, code=code, missing=True, model=bool(_MODEL.search(problem.message)))
         case Verdict.AUTH:
             return Rejected(text, call=call, code=code, auth=True)
         case Verdict.NEVER:
             return Rejected(text, call=call, code=code, line=refused_line(problem) if risky else None)
+
+
+def _said_by(problem: Problem) -> str:
+    if problem.own:
+        return problem.status
+    return f"not in the API's own words ({problem.media or 'no content type'}; a gateway or proxy on the way?)"
 
 
 def failure(error: Exception, *, call: str, risky: bool) -> ProviderError:
@@ -172,90 +163,3 @@ def refused_line(problem: Problem) -> int | None:
         if found := _INLINE_ROW.search(text):
             return int(found[1]) + 1
     return None
-
-
-def read_problem(code: int, headers: Mapping[str, str], body: bytes, *, now_s: float) -> Problem:
-    """Reduce an error reply; a body that is no error envelope (a proxy's page, say) leaves only the code."""
-    error = _envelope(body)
-    wishes = (
-        _header_delay_s(headers.get("retry-after", ""), now_s),
-        *(_duration_s(d.retry_delay) for d in error.details),
-    )
-    return Problem(
-        code=code,
-        status=clean(error.status, 64),
-        message=clean(error.message),
-        reasons=frozenset(detail.reason for detail in error.details),
-        fields=tuple(violation.field for detail in error.details for violation in detail.field_violations),
-        retry_after_s=next((min(max(wish, 0.0), RETRY_AFTER_S_MAX) for wish in wishes if wish is not None), None),
-    )
-
-
-def clean(text: str, chars_max: int = MESSAGE_CHARS_MAX) -> str:
-    """Foreign text made fit for a log or a terminal: printable characters only, of bounded length, without API keys.
-
-    The service itself names the key that it refuses: ``Consumer 'api_key:...' has been suspended``.
-    """
-    text = _KEY.sub("...", text[: 4 * chars_max])[:chars_max]
-    return "".join(char if char.isprintable() else " " for char in text).strip()
-
-
-class _Violation(msgspec.Struct, frozen=True):
-    field: str = ""
-
-
-class _Detail(msgspec.Struct, frozen=True, rename="camel"):
-    reason: str = ""
-    retry_delay: str = ""
-    field_violations: tuple[_Violation, ...] = ()
-
-
-class _Error(msgspec.Struct, frozen=True):
-    status: str = ""
-    message: str = ""
-    details: tuple[_Detail, ...] = ()
-
-
-class _BareError(msgspec.Struct, frozen=True):
-    status: str = ""
-    message: str = ""
-
-
-class _Envelope(msgspec.Struct, frozen=True):
-    error: _Error
-
-
-class _BareEnvelope(msgspec.Struct, frozen=True):
-    error: _BareError
-
-
-def _envelope(body: bytes) -> _Error:
-    """The error inside, also in a one-element array (protocol section 2.1), also with details that cannot be read."""
-    for wrapped in (body, body.strip().removeprefix(b"[").removesuffix(b"]")):
-        with suppress(msgspec.MsgspecError, UnicodeDecodeError):
-            return msgspec.json.decode(wrapped, type=_Envelope).error
-        with suppress(msgspec.MsgspecError, UnicodeDecodeError):
-            bare = msgspec.json.decode(wrapped, type=_BareEnvelope).error
-            return _Error(status=bare.status, message=bare.message)
-    return _Error()
-
-
-def _header_delay_s(header: str, now_s: float) -> float | None:
-    try:
-        seconds = float(header)
-    except ValueError:
-        return _date_delay_s(header, now_s)
-    return seconds if math.isfinite(seconds) else None
-
-
-def _date_delay_s(header: str, now_s: float) -> float | None:
-    try:
-        when = parsedate_to_datetime(header)
-    except ValueError:
-        return None
-    return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() - now_s
-
-
-def _duration_s(text: str) -> float | None:
-    found = _DURATION.fullmatch(text)
-    return float(found[1]) if found else None

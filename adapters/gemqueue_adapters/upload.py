@@ -2,7 +2,7 @@
 
 The chunk in flight is the only part of the file that is held, and all uploads of a provider together have a few chunks
 in flight: the others wait before they gather theirs. Nothing here is risky: an upload buys nothing, and one
-that is given up leaves at most a stray file, which expires by itself after 48 hours.
+that is given up before it is finished leaves at most a stray file, which expires by itself after 48 hours.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class _Position(msgspec.Struct, frozen=True):
 
 
 class ResumableUpload:
-    """One upload. ``run`` may be called once."""
+    """One upload. ``run`` may be called once; ``body``, that of the final reply, describes the file."""
 
     def __init__(
         self,
@@ -100,27 +100,25 @@ class ResumableUpload:
         self._progress = progress
         self._sleep = sleep
         self._sent_bytes = 0
+        self.body = b""
 
-    async def run(self, path: str, chunks: AsyncIterator[bytes]) -> bytes:
-        """Start at ``path`` and send everything; returns the body of the final reply, which describes the file."""
+    async def run(self, path: str, chunks: AsyncIterator[bytes]) -> None:
+        """Start at ``path`` and send everything."""
         url = await self._beating(self._start(path))
-        body = b""
         async with aclosing(rechunk(chunks, size_bytes=self._size_bytes, chunk_bytes=CHUNK_BYTES)) as whole:
             more = True
             while more:
-                body = await self._beating(self._next(url, whole))
+                await self._beating(self._next(url, whole))
                 await self._progress(self._sent_bytes)
                 more = self._sent_bytes < self._size_bytes
-        return body
 
-    async def _next(self, url: httpx.URL, whole: AsyncIterator[list[bytes]]) -> bytes:
-        """Gather and send the next chunk when there is a slot for it; returns what ``_send`` does."""
+    async def _next(self, url: httpx.URL, whole: AsyncIterator[list[bytes]]) -> None:
+        """Gather and send the next chunk when there is a slot for it."""
         async with self._slots:
             lot = await anext(whole)
-            body = await self._send(url, lot)
+            self.body = await self._send(url, lot)
             self._sent_bytes += sum(map(len, lot))
             lot.clear()  # the generator holds it until it is asked for the next
-            return body
 
     async def _start(self, path: str) -> httpx.URL:
         meta = {"file": {"displayName": self._name, "mimeType": MIME_TYPE, "sizeBytes": str(self._size_bytes)}}

@@ -22,6 +22,8 @@ JOB = "batches/b1"
 FILE = "files/in1"
 MINE = "tok"
 RESULT = "files/batch-b1"
+PAGE = reply(b"<html>404 Not Found</html>", code=404, headers=["content-type: text/html"])
+ANSWER = {"candidates": [{"content": {"parts": [{"text": "yes"}]}}]}
 HOOK = "https://jobs.example.com/webhook"
 
 
@@ -32,6 +34,11 @@ def always(answer: bytes) -> Callable[[Seen], bytes]:
 
 async def create(made: Provider, model: str = "gemini-3.8-flash", kind: Kind = Kind.GENERATE) -> str:
     return await made.create(model=model, kind=kind, file=FILE, token=MINE)
+
+
+async def ask(made: Provider) -> bytes:
+    line = b'{"key":"k","request":{"contents":[]}}'
+    return await made.answer(line, model="gemini-3.8-flash", kind=Kind.GENERATE, service="standard", timeout_s=60.0)
 
 
 async def rows(made: GeminiProvider, **fields: Any) -> list[bytes]:
@@ -80,6 +87,18 @@ async def test_a_model_that_is_none_is_not_sent(model: str) -> None:
         (reply(b"<html>"), Ambiguous),
         (reply({"name": "operations/7"}), Ambiguous),
         (reply({}), Ambiguous),
+        (reply(operation(JOB, displayName="another")), Ambiguous),
+        (reply(operation(JOB, inputConfig={"fileName": "files/another"})), Ambiguous),
+        (reply({"name": JOB, "metadata": {"name": "batches/b2"}}), Ambiguous),
+        (reply({"error": {"code": 404, "status": "NOT_FOUND", "message": "no"}}), Ambiguous),
+        (reply(operation(JOB), code=202), Ambiguous),
+        (PAGE, Ambiguous),
+        (reply({"error": {"message": "no", "type": "invalid_request_error"}}, code=400), Ambiguous),
+        (reply({"message": "no Route matched"}, code=404), Ambiguous),
+        (reply({"detail": "Forbidden"}, code=403), Ambiguous),
+        (reply(b"", code=401), Ambiguous),
+        (reply(b"", code=402), Ambiguous),
+        (reply(b"slow down", code=429), Transient),
         (b"HTTP/1.1 200 X\r\ncontent-length: 999\r\nconnection: close\r\n\r\n{", Ambiguous),
         (error(503, "UNAVAILABLE"), Ambiguous),
         (error(409, "ABORTED"), Ambiguous),
@@ -204,24 +223,54 @@ async def test_find_stops_when_a_whole_page_is_too_old() -> None:
     assert served.count("GET", "pageSize") == 2
 
 
-@pytest.mark.parametrize("page", [{}, {"operations": []}, {"operations": [], "nextPageToken": "x"}])
-async def test_find_stops_at_an_empty_page(page: object) -> None:
-    """An empty page is the end, even with a token."""
+@pytest.mark.parametrize("page", [{}, {"operations": []}])
+async def test_find_stops_at_the_end_of_an_empty_list(page: object) -> None:
+    """A page without a token is the end, also where it is the first and empty."""
     async with wire(lambda _: reply(page)) as served, provider(served) as made:
         assert (await made.find(tokens=frozenset({MINE}), since_ms=0)).newest is None
     assert len(served.seen) == 1
+
+
+async def test_find_goes_on_past_an_empty_page() -> None:
+    """While there is a token the list goes on, and what stands behind it is found."""
+    behind = listing(3, {1: MINE})
+
+    def handle(seen: Seen) -> bytes:
+        first = "?" in seen.target and "pageToken" not in seen.target
+        return reply({"nextPageToken": "0"}) if first else behind(seen)
+
+    async with wire(handle) as served, provider(served) as made:
+        found = (await made.find(tokens=frozenset({MINE}), since_ms=2_000_000_000_000)).newest
+    assert found is not None
+    assert found.job == "batches/b1"
 
 
 async def test_find_does_not_stop_at_entries_without_a_time() -> None:
     """A missing createTime counts as not older."""
 
     def handle(seen: Seen) -> bytes:
-        more = {} if "pageToken" in seen.target else {"nextPageToken": "a b&c"}
-        return reply({"operations": [operation()], **more})
+        more = "pageToken" in seen.target
+        page = {"operations": [operation(f"batches/b{int(more)}")]}
+        return reply(page if more else page | {"nextPageToken": "a b&c"})
 
     async with wire(handle) as served, provider(served) as made:
         assert (await made.find(tokens=frozenset({MINE}), since_ms=2_000_000_000_000)).newest is None
     assert served.seen[-1].target == "/v1beta/batches?pageSize=100&pageToken=a%20b%26c"
+
+
+async def test_find_reads_a_list_that_is_oldest_first_to_its_end() -> None:
+    """The order is believed only where the list shows it: here the old pages come first."""
+    since_ms = 1_784_937_600_000 + 850
+
+    def handle(seen: Seen) -> bytes:
+        start = int(seen.target.partition("pageToken=")[2] or 0)
+        entries = [
+            operation(f"batches/b{n}", createTime=f"2026-07-25T00:00:00.{n:03d}Z") for n in range(start, start + 100)
+        ]
+        return reply({"operations": entries} | ({"nextPageToken": str(start + 100)} if start < 800 else {}))
+
+    async with wire(handle) as served, provider(served) as made:
+        assert len((await made.find(tokens=frozenset({MINE}), since_ms=since_ms)).listed) == 900
 
 
 async def test_find_believes_the_list_that_a_job_exists() -> None:
@@ -236,7 +285,21 @@ async def test_find_believes_the_list_that_a_job_exists() -> None:
         assert found.display_name == MINE
 
 
-@pytest.mark.parametrize("answer", [reply(b"<html>"), reply(b'{"operations": [{}]}'), error(503), HANG_UP])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        reply(b"<html>"),
+        reply(b'{"operations": [{}]}'),
+        reply({"error": {"code": 503, "status": "UNAVAILABLE", "message": "try later"}}),
+        reply({"status": "ok"}),
+        reply({"operations": [operation()], "unreachable": ["locations/eu"]}),
+        reply({"operations": [operation()], "nextPageToken": "again"}),
+        reply({"nextPageToken": "again"}),
+        PAGE,
+        error(503),
+        HANG_UP,
+    ],
+)
 async def test_find_never_takes_a_broken_list_for_an_empty_one(answer: bytes) -> None:
     """A page that cannot be read is Transient: not found would buy the batch again."""
     async with wire(lambda _: answer) as served, provider(served) as made:
@@ -246,11 +309,62 @@ async def test_find_never_takes_a_broken_list_for_an_empty_one(answer: bytes) ->
 
 async def test_find_gives_up_on_an_endless_list() -> None:
     """A list that never ends is Transient after a bounded number of pages, not a false not-found."""
-    page = reply({"operations": [operation()], "nextPageToken": "again"})
-    async with wire(lambda _: page) as served, provider(served) as made:
-        with pytest.raises(Transient):
+
+    def handle(_seen: Seen) -> bytes:
+        number = len(served.seen)
+        return reply({"operations": [operation(f"batches/b{number}")], "nextPageToken": f"t{number}"})
+
+    async with wire(handle) as served, provider(served) as made:
+        with pytest.raises(Transient, match="did not end"):
             await made.find(tokens=frozenset({MINE}), since_ms=0)
     assert len(served.seen) == 1000
+
+
+async def test_find_is_not_told_two_names_of_one_job() -> None:
+    """The list names it ours, the look by name another's: one of the two lies, so nothing is found."""
+    page = reply({"operations": [operation(displayName=MINE)]})
+    other = reply(operation(displayName="another"))
+    async with wire(lambda seen: page if "?" in seen.target else other) as served, provider(served) as made:
+        with pytest.raises(Transient, match="two display names"):
+            await made.find(tokens=frozenset({MINE}), since_ms=0)
+
+
+async def test_files_are_listed_past_an_empty_page() -> None:
+    """The list of files is read like that of jobs, and refused like it."""
+    whole = reply({"files": [{"name": FILE, "sizeBytes": "3"}]})
+
+    def handle(seen: Seen) -> bytes:
+        return whole if "pageToken" in seen.target else reply({"nextPageToken": "t"})
+
+    async with wire(handle) as served, provider(served) as made:
+        assert [[file.file for file in page] async for page in made.files()] == [[], [FILE]]
+        for lie in (reply({"error": {}}), reply({"files": [{}]}), reply({"nextPageToken": "t"}), PAGE):
+            served.handler = lambda _, lie=lie: lie  # type: ignore[misc]
+            with pytest.raises(Transient):
+                _ = [page async for page in made.files()]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        reply(operation("batches/b2")),
+        reply({"name": JOB, "metadata": {"name": "batches/b2"}}),
+        reply({"status": "ok"}),
+        PAGE,
+        reply({"error": {"code": 404, "message": "no"}}, code=404),
+        reply({"error": "unknown job"}, code=404),
+        reply(b"", code=410),
+        reply(b"", code=401),
+        reply({"detail": "Forbidden"}, code=403),
+        reply({"error": {"message": "no", "type": "auth"}}, code=400),
+        reply(operation(), code=203),
+    ],
+)
+async def test_a_poll_that_somebody_else_answers_is_no_look(answer: bytes) -> None:
+    """Another job's name, a page, or a refusal in other words than the API's: later, and nothing is concluded."""
+    async with wire(lambda _: answer) as served, provider(served) as made:
+        with pytest.raises(Transient):
+            await made.poll(JOB)
 
 
 async def test_poll_says_when_a_job_is_unknown() -> None:
@@ -293,10 +407,17 @@ async def test_results_stream_whatever_the_cuts() -> None:
         b"HTTP/1.1 200 X\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n3\r\n{}\n\r\n",
         HANG_UP,
         error(503),
+        PAGE,
+        reply(b"<html>Down for maintenance</html>", headers=["content-type: text/html; charset=utf-8"]),
+        reply({"error": "not found"}, code=404),
+        reply({"message": "no Route matched"}, code=404),
+        reply(b"or it may not exist", code=403),
+        reply(b"", code=410),
+        reply(b"{}", code=206),
     ],
 )
-async def test_a_truncated_download_is_transient(answer: bytes) -> None:
-    """A body shorter than announced, or without its end, is not taken for the whole."""
+async def test_a_download_that_is_not_the_services_whole_is_transient(answer: bytes) -> None:
+    """A body shorter than announced or without its end, somebody's page, and a refusal in other words deny nothing."""
     async with wire(lambda _: answer) as served, provider(served) as made:
         with pytest.raises(Transient):
             await rows(made, output_file=RESULT)
@@ -328,6 +449,22 @@ async def test_inline_results() -> None:
         assert await rows(made) == []
 
 
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (operation(state="BATCH_STATE_SUCCEEDED"), Rejected),
+        (operation(state="BATCH_STATE_RUNNING"), Transient),
+        (operation("batches/b2", state="BATCH_STATE_SUCCEEDED"), Transient),
+        ({"error": {"code": 404}}, Transient),
+    ],
+)
+async def test_inline_results_that_are_not_there(body: object, kind: type[ProviderError]) -> None:
+    """Gone only where the ended job itself shows none; a job that runs again, or another one, is no news."""
+    async with wire(lambda _: reply(body)) as served, provider(served) as made:
+        with pytest.raises(kind):
+            await rows(made, inline=True)
+
+
 async def test_a_reader_that_stops_early_leaves_no_connection() -> None:
     """Closing the stream of results half-way closes the download."""
     answer = b"HTTP/1.1 200 X\r\ncontent-length: 9999\r\n\r\n{}\n"
@@ -339,6 +476,18 @@ async def test_a_reader_that_stops_early_leaves_no_connection() -> None:
         await until(lambda: served.open_connections == 0)
 
 
+ELSEWHERE = [
+    PAGE,
+    reply({"error": "NOT_FOUND"}, code=404),
+    reply({"error": {"code": 404, "message": "no", "status": "NOT_FOUND"}}, code=403),
+    reply({"error": {"message": "the File x or it may not exist"}}, code=403),
+    reply(b"", code=410),
+    reply(b"<html>Welcome</html>"),
+    reply({"error": {"code": 404, "message": "no", "status": "NOT_FOUND"}}),
+    reply(b""),
+    HANG_UP,
+]
+"""What others answer to a deletion: nothing that the API says of itself."""
 GONE = error(403, "PERMISSION_DENIED", "You do not have permission to access the File x or it may not exist.")
 
 
@@ -367,17 +516,52 @@ async def test_what_is_gone_or_over_is_no_error(call: str, answer: bytes) -> Non
         ("delete_job", error(400, "FAILED_PRECONDITION", "still running"), Rejected),
         ("delete_file", error(403, "PERMISSION_DENIED", "The key lacks access."), Rejected),
         ("delete_file", error(400, "INVALID_ARGUMENT"), Rejected),
-        ("delete_file", reply(b"<html>not here</html>", code=404), Transient),
-        ("delete_file", HANG_UP, Transient),
+        ("delete_file", reply({}, code=204), Transient),
+        *[(call, answer, Transient) for call in ("delete_file", "delete_job", "cancel") for answer in ELSEWHERE],
     ],
 )
 async def test_a_deletion_is_only_believed_from_the_service(
     call: str, answer: bytes, kind: type[ProviderError]
 ) -> None:
-    """Deleting the input file is the fence: a wrong key or a proxy's 404 page does not count as gone."""
+    """Deleting the input file is the fence: a wrong key, a page and other services' words do not count as gone."""
     async with wire(lambda _: answer) as served, provider(served) as made:
         with pytest.raises(kind):
             await getattr(made, call)(FILE if call == "delete_file" else JOB)
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (reply({"status": "ok"}), Ambiguous),
+        (reply({"error": {"code": 503, "status": "UNAVAILABLE"}}), Ambiguous),
+        (reply(operation()), Ambiguous),
+        (reply(b"<html>Welcome</html>"), Ambiguous),
+        (reply(b"<html>Gateway Time-out</html>", code=504), Ambiguous),
+        (reply({"message": "The upstream server is timing out"}, code=504), Ambiguous),
+        (reply({"error": {"message": "no", "type": "x"}}, code=400), Ambiguous),
+        (reply(b"", code=403), Ambiguous),
+        (reply(ANSWER, code=202), Ambiguous),
+        (reply(b"", code=429), Transient),
+        (error(504, "DEADLINE_EXCEEDED"), Transient),
+        (error(503, "UNAVAILABLE"), Transient),
+        (error(400, "INVALID_ARGUMENT"), Rejected),
+    ],
+)
+async def test_a_call_that_somebody_else_answers_may_have_been_paid_for(
+    answer: bytes, kind: type[ProviderError]
+) -> None:
+    """Only the API knows whether it answered: a gateway that gave up waiting has sent the prompt on."""
+    async with wire(always(answer)) as served, provider(served) as made:
+        with pytest.raises(kind) as caught:
+            await ask(made)
+    assert type(caught.value) is kind
+
+
+@pytest.mark.parametrize("body", [ANSWER, {"promptFeedback": {"blockReason": "SAFETY"}}, {"usageMetadata": {}}])
+async def test_what_an_answer_may_look_like(body: object) -> None:
+    """An answer, a blocked prompt, and one that says only what it cost."""
+    async with wire(always(reply(body))) as served, provider(served) as made:
+        assert msgspec.json.decode(await ask(made)) == body
 
 
 async def test_a_result_file_that_cannot_be_deleted_expires_by_itself() -> None:
@@ -386,6 +570,9 @@ async def test_a_result_file_that_cannot_be_deleted_expires_by_itself() -> None:
         await made.delete_file(RESULT)
         served.handler = lambda _: error(400, "INVALID_ARGUMENT", details=[{"reason": "API_KEY_INVALID"}])
         with pytest.raises(Rejected):
+            await made.delete_file(RESULT)
+        served.handler = lambda _: reply(b"<html>Bad Request</html>", code=400)
+        with pytest.raises(Transient):
             await made.delete_file(RESULT)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from gemqueue.errors import Ambiguous, ProviderError, Rejected, Transient
 from gemqueue.states import Kind
-from gemqueue_adapters.interactive import compact, interactive_request
+from gemqueue_adapters.interactive import interactive_request
 from tests.adapters.subjects import connect, gemini_line
 from tests.emulator_process import EmulatorProcess
 
@@ -99,10 +99,3 @@ def test_a_line_without_a_request_is_an_error(line: bytes) -> None:
     """What is no input line is never sent."""
     with pytest.raises(ValueError, match=r".*"):
         interactive_request(line, Kind.GENERATE, "flex")
-
-
-def test_a_reply_is_put_on_one_line() -> None:
-    """White space between the parts goes, that inside strings stays; what is no object is refused."""
-    assert compact(b'{\n "a": "x\\n y",\n "b": [1, 2]\n}') == b'{"a":"x\\n y","b":[1,2]}'
-    with pytest.raises(ValueError, match=r".*"):
-        compact(b"[1]")

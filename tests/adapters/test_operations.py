@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from gemqueue.states import JobState
-from gemqueue_adapters.operations import RAW_BYTES_MAX, epoch_ms, inline_rows, page_of, status_of
+from gemqueue_adapters.operations import RAW_BYTES_MAX, epoch_ms, files_of, inline_rows, page_of, status_of
 
 JOB = "batches/ek3q0x7m1t9v8b2n5c6z4a0s1d2f3g4h5j6k"
 ROWS = [
@@ -55,6 +55,7 @@ def test_the_fields_of_a_job(flat: bool) -> None:
     assert not status.begun
 
 
+@pytest.mark.parametrize("flat", [False, True])
 @pytest.mark.parametrize("prefix", ["BATCH_STATE_", "JOB_STATE_"])
 @pytest.mark.parametrize(
     ("name", "state"),
@@ -69,9 +70,11 @@ def test_the_fields_of_a_job(flat: bool) -> None:
         ("EXPIRED", JobState.EXPIRED),
     ],
 )
-def test_states(prefix: str, name: str, state: JobState) -> None:
-    """Both prefixes are known; an unknown state is still running."""
-    assert status_of(operation(state=prefix + name)).state is state
+def test_states(prefix: str, name: str, state: JobState, flat: bool) -> None:
+    """Both prefixes are known; an unknown state is still running. The bare batch has no ``done``."""
+    top: dict[str, object] = {"done": True} if state.terminal else {}
+    body = encoded(batch(state=prefix + name)) if flat else operation(top, state=prefix + name)
+    assert status_of(body).state is state
 
 
 @pytest.mark.parametrize(
@@ -80,12 +83,38 @@ def test_states(prefix: str, name: str, state: JobState) -> None:
         ({"done": False}, JobState.RUNNING),
         ({"done": True, "error": {"code": 13, "message": "Internal error."}}, JobState.FAILED),
         ({"done": True, "response": {"responsesFile": "files/batch-1"}}, JobState.SUCCEEDED),
-        ({"done": True}, JobState.FAILED),
+        ({"done": True}, JobState.RUNNING),
+        ({"error": {"code": 13}}, JobState.RUNNING),
     ],
 )
-def test_an_unknown_state_that_is_done(top: dict[str, object], state: JobState) -> None:
-    """Where the state says nothing, done decides, and then error or response."""
-    assert status_of(operation(top, state="BATCH_STATE_PARTIALLY_SUCCEEDED")).state is state
+@pytest.mark.parametrize("unknown", ["BATCH_STATE_PARTIALLY_SUCCEEDED", "", None])
+def test_an_unknown_state_that_is_done(unknown: object, top: dict[str, object], state: JobState) -> None:
+    """Where the state says nothing, done decides, and then error or response; without either no end is told."""
+    assert status_of(operation(top, state=unknown)).state is state
+
+
+@pytest.mark.parametrize(
+    ("top", "said"),
+    [
+        ({"done": True}, "RUNNING"),
+        ({"done": True}, "PENDING"),
+        ({"done": True, "error": {"code": 13}}, "RUNNING"),
+        ({"done": True, "response": {"responsesFile": "files/batch-1"}}, "PENDING"),
+        ({"done": False}, "SUCCEEDED"),
+        ({"done": False}, "FAILED"),
+        ({}, "FAILED"),
+        ({}, "EXPIRED"),
+        ({}, "CANCELLED"),
+    ],
+)
+def test_a_look_that_contradicts_itself_shows_no_end(top: dict[str, object], said: str) -> None:
+    """A job is over where state and done agree; half of it is a look that came too early, or from elsewhere."""
+    assert status_of(operation(top, state=f"BATCH_STATE_{said}")).state is JobState.RUNNING
+
+
+def test_a_success_is_believed_without_done() -> None:
+    """It costs only time if it is wrong: nothing is bought again before its results are read."""
+    assert status_of(operation(state="BATCH_STATE_SUCCEEDED")).state is JobState.SUCCEEDED
 
 
 @pytest.mark.parametrize(
@@ -188,12 +217,47 @@ def test_pages() -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"<html>", b"[]", b'{"operations": {}}', b'{"operations": [{}]}', b'{"operations": [1]}']
+    "body",
+    [
+        b"",
+        b"<html>",
+        b"[]",
+        b'{"operations": {}}',
+        b'{"operations": [{}]}',
+        b'{"operations": [1]}',
+        b'{"error": {"code": 503, "status": "UNAVAILABLE"}}',
+        b'{"operations": [], "error": {}}',
+        b'{"status": "ok"}',
+        b'{"batches": []}',
+        b'{"unreachable": ["eu"]}',
+        b'{"operations": [], "unreachable": 1}',
+        b'{"operations": [], "nextPageToken": 7}',
+        b'{"operations": [], "nextPageToken": null}',
+    ],
 )
 def test_a_page_that_cannot_be_read_is_no_empty_page(body: bytes) -> None:
     """Half a list would look like a job that does not exist."""
     with pytest.raises(ValueError, match=r"."):
         page_of(body)
+
+
+def test_pages_without_entries() -> None:
+    """A page may be empty and lead on; that it reached everything may be said, too."""
+    assert page_of(b'{"nextPageToken": "t2"}') == ([], "t2")
+    assert page_of(b'{"operations": [], "unreachable": []}') == ([], "")
+
+
+@pytest.mark.parametrize("body", [b"<html>", b'{"files": [{}]}', b'{"files": [1]}', b'{"operations": []}'])
+def test_a_page_of_files_that_cannot_be_read(body: bytes) -> None:
+    """What names no file is no page of files."""
+    with pytest.raises(ValueError, match=r"."):
+        files_of(body)
+
+
+def test_an_operation_that_names_two_jobs() -> None:
+    """It belongs to neither."""
+    with pytest.raises(ValueError, match="two"):
+        status_of(encoded({"name": "batches/other", "metadata": batch()}))
 
 
 @pytest.mark.parametrize("body", [b"", b"null", b"{}", b"[]", b'{"name": 3}', b"\xff"])

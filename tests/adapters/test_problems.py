@@ -7,12 +7,16 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gemqueue.errors import Ambiguous, ProviderError, Rejected, Transient
-from gemqueue_adapters.problems import Problem, failure, read_problem, refusal
+from gemqueue_adapters.envelope import Problem, read_problem
+from gemqueue_adapters.problems import failure, refusal
 
 NOW_S = 1_784_937_600.0  # Sat, 25 Jul 2026 00:00:00 GMT
 MISSING_FILE = "You do not have permission to access the File abc or it may not exist."
+MISSING_GRANT = "Permission 'x.files.get' denied on resource '//x/files/abc' (or it may not exist)."
 NOT_ACTIVE = "The File abc is not in an ACTIVE state and usage is not allowed."
 BAD_KEY = [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID"}]
 
@@ -38,7 +42,7 @@ STATUSES: list[tuple[int, str, str, list[Any], str, str]] = [
     (400, "FAILED_PRECONDITION", "Billing is not active.", [], "spend", "spend"),
     (400, "FAILED_PRECONDITION", "User location is not supported for the API use.", [], "never", "auth"),
     (400, "INVALID_ARGUMENT", "BLOCK_NONE is for accounts with monthly invoiced billing.", [], "never", "never"),
-    (402, "", "", [], "spend", "spend"),
+    (402, "", "", [], "spend", "in doubt"),
     (401, "UNAUTHENTICATED", "", [], "auth", "auth"),
     (403, "PERMISSION_DENIED", "no", [], "auth", "auth"),
     (403, "PERMISSION_DENIED", "This API method requires billing to be enabled.", [], "spend", "spend"),
@@ -46,11 +50,12 @@ STATUSES: list[tuple[int, str, str, list[Any], str, str]] = [
     (403, "PERMISSION_DENIED", "The billing account for the owning project is disabled.", [], "spend", "spend"),
     (403, "PERMISSION_DENIED", "Consumer has been suspended.", [{"reason": "CONSUMER_SUSPENDED"}], "auth", "auth"),
     (403, "PERMISSION_DENIED", MISSING_FILE, [], "missing", "missing"),
+    (403, "PERMISSION_DENIED", MISSING_GRANT, [], "auth", "auth"),
     (404, "NOT_FOUND", "Requested entity was not found.", [], "missing", "missing"),
     (408, "", "", [], "later", "in doubt"),
     (409, "ABORTED", "", [], "later", "in doubt"),
     (409, "ALREADY_EXISTS", "", [], "never", "in doubt"),
-    (413, "", "", [], "never", "never"),
+    (413, "", "", [], "later", "in doubt"),
     (429, "RESOURCE_EXHAUSTED", "", [], "quota", "quota"),
     (429, "RESOURCE_EXHAUSTED", ORDINARY, [], "quota", "quota"),
     (429, "RESOURCE_EXHAUSTED", "Resource has been exhausted (e.g. check quota).", [], "quota", "quota"),
@@ -60,6 +65,20 @@ STATUSES: list[tuple[int, str, str, list[Any], str, str]] = [
     (503, "UNAVAILABLE", "", [], "later", "in doubt"),
     (504, "DEADLINE_EXCEEDED", "", [], "later", "in doubt"),
 ]
+
+
+FITTING = {
+    **dict.fromkeys(("INVALID_ARGUMENT", "FAILED_PRECONDITION", "OUT_OF_RANGE"), 400),
+    **dict.fromkeys(("UNKNOWN", "INTERNAL", "DATA_LOSS", "UNIMPLEMENTED", "UNAVAILABLE", "DEADLINE_EXCEEDED"), 500),
+    "UNAUTHENTICATED": 401,
+    "PERMISSION_DENIED": 403,
+    "NOT_FOUND": 404,
+    "ALREADY_EXISTS": 409,
+    "ABORTED": 409,
+    "RESOURCE_EXHAUSTED": 429,
+    "CANCELLED": 499,
+}
+"""Each google.rpc status, and the HTTP code that belongs to it; 500 stands for all from there on."""
 
 
 def kind_of(error: ProviderError) -> str:
@@ -156,13 +175,68 @@ def test_the_providers_own_wish(header: str, details: list[object], wish_s: floa
     assert raised(429, body, headers={"retry-after": header}).retry_after_s == wish_s
 
 
-@pytest.mark.parametrize(
-    "body", [b"", b"<html>no</html>", b"null", b"[]", b"[[", b'{"error": "x"}', b"\xff\xfe", b"[" * 9]
+OTHERS = [
+    b"",
+    b"<html>no</html>",
+    b"null",
+    b"[]",
+    b"[[",
+    b"\xff\xfe",
+    b"[" * 9,
+    b"404 page not found\n",
+    b'{"error": "not found"}',
+    b'{"error": null}',
+    b'{"message": "no Route matched with those values"}',
+    b'{"error": {"message": "No such model.", "type": "invalid_request_error", "code": "model_not_found"}}',
+    b'{"error": {"code": 404, "message": "no models/x here"}}',
+    b'{"error": {"code": 404, "message": "no", "status": "Not Found"}}',
+    b'{"error": {"code": 418, "message": "no", "status": "NOT_FOUND"}}',
+    b'{"error": {"message": "no", "status": "NOT_FOUND"}}',
+    b'{"code": 404, "message": "no", "status": "NOT_FOUND"}',
+    b'[{"error": {"code": 404, "status": "NOT_FOUND"}}, {"error": {"code": 404, "status": "NOT_FOUND"}}]',
+]
+
+
+@pytest.mark.parametrize("code", [206, 400, 401, 403, 404, 405, 407, 410, 413, 422, 500, 502, 503, 504])
+@pytest.mark.parametrize("body", OTHERS)
+def test_only_the_apis_own_words_conclude_anything(body: bytes, code: int) -> None:
+    """A page, a bare body or another service's JSON is a reason to wait, and for a create doubt, whatever its code."""
+    assert (kind_of(raised(code, body)), kind_of(raised(code, body, risky=True))) == ("later", "in doubt")
+    assert kind_of(raised(429, body)) == kind_of(raised(429, body, risky=True)) == "quota"
+
+
+@given(
+    sent=st.integers(400, 599),
+    told=st.integers(400, 599) | st.none(),
+    status=st.sampled_from([*FITTING, "", "Not Found", "not_found", "OK", "invalid_request_error"]),
+    message=st.sampled_from(["", MISSING_FILE, NOT_ACTIVE, "models/x is not found", "Billing is not active."]),
+    same=st.booleans(),
 )
-def test_a_body_that_is_no_envelope_leaves_the_code(body: bytes) -> None:
-    """A proxy's page does not hide the status."""
-    assert kind_of(raised(503, body)) == "later"
-    assert kind_of(raised(400, body)) == "never"
+def test_an_envelope_whose_parts_do_not_fit_is_somebody_elses(
+    sent: int, told: int | None, status: str, message: str, same: bool
+) -> None:
+    """Whatever the code, status and words: only where code, repeated code and status agree is anything concluded."""
+    told = sent if same else told
+    inner = {"message": message} | ({"status": status} if status else {}) | ({"code": told} if told else {})
+    body = msgspec.json.encode({"error": inner})
+    own = told == sent and (sent >= 500 if FITTING.get(status) == 500 else FITTING.get(status) == sent)
+    if not own and sent not in {402, 429}:
+        assert (kind_of(raised(sent, body)), kind_of(raised(sent, body, risky=True))) == ("later", "in doubt")
+    if kind_of(raised(sent, body, risky=True)) in {"missing", "never", "auth"}:
+        assert own
+
+
+@given(st.binary(max_size=40), st.integers(400, 599))
+def test_any_bytes_are_an_error_that_can_be_raised(body: bytes, code: int) -> None:
+    """No body makes the reader of errors fail, and none that is no envelope ends more than a try."""
+    assert kind_of(raised(code, body)) in {"later", "quota", "spend"}
+    assert kind_of(raised(code, body, risky=True)) in {"in doubt", "quota"}
+
+
+def test_who_answered_is_said() -> None:
+    """A wait for what somebody else answered says so, with the code and the content type."""
+    said = str(raised(403, b"<html>", headers={"content-type": "text/html; charset=utf-8"}))
+    assert said.startswith("poll: HTTP 403 not in the API's own words (text/html; ")
 
 
 def test_details_that_cannot_be_read_do_not_hide_the_rest() -> None:
@@ -198,7 +272,12 @@ def test_an_account_that_may_not_buy_fails_no_prompt() -> None:
 
 @pytest.mark.parametrize(
     ("message", "model"),
-    [("models/gemini-9 is not found for API version v1beta", True), ("Requested entity was not found.", False)],
+    [
+        ("models/gemini-9 is not found for API version v1beta", True),
+        ("tunedModels/mine is not found.", True),
+        ("Requested entity was not found.", False),
+        ("No route for POST /v1beta/models/gemini-9:batchGenerateContent", False),
+    ],
 )
 def test_a_model_that_is_not_there_is_told_from_a_file(message: str, model: bool) -> None:
     """What names the model is about the model; anything else may be a lost file, or another project's key."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from gemqueue.provider import Provider
 
 CHUNK = 8
+LOOK = ("GET", "/v1beta/files/in1")
 BODY = bytes(range(65, 65 + 20))  # two whole chunks and a half
 
 
@@ -40,10 +41,16 @@ class Files:
         self.url = "/upload/v1beta/files?upload_id=secret-id&upload_protocol=resumable"
         self.base_url = ""
         self.looks = 0
+        self.deleted: list[str] = []
+        self.told: dict[str, str] = {}
+        """What the file's description says beyond the truth."""
 
     def __call__(self, seen: Seen) -> bytes:  # noqa: D102 - the handler
         if seen.method == "GET":
             return self._look(seen)
+        if seen.method == "DELETE":
+            self.deleted.append(seen.target.rpartition("/v1beta/")[2])
+            return reply({})
         match seen.command:
             case "start":
                 return reply(b"", headers=[f"x-goog-upload-url: {self.base_url}{self.url}", *self._where()])
@@ -81,7 +88,7 @@ class Files:
         return [f"x-goog-upload-status: {status}", f"x-goog-upload-size-received: {len(self.held)}"]
 
     def _file(self) -> dict[str, dict[str, str]]:
-        return {"file": {"name": "files/in1", "state": self.state, "sizeBytes": str(len(self.held))}}
+        return {"file": {"name": "files/in1", "state": self.state, "sizeBytes": str(len(self.held)), **self.told}}
 
 
 async def upload(made: Provider, body: bytes = BODY, **more: Any) -> str:
@@ -228,22 +235,109 @@ async def test_progress_is_told_while_a_chunk_is_in_flight(monkeypatch: pytest.M
 
 
 async def test_a_file_that_fails_processing() -> None:
-    """FAILED is Transient: another upload may do better."""
+    """FAILED is Transient: another upload may do better; this file is deleted, and the error says what it is about."""
     files = Files(state="FAILED")
     async with wire(files) as served, provider(served) as made:
         served_by(files, served)
-        with pytest.raises(Transient):
+        with pytest.raises(Transient, match="failed to process") as caught:
             await upload(made)
+    assert (files.deleted, caught.value.resource) == (["files/in1"], "file")
 
 
 async def test_a_file_that_is_processed_for_ever() -> None:
-    """The wait for ACTIVE has an end."""
+    """The wait for ACTIVE has an end, and leaves no file."""
     files = Files(state="PROCESSING")
     files.looks = 9
     async with wire(files) as served, provider(served, processing_timeout_s=0.05) as made:
         served_by(files, served)
+        with pytest.raises(Transient, match="processed") as caught:
+            await upload(made)
+    assert (files.deleted, caught.value.resource) == (["files/in1"], "file")
+
+
+async def test_a_file_of_another_size_is_not_used() -> None:
+    """What was stored is not what was sent: it is deleted, and uploaded again."""
+    files = Files()
+    files.told = {"displayName": "a batch", "sizeBytes": "19"}
+    async with wire(files) as served, provider(served) as made:
+        served_by(files, served)
+        with pytest.raises(Transient, match="19 bytes of 20"):
+            await upload(made)
+    assert files.deleted == ["files/in1"]
+
+
+@pytest.mark.parametrize("told", [{"displayName": "another"}, {"name": "batches/b1"}, {"sizeBytes": "3"}])
+async def test_a_file_of_somebody_else_is_left_alone(told: dict[str, str]) -> None:
+    """A reply about another file is no upload of ours, and nothing that we may delete."""
+    files = Files()
+    files.told = told
+    async with wire(files) as served, provider(served) as made:
+        served_by(files, served)
+        with pytest.raises(Transient, match=r"another file|no file"):
+            await upload(made)
+    assert files.deleted == []
+
+
+async def test_a_look_at_another_file_is_no_news() -> None:
+    """While the file is processed, a reply about another one does not make it usable."""
+    files = Files(state="PROCESSING")
+    other = reply({"name": "files/other", "state": "ACTIVE"})
+    async with wire(files) as served, provider(served, processing_timeout_s=0.05) as made:
+        files.base_url = served.base_url
+        served.handler = lambda seen: other if (seen.method, seen.target) == LOOK else files(seen)
         with pytest.raises(Transient, match="processed"):
             await upload(made)
+    assert files.looks == 0
+
+
+@pytest.mark.parametrize("sent", [8, 20])
+async def test_what_nobody_waits_for_any_more_is_deleted(sent: int) -> None:
+    """A lease that is lost when the file exists ends the upload and takes the file with it; before, there is none."""
+
+    class LeaseLost(Exception):  # noqa: N818 - a stand-in for any error of the caller
+        pass
+
+    async def progress(sent_bytes: int) -> None:
+        if sent_bytes == sent:
+            raise LeaseLost
+
+    files = Files()
+    async with wire(files) as served, provider(served) as made:
+        served_by(files, served)
+        with pytest.raises(LeaseLost):
+            await upload(made, progress=progress)
+    assert files.deleted == (["files/in1"] if sent == 20 else [])
+
+
+async def test_a_cancelled_upload_leaves_no_file() -> None:
+    """A worker that is told to stop while the file is processed deletes it, and is cancelled all the same."""
+    files = Files(state="PROCESSING")
+    looking = asyncio.Event()
+
+    async def rest(_seconds: float) -> None:
+        looking.set()
+        await asyncio.Event().wait()
+
+    async with wire(files) as served, provider(served, sleep=rest) as made:
+        served_by(files, served)
+        task = asyncio.ensure_future(upload(made))
+        await looking.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert files.deleted == ["files/in1"]
+
+
+@pytest.mark.parametrize("answer", [HANG_UP, error(503), error(403, "PERMISSION_DENIED"), reply(b"<html>", code=404)])
+async def test_a_file_that_cannot_be_deleted_hides_no_error(answer: bytes) -> None:
+    """The deletion is made once; whatever becomes of it, the upload's own error is raised."""
+    files = Files(state="FAILED")
+    async with wire(files) as served, provider(served) as made:
+        files.base_url = served.base_url
+        served.handler = lambda seen: answer if seen.method == "DELETE" else files(seen)
+        with pytest.raises(Transient, match="failed to process"):
+            await upload(made)
+    assert served.count("DELETE", "files/in1") == 1
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,66 @@ MUTANTS: dict[str, Mutant] = {
         (Patch("adapters/gemqueue_adapters/gemini.py", "if job.display_name in tokens}", "if job.display_name}"),),
         ("tests/adapters/test_conformance.py",),
     ),
+    "any-envelope-is-the-apis": Mutant(
+        "another service's JSON counts as the API's own words",
+        (
+            Patch(
+                "adapters/gemqueue_adapters/envelope.py",
+                "return fits and error.code == code",
+                "return bool(error.status)",
+            ),
+        ),
+        ("tests/adapters/test_problems.py",),
+    ),
+    "empty-page-ends-the-list": Mutant(
+        "an empty page with a token ends a list",
+        (
+            Patch(
+                "adapters/gemqueue_adapters/listing.py",
+                "        if not token:\n",
+                "        if not (token and found):\n",
+            ),
+        ),
+        ("tests/adapters/test_listing.py",),
+    ),
+    "lists-are-in-order": Mutant(
+        "a list is believed to be newest first without having shown it",
+        (Patch("adapters/gemqueue_adapters/listing.py", "self._fell and not self._rose", "True"),),
+        ("tests/adapters/test_listing.py",),
+    ),
+    "a-job-that-is-done-has-failed": Mutant(
+        "a job that is done and tells no end counts as failed",
+        (
+            Patch(
+                "adapters/gemqueue_adapters/operations.py",
+                'return JobState.FAILED if "error" in view.top else JobState.RUNNING',
+                "return JobState.FAILED",
+            ),
+        ),
+        ("tests/adapters/test_operations.py",),
+    ),
+    "unusable-files-stay": Mutant(
+        "a file that never becomes usable stays at the provider",
+        (
+            Patch(
+                "adapters/gemqueue_adapters/gemini.py",
+                "                await file.discard()\n",
+                "                pass\n",
+            ),
+        ),
+        ("tests/adapters/test_upload.py",),
+    ),
+    "adopt-a-failed-job": Mutant(
+        "a job that failed for want of its file is taken over",
+        (
+            Patch(
+                "gemqueue/policy/submitting.py",
+                "    return found is not None and not (blames_input(found) if batch",
+                "    return found is not None and (found is None if batch",
+            ),
+        ),
+        ("tests/policy/test_submitting.py",),
+    ),
     "input-while-running": Mutant(
         "the input of every running job is deleted",
         (

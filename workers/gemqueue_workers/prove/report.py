@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from gemqueue_adapters.problems import clean
+from gemqueue_adapters.envelope import clean
 from gemqueue_workers.prove.verdicts import Verdict
 from gemqueue_workers.screen import stripped
 
