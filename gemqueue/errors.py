@@ -105,7 +105,8 @@ class Transient(ProviderError):  # noqa: N818
 
     ``retry_after_s`` is the provider's own wish where it said one. ``quota`` marks a refusal for quota (429), ``spend``
     one for want of money: a spend cap, credits that are used up, billing that is off. ``resource`` is which quota a
-    refused create is about, ``tokens`` or ``jobs``, where the provider says so.
+    refused create is about, ``tokens`` or ``jobs``, where the provider says so, and ``file`` where an upload's file
+    never became usable: it has been deleted, and the next one may fare the same.
     """
 
     def __init__(
@@ -131,9 +132,10 @@ class ShortRead(Transient):
 
 
 class Rejected(ProviderError):  # noqa: N818
-    """The call did nothing and never will as it is.
+    """The call did nothing and never will as it is; the provider itself says so, in its own words.
 
-    ``missing`` marks 404 and the Files API's 403: the thing named is not there, or not for this account.
+    ``missing`` marks its own NOT_FOUND, and the Files API's 403 "or it may not exist": the thing named is not there, or
+    not for this account.
     ``model`` says that the thing is the model. ``auth`` marks a key or permission that is wrong. ``line`` is the
     1-based input line that a create refused, if named.
     """
@@ -157,7 +159,7 @@ class Rejected(ProviderError):  # noqa: N818
 
 
 class Ambiguous(ProviderError):  # noqa: N818
-    """The call may or may not have taken effect: timeout, dropped connection, 5xx."""
+    """The call may or may not have taken effect: timeout, dropped connection, 5xx, a reply of somebody else."""
 
 
 class StoreError(GemqueueError):

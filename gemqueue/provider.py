@@ -1,8 +1,9 @@
 """The port to a provider: twelve calls. Policy lives in the stages, dialect in the adapters.
 
 Every call raises only ``Transient``, ``Rejected`` or ``Ambiguous`` (or ``ConfigError`` when the account or the
-emulator's mark is wrong). Only ``create`` may raise ``Ambiguous``; every other call is safe to repeat and reports
-what it cannot tell apart as ``Transient``.
+emulator's mark is wrong). Only ``create`` and ``answer``, which buy, may raise ``Ambiguous``; every other call is safe
+to repeat and reports what it cannot tell apart as ``Transient``. ``Rejected`` is the provider's own word: what a
+gateway, a proxy or another service answers in its place concludes nothing, whatever its status.
 """
 
 from __future__ import annotations
@@ -122,15 +123,17 @@ class Provider(Protocol):
 
         ``chunks`` may be cut anywhere. ``progress`` is awaited with the bytes sent so far, at least once per 8 MiB and
         once per poll of a file that is still processing; what it raises ends the upload. ``name`` is a display name.
-        Returns the file's resource name.
+        Returns the file's resource name. A file that does not become usable, or whose upload is ended when it exists
+        already, is deleted as far as that can be done; the former raises ``Transient`` with the resource ``file``.
         """
         ...
 
     async def create(self, *, model: str, kind: Kind, file: str, token: str) -> str:
         """Create one job over ``file``, with ``token`` as its display name; returns the job's resource name.
 
-        Sent exactly once. Raises ``Ambiguous`` when it may have taken effect, ``Rejected`` (with ``line`` where the
-        provider named one) or ``Transient(quota=True)`` when it certainly did not.
+        Sent exactly once. Raises ``Ambiguous`` when it may have taken effect, or when something answers that is not
+        the provider, or about another job; ``Rejected`` (with ``line`` where the provider named one) or
+        ``Transient(quota=True)`` when it certainly did not.
         """
         ...
 
@@ -145,7 +148,8 @@ class Provider(Protocol):
     async def find(self, *, tokens: frozenset[str], since_ms: int) -> Search:
         """Look for the jobs whose display name is one of ``tokens`` among all created at ``since_ms`` or later.
 
-        Raises ``Transient`` where the listing does not come to an end, or says of itself that it is not whole.
+        Raises ``Transient`` where the listing does not come to an end, contradicts itself, or says of itself that it is
+        not whole.
         """
         ...
 
@@ -161,7 +165,10 @@ class Provider(Protocol):
         ...
 
     async def poll(self, job: str) -> JobStatus:
-        """Look at a job by name. ``Rejected(missing=True)`` when the provider does not know it."""
+        """Look at a job by name. ``Rejected(missing=True)`` when the provider does not know it.
+
+        Its state is terminal only where the provider says so without contradicting itself.
+        """
         ...
 
     async def newest(self) -> list[JobStatus]:
@@ -172,8 +179,8 @@ class Provider(Protocol):
         """Stream the result rows of an ended job, in lists of raw lines without line ends, in any order.
 
         Inline output comes in the same shape as the lines of a result file: ``{"key": ..., "response" | "error":
-        ...}``. Raises ``Rejected(missing=True)`` when the results are gone and ``Transient`` when the stream broke or
-        its length does not match: the caller starts again.
+        ...}``. Raises ``Rejected(missing=True)`` when the results are gone and ``Transient`` when the stream broke, its
+        length does not match, or a web page comes instead: the caller starts again.
         """
         ...
 

@@ -272,7 +272,13 @@ class GeminiProvider:
         await self._http.aclose()
 
     async def _probe(self, call: str, *, deadline_s: float | None = None) -> None:
-        await self._http.probe(f"{call} (probe)", f"/{self._version}/batches?pageSize=1", deadline_s=deadline_s)
+        """What is refused here says nothing of what was to be sent."""
+        try:
+            await self._http.probe(f"{call} (probe)", f"/{self._version}/batches?pageSize=1", deadline_s=deadline_s)
+        except Rejected as exc:
+            if exc.auth:
+                raise
+            raise Transient(str(exc), call=exc.call, code=exc.code) from None
 
     def _webhook_config(self, kind: Kind, token: str) -> dict[str, Any]:
         """A job's own webhook, with the token that names its batch; not offered for embeddings (sections 4, 11.5)."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 DISCARD_S: Final = 5.0
 FILE: Final = "file"
 """The ``resource`` of a ``Transient``: the service did not get through with the file."""
+_ENDS: Final = {"ACTIVE", "FAILED"}
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("gemqueue.upload")
 
@@ -54,7 +55,7 @@ class UploadedFile:
         Raises ``Transient`` with the resource ``file`` where it failed, vanished or is processed for too long.
         """
         end_s = asyncio.get_running_loop().time() + self._timeout_s
-        while self._info.state == "PROCESSING":
+        while self._info.state not in _ENDS:
             if asyncio.get_running_loop().time() >= end_s:
                 raise _unusable(f"the file is still being processed after {self._timeout_s:g} s")
             await self._sleep(self._pause_s)

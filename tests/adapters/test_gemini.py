@@ -118,6 +118,25 @@ async def test_a_create_is_sent_once(answer: bytes, kind: type[ProviderError]) -
     assert served.count("POST", ":batchGenerateContent") == 1
 
 
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (error(404, "NOT_FOUND", "models/x is not found"), Transient),
+        (error(400, "INVALID_ARGUMENT", "Error on line 3: no"), Transient),
+        (error(403, "PERMISSION_DENIED"), Rejected),
+        (PAGE, Transient),
+    ],
+)
+async def test_a_refused_probe_refuses_no_prompt(answer: bytes, kind: type[ProviderError]) -> None:
+    """The look before the first create is no create: whatever it is told, no batch is divided or failed for it."""
+    async with wire(lambda _: answer) as served, provider(served) as made:
+        for call in (create, ask):
+            with pytest.raises(kind) as caught:
+                await call(made)
+            assert type(caught.value) is kind
+    assert served.count("POST", "") == 0
+
+
 async def test_a_job_tells_its_end_to_the_webhook() -> None:
     """A generate job carries the address, and the token for its events; an embed job does not, nor any without one."""
     async with wire(always(reply(operation(JOB)))) as served:

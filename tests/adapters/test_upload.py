@@ -255,6 +255,21 @@ async def test_a_file_that_is_processed_for_ever() -> None:
     assert (files.deleted, caught.value.resource) == (["files/in1"], "file")
 
 
+@pytest.mark.parametrize("state", ["", "STATE_UNSPECIFIED", "SCANNING"])
+async def test_a_file_that_is_not_said_to_be_active_is_looked_at(state: str) -> None:
+    """Only ACTIVE is usable: what has another state, or none, is waited for like one that is processed."""
+    files = Files(state=state)
+
+    def handle(seen: Seen) -> bytes:
+        files.state = "ACTIVE" if (seen.method, seen.target) == LOOK else state
+        return files(seen)
+
+    async with wire(handle) as served, provider(served) as made:
+        files.base_url = served.base_url
+        assert await upload(made) == "files/in1"
+    assert files.looks == 1
+
+
 async def test_a_file_of_another_size_is_not_used() -> None:
     """What was stored is not what was sent: it is deleted, and uploaded again."""
     files = Files()

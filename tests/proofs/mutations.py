@@ -153,8 +153,8 @@ MUTANTS: dict[str, Mutant] = {
         "a file that never becomes usable stays at the provider",
         (
             Patch(
-                "adapters/gemqueue_adapters/gemini.py",
-                "                await file.discard()\n",
+                "adapters/gemqueue_adapters/processing.py",
+                "                await self._delete(self._info.name)\n",
                 "                pass\n",
             ),
         ),
