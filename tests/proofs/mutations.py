@@ -160,17 +160,6 @@ MUTANTS: dict[str, Mutant] = {
         ),
         ("tests/adapters/test_upload.py",),
     ),
-    "adopt-a-failed-job": Mutant(
-        "a job that failed for want of its file is taken over",
-        (
-            Patch(
-                "gemqueue/policy/submitting.py",
-                "    return found is not None and not (blames_input(found) if batch",
-                "    return found is not None and (found is None if batch",
-            ),
-        ),
-        ("tests/policy/test_submitting.py",),
-    ),
     "input-while-running": Mutant(
         "the input of every running job is deleted",
         (
