@@ -30,6 +30,11 @@ def new_producer_id() -> str:
     return f"{SHARD}p{secrets.token_hex(8)}"
 
 
+def new_store_id() -> str:
+    """The id of a queue in one server, which is drawn when the queue has its first run there."""
+    return secrets.token_hex(8)
+
+
 def retry_segment_id(batch: str, fence: int, number: int) -> str:
     """The id of the ``number``-th retry segment that the requeue under ``fence`` makes from ``batch``."""
     return f"{batch}r{fence}-{number}"

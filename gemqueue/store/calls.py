@@ -192,6 +192,7 @@ class OpenRun(Call, frozen=True, gc=False):
     keep_s: int
     command: str
     config_mode: str
+    store: str
     entries: list[bytes]
 
 

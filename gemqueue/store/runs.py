@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from gemqueue.errors import ConfigError
-from gemqueue.ids import new_producer_id
+from gemqueue.ids import new_producer_id, new_store_id
 from gemqueue.language.gemini.configs import ConfigMode
 from gemqueue.store import calls, codec
 from gemqueue.store.purge import PurgeStore
@@ -29,7 +29,8 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What the store knows of a run; ``open`` counts its live segments.
 
     ``settings`` and ``command`` are JSON: what must stay the same, and how it was last started. ``config_mode`` is
-    how it began, and how it goes on; 0.2.0 knew one and wrote none.
+    how it began, and how it goes on; 0.2.0 knew one and wrote none. ``producer`` is drawn with the record, and so
+    says which record it is; ``store`` is the id of the queue in its server, as ``open_run`` tells it.
     """
 
     settings: str
@@ -41,6 +42,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     rows: int = 0
     created_at: int = 0
     config_mode: str = ConfigMode.REPLACE
+    store: str = ""
 
 
 class RunEntry(msgspec.Struct, frozen=True, array_like=True):
@@ -93,6 +95,7 @@ class RunStore(Store, PurgeStore):
             keep_s=keep_s,
             command=command,
             config_mode=config_mode,
+            store=new_store_id(),
             entries=entries,
         )
         reply = await self.scripts.run(call, retry=False)
@@ -105,7 +108,14 @@ class RunStore(Store, PurgeStore):
                 "leave --config-mode out to go on, or give the new one another --name"
             )
         epoch, producer, count, mode = int(reply[1]), reply[2].decode(), int(reply[3]), reply[4].decode()
-        return RunRecord(settings=settings, epoch=epoch, producer=producer, entries=count, config_mode=mode)
+        return RunRecord(
+            settings=settings,
+            epoch=epoch,
+            producer=producer,
+            entries=count,
+            config_mode=mode,
+            store=reply[5].decode(),
+        )
 
     async def run_record(self, account: str, name: str) -> RunRecord | None:
         """The run as it is; None when nothing is known of it (any more)."""

@@ -499,4 +499,15 @@ MUTANTS: dict[str, Mutant] = {
         (Patch("gemqueue/policy/resolving.py", "    return batch.short_reads < _READS_MAX\n", "    return False\n"),),
         ("tests/stages/test_metrics.py",),
     ),
+    "run-on-any-store": Mutant(
+        "a run goes on on a store that has forgotten it, and buys again what it had bought",
+        (
+            Patch(
+                f"{_WORKERS}run/runner.py",
+                "await self._still_to_buy(place.source, plan) if gone and plan.begun else 0",
+                "0 if gone and plan.begun else 0",
+            ),
+        ),
+        ("tests/cli/run/test_other_stores.py",),
+    ),
 }

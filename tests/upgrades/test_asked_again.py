@@ -102,19 +102,27 @@ async def test_a_run_in_its_middle_goes_on(stages: Stages, tmp_path: Path) -> No
     assert sorted(msgspec.json.decode(line)["key"] for line in out.splitlines()) == [f"k{n}" for n in range(8)]
     ledger = stages.emulator.ledger()
     assert (ledger["rows_bought"], ledger["bought_twice"]) == (5, [])
+    assert said.getvalue().count("did not note its store. From now on that is the queue 'upgrade' on ") == 1
+    again = io.StringIO()
+    await continued(stages, tmp_path, again)
+    assert "did not note its store" not in again.getvalue()
     with closing(sqlite3.connect(tmp_path / "out.jsonl.gemqueue")) as index:
         assert dict(index.execute("SELECT name, value FROM meta"))["config_mode"] == "replace"
 
 
 async def test_rows_that_are_added_keep_the_mode(stages: Stages, tmp_path: Path) -> None:
-    """A row added to a run of 0.2.0 goes out under the run's rule, also when Redis has long forgotten the run."""
+    """A row added to a run of 0.2.0 goes out under the run's rule, also when Redis has long forgotten the run.
+
+    What is then bought again is said, since 0.2.0 did not note the store.
+    """
     for known in (True, False):
         await stages.store.redis.flushall()
         if known:
             await loaded(stages, "run_middle")
         unpack_files(VERSION, "run_middle", tmp_path)
         (tmp_path / "in.jsonl").write_text("".join(map(asking.row, range(8))))
-        task = asyncio.create_task(asking.run(stages.settings.redis_url, QUEUE, tmp_path, io.StringIO()))
+        said = io.StringIO()
+        task = asyncio.create_task(asking.run(stages.settings.redis_url, QUEUE, tmp_path, said))
         while "upgrade row 7" not in await sent_configs(stages):
             assert not task.done(), task
             await asyncio.wait([task], timeout=0.01)
@@ -123,6 +131,7 @@ async def test_rows_that_are_added_keep_the_mode(stages: Stages, tmp_path: Path)
         await asyncio.gather(task, return_exceptions=True)
         assert configs["upgrade row 6"] == {"maxOutputTokens": 50}
         assert configs["upgrade row 7"] == {"temperature": 0}
+        assert ("what was bought on another one is bought again: 3 rows." in said.getvalue()) == (not known)
     await stages.store.redis.flushall()
 
 

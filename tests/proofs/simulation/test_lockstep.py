@@ -228,6 +228,7 @@ def test_core_and_server_agree(valkey: ValkeyServer, monkeypatch: pytest.MonkeyP
     """Whatever is called in whatever order, the core answers and holds what a real server does."""
     machine.URL[:] = [valkey.url]
     monkeypatch.setattr("gemqueue.store.runs.new_producer_id", lambda: "00p3")  # else each store draws its own
+    monkeypatch.setattr("gemqueue.store.runs.new_store_id", lambda: "5" * 16)
     slow = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
     examples = int(os.environ.get(EXAMPLES_ENV, "30"))
     quick = settings(max_examples=examples, stateful_step_count=40, deadline=None, database=None, derandomize=True)

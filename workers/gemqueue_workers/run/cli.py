@@ -47,11 +47,12 @@ def _models(_context: click.Context, _param: click.Parameter, incomplete: str) -
 @click.option("--order", type=click.Choice(["landed", "input"]), default="landed", help="input sorts OUT at the end.")
 @click.option("--dedupe", type=click.Choice(["first"]), help="Accept repeated keys: the first row of each counts.")
 @click.option("--deadline", metavar="WHEN", help="When you want the answers: 90m, 2h or 2026-10-07T18:00+02:00.")
+@click.option("--buy-again", is_flag=True, help="Also buy what a store has forgotten that another start began.")
 @click.option("--dry-run", is_flag=True, help="Show prompts, tokens, batches and cost; buy nothing.")
 @emulate_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output at the end.")
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
-def run(*, dry_run: bool, emulate: bool | None, as_json: bool, quiet: bool, **given: Any) -> None:
+def run(*, buy_again: bool, dry_run: bool, emulate: bool | None, as_json: bool, quiet: bool, **given: Any) -> None:
     """Answer every row of the file IN, at half the price, into the file OUT.
 
     \b
@@ -67,6 +68,8 @@ def run(*, dry_run: bool, emulate: bool | None, as_json: bool, quiet: bool, **gi
 
     You can stop it at any moment, with Ctrl-C, kill -9 or a power cut. The same command goes on where it stopped;
     nothing is bought twice or written twice. You may add rows to IN. Rows that were bought must stay as they are.
+    On another Redis, queue or data folder, or one that has forgotten the run, it buys nothing again unless you say
+    --buy-again.
 
     \b
     Exit 0: every row is answered.
@@ -89,7 +92,7 @@ def run(*, dry_run: bool, emulate: bool | None, as_json: bool, quiet: bool, **gi
         found = run_main(estimate.estimate(options, emulate=emulate, console=console))
         estimate.finish(found, console, as_json=as_json)
         return
-    report = run_main(command.run(options, emulate=emulate, console=console, quiet=quiet))
+    report = run_main(command.run(options, emulate=emulate, console=console, quiet=quiet, buy_again=buy_again))
     command.finish(report, console, as_json=as_json)
 
 

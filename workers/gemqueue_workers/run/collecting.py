@@ -82,6 +82,7 @@ class Collector:
     def registered(self, segment: str) -> None:
         """The store has said ok."""
         found = self._open.get(segment)
+        self._index.count_entry()
         if found is not None:
             found.live = True
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from gemqueue_workers.run.progress import Outcome
     from gemqueue_workers.run.reading import BadLine
 
+BUY_AGAIN: Final = "--buy-again"
 _BAD_SHOWN: Final = 20
 _BAD_CHARS: Final = 80
 
@@ -93,14 +94,16 @@ def _config(path: Path) -> dict[str, Any]:
         raise ConfigError(f"--config {path} is no JSON object: {error}") from error
 
 
-async def run(options: RunOptions, *, emulate: bool | None, console: Console, quiet: bool) -> Outcome:
+async def run(
+    options: RunOptions, *, emulate: bool | None, console: Console, quiet: bool, buy_again: bool = False
+) -> Outcome:
     """Run it and show it. Raises GemqueueError."""
     from gemqueue_workers.run.progress import Progress  # noqa: PLC0415 - rich is slow to import
     from gemqueue_workers.run.runner import Runner  # noqa: PLC0415
 
     _cancel_on_sigterm()
     settings = load_settings(emulate=emulate)
-    runner = Runner(options, settings, BadLines(console))
+    runner = Runner(options, settings, BadLines(console), buy_again=buy_again)
     try:
         return await runner.run(Progress(console, runner.encoder.model, quiet=quiet))
     except asyncio.CancelledError:
@@ -120,7 +123,10 @@ def show_stopped(console: Console, report: Outcome) -> None:
         soft_wrap=not console.is_terminal,
         markup=False,
     )
-    console.print(f"Go on: {shlex.join(['gemqueue', *sys.argv[1:]])}", soft_wrap=True, markup=False)
+    again = [
+        word for word in sys.argv[1:] if word != BUY_AGAIN
+    ]  # the store is the run's now: it need not be said twice
+    console.print(f"Go on: {shlex.join(['gemqueue', *again])}", soft_wrap=True, markup=False)
 
 
 def show_report(console: Console, report: Outcome) -> None:

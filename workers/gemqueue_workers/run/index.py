@@ -1,12 +1,14 @@
 """What the command knows of the rows, on disk instead of in memory: ``OUT.gemqueue``, an SQLite file beside OUT.
 
-Its lasting part says whose OUT it is, and for each row that IN ever held a digest of its content, its size and how it
-begins. The rest is scratch, made anew at each start from what counts: the run's list in the store, and OUT. The file
-may be lost or stale without harm to anything but the comparison of contents.
+Its lasting part says whose OUT it is and which store the run was begun on, and for each row that IN ever held a digest
+of its content, its size and how it begins. The rest is scratch, made anew at each start from what counts: the run's
+list in the store, and OUT. Without the file contents are not compared, and a store that has forgotten the run is not
+noticed.
 """
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import struct
 from contextlib import contextmanager
@@ -52,12 +54,14 @@ class Verdict(NamedTuple):
     """What the index says of a row: new, known (SENT or WRITTEN), a repetition of line ``other``, or changed.
 
     ``before`` is what IN held under the key when the index last saw it; of a changed row, that is the old content.
+    ``begun``: an earlier start had the row to buy, and neither the store nor OUT tells of it.
     """
 
     state: int = 0
     other: int = 0
     changed: bool = False
     before: Seen | None = None
+    begun: bool = False
 
 
 def number_of(data: bytes) -> int:
@@ -80,7 +84,7 @@ def _said(path: Path | None) -> Generator[None]:
     """A disk that is full or broken, in words."""
     try:
         yield
-    except sqlite3.Error as error:
+    except (sqlite3.Error, OSError) as error:
         where = path if path is not None else "the index of the rows, a temporary file,"
         raise ConfigError(
             f"{where} cannot be used: {error}; nothing is lost: make room and repeat the command"
@@ -135,6 +139,10 @@ class Index:
         self._db.close()
 
     # --- what was bought and written ---
+
+    def count_entry(self) -> None:
+        """The run's list in the store has one more."""
+        self.set("entries", str(int(self.get("entries") or 0) + 1))
 
     def note_written(self, keys: Iterable[str]) -> None:
         """OUT has these."""
@@ -193,6 +201,9 @@ class Index:
         if keep:
             self._db.execute("DELETE FROM begins WHERE place < ?", (self._pass * _LINES,))
         self._db.execute("COMMIT" if keep else "ROLLBACK")
+        if keep and self._db.path is not None:
+            with _said(self._db.path), self._db.path.open("rb") as file:
+                os.fsync(file.fileno())  # what follows is bought: a power cut must not forget that it began
 
     def judge(self, rows: Sequence[Seen]) -> list[Verdict]:
         """At most 1,000 rows of IN against those before them, and against what was bought and written."""
@@ -212,7 +223,7 @@ class Index:
             changed = bool(state) and old_body is not None and old_body != row.body
             kept = changed and body is not None and body == old_body
             seen = self._begin(pass_, Seen(line, row.hash, body or 0)) if kept else None
-            verdicts.append(Verdict(state, 0, changed, seen))
+            verdicts.append(Verdict(state, 0, changed, seen, bool(pass_) and row.hash not in known))
             before[row.hash] = [row.body, row.line, self._pass]
         new = [row for row, verdict in zip(rows, verdicts, strict=True) if not verdict.other]
         hashed = [(row.hash, row.body, row.line, self._pass) for row in new]

@@ -15,17 +15,22 @@ if TYPE_CHECKING:
 
 _ROWS_A_LOOK: Final = 500
 _DUPLICATES_SHOWN: Final = 5
-NOTHING, NEW, KNOWN = 0, 1, 2
+NOTHING, NEW, KNOWN, BEGUN = 0, 1, 2, 3
+_WANTED: Final = frozenset({NEW, BEGUN})
 
 
 class Plan:
-    """What is to be done: for each line one byte, NEW or KNOWN or NOTHING."""
+    """What is to be done: for each line one byte, NEW or KNOWN or NOTHING, or BEGUN.
+
+    BEGUN is new, too: an earlier start was about to buy it, and may have.
+    """
 
     def __init__(self) -> None:
         self.lines = bytearray()
         self.rows = 0
         self.new = 0
         self.known = 0
+        self.begun = 0
         self.bad = 0
         self.dropped = 0
 
@@ -35,24 +40,38 @@ class Plan:
             self.lines.extend(bytes(max(line + 1, 2 * len(self.lines)) - len(self.lines)))
         self.lines[line] = what
         self.rows += 1
-        self.new += what == NEW
+        self.new += what in _WANTED
         self.known += what == KNOWN
+        self.begun += what == BEGUN
 
     def wants(self, line: int) -> bool:
         """Whether the row of this line is to be bought."""
-        return line < len(self.lines) and self.lines[line] == NEW
+        return self.what(line) in _WANTED
+
+    def what(self, line: int) -> int:
+        """What is to be done with the row of this line."""
+        return self.lines[line] if line < len(self.lines) else NOTHING
 
 
 Compare = Callable[[Row, Seen | None], Awaitable[str]]
 """How a row differs from what was submitted under its key, in words."""
+Begin = Callable[[Plan], Awaitable[None]]
+"""The last word before the plan is carried out: what it writes into the index lasts with the plan, or not at all."""
 
 
 async def survey(
-    options: RunOptions, path: str, index: Index, on_bad: Callable[[BadLine], None], compare: Compare | None = None
+    options: RunOptions,
+    path: str,
+    index: Index,
+    on_bad: Callable[[BadLine], None],
+    compare: Compare | None = None,
+    *,
+    begin: Begin | None = None,
 ) -> Plan:
     """Read IN once.
 
-    Raises ConfigError when it is empty, when a key stands in it twice, and when a row that was bought has changed.
+    Raises ConfigError when it is empty, when a key stands in it twice, and when a row that was bought has changed; and
+    what ``begin`` raises.
     """
     plan = Plan()
     judge = _Judge(options, index, plan)
@@ -66,6 +85,8 @@ async def survey(
                 await asyncio.sleep(0)
         judge.flush()
         judge.conclude()
+        if begin is not None:
+            await begin(plan)
     except Changed as changed:
         index.end_pass(keep=False)
         how = await compare(changed.row, changed.before) if compare is not None else "its content is another one now"
@@ -116,7 +137,7 @@ class _Judge:
             elif verdict.changed:
                 raise Changed(row, verdict.before)
             else:
-                self._plan.mark(row.line, KNOWN if verdict.state else NEW)
+                self._plan.mark(row.line, KNOWN if verdict.state else BEGUN if verdict.begun else NEW)
 
     def _duplicate(self, row: Row, verdict: Verdict) -> None:
         if self._options.dedupe_first:

@@ -240,8 +240,9 @@ class Outcome(msgspec.Struct, kw_only=True):
     """What a run came to, as ``--json`` prints it.
 
     ``rows`` are those of IN; ``answered`` and ``failed`` those in OUT, also from earlier starts; ``resumed`` were
-    bought by earlier starts, ``submitted`` by this one. Tokens, costs and ``left_out``, the answers that had more than
-    the text which --text kept, are of what this start wrote. ``services`` says what
+    bought by earlier starts, ``submitted`` by this one; ``bought_again`` of these may have been bought before, which
+    the store has forgotten. Tokens, costs and ``left_out``, the answers that had more than the text which --text kept,
+    are of what this start wrote. ``services`` says what
     each service class of them cost and saved, ``answered_by`` how many of them named which model, ``rerouted`` how many
     came from another one than was asked, and ``warnings`` what to know of the model.
     """
@@ -255,6 +256,7 @@ class Outcome(msgspec.Struct, kw_only=True):
     bad_lines: int = 0
     duplicates: int = 0
     submitted: int = 0
+    bought_again: int = 0
     left_out: int = 0
     seconds: float = 0.0
     tokens: int = 0

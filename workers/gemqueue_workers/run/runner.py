@@ -1,8 +1,9 @@
 """One run from its start, or from where it stopped, to its end or the next stop.
 
 In order: OUT is locked and read; the run is taken over in the store, which fences off whoever had it; what it has
-bought is read from its list; IN is read once to plan, and refused before anything is bought; then IN is read again and
-bought, while outcomes are written as they land. Every one of these may be interrupted anywhere and is made again.
+bought is read from its list; IN is read once to plan, and refused before anything is bought; OUT.gemqueue notes that it
+begins, and on which store; then IN is read again and bought, while outcomes are written as they land. Every one of
+these may be interrupted anywhere and is made again.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
 import msgspec
 
 from gemqueue.config import api_key_from_env, lane_account
-from gemqueue.errors import ConfigError
+from gemqueue.errors import ConfigError, SubmitError
 from gemqueue.language.gemini.configs import ConfigMode
 from gemqueue.store.runs import RunEntry, RunRecord, pack_entry
 from gemqueue_workers.model_notes import of_model
@@ -28,11 +30,13 @@ from gemqueue_workers.run.connection import connected
 from gemqueue_workers.run.differences import Differences
 from gemqueue_workers.run.index import VERSION, Index
 from gemqueue_workers.run.options import STDIO, deadline_at_now
-from gemqueue_workers.run.planning import survey
+from gemqueue_workers.run.planning import BEGUN, survey
 from gemqueue_workers.run.progress import Outcome
 from gemqueue_workers.run.reading import BadLine, read_rows
+from gemqueue_workers.run.stores import known_by, note_in, noted_in
 from gemqueue_workers.run.submitting import RowEncoder, Submitter
 from gemqueue_workers.run.writing import OutFile, Tally, is_plain, note_written, sort_by_input
+from gemqueue_workers.screen import counted
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -44,6 +48,7 @@ if TYPE_CHECKING:
     from gemqueue_workers.run.progress import Progress
 
 _ENTRIES_A_LOOK: Final = 32
+_ROWS_A_BREATH: Final = 1000
 
 
 class Place:
@@ -74,7 +79,7 @@ class Place:
 
     def _check(self, options: RunOptions) -> None:
         """OUT belongs to one run of one account. Raises ConfigError when that is another one."""
-        bound = bool(self.index.get("run"))
+        bound = self.bound = bool(self.index.get("run"))
         if not bound and not self.answers.empty and not self.answers.stdout:
             raise ConfigError(
                 f"{options.out} is there and is no run's output ({options.out}.gemqueue is not): "
@@ -140,9 +145,12 @@ def spooled(stack: ExitStack) -> str:
 class Runner:
     """See the module's text."""
 
-    def __init__(self, options: RunOptions, settings: Settings, on_bad: Callable[[BadLine], None]) -> None:
+    def __init__(
+        self, options: RunOptions, settings: Settings, on_bad: Callable[[BadLine], None], *, buy_again: bool = False
+    ) -> None:
         self.options = options
         self.settings = settings
+        self._buy_again = buy_again
         self._on_bad = on_bad
         self.account = lane_account(settings, api_key_from_env())
         self.encoder = RowEncoder(options, settings)
@@ -179,8 +187,8 @@ class Runner:
         self._go_on_as_begun(record, progress)
         await load_entries(link, self.options.name, record, place.index, collector)
         compare = Differences(link.store, self.account, self.options.name, self.encoder)
-        plan = await survey(self.options, place.source, place.index, self._on_bad, compare)
-        place.bind(record.config_mode)
+        begin = partial(self._begin, link, place, record, progress)
+        plan = await survey(self.options, place.source, place.index, self._on_bad, compare, begin=begin)
         run = (self.account, self.options.name, record)
         deadline_at = deadline_at_now(self.options.deadline, link.store.clock.now_ms())
         submitter = Submitter(link.store, run, self.encoder, collector, link.revive, deadline_at=deadline_at)
@@ -200,6 +208,46 @@ class Runner:
         finally:
             report.submitted, report.left_out = submitter.submitted, collector.left_out
             progress.account(report)
+
+    async def _begin(self, link: Link, place: Place, record: RunRecord, progress: Progress, plan: Plan) -> None:
+        """OUT is this run's and this store's from now on, before anything is bought.
+
+        Raises ConfigError when the store has forgotten what an earlier start bought, and would sell it again.
+        """
+        here, noted = known_by(self.settings, link.store.url, record), noted_in(place.index)
+        gone = noted.forgotten_by(here, self.settings.keep_outcome_s)
+        again = await self._still_to_buy(place.source, plan) if gone and plan.begun else 0
+        if again:
+            rows = counted(again, "row that OUT lacks", "rows that OUT lacks")
+            if not self._buy_again:
+                raise ConfigError(
+                    f"{self.options.out} was begun {gone}. {rows} may have been bought there, and would be bought "
+                    "again. Repeat the command on the store that knows the run, or say --buy-again"
+                )
+            progress.note(f"{self.options.out} was begun {gone}. --buy-again: {rows} may be paid for a second time.")
+        if place.bound and not noted.store:
+            progress.note(
+                f"{self.options.out} is of a gemqueue that did not note its store. From now on that is {here.place}"
+                + (f", and what was bought on another one is bought again: {plan.begun:,} rows." if plan.begun else ".")
+            )
+        self.report.bought_again = again
+        place.bind(record.config_mode)
+        note_in(place.index, here)
+
+    async def _still_to_buy(self, path: str, plan: Plan) -> int:
+        """How many rows that an earlier start was to buy would be bought now: those whose requests are valid."""
+        found = 0
+        for n, row in enumerate(read_rows(self.options, path)):
+            if n % _ROWS_A_BREATH == 0:
+                await asyncio.sleep(0)
+            if isinstance(row, BadLine) or plan.what(row.line) != BEGUN:
+                continue
+            try:
+                self.encoder.encode(row)
+            except SubmitError:
+                continue
+            found += 1
+        return found
 
     def _go_on_as_begun(self, record: RunRecord, progress: Progress) -> None:
         mode = self.encoder.config_mode = record.config_mode
