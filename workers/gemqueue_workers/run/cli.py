@@ -92,7 +92,9 @@ def run(*, buy_again: bool, dry_run: bool, emulate: bool | None, as_json: bool, 
         found = run_main(estimate.estimate(options, emulate=emulate, console=console))
         estimate.finish(found, console, as_json=as_json)
         return
-    report = run_main(command.run(options, emulate=emulate, console=console, quiet=quiet, buy_again=buy_again))
+    report = run_main(
+        command.run(options, emulate=emulate, console=console, quiet=quiet, buy_again=buy_again, as_json=as_json)
+    )
     command.finish(report, console, as_json=as_json)
 
 
@@ -119,5 +121,5 @@ def retry(*, name: str, emulate: bool | None, as_json: bool, quiet: bool) -> Non
     from gemqueue_workers.screen import make_console  # noqa: PLC0415
 
     console = make_console(stderr=True)
-    report = run_main(module.retry(name, emulate=emulate, console=console, quiet=quiet))
+    report = run_main(module.retry(name, emulate=emulate, console=console, quiet=quiet, as_json=as_json))
     command.finish(report, console, as_json=as_json)

@@ -95,7 +95,13 @@ def _config(path: Path) -> dict[str, Any]:
 
 
 async def run(
-    options: RunOptions, *, emulate: bool | None, console: Console, quiet: bool, buy_again: bool = False
+    options: RunOptions,
+    *,
+    emulate: bool | None,
+    console: Console,
+    quiet: bool,
+    buy_again: bool = False,
+    as_json: bool = False,
 ) -> Outcome:
     """Run it and show it. Raises GemqueueError."""
     from gemqueue_workers.run.progress import Progress  # noqa: PLC0415 - rich is slow to import
@@ -108,6 +114,8 @@ async def run(
         return await runner.run(Progress(console, runner.encoder.model, quiet=quiet))
     except asyncio.CancelledError:
         show_stopped(console, runner.report)
+        if as_json:
+            click.echo(msgspec.json.encode(runner.report).decode())
         raise
     except OutFullError as error:
         if is_plain(options.out):
@@ -123,6 +131,8 @@ def show_stopped(console: Console, report: Outcome) -> None:
         soft_wrap=not console.is_terminal,
         markup=False,
     )
+    if report.held:
+        console.print(f"It waits: {report.held}", style="yellow", soft_wrap=True, markup=False)
     again = [
         word for word in sys.argv[1:] if word != BUY_AGAIN
     ]  # the store is the run's now: it need not be said twice

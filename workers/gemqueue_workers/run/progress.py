@@ -16,8 +16,9 @@ from rich.table import Table
 from rich.text import Text
 
 from gemqueue.errors import GemqueueError, StoreUnavailable
-from gemqueue.records import BATCH, Lane
-from gemqueue.states import BatchState
+from gemqueue.policy.holds import batch_held, waits_for
+from gemqueue.records import BATCH, Batch, Lane
+from gemqueue.states import BatchState, Cause
 from gemqueue.tasks import ending
 from gemqueue_workers.model_notes import of_answers, rerouted_of
 from gemqueue_workers.prices import STANDARD, Cost
@@ -97,6 +98,8 @@ class Progress:
         report.tokens = usage.tokens
         report.interactive_usd = None if full is None else round(full, 6)
         report.batch_usd = None if half is None else round(half, 6)
+        shot = self.shot()
+        report.held = shot.held if shot.done < shot.rows else ""
 
     def shot(self) -> Shot:
         """How far it is now."""
@@ -177,14 +180,23 @@ async def _lane_state(link: Link, lane: Lane) -> tuple[int, int, float, str]:
     now_ms = await store.server_now_ms()
     found = [await store.batch(id_) for id_ in (await store.open_batches())[:_BATCHES_MAX]]
     batches = [
-        batch for batch in found if batch is not None and batch.lane == lane and batch.state != BatchState.CLOSED
+        batch for batch in found if batch is not None and _is_of(batch, lane) and batch.state != BatchState.CLOSED
     ]
-    waits = next((batch for batch in batches if batch.held_reason), None)
-    age_s = max(0, now_ms - waits.held_since) / 1000 if waits is not None and waits.held_since else None
-    why = held(waits.held_reason, age_s) if waits is not None else ""
+    places = [[lane.account], *(waits_for(batch.lane, batch.pool) for batch in batches)]
+    pauses = await store.pauses(account for place in places for account in place)
+    holds = [*(batch_held(batch, pauses) for batch in batches), pauses[lane.account]]
+    waits = min((hold for hold in holds if hold.text), key=lambda hold: hold.cause is not Cause.DOUBT, default=None)
+    age_s = max(0, now_ms - waits.since_ms) / 1000 if waits is not None and waits.since_ms else None
+    why = held(waits.text, age_s) if waits is not None else ""
     oldest = min((batch.created_at for batch in batches), default=now_ms)
     at_provider = sum(batch.prompts for batch in batches if batch.state in _AT_PROVIDER)
     return len(batches), at_provider, max(0, now_ms - oldest) / 1000, why if works else "no worker runs: gemqueue work"
+
+
+def _is_of(batch: Batch, lane: Lane) -> bool:
+    """Whether the batch has prompts of the lane, which may be a pool's: its batches are an account's own."""
+    own = msgspec.structs.replace(batch.lane, account=batch.pool) if batch.pool else batch.lane
+    return lane in {own, batch.lane}
 
 
 def outlook(report: Outcome, done: int) -> str:
@@ -242,9 +254,9 @@ class Outcome(msgspec.Struct, kw_only=True):
     ``rows`` are those of IN; ``answered`` and ``failed`` those in OUT, also from earlier starts; ``resumed`` were
     bought by earlier starts, ``submitted`` by this one; ``bought_again`` of these may have been bought before, which
     the store has forgotten. Tokens, costs and ``left_out``, the answers that had more than the text which --text kept,
-    are of what this start wrote. ``services`` says what
-    each service class of them cost and saved, ``answered_by`` how many of them named which model, ``rerouted`` how many
-    came from another one than was asked, and ``warnings`` what to know of the model.
+    are of what this start wrote. ``services`` says what each service class of them cost and saved, ``answered_by``
+    how many of them named which model, ``rerouted`` how many came from another one than was asked, and ``warnings``
+    what to know of the model. ``held`` says why it did not move on when it was stopped.
     """
 
     run: str
@@ -266,6 +278,7 @@ class Outcome(msgspec.Struct, kw_only=True):
     answered_by: dict[str, int] = {}
     rerouted: int = 0
     warnings: list[str] = []
+    held: str = ""
     emulated: bool = False
     out: str = ""
 

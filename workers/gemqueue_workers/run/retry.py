@@ -35,14 +35,14 @@ async def known_options(settings: Settings, name: str) -> RunOptions:
     return msgspec.json.decode(record.command, type=RunOptions)
 
 
-async def retry(name: str, *, emulate: bool | None, console: Console, quiet: bool) -> Outcome:
+async def retry(name: str, *, emulate: bool | None, console: Console, quiet: bool, as_json: bool = False) -> Outcome:
     """Ask again for what failed. Raises GemqueueError."""
     settings = load_settings(emulate=emulate)
     options = await known_options(settings, name)
     if STDIO in {options.source, options.out}:
         raise ConfigError(f"run {name!r} read or wrote a pipe: what failed is not in a file")
     await _take_back(settings, options)
-    return await command.run(options, emulate=emulate, console=console, quiet=quiet)
+    return await command.run(options, emulate=emulate, console=console, quiet=quiet, as_json=as_json)
 
 
 async def _take_back(settings: Settings, options: RunOptions) -> None:
