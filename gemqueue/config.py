@@ -378,6 +378,11 @@ def lane_account(settings: Settings, api_key: str) -> str:
     return pool_id(settings) or account_id(settings, api_key)
 
 
+def made_of_key(settings: Settings, account: str) -> bool:
+    """Whether this account of the settings is a real one that is named by nothing but its API key."""
+    return not (settings.emulate or settings.account) and account != pool_id(settings)
+
+
 def data_dir(settings: Settings) -> Path:
     """Where the embedded server keeps its data; emulated data lives in a folder of its own."""
     base = Path(settings.data_dir) if settings.data_dir else _default_data_dir()

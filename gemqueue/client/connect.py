@@ -6,6 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from gemqueue.client.names import warn_of_key
 from gemqueue.config import Settings, api_key_from_env, as_given, lane_account, load_settings
 from gemqueue.errors import StoreUnavailable
 from gemqueue.language.checks import check_queue_name
@@ -47,6 +48,7 @@ async def reach(settings: Settings | None, given: dict[str, Any], undo: AsyncExi
     store = ProducerStore(local.url if local is not None else settings.redis_url, settings)
     undo.push_async_callback(store.aclose)
     await _answering(store)
+    warn_of_key(account, await store.key_warning(account))
     if local is not None:
         await local.ensure_worker(store)
     return Reached(store, account, local)

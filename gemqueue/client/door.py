@@ -6,6 +6,7 @@ import copy
 import difflib
 from typing import TYPE_CHECKING, NamedTuple, cast
 
+from gemqueue.client.names import warn_of_names
 from gemqueue.client.tickets import Prompt, Route, Ticket
 from gemqueue.errors import PromptInvalid, SubmitError
 from gemqueue.language.checks import check_kind, check_model, check_name, check_size
@@ -63,6 +64,8 @@ class Door:
         deadline_at: int = 0,
     ) -> None:
         self._producer = producer
+        self._settings = settings
+        self._account = account
         self._bytes_max = settings.prompt_bytes_max
         self._dialect = settings.schema_dialect
         self._kind = encoder.kind
@@ -113,6 +116,7 @@ class Door:
         if row.name is None:
             return route, Prompt(Ticket(None, row.tag), request)
         ticket = Ticket(check_name(row.name), row.tag, sink, position)
+        warn_of_names(self._settings, self._account)
         return route, Prompt(ticket, request, (digest_of(self._salt, asked), *self._digest_before(row)))
 
     def _digest_before(self, row: Row) -> tuple[str, ...]:

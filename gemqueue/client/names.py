@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
+from gemqueue.config import made_of_key
 from gemqueue.errors import NameConflict
 from gemqueue.language.identity import FORM, form_of
+from gemqueue.store.base import names_go_with_key
 
 if TYPE_CHECKING:
     from gemqueue.client.tickets import Ticket
+    from gemqueue.config import Settings
+
+log = logging.getLogger("gemqueue")
+warned: set[str] = set()
+"""The accounts of which this process has been told that their names go with the key."""
+
+
+def warn_of_key(account: str, warning: str) -> None:
+    """Say it once in this process."""
+    if warning and account not in warned:
+        warned.add(account)
+        log.warning(warning)
+
+
+def warn_of_names(settings: Settings, account: str) -> None:
+    """A prompt of the account has a name: say once what becomes of that with a new key."""
+    if account not in warned and made_of_key(settings, account):
+        warn_of_key(account, names_go_with_key(account))
 
 
 class _Holder:

@@ -120,7 +120,9 @@ class Queue:
         orders the packing; what else it does is up to the setting ``deadline_policy``. When it has passed, the prompt
         is answered all the same.
 
-        ``name`` is its idempotency key: the same prompt under the same name is bought once, whoever submits it. Raises
+        ``name`` is its idempotency key: the same prompt under the same name is bought once, whoever submits it. Names
+        belong to the account, which is the API key's fingerprint where the setting ``account`` is empty: then a new key
+        forgets them, and the same names are bought again. Raises
         PromptInvalid, PromptTooLarge, NameConflict; QueueFull or StoreUnavailable after ``submit_timeout_s``. After
         StoreUnavailable, and when this await is cancelled, the prompt may have been submitted or not: under a name it
         is safe to submit it again.

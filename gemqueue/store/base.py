@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from gemqueue.clock import Clock, clock_from_env
+from gemqueue.config import made_of_key
 from gemqueue.errors import StoreError
 from gemqueue.ids import SHARD
 from gemqueue.records import Batch, Lane, LaneState, SegmentMeta
@@ -28,6 +29,15 @@ _META_FIELDS = (
 )  # fmt: skip
 _BATCH_INTS = frozenset(field.name for field in msgspec.structs.fields(Batch) if field.type in (int, "int"))
 _KEYS_TYPE = list[tuple[str, list[int]]]
+
+
+def names_go_with_key(account: str) -> str:
+    """The same, where it is known that there are some."""
+    own = account.rpartition(".")[2]
+    return (
+        f"Names and runs belong to the account, and {account} is made of the API key: a new key knows none of them, "
+        f"and buys them again. With account = {own!r} (GEMQUEUE_ACCOUNT={own}) every key of the project keeps them"
+    )
 
 
 class StoreBase:
@@ -93,6 +103,14 @@ class StoreBase:
                 "(maxmemory-policy noeviction)"
             )
         return warnings
+
+    async def key_warning(self, account: str) -> str:
+        """What a new API key would cost, in words, where names or runs were given to an account that is made of one."""
+        if not made_of_key(self.settings, account):
+            return ""
+        with translated(self.url):
+            named: bool = await self.redis.hexists(self.key("account", account), "named_at")
+        return names_go_with_key(account) if named else ""
 
     async def hasten(self, step: Step, id_: str, account: str) -> bool:
         """Look now; False when there is no such step. A lane's prompts that wait are packed without lingering."""

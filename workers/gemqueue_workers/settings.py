@@ -43,6 +43,8 @@ _HANDLERS: dict[Step, type[Packer | Submitter | Tracker | Resolver | Rescuer]] =
     Step.RESOLVE: Resolver,
     Step.RESCUE: Rescuer,
 }
+_warned: set[str] = set()
+"""The accounts of whose keys this process has warned: a worker is started again with each change of the server."""
 _STEP_S_MAX = 6 * 3600
 """arq drops a job for good at its timeout; the lease, not arq, finds a step that hangs."""
 _CLASSES: dict[str, tuple[Step, ...]] = {
@@ -166,6 +168,10 @@ async def _start(ctx: dict[str, Any], *, settings: Settings, roles: tuple[Step, 
         await kit.store.join_pool(kit.pool, kit.provider.account)
     for warning in await kit.store.durability_warnings():
         log.warning("server.durability", warning=warning)
+    account = kit.provider.account
+    if account not in _warned and (warning := await kit.store.key_warning(account)):
+        _warned.add(account)
+        log.warning("account.of_key", warning=warning)
     ctx["sweeper"].start()
     log.info("worker.started", roles=[str(role) for role in roles], queue=settings.queue, account=kit.provider.account)
 

@@ -53,6 +53,7 @@ if #a.names > 0 then
     redis.call('SET', owned[i], a.id .. '.' .. string.format('%d', n[1]) .. ' ' .. n[3])
   end
   redis.call('SET', key('names', a.id), cmsgpack.pack(owned))
+  redis.call('HSETNX', key('account', account), 'named_at', now)
   redis.call('HSET', meta_key, 'named', 1, 'merges', 1)
 end
 if a.run ~= '' then

@@ -16,6 +16,7 @@ if mode == '' then mode = begun or 'merge' end
 if begun and begun ~= mode then return { 'mode', begun } end
 pass_when_full()
 redis.call('SET', key('store'), store, 'NX')
+redis.call('HSETNX', key('account', account), 'named_at', now)
 redis.call('HSETNX', run, 'v', 1)
 redis.call('HSETNX', run, 'settings', settings)
 redis.call('HSETNX', run, 'producer', producer)

@@ -31,4 +31,5 @@ async def main(_how: str) -> None:
                 names=[(0, "doc-42", "d" * 32)],
             )
             print(account, (await store.enqueue(segment, body(1))).word, "for the name doc-42")
+            print(" ", await store.key_warning(account))
         await store.aclose()

@@ -77,6 +77,8 @@ async def examine(*, emulate: bool | None) -> list[Finding]:
         async with connected(settings, with_worker=False, look=True) as link:
             findings += [finding async for finding in _server(link.store, settings)]
             findings += await _models(link.store)
+            if warning := await link.store.key_warning(account):
+                findings.append(Finding("names", "warning", warning))
     except GemqueueError as error:
         findings.append(Finding("start", "failed", str(error)))
     days = (dt.datetime.now(tz=dt.UTC).date() - dt.date.fromisoformat(DATED)).days

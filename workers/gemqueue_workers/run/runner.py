@@ -120,6 +120,9 @@ def index_path(options: RunOptions) -> Path | None:
 def _other_run(out: str, field: str, ours: dict[str, str], theirs: dict[str, str]) -> str:
     way_out = "choose another -o, or repeat the command that it came from"
     if field == "account":
+        (host, _, own), (here, _, _) = theirs[field].rpartition("."), ours[field].rpartition(".")
+        if host == here != "emulated":
+            way_out += f"; another key of the same project goes on with GEMQUEUE_ACCOUNT={own}"
         return f"{out} belongs to the account {theirs[field]}, and this is {ours[field]}: {way_out}"
     if field == "settings":
         old, new = msgspec.json.decode(theirs[field]), msgspec.json.decode(ours[field])
