@@ -23,6 +23,7 @@ from gemqueue.setting_values import (
     CHOICES,
     DERIVED,
     derived,
+    expanded,
     is_callback,
     is_name,
     is_policy,
@@ -384,11 +385,10 @@ def made_of_key(settings: Settings, account: str) -> bool:
 
 
 def data_dir(settings: Settings) -> Path:
-    """Where the embedded server keeps its data; emulated data lives in a folder of its own."""
-    base = Path(settings.data_dir) if settings.data_dir else _default_data_dir()
-    return base / ("emulated" if settings.emulate else "real")
+    """Where the embedded server keeps its data; emulated data lives in a folder of its own.
 
-
-def _default_data_dir() -> Path:
-    home = os.environ.get("XDG_DATA_HOME")
-    return (Path(home) if home else Path.home() / ".local" / "share") / "gemqueue"
+    Raises ConfigError where it would be below the home directory of a user who has none.
+    """
+    base = settings.data_dir or str(Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share") / "gemqueue")
+    way_out = "set GEMQUEUE_DATA_DIR to a folder of this user's own"
+    return expanded(base, way_out) / ("emulated" if settings.emulate else "real")

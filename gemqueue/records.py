@@ -222,6 +222,37 @@ class WebhookHealth(msgspec.Struct, frozen=True):
     announced_at: int = 0
 
 
+class Sign(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker says of itself with each heartbeat."""
+
+    accounts: tuple[str, ...]
+    """Those whose steps it takes: its own, and the pool's."""
+    host: str = ""
+    pid: int = 0
+    version: str = ""
+    last_good_sweep_at: int = 0
+    waiting_for: str = ""
+    """What it cannot go on without, in a few words: the server, a refused key."""
+
+
+class Worker(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker process as its last heartbeat left it. Times are milliseconds of the store's clock, 0 for never.
+
+    One without a record (``beat_at`` 0) is of 0.2.0: only its roles are known, and it counts for every account.
+    """
+
+    id: str
+    roles: tuple[str, ...]
+    accounts: tuple[str, ...] = ()
+    host: str = ""
+    pid: int = 0
+    version: str = ""
+    began_at: int = 0
+    beat_at: int = 0
+    last_good_sweep_at: int = 0
+    waiting_for: str = ""
+
+
 class LaneState(msgspec.Struct, frozen=True, kw_only=True):
     """What waits in a lane, as the packer sees it after its claim."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Final, NamedTuple, TypeGuard
 from urllib.parse import urlsplit
 
@@ -35,6 +36,17 @@ def provider_host(base_url: str) -> str:
             f"base_url / GEMQUEUE_BASE_URL ({safe_url(base_url)}) cannot be read: write it as "
             "https://host[:port][/prefix], with an IPv6 address in brackets"
         ) from None
+
+
+def expanded(path: str, way_out: str) -> Path:
+    """The path, with the home directory in the place of ``~``. Raises ConfigError with ``way_out`` where there is none.
+
+    A container's random user has no entry in passwd, and may have no HOME.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise ConfigError(f"{path}: this user has no home directory (HOME is not set): {way_out}") from None
 
 
 CHOICES: Final = {

@@ -115,6 +115,8 @@ class Record(StrEnum):
     RUN = "run"
     SERVER = "server"
     """The server as one account knows it."""
+    WORKER = "worker"
+    """A worker process, as its last heartbeat left it."""
     DEAD = "dead"
 
 
@@ -122,7 +124,7 @@ _B, _S, _L, _Q = Record.BATCH, Record.SEGMENT, Record.LANE, Record.QUOTA
 MOVES: dict[str, frozenset[Record]] = {
     "accept": frozenset({_B, _L, _Q}),
     "announce": frozenset({_B, _L}),
-    "beat": frozenset({Record.SERVER}),
+    "beat": frozenset({Record.SERVER, Record.WORKER}),
     "begin": frozenset({_B}),
     "cancel": frozenset({_S, Record.RUN}),
     "claim": frozenset({_B, _L, Record.RESCUE, Record.SERVER}),

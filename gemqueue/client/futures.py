@@ -81,14 +81,15 @@ class Future:
     def held_reason(self) -> str | None:
         """Why nothing happens, as the watchdog saw it at its last look; None when nothing is wrong.
 
-        "no worker"; or why the prompt's own batch or lane waits (a refused key, a quota); before it is known where the
-        prompt is, why the oldest held batch of the account waits.
+        "no worker", and more words where workers run that do not take the prompt's next step; or why the prompt's own
+        batch or lane waits (a refused key, a quota); before it is known where the prompt is, why the oldest held batch
+        of the account waits.
         """
         if self._ticket.outcome is not None:
             return None
-        if self._watchdog.no_worker:
-            return "no worker"
         seen = self._watchdog.looks.last(self._ticket)
+        if nobody := self._watchdog.why_nobody(seen):
+            return nobody
         return seen.held_reason if seen is not None and seen.batch else self._watchdog.held_reason or None
 
     @property
@@ -130,9 +131,9 @@ class Future:
         None once it is there, where nothing is known yet of how long such jobs take, and while something holds up the
         creation of its job or no worker runs: see ``held_reason``.
         """
-        if self._ticket.outcome is not None or self._watchdog.no_worker:
-            return None
         seen = self._watchdog.looks.last(self._ticket)
+        if self._ticket.outcome is not None or self._watchdog.why_nobody(seen):
+            return None
         return seen.eta if seen is not None else None
 
     async def look(self) -> Look:

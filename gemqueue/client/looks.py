@@ -15,7 +15,8 @@ from weakref import WeakKeyDictionary
 
 import msgspec
 
-from gemqueue.states import BatchState
+from gemqueue.records import Lane
+from gemqueue.states import BatchState, Step
 
 if TYPE_CHECKING:
     from gemqueue.client.tickets import Ticket
@@ -51,6 +52,17 @@ class PromptState(StrEnum):
     """It has its outcome."""
 
 
+_DUE = {
+    PromptState.PENDING: Step.PACK,
+    PromptState.PACKING: Step.PACK,
+    PromptState.SEALED: Step.SUBMIT,
+    PromptState.SUBMITTING: Step.SUBMIT,
+    PromptState.SUBMITTED: Step.TRACK,
+    PromptState.ENDED: Step.RESOLVE,
+    PromptState.MOVED: Step.PACK,
+}
+
+
 class Look(msgspec.Struct, frozen=True, kw_only=True):
     """What one look saw. ``batch`` is None while the prompt is not packed, ``held_reason`` while nothing is wrong.
 
@@ -65,6 +77,12 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     held_reason: str | None = None
     held_since: datetime | None = None
     eta: datetime | None = None
+
+    @property
+    def due(self) -> tuple[str, Step | None]:
+        """Whose step it waits for, as far as that is known, and which."""
+        lane = Lane.named(self.lane or "")
+        return lane.account if lane is not None else "", _DUE.get(self.state)
 
 
 _STATES = {

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from gemqueue.client.looks import PromptState
 from gemqueue.errors import GemqueueError
+from gemqueue.policy.workers import why_unserved
 from gemqueue.tasks import end_tasks, ending
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class SignOfLife:
         waited = list(self._listener.waited.values())
         account = self._listener.account
         try:
-            has_worker = bool(await self._store.workers())
+            has_worker = not why_unserved(await self._store.workers(), account, self._store.settings)
             seen = [await self._seen(segment) for segment in waited[:_SEGMENTS_MAX]]
         except GemqueueError as error:
             return f"gemqueue: {_count(sum(map(_waiting, waited)))} for answers; {error}\n{_KEPT_IN_PART}"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from gemqueue.client.looks import Looks
 from gemqueue.client.waiting import SignOfLife
 from gemqueue.errors import GemqueueError, StoreError
+from gemqueue.policy.workers import NO_WORKER, why_nobody, why_unserved
 from gemqueue.states import SegmentState
 from gemqueue.tasks import end_tasks, ending
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from gemqueue.client.listener import Listener
+    from gemqueue.client.looks import Look
+    from gemqueue.records import Worker
     from gemqueue.store.producer import ProducerStore
 
 log = logging.getLogger("gemqueue")
@@ -33,7 +36,7 @@ _WARNINGS_MAX = 20
 
 
 class Watchdog:
-    """``no_worker`` is whether the last look found no worker; ``on_no_worker`` may start one.
+    """``on_no_worker`` may start a worker, where nobody works for this account.
 
     ``held_reason`` is why the oldest held batch of this account waits, or empty.
     """
@@ -41,12 +44,12 @@ class Watchdog:
     def __init__(
         self, store: ProducerStore, listener: Listener, on_no_worker: Callable[[], Awaitable[None]] | None
     ) -> None:
-        self.no_worker = False
         self.held_reason = ""
         self.looks = Looks(store)
         self._store = store
         self._listener = listener
         self._on_no_worker = on_no_worker
+        self._workers: list[Worker] | None = None
         self._sign_of_life = SignOfLife(store, listener, self.looks)
         self._task: asyncio.Task[None] | None = None
         self._warned: set[str] = set()
@@ -74,7 +77,7 @@ class Watchdog:
             try:
                 await self._listener.deliver()
                 await self._compare()
-                await self._count_workers(late=loop.time() >= worried_at)
+                await self._find_workers(late=loop.time() >= worried_at)
                 await self._find_held()
                 await self.looks.refresh()
             except GemqueueError as error:
@@ -119,20 +122,29 @@ class Watchdog:
         if self.held_reason:
             self._warn(f"Prompts of the queue {self._store.settings.queue!r} are held: {self.held_reason}")
 
-    async def _count_workers(self, *, late: bool) -> None:
-        self.no_worker = not await self._store.workers()
-        if not self.no_worker:
-            return
+    async def _find_workers(self, *, late: bool) -> None:
+        account, settings = self._listener.account, self._store.settings
+        self._workers = await self._store.workers()
+        why = why_unserved(self._workers, account, settings)
         if self._on_no_worker is not None:
             try:
                 await self._on_no_worker()
             except GemqueueError as error:
                 self._warn(f"No worker could be started: {error}")
-        elif late:
+        elif why and late:
+            told = "No worker is running" if why == NO_WORKER else why[0].upper() + why[1:]
             self._warn(
-                f"No worker is running on the queue {self._store.settings.queue!r}: prompts are kept, and nothing is "
-                "answered until one runs (`gemqueue work`, with the same GEMQUEUE_REDIS_URL and GEMQUEUE_QUEUE)"
+                f"{told} (queue {settings.queue!r}, account {account}): prompts are kept, and nothing is answered "
+                "until one does (`gemqueue work`, with the same GEMQUEUE_REDIS_URL and GEMQUEUE_QUEUE, and the same "
+                "API key or GEMQUEUE_ACCOUNT)"
             )
+
+    def why_nobody(self, look: Look | None) -> str:
+        """Why no worker takes the step that a prompt waits for, as the last look at both saw it; else empty."""
+        if self._workers is None:
+            return ""
+        account, step = look.due if look is not None else ("", None)
+        return why_nobody(self._workers, account or self._listener.account, step, self._store.settings)
 
     def _warn(self, message: str) -> None:
         if message not in self._warned and len(self._warned) < _WARNINGS_MAX:

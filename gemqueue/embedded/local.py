@@ -1,7 +1,8 @@
 """The embedded default: a server of this user's own, a worker beside it, and where asked for the emulator.
 
 Server, worker and emulator are processes of their own, shared by everybody who uses the same data folder and stopped
-with the last of them (``embedded``). A worker is started only while no heartbeat is there.
+with the last of them (``embedded``). A worker is started only while no heartbeat is there of one's own account: several
+accounts may share a folder, and each has a worker of its own.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from typing import TYPE_CHECKING
 import httpx
 import msgspec
 
-from gemqueue.config import CONFIG_ENV, Settings, api_key_from_env, data_dir
+from gemqueue.config import CONFIG_ENV, Settings, account_id, api_key_from_env, data_dir, pool_id
 from gemqueue.embedded import server
 from gemqueue.errors import ConfigError, GemqueueError
+from gemqueue.policy.workers import serves_alone
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 
 _NOT_HANDED_ON = frozenset({"redis_url", "data_dir", "embedded"})
 _HEALTH_S_MAX = 2.0
-_PLAIN_NAME = re.compile(r"[a-z0-9-]{1,26}")
+_PLAIN_NAME = re.compile(r"[a-z0-9-]{1,12}")
 
 
 class _Ready(msgspec.Struct):
@@ -44,6 +46,8 @@ class Local:
         self._server = server
         self._settings = settings
         self._folder = folder
+        self._api_key = api_key_from_env()  # another Queue of this process may be opened under another key
+        self._account = account_id(settings, self._api_key)
         self._busy = asyncio.Lock()
 
     @staticmethod
@@ -58,23 +62,27 @@ class Local:
                 "No API key for the worker that the embedded default starts: set GOOGLE_API_KEY or GEMINI_API_KEY, "
                 "ask for the emulator with Queue.connect(emulate=True), or set GEMQUEUE_REDIS_URL and run a worker"
             )
-        folder = data_dir(settings).expanduser().resolve()
+        folder = data_dir(settings).resolve()
         return Local(await server.acquire(folder, look=look), settings, folder)
 
     async def ensure_worker(self, store: ProducerStore) -> None:
-        """Have a worker running, and for an emulated account its emulator. Raises StoreUnavailable with the log."""
+        """Have a worker of this account running with every role, and for an emulated account its emulator.
+
+        Raises StoreUnavailable with the log.
+        """
 
         async def heartbeat() -> bool:
-            return bool(await store.workers())
+            return serves_alone(await store.workers(), self._account, pool_id(self._settings))
 
         async with self._busy:
             if await heartbeat():
                 return
-            env = worker_env(self._settings, self.url)
+            env = worker_env(self._settings, self.url, self._api_key)
             if self._settings.emulate and not self._settings.base_url:
                 env["GOOGLE_GEMINI_BASE_URL"] = await self.ensure_emulator()
             argv = [sys.executable, "-m", "gemqueue", "work"]
-            await self._server.ensure_process(companion_name(self._settings.queue), argv, env, heartbeat)
+            name = companion_name(self._settings.queue, self._account, pool_id(self._settings))
+            await self._server.ensure_process(name, argv, env, heartbeat)
 
     async def revive(self) -> None:
         """Start the server again if it died; says nothing when that fails, for whoever asks tries again."""
@@ -116,18 +124,25 @@ async def healthy_url(ready_file: Path) -> str | None:
     return ready.url if response.is_success else None
 
 
-def companion_name(queue: str) -> str:
-    """What the worker of a queue is called in its data folder: ``work``, and something of the queue's name."""
-    if queue == Settings().queue:
-        return "work"
-    short = queue if _PLAIN_NAME.fullmatch(queue) else hashlib.sha256(queue.encode()).hexdigest()[:16]
-    return f"work-{short}"
+def companion_name(queue: str, account: str, pool: str = "") -> str:
+    """What the worker of a queue and an account is called in its data folder: ``worker-default-1f2e3d4c``.
+
+    0.2.0 called its own ``work`` and ``work-<queue>``, whatever the account; one that still runs has its own lock.
+    """
+    short = queue if _PLAIN_NAME.fullmatch(queue) else _digest(queue)[:12]
+    return f"worker-{short}-{_digest(f'{account} {pool}')[:8]}"
 
 
-def worker_env(settings: Settings, url: str) -> dict[str, str]:
-    """The environment in which a worker has the very settings of this process, whatever else is set or in a file."""
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def worker_env(settings: Settings, url: str, api_key: str = "") -> dict[str, str]:
+    """The environment in which a worker has the very settings and key of this process, whatever else is set."""
     env = {CONFIG_ENV: "", "GEMQUEUE_REDIS_URL": url}
     for name, value in msgspec.structs.asdict(settings).items():
         if name not in _NOT_HANDED_ON:
             env[f"GEMQUEUE_{name.upper()}"] = str(value).lower() if isinstance(value, bool) else str(value)
+    if api_key:
+        env["GOOGLE_API_KEY"] = api_key
     return env

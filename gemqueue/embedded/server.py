@@ -212,7 +212,7 @@ def _binary() -> Path:
 
 def _private_folder(data_dir: Path) -> Path:
     """The folder, made with mode 0700. One that is there already must be ours, and ours alone unless it is empty."""
-    folder = data_dir.expanduser().resolve()
+    folder = data_dir.resolve()
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if folder.stat().st_uid == os.geteuid() and not any(folder.iterdir()):

@@ -62,6 +62,14 @@ class StoreBase:
         with translated(self.url):
             await self.redis.ping()
 
+    async def server_now_ms(self) -> int:
+        """The clock that decides, in ms."""
+        if self.clock.virtual:
+            return self.clock.now_ms()
+        with translated(self.url):
+            seconds, micros = await self.redis.time()
+        return int(seconds) * 1000 + int(micros) // 1000
+
     async def confirm(self) -> None:
         """Return when a replica has everything that was written before; at once where ``durability`` is local.
 

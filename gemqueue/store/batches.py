@@ -140,14 +140,6 @@ class BatchStore(StoreBase):
 
                 yield rang
 
-    async def server_now_ms(self) -> int:
-        """The clock that decides, in ms."""
-        if self.clock.virtual:
-            return self.clock.now_ms()
-        with translated(self.url):
-            seconds, micros = await self.redis.time()
-        return int(seconds) * 1000 + int(micros) // 1000
-
     async def claim(
         self, step: Step, id_: str, account: str, *, held: bool = False
     ) -> tuple[Claim, Batch | LaneState] | None:
@@ -383,8 +375,3 @@ class BatchStore(StoreBase):
     async def add_count(self, name: str, n: int) -> None:
         """Raise a counter for something that no transition sees."""
         await self.scripts.run(calls.Tally([calls.Raise("counts", name, n)]), retry=False)
-
-    async def goodbye(self, worker: str, roles: str) -> None:
-        """This worker has stopped."""
-        with translated(self.url):
-            await self.redis.zrem(self.key("workers"), f"{worker} {roles}")

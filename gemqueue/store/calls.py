@@ -78,8 +78,14 @@ class Announce(Call, frozen=True, gc=False):
 class Beat(Call, frozen=True, gc=False):
     account: str
     worker: str
-    until_ms: int
-    at_ms: int
+    roles: str
+    ttl_ms: int
+    accounts: str
+    host: str
+    pid: int
+    version: str
+    swept_at: int
+    waiting_for: str
 
 
 class Begin(Call, frozen=True, gc=False):

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from gemqueue.states import BatchState
+from gemqueue.policy.workers import is_stuck, serves
+from gemqueue.states import BatchState, Step
 
 if TYPE_CHECKING:
-    from gemqueue.records import LaneState
+    from gemqueue.config import Settings
+    from gemqueue.records import LaneState, Worker
     from gemqueue.store.store import Store
 
 COUNTERS: Final = {
@@ -150,8 +152,23 @@ async def _turnarounds(store: Store, lanes: list[LaneState]) -> list[Gauge]:
 async def _places(store: Store, accounts: set[str]) -> list[Gauge]:
     sizes = await store.sizes(accounts)
     return [
-        Gauge("workers", "Workers whose heartbeat is fresh.", len(await store.workers())),
+        *_workers(await store.workers(), accounts, store.settings),
         Gauge("overdue_steps", "Steps that are due and that no worker has claimed.", sizes.overdue),
         Gauge("dead_letters", "Prompts kept that ended through no fault of their own.", sizes.dead),
         Gauge("quarantined_rows", "Rows kept that belong to nobody.", sizes.quarantine),
     ]
+
+
+def _workers(workers: list[Worker], accounts: set[str], settings: Settings) -> list[Gauge]:
+    stuck = [worker for worker in workers if is_stuck(worker, settings)]
+    working = [worker for worker in workers if worker not in stuck]
+    found = [
+        Gauge("workers", "Workers whose heartbeat is fresh.", len(workers)),
+        Gauge("stuck_workers", "Workers whose heartbeat is fresh, and whose sweeps fail.", len(stuck)),
+    ]
+    for account in sorted(accounts.union(*(worker.accounts for worker in workers))):
+        for role in Step:
+            n = sum(serves(worker, account, role) for worker in working)
+            text = "Workers that take an account's steps of a role, without those whose sweeps fail."
+            found.append(Gauge("serving_workers", text, n, {"account": account, "role": str(role)}))
+    return found

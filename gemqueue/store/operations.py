@@ -17,12 +17,13 @@ from gemqueue.errors import WrongState
 from gemqueue.store import calls
 from gemqueue.store.batches import BatchStore
 from gemqueue.store.scripts import ServerFull, translated
+from gemqueue.store.workers import WorkerStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from gemqueue.provider import JobStatus
-    from gemqueue.records import Lane
+    from gemqueue.records import Lane, Sign
     from gemqueue.store.batches import Claim
 
 _READ_AT_ONCE = 500
@@ -82,7 +83,7 @@ def writes_through(config: Mapping[str, str]) -> bool:
     return _WRITES_THROUGH.items() <= config.items()
 
 
-class OperationsStore(BatchStore):
+class OperationsStore(BatchStore, WorkerStore):
     """Reading for operators; the life of a server's record."""
 
     async def greet(self, account: str, *, again: bool = False) -> tuple[str, bool]:
@@ -94,20 +95,13 @@ class OperationsStore(BatchStore):
         reply = await self.scripts.run(calls.Greet(account, home, lossless=lossless, again=int(again)))
         return reply[1].decode(), bool(reply[0] == b"held")
 
-    async def beat(self, worker: str, roles: str, account: str) -> bool:
+    async def beat(self, worker: str, roles: str, account: str, sign: Sign | None = None) -> bool:
         """This worker is alive, for three heartbeats; whether packing and submitting are held.
 
         A server that has forgotten the account's beginning is greeted anew, or its next change would go unnoticed.
         """
-        word = await self.heartbeat(worker, roles, account)
+        word = await self.heartbeat(worker, roles, account, sign)
         return (await self.greet(account, again=True))[1] if word == "new" else word == "held"
-
-    async def heartbeat(self, worker: str, roles: str, account: str) -> str:
-        """What ``beat`` writes: ok, held, or new where the server knows nothing of the account."""
-        now = self.clock.now_ms()
-        until_ms = now + int(3000 * self.settings.heartbeat_s)
-        reply = await self.scripts.run(calls.Beat(account, f"{worker} {roles}", until_ms, now))
-        return str(reply[0].decode())
 
     async def server(self, account: str) -> Server:
         """What is known of the server."""

@@ -27,7 +27,7 @@ class PoolStore(StoreBase):
         On a full server nothing is noted: ``pack`` does so too, and the worker has to go on.
         """
         with suppress(ServerFull), translated(self.url):
-            await self.redis.zadd(self.key("pool", pool), {account: self.clock.now_ms()})
+            await self.redis.zadd(self.key("pool", pool), {account: await self.server_now_ms()})
 
     async def open_batches_of(self, account: str) -> list[OpenBatch]:
         """The account's batches that are not closed, oldest first, without those of lanes that cannot be read."""

@@ -13,6 +13,7 @@ from gemqueue.states import SegmentState
 from gemqueue.store import bitmap, calls
 from gemqueue.store.looks import LookStore
 from gemqueue.store.scripts import translated
+from gemqueue.store.workers import WorkerStore
 
 RETRY_WINDOW_S = 3600
 """How long a payload waits for its registration, and so how long a producer may go on retrying the same segment."""
@@ -71,7 +72,7 @@ class Watched(msgspec.Struct, frozen=True):
     lane: Lane | None
 
 
-class ProducerStore(LookStore):
+class ProducerStore(LookStore, WorkerStore):
     """Segments in, notices and outcomes out."""
 
     async def enqueue(self, segment: SegmentWrite, body: bytes) -> Enqueued:
@@ -201,16 +202,6 @@ class ProducerStore(LookStore):
         batches = [row[1] for row in rows[: len(ids)] if _is_of(account, row[0], row[2])]
         waiting = [row[1] for row in rows[len(ids) :] if int(row[0] or 0) > 0]
         return next((reason.decode() for reason in (*batches, *waiting) if reason), "")
-
-    async def workers(self) -> dict[str, str]:
-        """The workers whose heartbeat is fresh: id and roles."""
-        now = self.clock.now_ms()
-        with translated(self.url):
-            found: list[tuple[bytes, float]] = await self.redis.zrangebyscore(
-                self.key("workers"), now, "+inf", withscores=True
-            )
-        pairs = (member.decode().partition(" ") for member, _ in found)
-        return {id_: roles for id_, _, roles in pairs}
 
 
 def _is_of(account: str, lane: bytes | None, pool: bytes | None) -> bool:

@@ -1,14 +1,19 @@
 """The embedded default with its real companions: it answers by itself, and goes on when one of them is killed."""
 
+# pyright: reportPrivateUsage=false
+# A test may look inside.
+
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import os
+import re
 import shutil
 import signal
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +23,8 @@ import pytest
 from gemqueue import Queue, Settings
 from gemqueue.config import load_settings
 from gemqueue.embedded.local import companion_name, healthy_url, worker_env
+from gemqueue.embedded.server import acquire
+from gemqueue.store.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -38,6 +45,9 @@ QUICK: dict[str, Any] = {
 }
 
 
+WORKER_LOCK = f"companions/{companion_name('default', 'emulated.local')}.lock"
+
+
 @pytest.fixture
 def data_dir(monkeypatch: pytest.MonkeyPatch) -> Generator[Path]:
     """A data folder with a short path; the companions find the packages as this process does."""
@@ -47,9 +57,9 @@ def data_dir(monkeypatch: pytest.MonkeyPatch) -> Generator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def connect(data_dir: Path) -> Connecting:
-    """The embedded default on the emulated account, in a hurry."""
-    return Queue.connect(emulate=True, data_dir=str(data_dir), **QUICK)
+def connect(data_dir: Path, account: str = "") -> Connecting:
+    """The embedded default on an emulated account, in a hurry."""
+    return Queue.connect(emulate=True, data_dir=str(data_dir), account=account, **QUICK)
 
 
 def pid_of(data_dir: Path, lock: str) -> int:
@@ -70,14 +80,14 @@ async def test_it_works_by_itself(data_dir: Path) -> None:
         answer, other = await asyncio.gather(queue.generate("Why?", model=MODEL), second.generate("How?", model=MODEL))
         assert answer.text.startswith("[emulated]")
         assert (answer.emulated, other.emulated) == (True, True)
-        pids = [pid_of(data_dir, lock) for lock in ("server.lock", "companions/work.lock", "companions/emulator.lock")]
+        pids = [pid_of(data_dir, lock) for lock in ("server.lock", WORKER_LOCK, "companions/emulator.lock")]
     assert [pid for pid in pids if is_running(pid)] == []
 
 
 async def test_it_survives_its_companions(data_dir: Path) -> None:
     """Whoever is killed, the worker or the server, is started again while somebody waits."""
     async with connect(data_dir) as queue:
-        for lock in ("companions/work.lock", "server.lock"):
+        for lock in (WORKER_LOCK, "server.lock"):
             future = await queue.submit(f"before {lock}", model=MODEL)
             os.kill(pid_of(data_dir, lock), signal.SIGKILL)
             assert (await future.result(60)).emulated
@@ -105,9 +115,57 @@ def test_the_worker_has_this_process_settings(tmp_path: Path) -> None:
     assert worker == msgspec.structs.replace(settings, redis_url="unix:///x")
 
 
-def test_companions_are_named_after_their_queue() -> None:
-    """Each queue of a data folder has a worker of its own, under a name that a file may have."""
-    names = [companion_name(queue) for queue in ("default", "other", "a_b.c", "x" * 64)]
-    assert names[:2] == ["work", "work-other"]
-    assert len(set(names)) == 4
+def test_companions_are_named_after_queue_and_account() -> None:
+    """Each queue and account of a data folder has a worker of its own, under a name that a file may have.
+
+    None is a name that 0.2.0 gave: one of its workers may hold that lock.
+    """
+    queues, accounts = ("default", "other", "a_b.c", "x" * 64), ("emulated.local", "emulated.two")
+    names = [companion_name(queue, account) for queue in queues for account in accounts]
+    names.append(companion_name("default", "emulated.local", "emulated.pool.shared"))
+    assert names[0].startswith("worker-default-")
+    assert len(set(names)) == 9
     assert max(map(len, names)) <= 32
+    assert not [name for name in names if name.startswith("work-") or not re.fullmatch(r"[a-z][a-z0-9-]*", name)]
+
+
+async def test_each_account_of_a_folder_has_its_worker(data_dir: Path) -> None:
+    """Who comes second, with another account in the same folder, is answered too, and both end with their users."""
+    async with connect(data_dir, account="one") as first:
+        assert (await first.generate("Why?", model=MODEL)).emulated
+        async with connect(data_dir, account="two") as second:
+            assert (await second.generate("How?", model=MODEL)).emulated
+            names = [companion_name("default", f"emulated.{account}") for account in ("one", "two")]
+            pids = [pid_of(data_dir, f"companions/{name}.lock") for name in names]
+            served = {worker.accounts for worker in await first._store.workers()}
+            assert served == {("emulated.one",), ("emulated.two",)}
+    assert [pid for pid in pids if is_running(pid)] == []
+
+
+async def test_a_companion_of_an_older_version_goes_on_beside(data_dir: Path) -> None:
+    """A worker without a record, under the name that 0.2.0 gave it, hides nobody's want of one and is left alone."""
+    server = await acquire(data_dir / "emulated")
+    try:
+        store = Store(server.url, Settings(emulate=True))
+        old = {"0123456789ab pack+submit+track+resolve+rescue": (time.time() + 600) * 1000}
+        await store.redis.zadd(store.key("workers"), old)
+        await store.aclose()
+        await server.ensure_process("work", ["/bin/sleep", "600"], {}, _at_once)
+        pid = pid_of(data_dir, "companions/work.lock")
+        async with connect(data_dir) as queue:
+            assert (await queue.generate("Why?", model=MODEL)).emulated
+            assert is_running(pid)
+    finally:
+        await server.release()
+    assert not is_running(pid)
+
+
+async def _at_once() -> bool:
+    return True
+
+
+def test_the_worker_has_the_key_that_was_there_at_connect(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two queues of one process may be opened under two keys: each one's worker gets its own, whatever came later."""
+    monkeypatch.setenv("GOOGLE_API_KEY", "later")
+    assert worker_env(Settings(), "unix:///x", "first")["GOOGLE_API_KEY"] == "first"
+    assert "GOOGLE_API_KEY" not in worker_env(Settings(emulate=True), "unix:///x")

@@ -14,6 +14,7 @@ from gemqueue import Queue
 from gemqueue.config import Settings, account_id, api_key_from_env, as_given, data_dir, load_settings, unknown_env
 from gemqueue.errors import ConfigError
 from gemqueue.setting_values import DERIVED, derived, is_callback
+from gemqueue_workers.run.options import absolute
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -291,3 +292,21 @@ def test_emulated_data_lies_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert data_dir(Settings()) == tmp_path / "gemqueue" / "real"
     monkeypatch.delenv("XDG_DATA_HOME")
     assert data_dir(Settings()) == Path.home() / ".local" / "share" / "gemqueue" / "real"
+    assert data_dir(Settings(data_dir="~/data")) == Path.home() / "data" / "real"
+
+
+def test_without_a_home_the_error_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A random user of a container has no HOME and no entry in passwd: a ConfigError, which names the setting."""
+
+    def nobody(uid: int) -> None:
+        raise KeyError(uid)
+
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    for name in ("HOME", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for settings in (Settings(), Settings(data_dir="~/data")):
+        with pytest.raises(ConfigError, match=r"~/.*no home directory.*GEMQUEUE_DATA_DIR"):
+            data_dir(settings)
+    with pytest.raises(ConfigError, match=r"~/in\.jsonl: this user has no home.*whole path"):
+        absolute("~/in.jsonl")
+    assert data_dir(Settings(data_dir="/srv/data")) == Path("/srv/data/real")

@@ -70,7 +70,7 @@ async def test_sigterm_lets_steps_end_and_exits_cleanly(world: Processes) -> Non
 
         await until(beating, what="heartbeat")
         assert worker.stop() == 0
-        assert await world.store.workers() == {}
+        assert await world.store.workers() == []
         world.start_worker()
         await world.drained()
         await world.judge()

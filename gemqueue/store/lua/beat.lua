@@ -1,14 +1,21 @@
 -- beat: a worker is alive, and looks whether the server is still the one that the records were last known whole on.
--- While it is, the moment is noted: what lies before it was written for good.
--- KEYS: prefix. ARGV: now, account, worker, until_ms, at_ms
--- worker: its id and roles. until_ms, at_ms: until when, and what it is now, by the worker's clock
+-- While it is, the moment is noted: what lies before it was written for good. Until when a worker counts as alive goes
+-- by this server's clock, so that none whose clock is ahead drops the others.
+-- KEYS: prefix. ARGV: now, account, worker, roles, ttl_ms, accounts, host, pid, version, swept_at, waiting_for
+-- ttl_ms: for how long it counts as alive. accounts: those that it serves, with blanks between them
 -- ok | held | new (nobody of the account has begun on this server, or it has forgotten: greet)
 -- takes: _core (T, key, now, pass_when_full)
 -- takes: _server (changed)
-local account, worker, until_ms, at_ms = unpack(ARGV, 2)
+local account, worker, roles, ttl_ms, accounts, host, pid, version, swept_at, waiting_for = unpack(ARGV, 2)
 pass_when_full()
-redis.call('ZADD', T .. ':workers', until_ms, worker)
-redis.call('ZREMRANGEBYSCORE', T .. ':workers', '-inf', at_ms)
+redis.call('ZADD', T .. ':workers', now + ttl_ms, worker .. ' ' .. roles)
+redis.call('ZREMRANGEBYSCORE', T .. ':workers', '-inf', now)
+local record = key('worker', worker)
+redis.call('HSETNX', record, 'began_at', now)
+redis.call('HSET', record, 'roles', roles, 'accounts', accounts, 'host', host, 'pid', pid, 'version', version,
+  'beat_at', now, 'last_good_sweep_at', swept_at, 'waiting_for', waiting_for)
+-- Longer than the member: one that has none counts as a worker of 0.2.0.
+redis.call('PEXPIRE', record, 2 * ttl_ms)
 if changed(account) then return { 'held' } end
 if redis.call('EXISTS', key('server', account)) == 0 then return { 'new' } end
 redis.call('HSET', key('server', account), 'seen_at', now)

@@ -77,7 +77,7 @@ async def test_a_full_server_refuses_submits_and_drains(tmp_path: Path) -> None:
             worker = world.start_worker()
             await until(world.finished, what="finished on a full server")
             assert worker.alive
-            assert await world.store.workers() != {}, "its heartbeat passes too"
+            assert await world.store.workers(), "its heartbeat passes too"
             await world.store.redis.config_set("maxmemory", "0")
             async with Queue.connect(settings=world.settings) as queue:
                 assert (await queue.generate("one more", model=MODEL)).text

@@ -18,6 +18,7 @@ from gemqueue.store.operations import writes_through
 from gemqueue.store.scripts import NotReplicated
 from gemqueue.store.tls import untold_weakness
 from gemqueue_workers.manage.webhook_checks import listening
+from gemqueue_workers.manage.working import troubled, unserved
 from gemqueue_workers.model_notes import of_answers, of_later_prices, of_model, versions_of
 from gemqueue_workers.prices import DATED
 from gemqueue_workers.run.connection import connected
@@ -107,9 +108,10 @@ async def _server(store: RunStore, settings: Settings) -> AsyncGenerator[Finding
     yield Finding("memory", "warning" if tight else "ok", said + more)
     skew_s = abs(await store.server_now_ms() / 1000 - time.time())
     yield Finding("clock", "ok" if skew_s < _SKEW_S_MAX else "warning", f"{skew_s:.2f} s from the server's")
-    n = len(await store.workers())
-    own = "; the next command starts one" if not settings.redis_url else ": start gemqueue work"
-    yield Finding("workers", "ok" if n or not settings.redis_url else "warning", f"{n} run{'' if n else own}")
+    workers = await store.workers()
+    yield Finding("workers", *unserved(workers, settings, lane_account(settings, api_key_from_env())))
+    for said in troubled(workers, settings):
+        yield Finding("workers", "warning", said)
     yield await _spend(store, settings)
     counts = await store.counts()
     twice = counts.get("bought_twice", 0)

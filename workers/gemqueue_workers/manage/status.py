@@ -5,6 +5,7 @@ A status is a look, not a snapshot: it is read in several calls while the queue 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -15,9 +16,11 @@ from rich.text import Text
 from gemqueue.config import data_dir, load_settings
 from gemqueue.embedded.server import acquire
 from gemqueue.policy.holds import batch_held, waits_for
+from gemqueue.policy.workers import why_nobody
 from gemqueue.records import Hold, Lane
-from gemqueue.states import BatchState, Step
+from gemqueue.states import STEP_OF, BatchState, Step
 from gemqueue.store.store import Store
+from gemqueue_workers.manage.working import WorkerStatus, waiting_workers, worker_status
 from gemqueue_workers.model_notes import of_answers, of_model, rerouted_of, versions_of
 from gemqueue_workers.prices import Cost, cost_of
 from gemqueue_workers.screen import duration, held, plain
@@ -107,6 +110,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     lanes: list[LaneStatus] = []
     batches: list[BatchStatus] = []
     workers: int = 0
+    working: list[WorkerStatus] = []
     counts: dict[str, int] = {}
     input_needed: list[str] = []
     """The accounts in which a job failed because its input file had been deleted; they are kept to the end now."""
@@ -141,7 +145,7 @@ async def _read(settings: Settings) -> Status:
         now_ms = await store.server_now_ms()
         found = [await store.batch(id_) for id_ in await store.open_batches()]
         batches = [batch for batch in found if batch is not None and batch.state is not BatchState.CLOSED]
-        packs = any(str(Step.PACK) in roles.split("+") for roles in workers.values())
+        nobody = partial(why_nobody, workers, settings=settings)
         lanes = await store.lanes()
         places = {(one.lane, "") for one in lanes} | {(one.lane, one.pool) for one in batches}
         paused = await store.pauses(account for place in places for account in waits_for(*place))
@@ -155,14 +159,20 @@ async def _read(settings: Settings) -> Status:
                         now_ms,
                         paused[lane.lane.account],
                         await store.charges(lane.lane),
-                        packs=packs,
+                        nobody=nobody(lane.lane.account, Step.PACK),
                     ),
                     turnaround=await _turnaround(store, lane.lane),
                 )
                 for lane in lanes
             ],
-            batches=[await _batch(store, batch, now_ms, paused) for batch in batches],
+            batches=[
+                await _batch(
+                    store, batch, now_ms, paused, nobody(batch.lane.account, STEP_OF[batch.state] or Step.PACK)
+                )
+                for batch in batches
+            ],
             workers=len(workers),
+            working=[worker_status(worker, now_ms, settings) for worker in workers],
             counts=dict.fromkeys(COUNTS, 0) | await store.counts(),
             input_needed=list(await store.input_needed(account for place in places for account in waits_for(*place))),
         )
@@ -171,7 +181,7 @@ async def _read(settings: Settings) -> Status:
 
 
 def _lane(
-    lane: LaneState, batches: list[Batch], now_ms: int, paused: Hold, spent: dict[Charge, Spent], *, packs: bool
+    lane: LaneState, batches: list[Batch], now_ms: int, paused: Hold, spent: dict[Charge, Spent], *, nobody: str
 ) -> LaneStatus:
     named = lane.lane
     versions = versions_of(spent)
@@ -182,8 +192,8 @@ def _lane(
     ]
     own = Hold(text=lane.held_reason if lane.prompts else "")
     held = paused if paused.text else waits[0] if waits else own
-    if lane.prompts and not packs:
-        held = Hold(text="no worker")
+    if lane.prompts and nobody:
+        held = Hold(text=nobody)
     return LaneStatus(
         lane=str(lane.lane),
         pending=lane.prompts,
@@ -205,9 +215,10 @@ async def _turnaround(store: Store, lane: Lane) -> list[Turnaround]:
     ]
 
 
-async def _batch(store: Store, batch: Batch, now_ms: int, paused: dict[str, Hold]) -> BatchStatus:
+async def _batch(store: Store, batch: Batch, now_ms: int, paused: dict[str, Hold], nobody: str) -> BatchStatus:
     contents = await BatchContents.load(store, batch.id)
     held = batch_held(batch, paused)
+    held = held if held.text else Hold(text=nobody)
     return BatchStatus(
         id=batch.id,
         lane=str(batch.lane),
@@ -246,6 +257,8 @@ def show_status(console: Console, status: Status) -> None:
     lanes = waiting(status)
     if lanes:
         console.print(_lanes_table(lanes))
+    if (table := waiting_workers(status.working)) is not None:
+        console.print(table)
     dear = [lane for lane in status.lanes if lane.cost.answers and Lane.parse(lane.lane).interactive]
     if dear:
         console.print(_costs_table([lane for lane in status.lanes if lane.cost.answers]))

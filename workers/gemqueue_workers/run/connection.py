@@ -11,6 +11,7 @@ import msgspec
 from gemqueue.config import api_key_from_env, lane_account
 from gemqueue.embedded.local import Local
 from gemqueue.errors import StoreUnavailable
+from gemqueue.policy.workers import why_unserved
 from gemqueue.store.runs import RunStore
 from gemqueue.urls import safe_url
 
@@ -42,11 +43,11 @@ class Link:
         if self._local is not None:
             await self._local.revive()
 
-    async def ensure_worker(self) -> bool:
-        """Whether a worker runs; where it is ours to start, one is started."""
+    async def ensure_worker(self) -> str:
+        """Have a worker running where it is ours to start one; why nobody works for the account, or empty."""
         if self._local is not None:
             await self._local.ensure_worker(self.store)
-        return bool(await self.store.workers())
+        return why_unserved(await self.store.workers(), self.account, self.store.settings)
 
 
 @asynccontextmanager

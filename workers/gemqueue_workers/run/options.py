@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import re
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from gemqueue.errors import ConfigError, PromptInvalid
 from gemqueue.policy.deadlines import deadline_at_ms
+from gemqueue.setting_values import expanded
 from gemqueue.states import Kind
 
 STDIO = "-"
@@ -78,8 +78,8 @@ def deadline_at_now(text: str, now_ms: int) -> int:
 
 
 def absolute(path: str) -> str:
-    """The path as it is stored, whatever the folder that the next command is given in."""
-    return path if path == STDIO else str(Path(path).expanduser().resolve())
+    """The path as it is stored, whatever the folder that the next command is given in. Raises ConfigError."""
+    return path if path == STDIO else str(expanded(path, "give the whole path").resolve())
 
 
 def named(options: RunOptions) -> RunOptions:

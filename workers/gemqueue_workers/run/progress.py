@@ -175,7 +175,7 @@ class Progress:
 
 async def _lane_state(link: Link, lane: Lane) -> tuple[int, int, float, str]:
     """Open batches of the lane, prompts in those that the provider has, the oldest one's age, why nothing moves."""
-    works = await link.ensure_worker()
+    nobody = await link.ensure_worker()
     store = link.store
     now_ms = await store.server_now_ms()
     found = [await store.batch(id_) for id_ in (await store.open_batches())[:_BATCHES_MAX]]
@@ -190,7 +190,7 @@ async def _lane_state(link: Link, lane: Lane) -> tuple[int, int, float, str]:
     why = held(waits.text, age_s) if waits is not None else ""
     oldest = min((batch.created_at for batch in batches), default=now_ms)
     at_provider = sum(batch.prompts for batch in batches if batch.state in _AT_PROVIDER)
-    return len(batches), at_provider, max(0, now_ms - oldest) / 1000, why if works else "no worker runs: gemqueue work"
+    return len(batches), at_provider, max(0, now_ms - oldest) / 1000, f"{nobody} (gemqueue work)" if nobody else why
 
 
 def _is_of(batch: Batch, lane: Lane) -> bool:

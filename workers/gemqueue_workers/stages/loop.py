@@ -39,6 +39,7 @@ from gemqueue.records import Batch, Hold, LaneState, Note
 from gemqueue.states import Cause, Step
 from gemqueue.store.scripts import NotReplicated, ServerError
 from gemqueue.tasks import end_tasks, ending
+from gemqueue_workers.stages.waits import Waits
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping
@@ -62,6 +63,7 @@ class Kit(msgspec.Struct, frozen=True, kw_only=True):
     clock: Clock
     pool: str = ""
     """The pool that the worker takes part in, as lanes carry it."""
+    waits: Waits = msgspec.field(default_factory=Waits)
 
     def account_of(self, step: Step, id_: str) -> str:
         """In whose due index a step of this worker's stands: a pool's lanes are packed for the pool."""
@@ -197,7 +199,8 @@ async def _handled(kit: Kit, handler: Handler[R], lease: Lease, record: R) -> St
     member = lease.claim.member
     try:
         async with _kept(lease):
-            return await handler.handle(lease, record)
+            then = await handler.handle(lease, record)
+        kit.waits.step_done(handler.step)
     except StaleFence as error:
         log.warning("step.overtaken", step=member, error=str(error))
     except WrongState as error:  # what was read before is old, but the step may still be ours: looked at anew
@@ -209,12 +212,15 @@ async def _handled(kit: Kit, handler: Handler[R], lease: Lease, record: R) -> St
             await _count(kit, "account_refused")
         else:
             log.warning("step.held", step=member, error=str(error))
+        kit.waits.step_failed(error)
         await _put_back(kit, handler, lease.claim, record, error)
     except StoreUnavailable as error:
         log.warning("step.store_unavailable", step=member, error=str(error))
     except Exception as error:  # a defect must not stop the other steps
         log.exception("step.failed", step=member)
         await _put_back(kit, handler, lease.claim, record, error)
+    else:
+        return then
     return None
 
 

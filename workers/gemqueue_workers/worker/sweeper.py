@@ -13,20 +13,25 @@ is what frees memory. Then the steps are run here, without arq.
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
+import socket
 from collections import Counter
 from contextlib import contextmanager
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from gemqueue.errors import GemqueueError, StoreUnavailable
-from gemqueue.records import Lane
+from gemqueue.records import Lane, Sign
 from gemqueue.states import Step
 from gemqueue.store.scripts import ServerError, ServerOutOfMemory
 from gemqueue.tasks import end_tasks, ending
 from gemqueue_workers.stages.pooling import read_room, why_left
-from gemqueue_workers.worker.recovery import Recovery
+from gemqueue_workers.stages.waits import Wait
+from gemqueue_workers.worker.recovery import HELD, Recovery
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
@@ -63,6 +68,7 @@ class Sweeper:
         self._on_jobs = on_jobs
         self._wake = asyncio.Event()
         self._worker = secrets.token_hex(6)
+        self._last_good_sweep_at = 0
         self._recovery = Recovery(kit)
         self._tasks: list[asyncio.Task[None]] = []
         self._hinted: dict[str, float] = {}
@@ -126,6 +132,7 @@ class Sweeper:
             await self._hint(hints)
         if due.overdue and self._on_jobs is not None:
             self._on_jobs()
+        self._last_good_sweep_at = due.now_ms
         sweep_s = self._kit.settings.sweep_s
         return sweep_s if due.next_ms is None else min(sweep_s, due.next_ms / 1000)
 
@@ -182,10 +189,13 @@ class Sweeper:
             pause_s = self._kit.settings.sweep_s
             try:
                 pause_s = await self.sweep()
+                self._kit.waits.end(Wait.SWEEP)
             except (GemqueueError, ServerError, OSError) as error:
                 log.warning("sweep.failed", error=str(error))
-            except Exception:  # without sweeps this worker would live on and do nothing
+                self._kit.waits.begin(Wait.SWEEP, f"server: {error}")
+            except Exception as error:  # without sweeps this worker would live on and do nothing
                 log.exception("sweep.failed")
+                self._kit.waits.begin(Wait.SWEEP, f"defect: {type(error).__name__}, the log says more")
             try:
                 await asyncio.wait_for(self._wake.wait(), pause_s)
             except TimeoutError:
@@ -208,8 +218,31 @@ class Sweeper:
             try:
                 if self._kit.pool:
                     await self._kit.store.join_pool(self._kit.pool, self._kit.provider.account)
-                if await self._kit.store.beat(self._worker, self._role_names, self._kit.provider.account):
-                    self._recovery.begin()
+                await self._beat()
             except (GemqueueError, ServerError, OSError) as error:
                 log.warning("heartbeat.failed", error=str(error))
             await asyncio.sleep(self._kit.settings.heartbeat_s)
+
+    async def _beat(self) -> None:
+        account, waits = self._kit.provider.account, self._kit.waits
+        sign = Sign(
+            accounts=(account, self._kit.pool) if self._kit.pool else (account,),
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            version=_version(),
+            last_good_sweep_at=self._last_good_sweep_at,
+            waiting_for=waits.text,
+        )
+        if await self._kit.store.beat(self._worker, self._role_names, account, sign):
+            self._recovery.begin()
+            waits.begin(Wait.PAUSE, HELD)
+        else:
+            waits.end(Wait.PAUSE)
+
+
+@cache
+def _version() -> str:
+    try:
+        return version("gemqueue")
+    except PackageNotFoundError:  # a checkout on the path
+        return ""

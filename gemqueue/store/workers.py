@@ -1,0 +1,68 @@
+"""Workers as the store knows them: a member of ``workers`` that says until when, and a record that says the rest.
+
+Both go by the server's clock. A member is ``<id> <roles>``, as 0.2.0 writes and reads it; its workers have no record.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gemqueue.records import Sign, Worker
+from gemqueue.store import calls
+from gemqueue.store.base import StoreBase
+from gemqueue.store.scripts import translated
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_NUMBERS = ("pid", "began_at", "beat_at", "last_good_sweep_at")
+_WORDS = ("host", "version", "waiting_for")
+
+
+class WorkerStore(StoreBase):
+    """Heartbeats, and who is alive."""
+
+    async def heartbeat(self, worker: str, roles: str, account: str, sign: Sign | None = None) -> str:
+        """What ``beat`` writes: ok, held, or new where the server knows nothing of the account."""
+        said = sign or Sign(accounts=(account,))
+        call = calls.Beat(
+            account,
+            worker,
+            roles,
+            ttl_ms=int(3000 * self.settings.heartbeat_s),
+            accounts=" ".join(said.accounts),
+            host=said.host,
+            pid=said.pid,
+            version=said.version,
+            swept_at=said.last_good_sweep_at,
+            waiting_for=said.waiting_for,
+        )
+        return str((await self.scripts.run(call))[0].decode())
+
+    async def goodbye(self, worker: str, roles: str) -> None:
+        """This worker has stopped."""
+        with translated(self.url):
+            pipe: Any = self.redis.pipeline(transaction=True)  # a member without a record would serve every account
+            pipe.zrem(self.key("workers"), f"{worker} {roles}")
+            pipe.unlink(self.key("worker", worker))
+            await pipe.execute()
+
+    async def workers(self) -> list[Worker]:
+        """The workers whose heartbeat is fresh."""
+        after_ms = await self.server_now_ms() + 1
+        with translated(self.url):
+            members: list[bytes] = await self.redis.zrangebyscore(self.key("workers"), after_ms, "+inf")
+            names = [member.decode().partition(" ") for member in members]
+            pipe: Any = self.redis.pipeline(transaction=False)
+            for id_, _, _ in names:
+                pipe.hgetall(self.key("worker", id_))
+            records: list[dict[bytes, bytes]] = await pipe.execute() if names else []
+        return [_worker(id_, roles, raw) for (id_, _, roles), raw in zip(names, records, strict=True)]
+
+
+def _worker(id_: str, roles: str, raw: Mapping[bytes, bytes]) -> Worker:
+    found = {name.decode(): value.decode(errors="replace") for name, value in raw.items()}
+    known: dict[str, Any] = {name: found.get(name, "") for name in _WORDS}
+    known |= {name: int(value) for name in _NUMBERS if (value := found.get(name, "")).isdecimal()}
+    known["accounts"] = tuple(found.get("accounts", "").split())
+    return Worker(id=id_, roles=tuple(roles.replace("+", " ").split()), **known)
