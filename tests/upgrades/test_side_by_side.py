@@ -17,6 +17,8 @@ import pytest
 
 from gemqueue import Queue
 from gemqueue.config import load_settings, unknown_env
+from gemqueue.policy.workers import why_nobody
+from gemqueue.states import Step
 from tests.upgrades import asking
 from tests.worlds.processes import ROOT, Processes, until
 
@@ -56,6 +58,23 @@ given = load_settings(env={}, create_timeout_s=40, lease_s=100, settle_s=100, dr
 print(json.dumps(worker_env(given, "redis://localhost:1")))
 """
 """The environment in which a producer with the embedded default starts its worker."""
+WORKERS = """
+import asyncio, json
+from gemqueue.config import load_settings
+try:
+    from gemqueue.store.store import Store
+except ModuleNotFoundError:
+    from gemqueue.store import Store
+
+async def main():
+    settings = load_settings()
+    store = Store(settings.redis_url, settings)
+    print(json.dumps(await store.workers()))
+    await store.aclose()
+
+asyncio.run(main())
+"""
+"""The workers that a producer of the earlier version sees, by their ids."""
 
 
 def old_tree(folder: Path, ref: str) -> Path | None:
@@ -79,9 +98,9 @@ def lays_over(old: Path) -> bool:
     return any((old / "gemqueue").rglob("configs.py"))
 
 
-async def said_by(path: str, script: str) -> Any:
+async def said_by(path: str, script: str, **env: str) -> Any:
     """What a script prints as JSON where the packages are those on the path."""
-    environ = {"PYTHONPATH": path, "GOOGLE_API_KEY": "not-a-key", "PATH": os.environ["PATH"]}
+    environ = {"PYTHONPATH": path, "GOOGLE_API_KEY": "not-a-key", "PATH": os.environ["PATH"]} | env
     command = [sys.executable, "-P", "-c", script]
     ended = await asyncio.to_thread(subprocess.run, command, env=environ, check=True, capture_output=True, cwd="/")
     return json.loads(ended.stdout)
@@ -136,6 +155,31 @@ async def test_a_worker_starts_from_an_older_producers_embedded_default(tmp_path
     given: dict[str, Any] = {"create_timeout_s": 40, "lease_s": 100, "settle_s": 100, "drain_s": 50, "linger_s": 2}
     given |= {"skew_s": 300, "cancel_settle_s": 60}  # its defaults
     assert load_settings(env=handed) == load_settings(env={}, redis_url="redis://localhost:1", **given)
+
+
+async def test_old_and_new_see_each_others_workers(valkey: ValkeyServer, queue_name: str, tmp_path: Path) -> None:
+    """An older producer sees new workers with their roles; a new one counts an old worker for every account."""
+    (tmp_path / "old").mkdir()
+    old = await asyncio.to_thread(old_tree, tmp_path / "old", OLD_REFS[-1])
+    if old is None:
+        return  # not in this clone: nothing to stand beside
+    async with Processes(tmp_path, valkey, queue_name) as world:
+        before = world.start_worker("pack", "submit", entry=OLD_ENTRY, PYTHONPATH=path_of(old))
+        world.start_worker("track", "resolve")
+
+        async def both() -> bool:
+            return len(await world.store.workers()) == 2
+
+        await until(both, what="two workers")
+        seen = await said_by(path_of(old), WORKERS, **world.env())
+        theirs, ours = sorted(await world.store.workers(), key=lambda worker: worker.beat_at)
+        assert seen == {theirs.id: "pack+submit", ours.id: "track+resolve"}
+        assert (theirs.accounts, theirs.roles, ours.accounts) == ((), ("pack", "submit"), ("emulated.local",))
+        for account in ("emulated.local", "emulated.other"):
+            assert why_nobody([theirs, ours], account, Step.SUBMIT, world.settings) == ""
+        assert why_nobody([theirs, ours], "emulated.other", Step.TRACK, world.settings).startswith("no worker")
+        assert before.stop() == 0
+        assert [worker.id for worker in await world.store.workers()] == [ours.id]
 
 
 @pytest.mark.parametrize("ref", OLD_REFS)

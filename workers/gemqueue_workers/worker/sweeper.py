@@ -192,7 +192,8 @@ class Sweeper:
                 self._kit.waits.end(Wait.SWEEP)
             except (GemqueueError, ServerError, OSError) as error:
                 log.warning("sweep.failed", error=str(error))
-                self._kit.waits.begin(Wait.SWEEP, f"server: {error}")
+                why = str(error).rpartition("caused error: ")[2]  # before it stands the whole command
+                self._kit.waits.begin(Wait.SWEEP, f"server: {why}")
             except Exception as error:  # without sweeps this worker would live on and do nothing
                 log.exception("sweep.failed")
                 self._kit.waits.begin(Wait.SWEEP, f"defect: {type(error).__name__}, the log says more")
