@@ -11,10 +11,12 @@ from rich.console import Console
 from gemqueue.client.queue import Queue
 from gemqueue.config import Settings
 from gemqueue.ids import new_batch_id
-from gemqueue.records import LaneState
+from gemqueue.records import LaneState, Sign
 from gemqueue.states import Step
+from gemqueue.store.metrics import read
 from gemqueue.store.store import Store
 from gemqueue_workers.manage.status import COUNTS, BatchStatus, LaneStatus, Status, Turnaround, read_status, show_status
+from gemqueue_workers.manage.working import troubled, unserved
 from gemqueue_workers.screen import since
 from tests.cli.command import gemqueue
 
@@ -133,3 +135,33 @@ def test_how_long_jobs_take_and_what_is_held_is_said_once() -> None:
     assert " ".join(words).count(reason) == 1
     assert "packed" not in words
     assert "10-99 1,200 5 min 25 min 8 h" in " ".join(words)
+
+
+async def test_workers_that_wait_are_shown(redis_url: str, queue_name: str) -> None:
+    """Whose sweeps fail, or who waits, has a line for people and a finding of ``doctor``; the others are counted."""
+    settings = Settings(redis_url=redis_url, queue=queue_name, emulate=True)
+    store = Store(redis_url, settings)
+    sign = Sign(accounts=("emulated.local",), host="far", pid=7, version="1.2", waiting_for="account (poll): no")
+    await store.beat("fine", "pack+submit+track+resolve+rescue", "emulated.local")
+    await store.beat("w", "track", "emulated.local", sign)
+    await store.redis.hset(store.key("worker", "w"), "began_at", 1)
+    status = await read_status(settings)
+    waits = next(worker for worker in status.working if worker.id == "w")
+    assert (waits.stuck, waits.version, waits.sweep_age_s, waits.waiting_for) == (True, "1.2", None, sign.waiting_for)
+    console = Console(record=True, width=160, file=None, force_terminal=False)
+    with console.capture() as shown:
+        show_status(console, status)
+    text = shown.get()
+    assert "Workers that wait, 1 of 2" in text
+    assert all(word in text for word in ("far", "never", "track", "account (poll): no"))
+    assert "fine" not in text
+    assert unserved(await store.workers(), settings, "emulated.local") == ("ok", "2 run")
+    said = unserved(await store.workers(), settings, "emulated.other")
+    assert said == ("warning", "2 run; no worker: those that run do not serve emulated.other: start gemqueue work")
+    (found,) = troubled(await store.workers(), settings)
+    assert found.startswith("worker w (pid 7 on far) beats, and no sweep has gone well for ")
+    assert found.endswith("; waits for account (poll): no")
+    gauges = {(each.name, *each.labels.values()): each.value for each in (await read(store)).gauges}
+    assert (gauges["workers",], gauges["stuck_workers",]) == (2, 1)
+    assert gauges["serving_workers", "emulated.local", "track"] == 1
+    await store.aclose()

@@ -20,7 +20,8 @@ A, B, POOL = "host.a", "host.b", "pool.shared"
 def worker(*accounts: str, roles: tuple[str, ...] = ALL, **changed: Any) -> Worker:
     """A worker of the accounts that has just swept."""
     plain: dict[str, Any] = {"host": "h", "pid": 7, "began_at": NOW - 600_000, "beat_at": NOW}
-    return Worker(id="w", roles=roles, accounts=accounts, **(plain | {"last_good_sweep_at": NOW - 500} | changed))
+    plain |= {"last_good_sweep_at": NOW - 500} | changed
+    return Worker(id="w", roles=roles, accounts=accounts, **plain)
 
 
 OLD = Worker(id="0123456789ab", roles=("pack", "submit"))

@@ -509,5 +509,19 @@ MUTANTS: dict[str, Mutant] = {
             ),
         ),
         ("tests/cli/run/test_other_stores.py",),
+    "beats-drop-others": Mutant(
+        "a heartbeat drops the workers whose own clocks are behind this one's",
+        (Patch(f"{_LUA}beat.lua", "'-inf', now)", "'-inf', now + 60000)"),),
+        ("tests/store/test_workers.py",),
+    ),
+    "record-ends-with-its-member": Mutant(
+        "a worker's record may end before its member, which then looks like a worker of 0.2.0",
+        (Patch(f"{_LUA}beat.lua", "2 * ttl_ms", "ttl_ms"),),
+        ("tests/store/test_workers.py",),
+    ),
+    "any-account-will-do": Mutant(
+        "a worker of another account hides that nobody works for this one",
+        (Patch("gemqueue/policy/workers.py", "account in worker.accounts)", "True)"),),
+        ("tests/policy/test_workers.py",),
     ),
 }
