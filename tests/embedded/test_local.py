@@ -150,18 +150,19 @@ async def test_a_companion_of_an_older_version_goes_on_beside(data_dir: Path) ->
         old = {"0123456789ab pack+submit+track+resolve+rescue": (time.time() + 600) * 1000}
         await store.redis.zadd(store.key("workers"), old)
         await store.aclose()
-        await server.ensure_process("work", ["/bin/sleep", "600"], {}, _at_once)
-        pid = pid_of(data_dir, "companions/work.lock")
+        written = (data_dir / "emulated" / "companions" / "work.lock").read_text
+
+        async def recorded() -> bool:
+            return written().strip().isdecimal()
+
+        await server.ensure_process("work", ["/bin/sleep", "600"], {}, recorded)
+        pid = int(written())
         async with connect(data_dir) as queue:
             assert (await queue.generate("Why?", model=MODEL)).emulated
             assert is_running(pid)
     finally:
         await server.release()
     assert not is_running(pid)
-
-
-async def _at_once() -> bool:
-    return True
 
 
 def test_the_worker_has_the_key_that_was_there_at_connect(monkeypatch: pytest.MonkeyPatch) -> None:

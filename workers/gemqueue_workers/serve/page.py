@@ -89,6 +89,8 @@ def _page(queue: str, body: str) -> str:
 
 def _head(status: Status) -> str:
     works = f"{status.workers} worker{'' if status.workers == 1 else 's'}"
+    held_up = sum(worker.stuck or bool(worker.waiting_for) for worker in status.working)
+    works += f", {held_up} of them waiting" if held_up else ""
     said = f'<span class="soft">{works}</span>' if status.workers else '<span class="bad">no worker runs</span>'
     return f'<header><h1>{_text(status.queue)} <span class="soft">gemqueue</span></h1>{said}</header>'
 
