@@ -509,6 +509,7 @@ MUTANTS: dict[str, Mutant] = {
             ),
         ),
         ("tests/cli/run/test_other_stores.py",),
+    ),
     "beats-drop-others": Mutant(
         "a heartbeat drops the workers whose own clocks are behind this one's",
         (Patch(f"{_LUA}beat.lua", "'-inf', now)", "'-inf', now + 60000)"),),
