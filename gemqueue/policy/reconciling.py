@@ -48,7 +48,7 @@ def standing(job: JobStatus, token: Token, record: Batch | None) -> Standing:
         return _without_record(job)
     if record.job == job.job:
         return Standing.KNOWN
-    if blames_input(job):
+    if blames_input(job) or job.job in record.missed_jobs.split():
         return Standing.OVER
     if record.job:
         return _beside_another(job, token, record)
@@ -64,11 +64,15 @@ def _without_record(job: JobStatus) -> Standing:
 
 
 def _beside_another(job: JobStatus, token: Token, record: Batch) -> Standing:
-    """A later intent than that of the record's job took its place, which the server lost: that job missed its input."""
+    """A later intent than that of the record's job took its place, which the server lost: that job missed its input.
+
+    An intent that the record knows to be dead took nobody's place.
+    """
     if job.state in {JobState.FAILED, JobState.EXPIRED}:
         return Standing.OVER
     intent = job_names.parse(record.intent_token)
-    replaces = record.state is BatchState.SUBMITTED and intent is not None and token.fence > intent.fence
+    later = intent is not None and token.fence > intent.fence and job.display_name not in record.past_tokens.split()
+    replaces = record.state is BatchState.SUBMITTED and later
     return Standing.WAITING if replaces else Standing.TWICE
 
 

@@ -47,6 +47,22 @@ class Field(NamedTuple):
     value: Arg
 
 
+class Listed(NamedTuple):
+    """A job as a listing shows it."""
+
+    job: str
+    token: str
+    state: str
+    created_at: int
+
+
+class Compared(NamedTuple):
+    """A job, and the state in which it was compared."""
+
+    job: str
+    compared: str
+
+
 class Raise(NamedTuple):
     """A number in a hash, and how much is added to it."""
 
@@ -110,6 +126,11 @@ class Claim(Call, frozen=True, gc=False):
     account: str
     lease_ms: int
     take_held: str
+
+
+class ClearUnknown(Call, frozen=True, gc=False):
+    account: str
+    compared: list[Compared]
 
 
 class Close(Call, frozen=True, gc=False):
@@ -188,6 +209,13 @@ class Hasten(Call, frozen=True, gc=False):
 class LearnTokenRatio(Call, frozen=True, gc=False):
     lane: str
     ratio: float
+
+
+class NoteUnknown(Call, frozen=True, gc=False):
+    account: str
+    again_ms: int
+    keep_s: int
+    jobs: list[Listed]
 
 
 class OpenRun(Call, frozen=True, gc=False):

@@ -42,6 +42,7 @@ COUNTERS: Final = {
     "closed": "Batches of which every prompt is settled or has moved on.",
     "quarantined": "Rows that belong to nobody, or that cannot be read.",
     "bought_twice": "Prompts bought by a create that took effect after its intent had been proven dead; must stay 0.",
+    "unknown_jobs": "Jobs of ours that no record knows: seen twice, compared with the records, never cancelled.",
     "events": "Genuine webhook events of batches that were heard, each once.",
     "events_doubled": "Webhook events that had been heard before.",
     "events_early": "Webhook events of jobs that no batch has, or has not yet.",

@@ -15,6 +15,7 @@ from gemqueue.store.pools import PoolStore
 from gemqueue.store.producer import ProducerStore
 from gemqueue.store.quota import QuotaStore
 from gemqueue.store.turnaround import TurnaroundStore
+from gemqueue.store.unknown import UnknownStore
 from gemqueue.store.webhooks import WebhookStore
 
 
@@ -28,5 +29,6 @@ class Store(
     WebhookStore,
     DeadlineStore,
     PoolStore,
+    UnknownStore,
 ):
     """One queue in one Redis or Valkey: every transition that there is."""

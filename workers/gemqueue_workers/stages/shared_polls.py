@@ -5,6 +5,8 @@ a poll is answered from the last page where that is fresh enough for a job of it
 running" is believed of a list: its entries lack results, their counters may be stale (protocol section 6), and a job
 that is not in it is not gone. Any other job is polled by name at once, and so is one whose end was announced.
 
+Each page also shows whether there is a job of ours that no record knows (``unknown.py``).
+
 One step asks for the page, and whoever comes meanwhile waits for it, so long as a page may take. A page that cannot be
 had serves nobody: all of them are polled by name, and no page is asked for until a growing pause is over.
 """
@@ -18,6 +20,7 @@ import structlog
 
 from gemqueue.errors import ProviderError
 from gemqueue.policy.backoff import backoff_s
+from gemqueue_workers.stages.unknown import UnknownJobs
 
 if TYPE_CHECKING:
     from gemqueue.provider import JobStatus
@@ -41,6 +44,7 @@ class SharedPolls:
 
     def __init__(self, kit: Kit) -> None:
         self._kit = kit
+        self._unknown = UnknownJobs(kit)
         self._page: dict[str, JobStatus] = {}
         self._listed_ms = 0
         self._listing: asyncio.Event | None = None
@@ -73,10 +77,12 @@ class SharedPolls:
         """Ask for the page, which ends within ``PAGE_S_MAX`` one way or the other."""
         listed_ms = self._kit.clock.now_ms()
         listing = self._listing = asyncio.Event()
+        listed = False
         try:
             async with asyncio.timeout(PAGE_S_MAX):
                 self._page = {job.job: job for job in await self._kit.provider.newest()}
             self._listed_ms, self._failures = listed_ms, 0
+            listed = True
         except (ProviderError, TimeoutError) as error:
             settings = self._kit.settings
             rest_s = backoff_s(settings.backoff_first_s, settings.backoff_max_s, self._failures)
@@ -86,3 +92,5 @@ class SharedPolls:
         finally:
             self._listing = None
             listing.set()
+        if listed:
+            await self._unknown.look_now_and_then(self._page.values())

@@ -35,6 +35,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("gemqueue.reconcile")
 
 Keys = dict[str, set[int]]
 """Indices by origin."""
+BUSY = "a worker holds its batch: look again later"
 _FILE_GRACE_MS = 3600 * 1000
 
 
@@ -100,7 +101,9 @@ class Reconciler:
         elif finding.standing is Standing.LOST:
             await self._find_again(job, finding)
         elif finding.standing is Standing.TWICE and self._apply and record is not None:
-            await self._kit.store.count_twice(token.batch, job.job, job.rows or record.prompts)
+            prompts = job.rows or record.prompts
+            if await self._kit.store.count_twice(token.batch, job.job, prompts):
+                log.error("bought.twice", batch=token.batch, token=job.display_name, job=job.job, prompts=prompts)
         return finding
 
     async def _adopt(self, job: JobStatus, token: Token, finding: Finding) -> None:
@@ -109,7 +112,7 @@ class Reconciler:
         with effect(Effect.RECONCILE_CLAIM):
             taken = await store.claim(Step.SUBMIT, token.batch, provider.account, held=True)
         if taken is None:
-            finding.done = "a worker holds its batch: look again later"
+            finding.done = BUSY
             return
         claim, record = taken
         if not isinstance(record, LaneState) and standing(job, token, record) is Standing.WAITING:

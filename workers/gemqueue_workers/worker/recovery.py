@@ -22,6 +22,7 @@ from gemqueue.errors import GemqueueError
 from gemqueue.policy import beliefs
 from gemqueue.policy.reconciling import Standing
 from gemqueue.policy.tracking import poll_delay_s
+from gemqueue.policy.unknown import KEEP_S
 from gemqueue.store.scripts import ServerError
 from gemqueue.tasks import end_tasks, ending
 from gemqueue_workers.worker.reconciler import Reconciler
@@ -34,8 +35,7 @@ if TYPE_CHECKING:
 log: structlog.stdlib.BoundLogger = structlog.get_logger("gemqueue.reconcile")
 
 HELD = "reconciling after a server restart"
-LOOK_BACK_S = 100 * 3600
-"""A job's life and its results' together (protocol sections 8.5 and 10), and some more."""
+LOOK_BACK_S = KEEP_S
 
 
 class Recovery:

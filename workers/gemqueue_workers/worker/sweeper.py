@@ -32,6 +32,8 @@ from gemqueue.tasks import end_tasks, ending
 from gemqueue_workers.stages.pooling import read_room, why_left
 from gemqueue_workers.stages.waits import Wait
 from gemqueue_workers.worker.recovery import HELD, Recovery
+from gemqueue_workers.worker.lookout import Lookout
+from gemqueue_workers.worker.recovery import Recovery
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
@@ -70,6 +72,7 @@ class Sweeper:
         self._worker = secrets.token_hex(6)
         self._last_good_sweep_at = 0
         self._recovery = Recovery(kit)
+        self._lookout = Lookout(kit)
         self._tasks: list[asyncio.Task[None]] = []
         self._hinted: dict[str, float] = {}
         self._followed: Counter[str] = Counter()
@@ -78,7 +81,8 @@ class Sweeper:
     def start(self) -> None:
         """Begin to sweep, to listen and to beat."""
         bells = [self._listen_forever(of) for of in (self._kit.provider.account, self._kit.pool) if of]
-        runs = (self._sweep_forever(), *bells, self._beat_forever())
+        looks = [self._lookout.watch()] if Step.TRACK in self._roles else []
+        runs = (self._sweep_forever(), *bells, self._beat_forever(), *looks)
         self._tasks = [asyncio.create_task(run) for run in runs]
 
     def wake(self) -> None:

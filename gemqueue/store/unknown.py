@@ -1,0 +1,82 @@
+"""The store's side of jobs of ours that no record knows: they are noted, counted once, and forgotten again."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from gemqueue.errors import StoreError
+from gemqueue.policy.unknown import KEEP_S, Unknown, again_s
+from gemqueue.store import calls
+from gemqueue.store.base import StoreBase, batch_of
+from gemqueue.store.scripts import ServerFull, translated
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from gemqueue.records import Batch
+
+_FIELDS = (
+    "v", "state", "lane", "fence", "prompts", "job", "job_state", "intent_token", "past_tokens", "missed_jobs",
+)  # fmt: skip
+"""What ``policy.reconciling.standing`` reads of a record; a whole one has an operation of 64 KiB."""
+
+
+class UnknownStore(StoreBase):
+    """See the module's text."""
+
+    async def note_unknown(self, account: str, jobs: Iterable[Unknown]) -> list[str]:
+        """These jobs were listed, and no record knows them; those of them that are counted now."""
+        seen = [calls.Listed(one.job, one.token, one.state, one.created_at) for one in jobs]
+        again_ms = int(again_s(self.settings) * 1000)
+        reply = await self.scripts.run(calls.NoteUnknown(account, again_ms, KEEP_S, seen))
+        return [job.decode() for job in reply[1]]
+
+    async def clear_unknown(self, account: str, compared: Mapping[str, str]) -> None:
+        """Jobs were compared, and stayed unknown in this state; those with an empty one are forgotten."""
+        if compared:
+            done = [calls.Compared(job, state) for job, state in compared.items()]
+            await self.scripts.run(calls.ClearUnknown(account, done))
+
+    async def unknown_jobs(self, account: str) -> list[Unknown]:
+        """The account's jobs that are noted, the first first."""
+        with translated(self.url):
+            raw: dict[bytes, bytes] = await self.redis.hgetall(self.key("unknown", account))
+        found = [
+            msgspec.convert(msgspec.msgpack.decode(packed) | {"job": job.decode()}, Unknown)
+            for job, packed in raw.items()
+        ]
+        return sorted(found, key=lambda one: (one.first_at, one.job))
+
+    async def take_look(self, account: str, every_s: float, now_ms: int) -> bool:
+        """Whether nobody has looked at the account's newest jobs for so long; then it is up to the caller."""
+        with translated(self.url):
+            looked_at = int(await self.redis.get(self.key("looked", account)) or 0)
+        if looked_at and 0 <= now_ms - looked_at < every_s * 1000:
+            return False
+        await self.looked(account, now_ms)
+        return True
+
+    async def looked(self, account: str, now_ms: int) -> None:
+        """The account's newest jobs have been looked at."""
+        with suppress(ServerFull), translated(self.url):
+            await self.redis.set(self.key("looked", account), now_ms, ex=KEEP_S)
+
+    async def records_of(self, batches: Sequence[str]) -> dict[str, Batch | None]:
+        """What of each batch's record a comparison reads; None for one that is gone.
+
+        One that cannot be read is left out.
+        """
+        with translated(self.url):
+            pipe: Any = self.redis.pipeline(transaction=False)
+            for id_ in batches:
+                pipe.hmget(self.key("batch", id_), _FIELDS)
+            rows: list[list[bytes | None]] = await pipe.execute() if batches else []
+        found: dict[str, Batch | None] = {}
+        for id_, row in zip(batches, rows, strict=True):
+            raw = {name.encode(): value for name, value in zip(_FIELDS, row, strict=True) if value is not None}
+            with suppress(StoreError):
+                found[id_] = batch_of(id_, raw) if raw else None
+        return found
