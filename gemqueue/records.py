@@ -123,6 +123,7 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
     seen_first_at: int | UnsetType = UNSET
     seen_last_at: int | UnsetType = UNSET
     seen_by: str | UnsetType = UNSET
+    decided: str | UnsetType = UNSET
     v: int | UnsetType = UNSET
 
     def fields(self) -> dict[str, str | int]:
@@ -213,6 +214,8 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     seen_last_at: int = 0
     seen_by: str = ""
     """Fingerprints of other keys than ``by_key`` that have seen the job."""
+    decided: str = ""
+    """What a person says of what is being believed (``policy.believed.decision``)."""
 
 
 class WebhookHealth(msgspec.Struct, frozen=True):

@@ -133,6 +133,7 @@ MOVES: dict[str, frozenset[Record]] = {
     "confirm": frozenset(),
     "count_doubt": frozenset({_B}),
     "count_twice": frozenset({_B}),
+    "decide": frozenset({_B}),
     "defer": frozenset({Record.RESCUE}),
     "deliver": frozenset({_S}),
     "divert": frozenset({_S, _L}),

@@ -156,6 +156,13 @@ class CountTwice(Call, frozen=True, gc=False):
     prompts: int
 
 
+class Decide(Call, frozen=True, gc=False):
+    member: str
+    account: str
+    fence: int
+    decided: str
+
+
 class Defer(Call, frozen=True, gc=False):
     lane: str
     fence: int

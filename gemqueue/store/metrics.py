@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from gemqueue.policy.beliefs import Belief, Evidence
 from gemqueue.policy.workers import is_stuck, serves
 from gemqueue.states import BatchState, Step
 
@@ -43,6 +44,7 @@ COUNTERS: Final = {
     "quarantined": "Rows that belong to nobody, or that cannot be read.",
     "bought_twice": "Prompts bought by a create that took effect after its intent had been proven dead; must stay 0.",
     "unknown_jobs": "Jobs of ours that no record knows: seen twice, compared with the records, never cancelled.",
+    "decided": "Batches of which a person said `gemqueue belief decide`.",
     "events": "Genuine webhook events of batches that were heard, each once.",
     "events_doubled": "Webhook events that had been heard before.",
     "events_early": "Webhook events of jobs that no batch has, or has not yet.",
@@ -73,6 +75,7 @@ _GAUGES_AMONG_COUNTS: Final = {
     "live_bytes": "Bytes of live bodies and kept outcomes, held against memory_bytes_max.",
     "dead_bytes": "Bytes of dead letters; live_bytes counts them, too.",
 }
+_BELIEVING: Final = "Batches that wait because of what is being believed of them: gemqueue belief show."
 
 
 class Gauge(msgspec.Struct, frozen=True):
@@ -123,15 +126,22 @@ def _lanes(lanes: list[LaneState], now_ms: int) -> list[Gauge]:
 
 async def _batches(store: Store) -> list[Gauge]:
     states = {str(state): 0 for state in BatchState if state is not BatchState.CLOSED}
+    believing = {str(belief): 0 for belief in Belief}
     prompts = held = 0
-    for fields in await store.batch_fields(await store.open_batches(), "state", "prompts", "held_reason"):
+    names = ("state", "prompts", "held_reason", "seen_what", "seen_n")
+    for fields in await store.batch_fields(await store.open_batches(), *names):
         if fields.get("state") in states:
             states[fields["state"]] += 1
             prompts += int(fields.get("prompts", "0"))
             held += bool(fields.get("held_reason"))
+            seen = Evidence(fields.get("seen_what", ""), int(fields.get("seen_n", "0")))
+            if seen.belief is not None and seen.n:
+                believing[seen.belief] += 1
     by_state = [Gauge("open_batches", "Batches that are not closed.", n, {"state": s}) for s, n in states.items()]
+    by_belief = [Gauge("believing_batches", _BELIEVING, n, {"what": what}) for what, n in believing.items()]
     return [
         *by_state,
+        *by_belief,
         Gauge("batched_prompts", "Prompts in batches that are not closed, with and without an outcome.", prompts),
         Gauge("held_batches", "Batches that wait for a quota, an account or the provider.", held),
     ]

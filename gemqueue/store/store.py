@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from gemqueue.store.dead import DeadStore
 from gemqueue.store.deadlines import DeadlineStore
+from gemqueue.store.doubts import DoubtStore
 from gemqueue.store.inputs import InputStore
 from gemqueue.store.operations import OperationsStore
 from gemqueue.store.pools import PoolStore
 from gemqueue.store.producer import ProducerStore
 from gemqueue.store.quota import QuotaStore
 from gemqueue.store.turnaround import TurnaroundStore
-from gemqueue.store.unknown import UnknownStore
 from gemqueue.store.webhooks import WebhookStore
 
 
@@ -29,6 +29,6 @@ class Store(
     WebhookStore,
     DeadlineStore,
     PoolStore,
-    UnknownStore,
+    DoubtStore,
 ):
     """One queue in one Redis or Valkey: every transition that there is."""

@@ -56,6 +56,13 @@ def test_eleven_commands_come_first() -> None:
     assert [line for line in said.splitlines() if len(line) > COLUMNS] == []
 
 
+def test_belief_is_short_for_admin_belief() -> None:
+    """``gemqueue belief`` is the same command, and says nothing of another name; the first help does not list it."""
+    ended = gemqueue("belief", "decide", "-h", COLUMNS=str(COLUMNS))
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "admin belief decide" in ended.stdout
+
+
 @pytest.mark.parametrize("words", [[], ["admin"], ["webhooks"], ["admin", "dead"]])
 def test_without_a_command_the_help_comes(words: list[str]) -> None:
     """A group by itself says which commands it has."""
@@ -77,7 +84,7 @@ def test_every_command_teaches(path: str) -> None:
 def test_every_command_has_a_line_in_its_group(path: str) -> None:
     """In the list of its group each command has one whole sentence on one line."""
     lines = listed(shown(path), "Commands")
-    assert len(lines) > 2
+    assert len(lines) >= 2
     assert all(re.fullmatch(r"[A-Z].*[^.]\.", said) for said in lines.values()), lines
 
 

@@ -100,7 +100,10 @@ SCENARIOS: dict[Effect, Scenario] = {
 }
 _DIES = "tests/stages/reconcile/test_command.py::test_a_reconcile_that_dies_anywhere_is_done_by_the_next"
 _RETURNS = "tests/stages/test_returning.py::test_a_return_that_dies_is_done_by_the_next[{effect}-{when}]"
+_DECIDES = "tests/stages/test_belief.py::test_a_decision_that_dies_is_made_by_the_next[{effect}-{when}]"
 TESTS: dict[Effect, str] = {
+    Effect.DECIDE_CLAIM: _DECIDES,
+    Effect.DECIDE_DECIDE: _DECIDES,
     Effect.PRODUCE_REPLAY: "tests/stages/test_dead.py::test_a_replay_that_dies_is_done_or_not[{when}]",
     Effect.SERVE_ANNOUNCE: "tests/serve/test_door.py::test_a_server_may_die_around_an_event[{when}]",
     Effect.RETURN_CLAIM: _RETURNS,

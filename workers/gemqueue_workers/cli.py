@@ -46,12 +46,15 @@ _MOVED: Final = {
     name: f"admin {name}" for name in ("batches", "retry", "purge", "dead", "reconcile", "return", "metrics")
 }
 """The commands of 0.2.0 that stand in a group now; their old names go on working."""
+_SHORT: Final = {"belief": "admin belief"}
+"""What is also a command by itself, without a line in the help."""
 
 
 @click.group(
     cls=Program,
     sections=_SECTIONS,
     moved=_MOVED,
+    short=_SHORT,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(package_name="gemqueue", prog_name="gemqueue")

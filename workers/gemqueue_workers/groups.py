@@ -64,9 +64,10 @@ class Commands(click.Group):
 class Program(Commands):
     """The whole command line: what goes wrong while printing ends it as everything else does, without a traceback."""
 
-    def __init__(self, *args: Any, moved: Mapping[str, str], **kwargs: Any) -> None:
+    def __init__(self, *args: Any, moved: Mapping[str, str], short: Mapping[str, str], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._moved = moved
+        self._elsewhere = {**moved, **short}
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """As ``click.Group.main``."""
@@ -83,16 +84,16 @@ class Program(Commands):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """As in any group; an old name is the new one, and says so on standard error."""
-        if (new := self._moved.get(args[0])) is None:
+        if (new := self._elsewhere.get(args[0])) is None:
             return super().resolve_command(ctx, args)
-        if not ctx.resilient_parsing:  # a completion only looks
+        if args[0] in self._moved and not ctx.resilient_parsing:  # a completion only looks
             click.echo(f"gemqueue: {args[0]} is now `gemqueue {new}`; the old name still works", err=True)
         return super().resolve_command(ctx, [*new.split(), *args[1:]])
 
     def load_all(self, ctx: click.Context) -> None:
         """Import all commands, those with an old name too."""
         super().load_all(ctx)
-        for old, new in self._moved.items():
+        for old, new in self._elsewhere.items():
             group, _, name = new.partition(" ")
             found = cast("click.Group", self.get_command(ctx, group)).get_command(ctx, name)
             self.commands[old] = cast("click.Command", found)

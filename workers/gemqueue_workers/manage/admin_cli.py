@@ -23,6 +23,10 @@ _SECTIONS: Final = {
         "retry": ("gemqueue_workers.run.cli:retry", "Ask again for what failed in a run, and pay again."),
         "purge": (f"{_HERE}:purge", "Delete what is finished, here and at the provider."),
         "dead": ("gemqueue_workers.manage.dead_cli:dead", "Handle prompts that failed through no fault of their own."),
+        "belief": (
+            "gemqueue_workers.manage.belief_cli:belief",
+            "See what is being believed of the provider, and decide it.",
+        ),
         "reconcile": (f"{_HERE}:reconcile", "Compare the provider's jobs with the records."),
         "return": (f"{_HERE}:give_back", "Give a batch back to its pool."),
         "metrics": (f"{_HERE}:metrics", "Print all counters and gauges in Prometheus's format."),

@@ -1,0 +1,137 @@
+"""``gemqueue belief``: what is believed of which batch, and a person's word on it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+
+from gemqueue.effects import CRASH_EXIT_CODE, Effect
+from gemqueue.errors import ConfigError
+from gemqueue.policy.beliefs import RULES, Evidence, evidence_of
+from gemqueue.policy.believed import is_decided
+from gemqueue.states import Step
+from gemqueue.store import metrics
+from gemqueue_workers.manage.belief import decide
+from tests.cli.command import gemqueue
+from tests.worlds.stages import ACCOUNT
+
+if TYPE_CHECKING:
+    from subprocess import CompletedProcess
+
+    from gemqueue.records import Batch
+    from tests.worlds.stages import Stages
+
+EFFECTS = [effect for effect in Effect if effect.startswith("decide.")]
+
+
+def command(stages: Stages, *words: str, **env: str) -> CompletedProcess[str]:
+    """``gemqueue`` on these stages' queue, at their time and without a key."""
+    given = {"GEMQUEUE_REDIS_URL": stages.settings.redis_url, "GEMQUEUE_QUEUE": stages.settings.queue}
+    with stages.ticking() as clock:
+        return gemqueue(*words, GEMQUEUE_TEST_CLOCK=clock, GEMQUEUE_EMULATE="1", **given, **env)
+
+
+def asked(stages: Stages, *words: str) -> Any:
+    """The JSON that a command prints."""
+    ended = command(stages, *words, "--json")
+    assert ended.returncode == 0, ended.stderr
+    return msgspec.json.decode(ended.stdout)
+
+
+async def record_of(stages: Stages, batch: str) -> Batch:
+    """The batch's record, which is there."""
+    record = await stages.store.batch(batch)
+    assert record is not None
+    return record
+
+
+async def believing(stages: Stages, what: str = "job_unknown") -> str:
+    """A batch that was looked at twice, each time with this to see; its next look is an hour away."""
+    await stages.submit("one", "two")
+    batch = await stages.submitted()
+    stages.clock.advance(stages.settings.poll_max_s)
+    taken = await stages.store.claim(Step.TRACK, batch, ACCOUNT)
+    assert taken is not None
+    now_ms = stages.clock.now_ms()
+    await stages.store.release(taken[0], 3600.0, Evidence(what, 2, now_ms - 60_000, now_ms).note())
+    return batch
+
+
+async def test_show_says_what_is_believed_and_what_each_belief_takes(stages: Stages) -> None:
+    """Every row of the table, and every batch under a belief with its looks, the next one, and its end."""
+    batch = await believing(stages)
+    found = asked(stages, "belief", "show")
+    assert [row["belief"] for row in found["rules"]] == [str(belief) for belief in RULES]
+    (one,) = found["batches"]
+    assert (one["batch"], one["belief"], one["looks"], one["decided"]) == (batch, "job_unknown", 2, False)
+    assert one["first_at"] < one["last_at"] < one["next_at"] < one["given_up_at"]
+    said = command(stages, "belief", "show")
+    assert said.stdout.startswith(f"the job of batch {batch} denied since ")
+    assert f"\n  2 prompts, {(await record_of(stages, batch)).job}, submitted; 2 looks agree" in said.stdout
+    for row in RULES.values():
+        assert row.setting.split(",")[0] in said.stdout
+
+
+async def test_a_person_says_that_it_is_gone(stages: Stages) -> None:
+    """The look is due at once and knows that it is the last; the word is counted, and goes when the evidence does."""
+    batch = await believing(stages)
+    assert asked(stages, "belief", "decide", batch, "gone") == {
+        "batch": batch, "belief": "job_unknown", "decision": "gone", "prompts": 2
+    }  # fmt: skip
+    record = await record_of(stages, batch)
+    assert is_decided(record, evidence_of(record))
+    assert (record.seen_n, record.lease_until, record.crashes, await stages.count("decided")) == (2, 0, 0, 1)
+    assert [member for member, _ in await stages.store.overdue(ACCOUNT, (Step.TRACK,))] == [f"track {batch}"]
+    (one,) = asked(stages, "belief", "show")["batches"]
+    assert (one["decided"], "a person says that it is gone" in one["said"]) == (True, True)
+
+
+async def test_a_person_says_that_it_is_to_be_waited_for(stages: Stages) -> None:
+    """All evidence is dropped, also an earlier word; the next look, due at once, is the first."""
+    batch = await believing(stages)
+    assert (await decide(stages.store, batch, "gone")).decision == "gone"
+    assert (await decide(stages.store, batch, "wait")).decision == "wait"
+    record = await record_of(stages, batch)
+    assert (evidence_of(record), record.decided, await stages.count("decided")) == (Evidence(), "", 2)
+    assert asked(stages, "belief", "show")["batches"] == []
+    assert await stages.step(Step.TRACK, batch)
+
+
+async def test_there_must_be_something_to_decide(stages: Stages) -> None:
+    """A batch that is unknown, under no belief, or held by a worker: refused with the reason, and nothing changes."""
+    await stages.submit("three")
+    other = await stages.submitted()
+    batch = await believing(stages)
+    stages.clock.advance(3600)
+    taken = await stages.store.claim(Step.TRACK, batch, ACCOUNT)
+    assert taken is not None
+    for one, why in (("00bunknown", "not known"), (other, "under no belief, it is submitted"), (batch, "holds batch")):
+        with pytest.raises(ConfigError, match=why):
+            await decide(stages.store, one, "gone")
+    ended = command(stages, "admin", "belief", "decide", other, "gone")
+    assert (ended.returncode, "under no belief" in ended.stderr) == (2, True)
+    assert await stages.count("decided") == 0
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("effect", EFFECTS)
+async def test_a_decision_that_dies_is_made_by_the_next(stages: Stages, effect: Effect, when: str) -> None:
+    """The command dies anywhere: at most a lease later the same command does it, and it is counted once or twice."""
+    batch = await believing(stages)
+    died = command(stages, "belief", "decide", batch, "gone", GEMQUEUE_CRASH_AT=f"{effect}:{when}:1")
+    assert died.returncode == CRASH_EXIT_CODE
+    stages.clock.advance(stages.settings.lease_s + 1)
+    assert asked(stages, "belief", "decide", batch, "gone")["decision"] == "gone"
+    record = await record_of(stages, batch)
+    assert is_decided(record, evidence_of(record))
+    assert await stages.count("decided") == 1 + ((effect, when) == (Effect.DECIDE_DECIDE, "after"))
+
+
+async def test_what_is_believed_is_measured(stages: Stages) -> None:
+    """A gauge says how many batches are under which belief, 0 for the others."""
+    await believing(stages)
+    gauges = (await metrics.read(stages.store)).gauges
+    found = {one.labels["what"]: one.value for one in gauges if one.name == "believing_batches"}
+    assert found == {str(belief): float(belief == "job_unknown") for belief in RULES}
