@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from gemqueue.client.tickets import Segment
 from gemqueue.errors import GemqueueError, QueueFull, StoreError, StoreUnavailable
 from gemqueue.language.lines import lines, token_estimates
+from gemqueue.policy.beliefs import evidence_of
+from gemqueue.policy.believed import belief_words
 from gemqueue.store import codec
 from gemqueue.store.producer import SegmentWrite
 from gemqueue.store.scripts import ServerFull
@@ -17,10 +19,14 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from gemqueue.client.tickets import Prompt, Route
+    from gemqueue.config import Settings
+    from gemqueue.records import Batch
     from gemqueue.store.producer import Enqueued, Owner, ProducerStore
 
 _BACKOFF_FIRST_S = 0.05
 _BACKOFF_MAX_S = 1.0
+_LOOKED_AT_MAX = 100
+_LOOK_S = 10.0
 
 
 class Flight:
@@ -48,6 +54,8 @@ class Writer:
         self._settings = store.settings
         self._producer = producer
         self._on_lost = on_lost
+        self._believed = ""
+        self._looked_s = -_LOOK_S
 
     async def write(self, flight: Flight) -> dict[int, Owner]:
         """Have the flight's segment registered; empty, or the names that are taken (then nothing is written).
@@ -65,6 +73,7 @@ class Writer:
             if asyncio.get_running_loop().time() >= flight.deadline:
                 if reply is not None and reply.word == "full":  # then, and only then, it is surely not registered
                     await self._discard(write.id)
+                    raise self._full(await self._why_full())
                 raise problem
             await asyncio.sleep(min(_BACKOFF_MAX_S, _BACKOFF_FIRST_S * 2**attempts))
             attempts += 1
@@ -107,6 +116,25 @@ class Writer:
             "submit again later, run more workers, or raise the limit"
         )
 
+    async def _why_full(self) -> str:
+        """What beliefs keep in the queue, as one look at the oldest batches shows it, for all who are refused soon."""
+        now_s = asyncio.get_running_loop().time()
+        if now_s - self._looked_s < _LOOK_S:
+            return self._believed
+        self._looked_s = now_s
+        with suppress(StoreError):
+            self._believed = _words(await self._store.believed(_LOOKED_AT_MAX), self._settings)
+        return self._believed
+
     async def _discard(self, segment: str) -> None:
         with suppress(StoreError):  # it carries a TTL
             await self._store.discard(segment)
+
+
+def _words(batches: list[Batch], settings: Settings) -> str:
+    if not batches:
+        return ""
+    mb = sum(batch.raw_bytes for batch in batches) / 1e6
+    first = belief_words(batches[0], evidence_of(batches[0]), settings)
+    n = f"{len(batches)} batches with" if len(batches) > 1 else "a batch with"
+    return f" (in it {n} {mb:,.1f} MB of prompts before compression: {first}; gemqueue belief show)"

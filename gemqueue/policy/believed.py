@@ -14,10 +14,13 @@ from gemqueue.policy.beliefs import (
     job_end_ms,
     results_end_ms,
 )
+from gemqueue.policy.holds import batch_held
 from gemqueue.records import NOT_HELD, Hold
 from gemqueue.states import Cause
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from gemqueue.config import Settings
     from gemqueue.policy.beliefs import Evidence
     from gemqueue.records import Batch
@@ -91,6 +94,12 @@ def belief_hold(batch: Batch, settings: Settings) -> Hold:
     seen = evidence_of(batch)
     text = belief_words(batch, seen, settings)
     return Hold(Cause.DOUBT, text, seen.first_at) if text else NOT_HELD
+
+
+def batch_waits(batch: Batch, pauses: Mapping[str, Hold], settings: Settings) -> Hold:
+    """Why the batch does not move on, as ``policy.holds`` says it; else what is being believed of it."""
+    held = batch_held(batch, pauses)
+    return held if held.text else belief_hold(batch, settings)
 
 
 def decision(seen: Evidence) -> str:

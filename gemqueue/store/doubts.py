@@ -1,4 +1,4 @@
-"""What is in doubt: jobs of ours that no record knows, what is believed of batches, and what a person says of it."""
+"""What is in doubt: jobs of ours that no record knows, and what a person says of what is being believed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from gemqueue.errors import StoreError, WrongState
-from gemqueue.policy.beliefs import evidence_of
 from gemqueue.policy.unknown import KEEP_S, Unknown, again_s
 from gemqueue.store import calls
 from gemqueue.store.base import StoreBase, batch_of
@@ -22,15 +21,10 @@ if TYPE_CHECKING:
     from gemqueue.states import Step
     from gemqueue.store.batches import Claim
 
-_READ_AT_ONCE = 500
 _COMPARED = (
     "v", "state", "lane", "fence", "prompts", "job", "job_state", "intent_token", "past_tokens", "missed_jobs",
 )  # fmt: skip
 """What ``policy.reconciling.standing`` reads of a record; a whole one has an operation of 64 KiB."""
-_BELIEVED = (
-    "v", "state", "lane", "fence", "prompts", "raw_bytes", "job", "job_state", "intent_at", "accepted_at", "ended_at",
-    "held_reason", "held_cause", "held_since", "seen_what", "seen_n", "seen_first_at", "seen_last_at", "decided",
-)  # fmt: skip
 
 
 class DoubtStore(StoreBase):
@@ -90,22 +84,6 @@ class DoubtStore(StoreBase):
                 found[id_] = batch_of(id_, raw) if raw else None
         return found
 
-    async def believed(self, batches_max: int = 0) -> list[Batch]:
-        """The open batches that are under a belief, oldest first, without what no belief is about.
-
-        With ``batches_max`` only so many of the oldest open ones are looked at. One that cannot be read is left out.
-        """
-        with translated(self.url):
-            ids: list[bytes] = await self.redis.zrange(self.key("batches"), 0, batches_max - 1)
-            found: list[list[bytes | None]] = []
-            for start in range(0, len(ids), _READ_AT_ONCE):
-                pipe: Any = self.redis.pipeline(transaction=False)
-                for id_ in ids[start : start + _READ_AT_ONCE]:
-                    pipe.hmget(self.key("batch", id_.decode()), _BELIEVED)
-                found += await pipe.execute()
-        read = [_read(id_.decode(), row) for id_, row in zip(ids, found, strict=True)]
-        return [batch for batch in read if batch is not None]
-
     async def due_at(self, step: Step, batch: str, account: str) -> int:
         """When a batch's step is due, in ms; 0 where it is not."""
         with translated(self.url):
@@ -121,12 +99,3 @@ class DoubtStore(StoreBase):
         reply = checked(await self.scripts.run(call), "decide")
         if reply[0] == b"none":
             raise WrongState(f"decide {claim.id}: nothing is believed of it any more")
-
-
-def _read(id_: str, row: list[bytes | None]) -> Batch | None:
-    raw = {name.encode(): value for name, value in zip(_BELIEVED, row, strict=True) if value is not None}
-    try:
-        batch = batch_of(id_, raw) if raw else None
-    except StoreError:
-        return None
-    return batch if batch is not None and batch.seen_n and evidence_of(batch).belief is not None else None

@@ -1,4 +1,4 @@
-"""Where one prompt is: what the store knows of a single key, read and never written."""
+"""Where one prompt is, and what is believed of the open batches: read, and never written."""
 
 from __future__ import annotations
 
@@ -6,20 +6,31 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from gemqueue.errors import StoreError
+from gemqueue.policy.beliefs import evidence_of
 from gemqueue.policy.holds import hold_of, waits_for, why_held
 from gemqueue.records import NOT_HELD, Hold, Lane
 from gemqueue.states import Cause
-from gemqueue.store.base import keys_of
+from gemqueue.store.base import batch_of, keys_of
 from gemqueue.store.scripts import translated
 from gemqueue.store.turnaround import TurnaroundStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from gemqueue.records import Batch
+
 _HOPS_MAX = 32
 _FIELDS = ("lane", "batch", "went", "keys")
 _POOL_KEEP_MS = 360_000_000
 """An account that had no worker for so long is not waited for (lua/_server.lua)."""
+
+
+_READ_AT_ONCE = 500
+_BELIEVED = (
+    "v", "state", "lane", "fence", "prompts", "raw_bytes", "job", "job_state", "intent_at", "accepted_at", "ended_at",
+    "held_reason", "held_cause", "held_since", "seen_what", "seen_n", "seen_first_at", "seen_last_at", "decided",
+)  # fmt: skip
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,6 +134,22 @@ class LookStore(TurnaroundStore):
         rows = iter(found)
         return {part[0]: _first_held(part, [next(rows) for _ in part]) for part in parts}
 
+    async def believed(self, batches_max: int = 0) -> list[Batch]:
+        """The open batches that are under a belief, oldest first, without what no belief is about.
+
+        With ``batches_max`` only so many of the oldest open ones are looked at. One that cannot be read is left out.
+        """
+        with translated(self.url):
+            ids: list[bytes] = await self.redis.zrange(self.key("batches"), 0, batches_max - 1)
+            found: list[list[bytes | None]] = []
+            for start in range(0, len(ids), _READ_AT_ONCE):
+                pipe: Any = self.redis.pipeline(transaction=False)
+                for id_ in ids[start : start + _READ_AT_ONCE]:
+                    pipe.hmget(self.key("batch", id_.decode()), _BELIEVED)
+                found += await pipe.execute()
+        read = [_believed(id_.decode(), row) for id_, row in zip(ids, found, strict=True)]
+        return [batch for batch in read if batch is not None]
+
     async def _following(self, went: list[str], segment: str, index: int) -> tuple[str, int] | None:
         """The retry segment that holds the prompt now, and its line there."""
         key = f"{segment}.{index}"
@@ -133,6 +160,15 @@ class LookStore(TurnaroundStore):
             if key in keys:
                 return id_, keys.index(key)
         return None
+
+
+def _believed(id_: str, row: list[bytes | None]) -> Batch | None:
+    raw = {name.encode(): value for name, value in zip(_BELIEVED, row, strict=True) if value is not None}
+    try:
+        batch = batch_of(id_, raw) if raw else None
+    except StoreError:
+        return None
+    return batch if batch is not None and batch.seen_n and evidence_of(batch).belief is not None else None
 
 
 def _first_held(accounts: list[str], servers: list[list[bytes | None]]) -> Hold:

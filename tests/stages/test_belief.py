@@ -7,15 +7,20 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
+from gemqueue.client.queue import Queue
 from gemqueue.effects import CRASH_EXIT_CODE, Effect
-from gemqueue.errors import ConfigError
+from gemqueue.errors import ConfigError, QueueFull
 from gemqueue.policy.beliefs import RULES, Evidence, evidence_of
-from gemqueue.policy.believed import is_decided
+from gemqueue.policy.believed import belief_words, is_decided
+from gemqueue.policy.unknown import Unknown, again_s
 from gemqueue.states import Step
 from gemqueue.store import metrics
 from gemqueue_workers.manage.belief import decide
+from gemqueue_workers.manage.belief_checks import believing as believing_checks
+from gemqueue_workers.manage.status import Status
+from gemqueue_workers.serve.page import status_page
 from tests.cli.command import gemqueue
-from tests.worlds.stages import ACCOUNT
+from tests.worlds.stages import ACCOUNT, MODEL
 
 if TYPE_CHECKING:
     from subprocess import CompletedProcess
@@ -113,6 +118,75 @@ async def test_there_must_be_something_to_decide(stages: Stages) -> None:
     ended = command(stages, "admin", "belief", "decide", other, "gone")
     assert (ended.returncode, "under no belief" in ended.stderr) == (2, True)
     assert await stages.count("decided") == 0
+
+
+async def test_whoever_looks_is_told_what_is_believed(stages: Stages) -> None:
+    """Status, show and doctor say it in the same words, once, though no step has left a reason in the record."""
+    batch = await believing(stages)
+    record = await record_of(stages, batch)
+    words = belief_words(record, evidence_of(record), stages.settings)
+    assert " since " in words
+    (one,) = asked(stages, "status")["batches"]
+    assert one["held_reason"] == words
+    shown = asked(stages, "show", batch)
+    assert (shown["believed"], shown["held_reason"], shown["held_cause"]) == (words, words, "doubt")
+    text = command(stages, "status", COLUMNS="200").stdout
+    assert text.count(" since ") == 1
+    findings = msgspec.json.decode(command(stages, "doctor", "--json").stdout)
+    assert {"what": "beliefs", "state": "ok", "said": words} in findings
+    assert {"what": "unknown jobs", "state": "ok", "said": "none that no record knows"} in findings
+
+
+async def test_doctor_warns_of_what_was_given_up(stages: Stages) -> None:
+    """A belief_s of minutes at the real service, and each counter of what may be bought again, is a warning."""
+    for name in ("bought_again", "concluded_by_age"):
+        await stages.store.add_count(name, 7)
+    await stages.submit("one")
+    short = msgspec.structs.replace(stages.settings, belief_s=600.0, emulate=False)
+    counts = await stages.store.counts()
+    said = [each async for each in believing_checks(stages.store, short, counts)]
+    assert [(state, words.partition(" ")[0]) for state, words in said] == [
+        ("warning", "belief_s"),
+        ("warning", "7"),
+        ("warning", "7"),
+        ("ok", "nothing"),
+    ]
+    quiet = [each async for each in believing_checks(stages.store, stages.settings, {})]
+    assert quiet == [("ok", "nothing is being believed of any batch")]
+
+
+async def test_an_unknown_job_is_shown(stages: Stages) -> None:
+    """Status, its page and doctor name a job that was counted as unknown; one that was seen once is not shown."""
+    await stages.submit("one")
+    one = Unknown(job="batches/1", token=f"gq-c0ffee00-00b{'a' * 20}-7", state="running")
+    await stages.store.note_unknown(ACCOUNT, [one])
+    assert asked(stages, "status")["unknown_jobs"] == []
+    stages.clock.advance(again_s(stages.settings))
+    await stages.store.note_unknown(ACCOUNT, [one])
+    found = asked(stages, "status")
+    (job,) = found["unknown_jobs"]
+    assert (job["job"], job["batch"], job["state"]) == ("batches/1", f"00b{'a' * 20}", "running")
+    assert found["counts"]["unknown_jobs"] == 1
+    assert "Warning: job batches/1 (running)" in command(stages, "status").stdout
+    assert "job batches/1 (running)" in status_page(msgspec.convert(found, Status))
+    findings = msgspec.json.decode(command(stages, "doctor", "--json").stdout)
+    assert [each["state"] for each in findings if each["what"] == "unknown jobs"] == ["warning"]
+    await stages.store.clear_unknown(ACCOUNT, {"batches/1": ""})
+    assert asked(stages, "status")["unknown_jobs"] == []
+
+
+async def test_a_full_queue_says_what_beliefs_keep_in_it(stages: Stages) -> None:
+    """A submit that is refused for lack of room names the batches whose prompts stay for a belief, in one look."""
+    batch = await believing(stages)
+    settings = msgspec.structs.replace(stages.settings, memory_bytes_max=1, submit_timeout_s=0.2)
+    record = await record_of(stages, batch)
+    words = belief_words(record, evidence_of(record), settings)
+    async with Queue.connect(settings=settings) as queue:
+        with pytest.raises(QueueFull, match="memory_bytes_max") as refused:
+            await queue.submit("three", model=MODEL)
+    assert f"(in it a batch with 0.0 MB of prompts before compression: {words}; gemqueue belief show)" in str(
+        refused.value
+    )
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

@@ -52,6 +52,8 @@ def since(age_s: float, now: datetime | None = None) -> str:
 
 def held(reason: str, age_s: float | None) -> str:
     """Why and since when something does not move on; empty where nothing holds it."""
+    if " since " in reason:  # what is being believed says it itself
+        return reason
     return f"{reason.rstrip('.')}, {since(age_s)}" if reason and age_s is not None else reason
 
 

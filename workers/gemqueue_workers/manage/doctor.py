@@ -17,6 +17,7 @@ from gemqueue.setting_values import DeleteFiles
 from gemqueue.store.operations import writes_through
 from gemqueue.store.scripts import NotReplicated
 from gemqueue.store.tls import untold_weakness
+from gemqueue_workers.manage.belief_checks import believing, unknown
 from gemqueue_workers.manage.webhook_checks import listening
 from gemqueue_workers.manage.working import troubled, unserved
 from gemqueue_workers.model_notes import of_answers, of_later_prices, of_model, versions_of
@@ -120,6 +121,10 @@ async def _server(store: RunStore, settings: Settings) -> AsyncGenerator[Finding
         yield Finding("webhooks", "warning", f"{said} (events.refused)")
     yield await _inputs(store, settings, counts.get("inputs_missed", 0))
     yield Finding("bought twice", "failed" if twice else "ok", f"{twice} prompts")
+    async for state, words in believing(store, settings, counts):
+        yield Finding("beliefs", state, words)
+    async for state, words in unknown(store, await store.server_now_ms()):
+        yield Finding("unknown jobs", state, words)
 
 
 async def _spend(store: RunStore, settings: Settings) -> Finding:

@@ -10,7 +10,9 @@ from rich.table import Table
 
 from gemqueue.errors import ConfigError
 from gemqueue.ids import split_key
-from gemqueue.policy.holds import batch_held, waits_for
+from gemqueue.policy.beliefs import evidence_of
+from gemqueue.policy.believed import batch_waits, belief_words
+from gemqueue.policy.holds import waits_for
 from gemqueue.records import Hold
 from gemqueue.store import codec
 from gemqueue_workers.manage.find import find, is_settled
@@ -56,7 +58,7 @@ async def batches(link: Link) -> list[Line]:
     found = [await link.store.batch(id_) for id_ in await link.store.open_batches()]
     open_ = [batch for batch in found if batch is not None]
     paused = await link.store.pauses(account for batch in open_ for account in waits_for(batch.lane, batch.pool))
-    return [_line(batch, now_ms, batch_held(batch, paused)) for batch in open_]
+    return [_line(batch, now_ms, batch_waits(batch, paused, link.store.settings)) for batch in open_]
 
 
 def _age_s(since_ms: int, now_ms: int) -> float | None:
@@ -112,12 +114,14 @@ async def _batch(link: Link, id_: str) -> dict[str, Any]:
     if batch is None:
         raise ConfigError(f"batch {id_} is not known (any more)")
     paused = await link.store.pauses(waits_for(batch.lane, batch.pool))
-    why = batch_held(batch, paused)
+    why = batch_waits(batch, paused, link.store.settings)
     fields = msgspec.structs.asdict(batch) | {"lane": str(batch.lane), "held_cause": why.cause} | await _why(link, why)
     segments = await link.store.manifest(id_)
     strays = await link.store.quarantined(id_)
     kept = [{"reason": stray.reason, "row": shortened(stray.row, _ROW_CHARS_MAX)} for stray in strays[:_ROWS_MAX]]
     found = {k: v for k, v in fields.items() if v not in ("", 0, None)} | ({"quarantined": kept} if kept else {})
+    if words := belief_words(batch, evidence_of(batch), link.store.settings):
+        found["believed"] = words
     return {"sort": "batch", **found, "segment_ids": segments}
 
 

@@ -15,7 +15,9 @@ from rich.text import Text
 
 from gemqueue.config import data_dir, load_settings
 from gemqueue.embedded.server import acquire
-from gemqueue.policy.holds import batch_held, waits_for
+from gemqueue.policy.believed import batch_waits
+from gemqueue.policy.holds import waits_for
+from gemqueue.policy.job_names import batch_of
 from gemqueue.policy.workers import why_nobody
 from gemqueue.records import Hold, Lane
 from gemqueue.states import STEP_OF, BatchState, Step
@@ -23,10 +25,12 @@ from gemqueue.store.store import Store
 from gemqueue_workers.manage.working import WorkerStatus, waiting_workers, worker_status
 from gemqueue_workers.model_notes import of_answers, of_model, rerouted_of, versions_of
 from gemqueue_workers.prices import Cost, cost_of
-from gemqueue_workers.screen import duration, held, plain
+from gemqueue_workers.screen import duration, held, plain, since
 from gemqueue_workers.stages.contents import BatchContents
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from rich.console import Console
 
     from gemqueue.config import Settings
@@ -37,12 +41,14 @@ SCHEMA: Final = 1
 """Raised when a field of the JSON goes or changes its meaning; new fields do not raise it."""
 
 _BATCHES_SHOWN_MAX: Final = 40
+_UNKNOWN_SHOWN_MAX: Final = 5
 _PERCENTILES: Final = ("p50", "p90", "p99")
 COUNTS: Final = (
     "accepted", "answered", "failed", "cancelled", "requeued", "returned", "created", "adopted", "fenced",
     "quarantined", "bought_twice", "lost_answers", "lost_prompts", "diverted",
     "rescued", "late", "interactive_in_doubt",
     "account_refused", "inputs_missed", "rerouted", "spend_refused",
+    "unknown_jobs", "bought_again", "concluded_by_age",
 )  # fmt: skip
 """These are in every status, 0 where nothing was counted."""
 INPUT_NEEDED: Final = (
@@ -102,6 +108,16 @@ class BatchStatus(msgspec.Struct, frozen=True, kw_only=True):
     eta_s: float | None = None
 
 
+class UnknownJob(msgspec.Struct, frozen=True, kw_only=True):
+    """A job of ours that no record knows, by its name; ``age_s`` is for how long that has been seen."""
+
+    job: str
+    account: str
+    batch: str
+    state: str
+    age_s: float
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """Everything at a glance; ``--json`` prints exactly this."""
 
@@ -114,6 +130,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     counts: dict[str, int] = {}
     input_needed: list[str] = []
     """The accounts in which a job failed because its input file had been deleted; they are kept to the end now."""
+    unknown_jobs: list[UnknownJob] = []
+    """They were seen twice and compared with the records; they are never cancelled by themselves."""
 
 
 async def status(*, emulate: bool | None = None) -> Status:
@@ -148,7 +166,8 @@ async def _read(settings: Settings) -> Status:
         nobody = partial(why_nobody, workers, settings=settings)
         lanes = await store.lanes()
         places = {(one.lane, "") for one in lanes} | {(one.lane, one.pool) for one in batches}
-        paused = await store.pauses(account for place in places for account in waits_for(*place))
+        accounts = sorted({account for place in places for account in waits_for(*place)})
+        paused = await store.pauses(accounts)
         return Status(
             queue=settings.queue,
             lanes=[
@@ -174,7 +193,8 @@ async def _read(settings: Settings) -> Status:
             workers=len(workers),
             working=[worker_status(worker, now_ms, settings) for worker in workers],
             counts=dict.fromkeys(COUNTS, 0) | await store.counts(),
-            input_needed=list(await store.input_needed(account for place in places for account in waits_for(*place))),
+            input_needed=list(await store.input_needed(accounts)),
+            unknown_jobs=await read_unknown(store, accounts, now_ms),
         )
     finally:
         await store.aclose()
@@ -207,6 +227,22 @@ def _lane(
     )
 
 
+async def read_unknown(store: Store, accounts: Iterable[str], now_ms: int) -> list[UnknownJob]:
+    """The accounts' jobs that are counted as unknown, the first first."""
+    return [
+        UnknownJob(
+            job=one.job,
+            account=account,
+            batch=batch_of(one.token),
+            state=one.state,
+            age_s=_age_s(one.first_at, now_ms),
+        )
+        for account in accounts
+        for one in await store.unknown_jobs(account)
+        if one.counted
+    ]
+
+
 async def _turnaround(store: Store, lane: Lane) -> list[Turnaround]:
     known = {} if lane.interactive else await store.turnarounds(lane.account, lane.model)
     return [
@@ -219,6 +255,7 @@ async def _batch(store: Store, batch: Batch, now_ms: int, paused: dict[str, Hold
     contents = await BatchContents.load(store, batch.id)
     held = batch_held(batch, paused)
     held = held if held.text else Hold(text=nobody)
+    held = batch_waits(batch, paused, store.settings)
     return BatchStatus(
         id=batch.id,
         lane=str(batch.lane),
@@ -274,8 +311,18 @@ def show_status(console: Console, status: Status) -> None:
         console.print(Text.assemble(("Warning: ", "yellow"), plain(warning)), soft_wrap=True)
     for account in status.input_needed:
         console.print(Text(f"{account}: {INPUT_NEEDED}", style="yellow"))
+    for job in status.unknown_jobs[:_UNKNOWN_SHOWN_MAX]:
+        console.print(Text(f"Warning: {unknown_words(job)}", style="yellow"), soft_wrap=True)
     if counts["bought_twice"]:
         console.print("[bold red]Prompts were bought twice: this is a defect, please report it.[/]")
+
+
+def unknown_words(job: UnknownJob) -> str:
+    """What an unknown job is, and the way out."""
+    return (
+        f"job {job.job} ({job.state}) of batch {job.batch} is unknown to every record {since(job.age_s)}: "
+        "it is paid for, and nobody here may be waiting for it (gemqueue admin reconcile)"
+    )
 
 
 def waiting(status: Status) -> list[LaneStatus]:

@@ -8,16 +8,17 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING, Final
 
-from gemqueue_workers.manage.status import COUNTS, waiting
+from gemqueue_workers.manage.status import COUNTS, unknown_words, waiting
 from gemqueue_workers.screen import duration, held, stripped
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gemqueue_workers.manage.status import Status
+    from gemqueue_workers.manage.status import Status, UnknownJob
 
 REFRESH_S: Final = 5
 _ROWS_MAX: Final = 100
+_UNKNOWN_MAX: Final = 5
 _STYLE: Final = """
 :root { color-scheme: light dark; --ink: #1c2024; --soft: #60646c; --line: #d9dde3; --paper: #fff; --tile: #f4f6f8;
   --bar: #2f6fde; --warn: #8a4b00; --warn-bg: #fff3dc; --bad: #b3261e; }
@@ -71,7 +72,8 @@ def status_page(status: Status) -> str:
         "open batches": len(status.batches),
         "events": counts.get("events", 0),
     }
-    parts = [_head(status), _tiles(tiles), _alarm(counts["bought_twice"]), _lanes(status), _batches(status)]
+    alarms = [_alarm(counts["bought_twice"]), *map(_unknown, status.unknown_jobs[:_UNKNOWN_MAX])]
+    parts = [_head(status), _tiles(tiles), *alarms, _lanes(status), _batches(status)]
     rest = {name: n for name, n in sorted(counts.items()) if n and name not in COUNTS[:3]}
     if rest:
         parts += ["<h2>Counted</h2>", _tiles(rest)]
@@ -102,6 +104,10 @@ def _tiles(values: dict[str, int]) -> str:
 
 def _alarm(bought_twice: int) -> str:
     return '<p class="bad">Prompts were bought twice: this is a defect.</p>' if bought_twice else ""
+
+
+def _unknown(job: UnknownJob) -> str:
+    return f'<p class="bad">{_text(unknown_words(job))}</p>'
 
 
 def _lanes(status: Status) -> str:
