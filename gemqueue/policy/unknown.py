@@ -63,7 +63,7 @@ def is_unknown(job: JobStatus, token: Token, record: Batch | None, now_ms: int, 
 
     A job without a home may be anybody's who is old enough (0.1.0). One that is younger than ``settle_s`` may be about
     to be recorded, and the batch of a create in doubt looks for its job itself. The record of a batch that is done goes
-    after ``keep_outcome_s``.
+    after ``keep_outcome_s``, and nothing is left of a job after ``KEEP_S``.
     """
     if not token.home or standing(job, token, record) not in _UNKNOWN:
         return False
@@ -72,7 +72,8 @@ def is_unknown(job: JobStatus, token: Token, record: Batch | None, now_ms: int, 
     since_ms = (job.ended_at_ms if job.state.terminal else 0) or job.created_at_ms
     if job.state.terminal and since_ms and now_ms - since_ms >= (settings.keep_outcome_s - settings.skew_s) * 1000:
         return False
-    return now_ms - job.created_at_ms >= settings.settle_s * 1000
+    age_ms = now_ms - job.created_at_ms
+    return not job.created_at_ms or settings.settle_s * 1000 <= age_ms < KEEP_S * 1000
 
 
 def is_twice(job: JobStatus, token: Token, record: Batch | None) -> bool:

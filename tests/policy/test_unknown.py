@@ -46,6 +46,8 @@ def batch(**fields: object) -> Batch:
         (OLD, None, SHORT, True),
         (msgspec.structs.replace(OLD, state=JobState.FAILED), None, SETTINGS, False),
         (msgspec.structs.replace(OLD, created_at_ms=NOW_MS - 1000), None, SETTINGS, False),
+        (msgspec.structs.replace(OLD, created_at_ms=NOW_MS - 5 * DAY_MS), None, SETTINGS, False),  # nothing is left
+        (msgspec.structs.replace(OLD, created_at_ms=0), None, SETTINGS, True),  # not told: two looks count anyway
         (msgspec.structs.replace(OLD, display_name=f"gq-{BATCH}-7"), None, SETTINGS, False),
         (OLD, batch(job="batches/1"), SETTINGS, False),
         (OLD, batch(state=BatchState.SEALED, intent_token=""), SETTINGS, True),

@@ -494,6 +494,37 @@ MUTANTS: dict[str, Mutant] = {
         ),
         ("tests/stages/test_steps.py",),
     ),
+    "unknown-at-once": Mutant(
+        "a job that no record knows is an alarm at its first sighting",
+        (Patch(f"{_LUA}note_unknown.lua", "now - one.first_at >= tonumber(again_ms)", "true"),),
+        ("tests/stages/reconcile/test_unknown.py",),
+    ),
+    "unknown-counted-again": Mutant(
+        "a job that no record knows is counted whenever it is seen",
+        (Patch(f"{_LUA}note_unknown.lua", "    if not one.counted and ", "    if "),),
+        ("tests/stages/reconcile/test_unknown.py",),
+    ),
+    "in-flight-is-unknown": Mutant(
+        "a create that was just sent is a job that no record knows",
+        (Patch("gemqueue/policy/unknown.py", "settings.settle_s * 1000 <= age_ms", "0 <= age_ms"),),
+        ("tests/policy/test_unknown.py",),
+    ),
+    "unknown-never-looked-for": Mutant(
+        "few batches are open, and nobody looks for jobs that no record knows",
+        (Patch(f"{_WORKERS}worker/lookout.py", "        if await self._is_time(noted):\n", "        if False:\n"),),
+        ("tests/stages/reconcile/test_unknown.py",),
+    ),
+    "decision-of-another-belief": Mutant(
+        "what a person said of one belief counts for the next one of the batch",
+        (
+            Patch(
+                "gemqueue/policy/believed.py",
+                "bool(batch.decided) and batch.decided == decision(seen)",
+                "bool(batch.decided)",
+            ),
+        ),
+        ("tests/policy/test_believed.py",),
+    ),
     "lost-is-missing": Mutant(
         "what a failover has undone is bought again instead of read again",
         (Patch("gemqueue/policy/resolving.py", "    return batch.short_reads < _READS_MAX\n", "    return False\n"),),

@@ -20,6 +20,7 @@ from gemqueue.errors import GemqueueError
 from gemqueue.ids import rescue_segment_id
 from gemqueue.language.gemini.usage import Charge, Spent
 from gemqueue.policy.pools import RETURNED
+from gemqueue.policy.unknown import Unknown
 from gemqueue.records import Batch, Lane
 from gemqueue.states import BatchState, FailureKind, Kind, Step
 from gemqueue.store import bitmap
@@ -264,6 +265,11 @@ class Ways(RuleBasedStateMachine):
         made = Rebuild(batch=batch, lane=LANE, job=f"batches/{batch}", token=f"gq-home-{batch}-{pick % 3}")
         self.run(self.store.rebuild(ACCOUNT, made, self.segments[-3:]))
         self.run(self.store.count_twice(batch, f"batches/{batch}", 1))
+        seen = Unknown(job=f"batches/{batch}", token=made.token, state="running", created_at=pick)
+        self.run(self.store.note_unknown(ACCOUNT, [seen]))
+        if pick % 4 == 0:
+            self.run(self.store.clear_unknown(ACCOUNT, {seen.job: "running" if pick % 8 else ""}))
+        self.run(self.store.unknown_jobs(ACCOUNT))
         self.run(self.store.waiting_segments(LANE))
 
     @invariant()

@@ -125,8 +125,7 @@ async def test_a_batch_that_has_forgotten_its_job_adopts_it(stages: Stages) -> N
     )
     await stages.submit("one", "two")
     batch = await stages.submitted()
-    stages.clock.advance(stages.settings.settle_s + 1)
-    await stages.step(Step.SUBMIT, batch)
+    await stages.doubted(batch)
     record = await stages.store.batch(batch)
     assert record is not None
     assert record.state == "sealed"
@@ -146,8 +145,7 @@ async def test_a_job_beside_another_is_counted_as_bought_twice(stages: Stages) -
     )
     await stages.submit("one", "two")
     batch = await stages.submitted()
-    stages.clock.advance(stages.settings.settle_s + 1)
-    await stages.step(Step.SUBMIT, batch)
+    await stages.doubted(batch)
     stages.emulator.faults([])
     for _ in range(3):
         stages.clock.advance(stages.settings.settle_s + 1)

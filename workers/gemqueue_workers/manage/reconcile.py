@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 SCHEMA: Final = 1
 _KEPT_SHOWN_MAX: Final = 20
-COUNTS: Final = ("created", "adopted", "rebuilt", "quarantined", "bought_twice", "lost_answers")
+COUNTS: Final = ("created", "adopted", "rebuilt", "quarantined", "bought_twice", "lost_answers", "unknown_jobs")
 
 _WORDS: Final = {
     Standing.KNOWN: "its batch has it",
