@@ -26,6 +26,8 @@ _COMPARED = (
 )  # fmt: skip
 """What ``policy.reconciling.standing`` reads of a record; a whole one has an operation of 64 KiB."""
 
+_NOTED = ("token", "state", "created_at", "first_at", "counted", "compared")
+
 
 class DoubtStore(StoreBase):
     """See the module's text."""
@@ -47,10 +49,10 @@ class DoubtStore(StoreBase):
         """The account's jobs that are noted, the first first."""
         with translated(self.url):
             raw: dict[bytes, bytes] = await self.redis.hgetall(self.key("unknown", account))
-        found = [
-            msgspec.convert(msgspec.msgpack.decode(packed) | {"job": job.decode()}, Unknown)
-            for job, packed in raw.items()
-        ]
+        found: list[Unknown] = []
+        for job, packed in raw.items():
+            values = dict(zip(_NOTED, msgspec.msgpack.decode(packed), strict=False))
+            found.append(msgspec.convert(values | {"job": job.decode()}, Unknown, strict=False))
         return sorted(found, key=lambda one: (one.first_at, one.job))
 
     async def take_look(self, account: str, every_s: float, now_ms: int) -> bool:

@@ -496,12 +496,12 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "unknown-at-once": Mutant(
         "a job that no record knows is an alarm at its first sighting",
-        (Patch(f"{_LUA}note_unknown.lua", "now - one.first_at >= tonumber(again_ms)", "true"),),
+        (Patch(f"{_LUA}note_unknown.lua", "now - one[4] >= tonumber(again_ms)", "true"),),
         ("tests/stages/reconcile/test_unknown.py",),
     ),
     "unknown-counted-again": Mutant(
         "a job that no record knows is counted whenever it is seen",
-        (Patch(f"{_LUA}note_unknown.lua", "    if not one.counted and ", "    if "),),
+        (Patch(f"{_LUA}note_unknown.lua", "    if one[5] == 0 and ", "    if "),),
         ("tests/stages/reconcile/test_unknown.py",),
     ),
     "in-flight-is-unknown": Mutant(

@@ -13,7 +13,7 @@ for job, compared in groups(3, 2) do
     redis.call('HDEL', noted, job)
   elseif packed then
     local one = cmsgpack.unpack(packed)
-    one.compared = compared
+    one[6] = compared
     redis.call('HSET', noted, job, cmsgpack.pack(one))
   end
 end

@@ -10,14 +10,12 @@ local noted, counted = key('unknown', account), {}
 pass_when_full()
 for job, token, state, created_at in groups(5, 4) do
   local packed = redis.call('HGET', noted, job)
-  local one = packed and cmsgpack.unpack(packed)
-  if not one and redis.call('HLEN', noted) < NOTED_MAX then
-    one = { token = token, created_at = num(created_at), first_at = now, counted = false, compared = '' }
-  end
-  if one then
-    one.state = state
-    if not one.counted and now - one.first_at >= tonumber(again_ms) then
-      one.counted = true
+  if packed or redis.call('HLEN', noted) < NOTED_MAX then
+    -- token, state, created_at, first_at, whether it was counted, the state in which it was compared
+    local one = packed and cmsgpack.unpack(packed) or { token, state, num(created_at), now, 0, '' }
+    one[2] = state
+    if one[5] == 0 and now - one[4] >= tonumber(again_ms) then
+      one[5] = 1
       counted[#counted + 1] = job
     end
     redis.call('HSET', noted, job, cmsgpack.pack(one))

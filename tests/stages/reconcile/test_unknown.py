@@ -58,7 +58,7 @@ async def test_an_unknown_job_is_counted_once_and_holds_nothing(stages: Stages) 
     with capture_logs() as logs:
         await lookout.turn()
         assert await stages.count("unknown_jobs") == 0
-        await taken_turns(stages, lookout, 3)
+        await taken_turns(stages, lookout, 12)
     assert [log["job"] for log in logs if log["event"] == "job.unknown" and log["log_level"] == "error"] == [job]
     assert await stages.count("unknown_jobs") == 1
     (noted,) = await stages.store.unknown_jobs(ACCOUNT)
