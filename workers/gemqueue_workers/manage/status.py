@@ -253,9 +253,8 @@ async def _turnaround(store: Store, lane: Lane) -> list[Turnaround]:
 
 async def _batch(store: Store, batch: Batch, now_ms: int, paused: dict[str, Hold], nobody: str) -> BatchStatus:
     contents = await BatchContents.load(store, batch.id)
-    held = batch_held(batch, paused)
-    held = held if held.text else Hold(text=nobody)
     held = batch_waits(batch, paused, store.settings)
+    held = held if held.text else Hold(text=nobody)
     return BatchStatus(
         id=batch.id,
         lane=str(batch.lane),

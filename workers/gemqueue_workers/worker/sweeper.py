@@ -31,9 +31,8 @@ from gemqueue.store.scripts import ServerError, ServerOutOfMemory
 from gemqueue.tasks import end_tasks, ending
 from gemqueue_workers.stages.pooling import read_room, why_left
 from gemqueue_workers.stages.waits import Wait
-from gemqueue_workers.worker.recovery import HELD, Recovery
 from gemqueue_workers.worker.lookout import Lookout
-from gemqueue_workers.worker.recovery import Recovery
+from gemqueue_workers.worker.recovery import HELD, Recovery
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
