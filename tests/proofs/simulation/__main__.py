@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 _HASH_SEED = "PYTHONHASHSEED"
 
 
-def _replay(seed: int) -> int:
+def _replay(seed: int, *, lies: bool) -> int:
     with quiet(trace=True):
-        run = run_seed(seed, trace=True)
+        run = run_seed(seed, trace=True, lies=lies)
     lines = [*run.history, f"seed {seed}: {run.seconds:.1f} s, {run.prompts} prompts, {run.jobs} jobs, {run.faults}"]
     lines += run.violations or ["every invariant holds"]
     sys.stdout.write("\n".join(lines) + "\n")
@@ -42,11 +42,12 @@ def main() -> int:
     parser.add_argument("--start", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=1, help="processes at once")
     parser.add_argument("--stop-at-first", action="store_true", help="end at the first seed that breaks something")
+    parser.add_argument("--no-lies", action="store_true", help="the provider says nothing that is not so")
     parser.add_argument("--json", type=Path, help="write the report here")
     parser.add_argument("--replay", type=int, nargs="+", metavar="SEED", help="run these seeds and print their history")
     options = parser.parse_args()
     if options.replay:
-        return max(map(_replay, options.replay))
+        return max(_replay(seed, lies=not options.no_lies) for seed in options.replay)
     found = report(_until_broken(options), options.start, options.jobs)
     if options.json:
         options.json.write_text(json.dumps(found, indent=1) + "\n")
@@ -54,7 +55,7 @@ def main() -> int:
     sys.stdout.write(json.dumps(found | {"violations": len(broken)}) + "\n")
     if broken:
         sys.stdout.flush()
-        _replay(broken[0]["seed"])
+        _replay(broken[0]["seed"], lies=not options.no_lies)
         for each in broken[:20]:
             sys.stdout.write(f"seed {each['seed']}: {'; '.join(each['violations'][:3])}\n")
         sys.stdout.write(f"{len(broken)} seeds break something: python -m tests.simulation --replay SEED\n")
@@ -62,7 +63,7 @@ def main() -> int:
 
 
 def _until_broken(options: argparse.Namespace) -> Iterator[Run]:
-    for run in run_seeds(options.start, options.seeds, options.jobs):
+    for run in run_seeds(options.start, options.seeds, options.jobs, lies=not options.no_lies):
         yield run
         if run.violations and options.stop_at_first:
             return

@@ -3,12 +3,12 @@
 A job's life: a create looks for its input file and is refused without it; a moment later the job is there, later still
 the listing shows it. It waits, reads its file (a provider may read late, and fail for want of a file that has gone),
 runs, and ends as its fate has it; a provider may need the file until then. What its result file will hold is decided at
-its end, row by row; from then on the ledger says which prompts were bought.
+its end, row by row; from then on the ledger says which prompts were bought. ``lies`` is what looks show instead.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -17,6 +17,7 @@ from gemqueue.provider import JobStatus, Search
 from gemqueue.states import JobState
 from tests.proofs.simulation.calls import Calls
 from tests.proofs.simulation.events import Events
+from tests.proofs.simulation.lies import Lies
 from tests.proofs.simulation.lines import REFUSED, Line, answer_to, blocked, response_of, text_of
 from tests.proofs.simulation.loop import EPOCH_MS
 
@@ -28,11 +29,21 @@ LAG_S_MAX = 6.0
 _NOT_FOUND = 5
 
 
+class Overlap(NamedTuple):
+    """Prompts of a job that were in an earlier one, which could still answer them, or had; and when that was seen."""
+
+    earlier: Job
+    later: Job
+    keys: frozenset[str]
+    at: float
+
+
 class Job:
     """One job, and the rows of its result file once it has ended."""
 
-    def __init__(self, name: str, token: str, file: str, at: float) -> None:
+    def __init__(self, name: str, number: int, token: str, file: str, at: float) -> None:
         self.name = name
+        self.number = number
         self.token = token
         self.file = file
         self.created_at = at
@@ -43,12 +54,35 @@ class Job:
         """Key and text of every line that it read."""
         self.bought: set[str] = set()
         """The keys whose rows are good."""
+        self.answered: set[str] = set()
+        """Those of them that have an answer."""
+        self.invalid: set[str] = set()
+        """Those that it refused."""
         self.rows: list[bytes] = []
+        self.rows_failed = 0
         self.output = ""
+        self.gone = False
+        """Nobody will ever read its results."""
         self.counts_rows = True
         self.error_code = 0
         self.short_reads = 0
         self.denials = 0
+        self._past: list[tuple[float, JobStatus]] = []
+
+    def moves(self, at: float) -> None:
+        """What a look shows is about to change."""
+        self._past.append((at, self.status()))
+
+    def status_at(self, at: float) -> JobStatus:
+        """What a look showed at an earlier moment."""
+        return next((status for until, status in self._past if at < until), self.status())
+
+    def running(self) -> JobStatus:
+        """A look at it as if it had not ended."""
+        return msgspec.structs.replace(
+            self.status(), state=JobState.RUNNING, raw_state="BATCH_STATE_RUNNING", begun=True, output_file="",
+            error_code=0, error_message="", rows=0, rows_ok=0, rows_failed=0,
+        )  # fmt: skip
 
     def status(self) -> JobStatus:
         """A look at it."""
@@ -61,6 +95,8 @@ class Job:
             input_file=self.file,
             created_at_ms=EPOCH_MS + int(self.created_at * 1000),
             rows=len(self.rows) if self.counts_rows else 0,
+            rows_ok=len(self.rows) - self.rows_failed if self.counts_rows else 0,
+            rows_failed=self.rows_failed if self.counts_rows else 0,
             output_file=self.output,
             error_code=self.error_code,
             error_message="no" if self.error_code else "",
@@ -86,6 +122,8 @@ class Cloud:
         self.slow_upload_s = rng.choice((0.3, 0.3, 5.0, 30.0))
         self.job_s_max = rng.choice((20.0, 60.0)) if world.has_deadlines else 20.0
         self.violations: list[str] = []
+        self.overlaps: list[Overlap] = []
+        self.lies = Lies(world, on=world.has_lies)
         self.events = Events(world)
         self.calls = Calls(world)
         self._number = 0
@@ -111,17 +149,19 @@ class Cloud:
         """What a create looks at first: its file. Raises Rejected."""
         if file not in self.files:
             raise Rejected("no such file", call="create", code=404, missing=True)
-        for number, line in enumerate(self.files[file].splitlines(), 1):
-            if REFUSED in text_of(_decode(line).request):
+        lines = list(map(_decode, self.files[file].splitlines()))
+        for number, line in enumerate(lines, 1):
+            if REFUSED in text_of(line.request):
                 named = number if self.names_lines else None
                 raise Rejected("INVALID_ARGUMENT", call="create", code=400, line=named)
+        self.lies.create(owner_of(file), [line.key for line in lines])
         return self.files[file]
 
     def commit(self, token: str, file: str, data: bytes) -> Job:
         """The job is there."""
         world = self.world
         now = world.scheduler.now
-        job = Job(self.name("batches", owner_of(file)), token, file, now)
+        job = Job(self.name("batches", owner_of(file)), self._number, token, file, now)
         job.visible_at = now + self.lag_s * world.rng.random()
         job.counts_rows = world.rng.random() < 0.8
         self.jobs[job.name] = job
@@ -134,7 +174,8 @@ class Cloud:
     def _read(self, job: Job, data: bytes) -> None:
         """The job takes its prompts in.
 
-        None of them may be in another job that can still answer it, or has, but those that were to outrun such a job.
+        None of them should be in another job that can still answer it, or has, but those that were to outrun such a
+        job; the judge knows what may lead to that all the same.
         """
         lines = map(_decode, data.splitlines())
         job.keys = {line.key: text_of(line.request) for line in lines}
@@ -143,7 +184,8 @@ class Cloud:
                 twice = set(job.keys) & (other.bought if other.state.terminal else set(other.keys))
                 twice -= self.world.rescued.keys()
                 if twice:
-                    self.violations.append(f"I2 bought twice: {min(twice)} in {other.name} and {job.name}")
+                    earlier, later = sorted((other, job), key=lambda each: each.number)
+                    self.overlaps.append(Overlap(earlier, later, frozenset(twice), self.world.scheduler.now))
 
     def _start(self, job: Job) -> None:
         world = self.world
@@ -153,6 +195,7 @@ class Cloud:
             if self._misses_input(job):
                 return
             self._read(job, self.files[job.file])
+        job.moves(world.scheduler.now)
         job.raw_state = "BATCH_STATE_RUNNING"
         fate = world.faults.draw("jobs")
         runs_s = 1 + world.rng.random() * self.job_s_max
@@ -162,6 +205,7 @@ class Cloud:
         """Whether its file has gone, and it has failed for that."""
         if job.file in self.files:
             return False
+        job.moves(self.world.scheduler.now)
         job.state, job.error_code, job.raw_state = JobState.FAILED, _NOT_FOUND, "BATCH_STATE_FAILED"
         self.world.note("provider", f"{job.name} misses {job.file}", "failed")
         return True
@@ -169,6 +213,7 @@ class Cloud:
     def _end(self, job: Job, fate: str) -> None:
         if job.state.terminal or (self.needs_input and self._misses_input(job)):
             return
+        job.moves(self.world.scheduler.now)
         job.state = JobState(fate) if fate else JobState.SUCCEEDED
         job.raw_state = f"BATCH_STATE_{job.state.upper()}"
         self.world.note("provider", f"{job.name} ends", str(job.state))
@@ -182,6 +227,7 @@ class Cloud:
         self._write_rows(job, partial)
         job.output = self.name("files", owner_of(job.name))
         self.files[job.output] = b""
+        job.gone = self.lies.on and not fate and self.world.faults.draw("lost") == "results"
 
     def _write_rows(self, job: Job, share: float) -> None:
         rng = self.world.rng
@@ -202,23 +248,35 @@ class Cloud:
         elif fate in {"error", "invalid"}:
             code = 13 if fate == "error" else 3
             job.rows.append(b'{"key":"%b","error":{"code":%d,"message":"no"}}' % (key.encode(), code))
+            job.rows_failed += 1
+            if fate == "invalid":
+                job.invalid.add(key)
         else:
             job.rows.append(_row(key, blocked()) if fate == "blocked" else good)
             job.bought.add(key)
+            if fate != "blocked":
+                job.answered.add(key)
             if fate == "doubled":
                 job.rows.append(job.rows[-1])
 
     def find(self, tokens: frozenset[str], since_ms: int, owner: str) -> Search:
-        """What the listing shows."""
-        listed = self.listing(since_ms, owner)
-        found = tuple(status for status in listed if status.display_name in tokens)
-        return Search(jobs=found, listed=frozenset(status.job for status in listed))
+        """What the listing shows; what is found is looked at by name."""
+        listed = {status.job: status for status in self.listing(since_ms, owner)}
+        found = [self._looked_at(status) for status in listed.values() if status.display_name in tokens]
+        return Search(jobs=tuple(found), listed=frozenset(listed))
+
+    def _looked_at(self, listed: JobStatus) -> JobStatus:
+        try:
+            return self.lies.look(self.jobs[listed.job])
+        except Rejected:
+            return listed
 
     def listing(self, since_ms: int, owner: str) -> list[JobStatus]:
         """Every job of the account that the listing shows, newest first."""
         now, theirs = self.world.scheduler.now, f"batches/{owner}"
-        found = [job.status() for job in self.jobs.values() if job.visible_at <= now and job.name.startswith(theirs)]
-        return [status for status in reversed(found) if status.created_at_ms >= since_ms]
+        found = [job for job in self.jobs.values() if job.visible_at <= now and job.name.startswith(theirs)]
+        shown = self.lies.listed(found[::-1], owner)
+        return [status for status in shown if status.created_at_ms >= since_ms]
 
     def poll(self, name: str) -> JobStatus:
         """A job by its name. Raises Rejected."""
@@ -227,14 +285,15 @@ class Cloud:
         if job is None or denied:
             if job is not None:
                 job.denials += 1
+                self.lies.tell(job.name, "gone")
             raise Rejected("no such job", call="poll", code=404, missing=True)
-        return job.status()
+        return self.lies.look(job)
 
     def rows(self, job: Job) -> list[bytes]:
-        """The result file. Raises Rejected when it has been deleted."""
-        if job.output not in self.files:
+        """The result file. Raises Rejected when it has been deleted, or nobody can read it any more."""
+        if job.output not in self.files or job.gone:
             raise Rejected("no such file", call="results", code=404, missing=True)
-        return list(job.rows)
+        return self.lies.rows(job)
 
     def cancel(self, name: str) -> None:
         """Somebody wants it to end; what it has done by then, it has done."""

@@ -34,6 +34,8 @@ _CALLS = {
 """What befalls a synchronous call: as any call to the provider, with its own rates."""
 _SERVICES = {"unknown": 0.05}
 """Flex refuses a prompt for good."""
+_LOST = {"results": 0.01}
+"""Results that nobody will ever read."""
 _REPLICAS = {"short": 0.08}
 """No replica confirms in time."""
 _EVENTS = {"lost": 0.1, "doubled": 0.1, "late": 0.2, "nameless": 0.2, "early": 0.1, "foreign": 0.05}
@@ -78,6 +80,7 @@ class Faults:
         self.calls = Fates(_CALLS, self._factor())
         self.services = Fates(_SERVICES, self._factor())
         self.replicas = Fates(_REPLICAS, self._factor())
+        self.lost = Fates(_LOST, self._factor())
         self.alarms = Fates({"dropped": 0.1, "doubled": 0.1, "full": 0.02}, self._factor())
 
     def _factor(self) -> float:

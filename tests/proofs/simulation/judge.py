@@ -10,6 +10,7 @@ import msgspec
 from gemqueue.setting_values import DeleteFiles
 from gemqueue.store import codec
 from tests.leaks import leftovers
+from tests.proofs.simulation.again import dropped, given_up, judge_again, refused, times_again
 from tests.proofs.simulation.client import Client, Direct
 from tests.proofs.simulation.lines import REFUSED, answer_to
 from tests.proofs.simulation.scenes import FAILOVER, POOL
@@ -46,6 +47,7 @@ def _found(world: SimulatedWorld) -> Generator[str]:
     yield from _of_prompts(world, prompts, outcomes)
     yield from _of_accounts(world, outcomes)
     yield from _of_purchases(world, counts_of(world))
+    yield from judge_again(world, counts_of(world), forgets=FAILOVER in world.scenes)
     yield from _of_costs(world, counts_of(world))
     yield from _of_budget(world)
     yield from _of_files(world)
@@ -87,8 +89,13 @@ def _of_outcome(world: SimulatedWorld, prompt: Prompt, kind: str, text: str) -> 
         if REFUSED in prompt.text:
             yield f"I4 answered though it was refused: {prompt.key}"
         return
+    if kind == "invalid" and REFUSED not in prompt.text and not refused(world, prompt.key):
+        yield f"I4 failed as invalid, and is not: {prompt.key}: {text}"
+    job = dropped(world, prompt.key) if kind != "cancelled" and FAILOVER not in world.scenes else ""
+    if job and prompt.key not in world.rescued:
+        yield f"I1 failed though {job} answered it: {prompt.key} {kind}: {text}"
     faults = world.faults
-    harmless = not faults.rows.total and not faults.jobs.total and not faults.files.total
+    harmless = not faults.rows.total and not faults.jobs.total and not faults.files.total and not world.has_lies
     expected = kind == "cancelled" and prompt.cancel
     if harmless and not expected and REFUSED not in prompt.text:
         yield f"I1 failed though the provider answered every row: {prompt.key} {kind}: {text}"
@@ -101,7 +108,7 @@ def _of_accounts(world: SimulatedWorld, outcomes: dict[str, dict[str, Any]]) -> 
     answered = sum("response" in outcome for outcome in outcomes.values())
     if counts.get("answered", 0) != answered:
         yield f"I7 {counts.get('answered', 0)} counted as answered, {answered} are"
-    if counts.get("bought_twice", 0):
+    if counts.get("bought_twice", 0) and not world.cloud.overlaps:
         yield f"I2 bought twice: {counts['bought_twice']} by its own count"
     kept = sum(int(meta.get(b"outcome_bytes", 0)) for name, meta in data.items() if b":segmeta:" in name)
     kept += sum(int(fields[fields.index(b"size") + 1]) for _, fields in data.get(_PREFIX + b"dead", ()))
@@ -122,8 +129,9 @@ def _of_purchases(world: SimulatedWorld, counts: dict[str, int]) -> Generator[st
     """
     calls = world.cloud.calls.paid
     jobs = Counter(key for job in world.cloud.jobs.values() for key in job.bought)
+    known = times_again(world)
     for key, times in jobs.items():
-        if times > 1 + len(world.rescued.get(key, ())):
+        if times > 1 + len(world.rescued.get(key, ())) + max(known[key], given_up(world, key)):
             yield f"I2 bought {times} times by jobs: {key}"
     again = sum(len(paid) - 1 for paid in calls.values()) + len(calls.keys() & jobs.keys() - world.rescued.keys())
     lost = FAILOVER in world.scenes  # a call's answer that nobody had confirmed can be read nowhere

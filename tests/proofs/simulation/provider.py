@@ -68,14 +68,23 @@ class SimulatedProvider:
     def _arrive(self, future: Any, call: _Call, fate: str) -> None:
         name, work, what, unsure = call
         world, scheduler = self._world, self._world.scheduler
+        lies = self._cloud.lies
+        lies.begin()
+        mute = lies.mute(self._owner)
         try:
             if world.refuses(self.account):
                 raise Rejected("API key not valid", call=name, code=400, auth=True)
             result = work()
         except ProviderError as error:
             world.note(self._process.name, what, f"{type(error).__name__}: {error}{' late' * (fate == 'late')}")
-            scheduler.at(scheduler.now + 0.05, _fail, future, error, process=self._process)
+            if not mute:
+                lies.heard()
+                scheduler.at(scheduler.now + 0.05, _fail, future, error, process=self._process)
             return
+        if mute:
+            fate = "reply_lost"
+        if not fate:
+            lies.heard()
         world.note(self._process.name, what, f"done {fate}".strip())
         if name == "create":
             scheduler.at(scheduler.now + COMMIT_S_MAX * world.rng.random(), self._commit, future, result, fate)
@@ -116,9 +125,12 @@ class SimulatedProvider:
         data = b"".join(parts)
         if len(data) != size_bytes:
             self._cloud.violations.append(f"an upload of {name} has {len(data)} bytes, not {size_bytes}")
-        found: str = await self._call(
-            "upload", lambda: self._cloud.store_file(data, self._owner), f"upload {name}", unsure=Transient
-        )
+
+        def store() -> str:
+            self._cloud.lies.upload(self._owner)
+            return self._cloud.store_file(data, self._owner)
+
+        found: str = await self._call("upload", store, f"upload {name}", unsure=Transient)
         return found
 
     async def create(self, *, model: str, kind: Kind, file: str, token: str) -> str:  # noqa: ARG002 - the port's
@@ -182,6 +194,7 @@ class SimulatedProvider:
         fate = self._world.faults.draw("files")
         if fate == "short" and job.counts_rows and job.short_reads < 2:
             job.short_reads += 1
+            self._cloud.lies.told_at_once(job.name, "short")
             rows = rows[: len(rows) // 2]
         while rows:
             n = 1 + int(self._world.rng.random() * 4)

@@ -11,6 +11,7 @@ import warnings
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import structlog
 
+from tests.proofs.simulation.again import bought_again
 from tests.proofs.simulation.judge import counts_of, judge
 from tests.proofs.simulation.loop import Stuck, Task
 from tests.proofs.simulation.world import SimulatedWorld, repeatable
@@ -54,6 +56,14 @@ _COUNTERS = (
     "inputs_missed",
     "replayed",
     "ended_returned",
+    "returned",
+    "requeued",
+    "fenced",
+    "lost_answers",
+    "bought_twice",
+    "bought_again",
+    "unknown_jobs",
+    "concluded_by_age",
 )
 """What the report tells of the queue's own counters."""
 
@@ -70,24 +80,26 @@ class Run(msgspec.Struct, frozen=True):
     history: list[str]
     scenes: list[str]
     counts: dict[str, int]
+    again: dict[str, int]
+    """Prompts that were bought again though the provider had not failed, by what was concluded."""
 
 
-def run_seed(seed: int, *, trace: bool = False) -> Run:
+def run_seed(seed: int, *, trace: bool = False, lies: bool = True) -> Run:
     """Run one seed in this process, which must be ``quiet``."""
     Task.made = 0
-    world = SimulatedWorld(seed, trace=trace)
+    world = SimulatedWorld(seed, trace=trace, lies=lies)
     if trace:
         _LISTENER[:] = [world]
     with repeatable(world):
         try:
             world.run()
-            violations = judge(world)
+            violations, again = judge(world), bought_again(world)
         except Stuck as error:
-            violations = [*world.violations, *world.cloud.violations, f"I10 {error}"]
+            violations, again = [*world.violations, *world.cloud.violations, f"I10 {error}"], bought_again(world)
         prompts = sum(len(journal) for journal in world.journals)
         run = Run(
             seed, violations, dict(world.faults.counts), prompts, len(world.cloud.jobs), world.scheduler.now,
-            world.history or [], world.scenes, counts_of(world),
+            world.history or [], world.scenes, counts_of(world), again,
         )  # fmt: skip
         world.scheduler.bury()
         del world
@@ -137,20 +149,20 @@ def quiet(*, trace: bool = False) -> Generator[None]:
         structlog.reset_defaults()
 
 
-def _run_chunk(seeds: Sequence[int]) -> list[Run]:
+def _run_chunk(seeds: Sequence[int], *, lies: bool) -> list[Run]:
     with quiet():
-        return [run_seed(seed) for seed in seeds]
+        return [run_seed(seed, lies=lies) for seed in seeds]
 
 
-def run_seeds(start: int, count: int, jobs: int) -> Iterable[Run]:
+def run_seeds(start: int, count: int, jobs: int, *, lies: bool = True) -> Iterable[Run]:
     """Run many, in chunks, on so many cores."""
     chunks = [range(at, min(at + _CHUNK, start + count)) for at in range(start, start + count, _CHUNK)]
     if jobs <= 1:
         for chunk in chunks:
-            yield from _run_chunk(chunk)
+            yield from _run_chunk(chunk, lies=lies)
         return
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        for runs in pool.map(_run_chunk, chunks):
+        for runs in pool.map(partial(_run_chunk, lies=lies), chunks):
             yield from runs
 
 
@@ -162,12 +174,14 @@ def report(runs: Iterable[Run], start: int, jobs: int) -> dict[str, Any]:
     totals: Counter[str] = Counter()
     scenes: Counter[str] = Counter()
     counted: Counter[str] = Counter()
+    again: Counter[str] = Counter()
     for run in runs:
         faults.update(run.faults)
         totals.update({"seeds": 1, "prompts": run.prompts, "jobs": run.jobs})
         totals["simulated_s"] += int(run.seconds)
         scenes.update(run.scenes)
         counted.update(run.counts)
+        again.update(run.again)
         if run.violations:
             violations.append({"seed": run.seed, "violations": run.violations})
     seconds = time.monotonic() - began
@@ -179,8 +193,11 @@ def report(runs: Iterable[Run], start: int, jobs: int) -> dict[str, Any]:
         **injected,
         "scenes": dict(sorted(scenes.items())),
         "counted": {name: counted[name] for name in _COUNTERS},
+        "bought_again": again.total(),
+        "bought_again_by": dict(sorted(again.items())),
+        "lies": {name[5:]: n for name, n in sorted(faults.items()) if name.startswith("lies.")},
         "violations": violations,
-        "faults": dict(sorted(faults.items())),
+        "faults": {name: n for name, n in sorted(faults.items()) if not name.startswith("lies.")},
         "seconds": round(seconds, 1),
         "jobs_at_once": jobs,
     }

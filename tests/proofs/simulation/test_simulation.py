@@ -13,8 +13,11 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from gemqueue.config import Settings
 from gemqueue.errors import StoreUnavailable
+from gemqueue.policy import beliefs
+from gemqueue.policy.beliefs import Belief
 from tests.proofs.simulation.client import Client, Direct
 from tests.proofs.simulation.core import CoreStore
+from tests.proofs.simulation.lies import BELIEF_S, UNIT_S
 from tests.proofs.simulation.memory import Memory
 from tests.worlds.bench import Bench, HandClock, landing
 
@@ -36,7 +39,7 @@ def simulate(*words: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.timeout(1500)
 def test_seeds_break_no_promise(tmp_path: Path) -> None:
-    """Under crashes, pauses, lost and late calls, restarts and a bad provider, every invariant holds in 500 seeds.
+    """Under crashes, pauses, lost and late calls, restarts and a provider that lies, every promise holds in 500 seeds.
 
     What processes that were killed left unfinished is dropped without a word.
     """
@@ -49,8 +52,19 @@ def test_seeds_break_no_promise(tmp_path: Path) -> None:
     assert all(found[kind] > SEEDS / 10 for kind in kinds), found
     scenes = ("deadlines", "pool", "dead", "replicated", "failover")
     assert all(found["scenes"][scene] > SEEDS / 20 for scene in scenes), found
+    routes = {name.partition(".")[0] for name in found["lies"]}
+    assert routes == {"looks", "lists", "readings", "creates", "uploads", "accounts"}, found
+    assert found["bought_again_by"].keys() <= {"not_answered", *(rule.value for rule in Belief)}, found
     counted = ("diverted", "rescued", "late", "account_refused", "spend_refused", "replayed", "ended_returned")
     assert all(found["counted"][name] for name in counted), found
+
+
+def test_lies_are_measured_by_the_table() -> None:
+    """What the judge takes for the least pause between looks is that of the table of beliefs."""
+    settings = Settings(queue="q", emulate=True, belief_s=BELIEF_S)
+    assert beliefs.unit_s(settings) == UNIT_S
+    assert beliefs.gaps_s(beliefs.Pace.ROWS, settings) == (5 * UNIT_S,)
+    assert sum(beliefs.gaps_s(beliefs.Pace.HOURS, settings)) == pytest.approx(BELIEF_S)
 
 
 def test_a_seed_replays_exactly() -> None:

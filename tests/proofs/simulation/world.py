@@ -21,6 +21,7 @@ from gemqueue.states import Step
 from gemqueue.store import base
 from gemqueue.store.scripts import SCRIPTS
 from gemqueue_workers import settings
+from gemqueue_workers.stages import shared_polls
 from gemqueue_workers.stages.loop import Kit
 from tests.proofs.simulation.calls import DEADLINES_S, history
 from tests.proofs.simulation.clients import MODEL, ClientProcess, Prompt
@@ -28,6 +29,7 @@ from tests.proofs.simulation.cloud import Cloud
 from tests.proofs.simulation.core import CoreStore
 from tests.proofs.simulation.events import door
 from tests.proofs.simulation.faults import Faults
+from tests.proofs.simulation.lies import BELIEF_S
 from tests.proofs.simulation.lines import REFUSED
 from tests.proofs.simulation.loop import Process, Scheduler
 from tests.proofs.simulation.memory import Memory
@@ -41,8 +43,9 @@ if TYPE_CHECKING:
 
     from gemqueue.config import Settings
 
-CALM_S_MAX = 700.0
-"""How long the calm may last until everything is done: a few leases, settle times, polls, retries and requeues."""
+CALM_S_MAX = 700.0 + 4 * BELIEF_S
+"""How long the calm may last until everything is done: a few leases, settle times, polls, retries and requeues; and
+some times as long as it takes to believe that results are gone."""
 _AFTER_S = 120.0
 connecting: Any = base
 composition: Any = settings  # its private parts are used: a worker here is started as arq starts one
@@ -131,8 +134,9 @@ class Worker:
 class SimulatedWorld:
     """One seed."""
 
-    def __init__(self, seed: int, *, trace: bool = False) -> None:
+    def __init__(self, seed: int, *, trace: bool = False, lies: bool = True) -> None:
         self.seed = seed
+        self.has_lies = lies
         self.rng = random.Random(seed)
         self.scheduler = Scheduler(self.rng)
         self.violations: list[str] = []
@@ -153,6 +157,8 @@ class SimulatedWorld:
         self._refused_from = 40 * self.rng.random()
         self.server = Server(self, Memory(self.scheduler.now_ms))
         self.cloud = Cloud(self)
+        self.shared_from = self.rng.choice((1, 2, shared_polls.SHARED_FROM))
+        """Open batches from which on looks at jobs are shared: the worlds here are small."""
         self.appendfsync = "everysec" if FAILOVER in self.scenes else self.rng.choice(("always", "everysec"))
         """What the server says of itself: under the second, work is compared with the provider after every restart."""
         self.alarms = ArqClient(self)
@@ -360,8 +366,11 @@ def _no_client(_url: str) -> None:
 
 @contextmanager
 def repeatable(world: SimulatedWorld) -> Generator[None]:
-    """Ids that the code draws come from the seed, and a worker's kit is the one of its process."""
+    """Ids that the code draws come from the seed, a worker's kit is the one of its process, and looks are shared."""
     real, make_kit, connect = secrets.token_hex, composition.make_kit, connecting.connect
+    shared_from = shared_polls.SHARED_FROM
+    sharing: Any = shared_polls
+    sharing.SHARED_FROM = world.shared_from
     dice = random.Random(world.seed + 1)
     secrets.token_hex = lambda nbytes=None: dice.randbytes(nbytes or 32).hex()
     composition.make_kit = _own_kit
@@ -372,3 +381,4 @@ def repeatable(world: SimulatedWorld) -> Generator[None]:
         secrets.token_hex = real
         composition.make_kit = make_kit
         connecting.connect = connect
+        sharing.SHARED_FROM = shared_from
