@@ -33,7 +33,8 @@ PROOFS = {
     "failover": Proof("what a failover loses, five rounds a case", ("--rounds", "5"), 15),
     "webhooks_latency": Proof("how soon an answer is there: polling against webhooks", (), 15),
     "crashpoints": Proof("die before and after every effect of every role", ("--all",), 8),
-    "simulation": Proof("10,000 seeds of a whole world", ("--seeds", "10000", "--jobs", "2"), 10),
+    "liepoints": Proof("a lie at every exchange with the provider, once and for a while", ("--all", "--jobs", "2"), 4),
+    "simulation": Proof("10,000 seeds of a whole world whose provider lies", ("--seeds", "10000", "--jobs", "2"), 10),
     "mutants": Proof("the code broken on purpose: which check notices", ("--jobs", "2"), 60),
 }
 

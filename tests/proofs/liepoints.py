@@ -3,11 +3,11 @@
     python -m tests.liepoints --list
     python -m tests.liepoints --all --jobs 2 --json FILE
 
-A point is ``scenario/route:n/kind/once`` or ``.../30s``. The exchanges are those of a run in which nobody lies, the kinds
-those that fit their route (``tests/worlds/lying.py``). In each run the real stages work over a real server, through the
-real adapter, at the emulator, on a virtual clock; what lies stands between adapter and emulator. A point holds where
-every prompt has its right answer, no more rows were bought than there are prompts (calls in doubt may be bought again,
-and are counted), nothing is left, and all of it ends in bounded virtual time.
+A point is ``scenario/route:n/kind/once`` or ``.../30s``. The exchanges are those of a run in which nobody lies, the
+kinds those that fit their route (``tests/worlds/lying.py``). In each run the real stages work over a real server,
+through the real adapter, at the emulator, on a virtual clock; what lies stands between adapter and emulator. A point
+holds where every prompt has its right answer, no more rows were bought than there are prompts (calls in doubt may be
+bought again, and are counted), nothing is left, and all of it ends in bounded virtual time.
 """
 
 from __future__ import annotations
@@ -34,7 +34,6 @@ from gemqueue.records import Lane
 from gemqueue.states import Kind, Step
 from gemqueue.store import codec
 from gemqueue_adapters.gemini import GeminiProvider
-from tests.emulator_process import EmulatorProcess
 from tests.leaks import leftovers
 from tests.valkey_server import ValkeyServer
 from tests.worlds.lying import KINDS, LOST, Lie, LyingTransport
@@ -42,6 +41,8 @@ from tests.worlds.stages import ACCOUNT, MODEL, Stages, start_emulator
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from tests.emulator_process import EmulatorProcess
 
 LASTS_S = {"once": 0.0, "30s": 30.0}
 VIRTUAL_S_MAX = 12 * 3600.0
@@ -53,7 +54,7 @@ _SLICE = 40
 _TEXTS = ("one", "two", "three", "four")
 
 
-class Scenario(NamedTuple):
+class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     """A run: its prompts, what befalls it whatever is told, and at which exchanges lies are told (all where empty).
 
     These are routes, or single exchanges of them. ``apart`` puts each prompt into a segment, hence a batch, of its own.
@@ -71,9 +72,7 @@ class Scenario(NamedTuple):
 _POLL_S = {"poll_first_s": 100.0}
 SCENARIOS: dict[str, Scenario] = {
     "plain": Scenario(settings=_POLL_S | {"delete_jobs": True}),
-    "doubt": Scenario(
-        script={"create:1": (True, LOST)}, settings=_POLL_S, at=("list", "poll:1", "delete_file:1")
-    ),
+    "doubt": Scenario(script={"create:1": (True, LOST)}, settings=_POLL_S, at=("list", "poll:1", "delete_file:1")),
     "shared": Scenario(
         texts=tuple(f"text {n}" for n in range(9)),
         settings=_POLL_S | {"batch_prompts_max": 1, "open_jobs_max": 20},
@@ -122,9 +121,9 @@ class World(Stages):
             create_timeout_s=self.settings.create_timeout_s, sleep=self._wait,
         )  # fmt: skip
         client: Any = self.provider
-        client = client._http._client  # noqa: SLF001 - what lies is put where a proxy would be
-        client._transport = LyingTransport(client._transport, self.clock.monotonic)  # noqa: SLF001 - as above
-        return client._transport  # type: ignore[no-any-return]  # noqa: SLF001 - as above
+        client = client._http._client
+        client._transport = LyingTransport(client._transport, self.clock.monotonic)
+        return client._transport  # type: ignore[no-any-return]
 
     @property
     def past_s(self) -> float:
@@ -157,11 +156,9 @@ class World(Stages):
     async def _do(self, step: Step, id_: str) -> None:
         doing = asyncio.create_task(self.step(step, id_))
         while not doing.done():
-            await asyncio.wait({doing}, timeout=0.005)
-            pauses: list[tuple[int, Any]] = self.clock._sleepers  # noqa: SLF001 - who waits, and until when
-            soon = [at - self.clock.now_ms() for at, _ in pauses if at - self.clock.now_ms() < _PAUSE_S_MAX * 1000]
-            if soon and not doing.done():
-                self._move(max(min(soon), 1) / 1000)
+            await asyncio.wait({doing}, timeout=0.02)
+            if self.clock.next_wake_s < _PAUSE_S_MAX and not doing.done():
+                self._move(max(self.clock.next_wake_s, 0.001))
         await doing
 
     async def judge(self, scenario: Scenario) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import httpx
 import msgspec
@@ -34,14 +34,14 @@ _ROUTES = (
     ("POST", r":(?:generateContent|embedContent)$", "answer"),
 )
 
-Make = "Callable[[httpx.Request, httpx.Response, list[httpx.Response]], httpx.Response]"
-"""A lie: from the request, the true reply, and the earlier true replies to the same URL."""
 
+class Lie(NamedTuple):
+    """A kind of lie; ``takes_effect`` says whether the service carries out what was asked.
 
-class Lie(msgspec.Struct, frozen=True):
-    """A kind of lie; ``takes_effect`` says whether the service carries out what was asked."""
+    ``make`` gives the reply: from the request, the true reply, and the earlier true replies to the same URL.
+    """
 
-    make: Any
+    make: Callable[[httpx.Request, httpx.Response, list[httpx.Response]], httpx.Response]
     takes_effect: bool = True
 
 
@@ -52,13 +52,17 @@ def reply(status: int, body: bytes, kind: str = "application/json", **headers: s
 
 def page(status: int, body: bytes = _HTML, kind: str = "text/html") -> Lie:
     """Another service's page, in the place of whatever the service said."""
-    return Lie(lambda _request, _true, _past: reply(status, body, kind))
+
+    def make(_request: httpx.Request, _true: httpx.Response, _past: list[httpx.Response]) -> httpx.Response:
+        return reply(status, body, kind)
+
+    return Lie(make)
 
 
 def word(code: int, status: str, message: str) -> Lie:
     """The API's own refusal, of something that it has not done."""
     body = msgspec.json.encode({"error": {"code": code, "message": message, "status": status}})
-    return Lie(lambda _request, _true, _past: reply(code, body), takes_effect=False)
+    return page(code, body, "application/json")._replace(takes_effect=False)
 
 
 def changed(change: Callable[[dict[str, Any]], Any]) -> Lie:
@@ -184,7 +188,7 @@ KINDS: dict[str, dict[str, Lie]] = {
     "delete_job": PAGES | {"denied": _DENIED},
     "cancel": PAGES | {"denied": _DENIED},
     "files": PAGES | {"blank": page(200, b"{}", "application/json")},
-    "answer": PAGES | {"looks right": page(200, b'{"candidates":[]}', "application/json")},
+    "answer": PAGES | {"torn": page(200, b'{"candidates":[{"content":{"parts":[{"text":"half', "application/json")},
 }
 """By route: the lies that fit it."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -52,6 +53,11 @@ class MovedClock(HandClock):
     def sleepers(self) -> int:
         """How many sleep now."""
         return len(self._sleepers)
+
+    @property
+    def next_wake_s(self) -> float:
+        """In how many seconds the first of them wakes."""
+        return min((until_ms - self._now_ms for until_ms, _ in self._sleepers), default=math.inf) / 1000
 
     def advance(self, seconds: float) -> None:
         """Move it on, and wake whoever has slept enough."""

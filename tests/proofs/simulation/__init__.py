@@ -4,5 +4,6 @@
 ``core`` put gemqueue's own store on it. ``loop`` is time and processes, ``network`` the way to the server, ``provider``
 and ``cloud`` the provider, ``lines`` what is asked and answered there, ``calls`` its synchronous calls, ``events`` its
 webhooks, ``lies`` what it says that is not so, ``again`` what was bought for that. ``clients`` are the producers,
-``operator`` looks after dead letters, ``faults`` is what goes wrong, ``scenes`` what a seed is about, ``world`` its story, ``judge`` the invariants, ``runner`` many seeds.
+``operator`` looks after dead letters; ``faults`` is what goes wrong, ``scenes`` what a seed is about, ``world`` its
+story, ``judge`` the invariants, ``runner`` many seeds.
 """
