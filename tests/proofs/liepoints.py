@@ -120,10 +120,7 @@ class World(Stages):
             api_key="emulated-local", account=ACCOUNT, base_url=self.emulator.url, emulate=True,
             create_timeout_s=self.settings.create_timeout_s, sleep=self._wait,
         )  # fmt: skip
-        client: Any = self.provider
-        client = client._http._client
-        client._transport = LyingTransport(client._transport, self.clock.monotonic)
-        return client._transport  # type: ignore[no-any-return]
+        return LyingTransport.before(self.provider, self.clock.monotonic)
 
     @property
     def past_s(self) -> float:

@@ -91,6 +91,50 @@ MUTANTS: dict[str, Mutant] = {
             ),
         ),
     ),
+    "create-with-too-little-lease": Mutant(
+        "a create is sent though it may outlive its lease",
+        (
+            Patch(
+                f"{_WORKERS}stages/submitter.py",
+                "        if lease.left_s <= self._kit.provider.create_timeout_s:\n",
+                "        if False:\n",
+            ),
+        ),
+        ("tests/stages/test_bought_once.py",),
+    ),
+    "ask-what-is-settled": Mutant(
+        "an interactive prompt is asked for, and paid for, though it has its outcome",
+        (
+            Patch(
+                f"{_WORKERS}stages/interactive.py",
+                "            if await self._kit.store.is_settled(*split_key(key)):\n",
+                "            if False:\n",
+            ),
+        ),
+        ("tests/stages/test_bought_once.py",),
+    ),
+    "dead-never-full": Mutant(
+        "dead letters stay in memory until the last row has come",
+        (
+            Patch(
+                f"{_WORKERS}stages/collector.py",
+                "        if len(self._dead) >= _BURIAL_ROWS or self._dead_bytes >= _BURIAL_BYTES:\n",
+                "        if False:\n",
+            ),
+        ),
+        ("tests/stages/test_bought_once.py",),
+    ),
+    "page-without-look-by-name": Mutant(
+        "a terminal state is believed of the shared list",
+        (
+            Patch(
+                f"{_WORKERS}stages/shared_polls.py",
+                "if seen is not None and not seen.state.terminal:",
+                "if seen is not None:",
+            ),
+        ),
+        ("tests/stages/test_shared_polls.py",),
+    ),
     "retry-around-create": Mutant(
         "a create in doubt is sent once more",
         (

@@ -6,8 +6,9 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from gemqueue.states import Step
+from gemqueue.states import BatchState, Step
 from gemqueue_workers.stages import shared_polls
+from tests.worlds.lying import KINDS, LyingTransport
 from tests.worlds.stages import Stages, open_stages, start_emulator
 
 if TYPE_CHECKING:
@@ -57,6 +58,17 @@ async def test_a_page_that_fails_is_asked_for_once(redis_url: str, queue_name: s
         stages.emulator.faults([])
         stages.clock.advance(stages.settings.poll_max_s)
         assert await looked(stages, batches) == (1, 0)
+
+
+async def test_an_end_is_not_believed_of_a_page(redis_url: str, queue_name: str, tmp_path: Path) -> None:
+    """A page that shows every job as failed ends none of them: each is looked at by name, and runs."""
+    async with open_jobs(redis_url, queue_name, tmp_path / "e") as (stages, batches):
+        lying = LyingTransport.before(stages.provider, stages.clock.monotonic)
+        lying.tell("list:1", KINDS["list"]["failed"], 60.0)
+        assert await looked(stages, batches) == (1, JOBS)
+        assert lying.told == 1
+        records = [await stages.store.batch(batch) for batch in batches]
+        assert {record.state for record in records if record is not None} == {BatchState.SUBMITTED}
 
 
 async def test_young_jobs_are_looked_at_by_name(redis_url: str, queue_name: str, tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from gemqueue_adapters.gemini import GeminiProvider
+
 MARK = {"x-gemini-emulator": "1"}
 _HTML = b"<html><head><title>Sorry</title></head><body>" + b"We will be back soon.<br>\n" * 40 + b"</body></html>"
 _OTHER = b'{"status":"ok","items":[],"message":"not this service"}'
@@ -219,6 +221,15 @@ class LyingTransport(httpx.AsyncBaseTransport):
     def tell(self, at: str, lie: Lie, lasts_s: float) -> None:
         """Lie from the exchange ``at`` on; for 0 seconds is once."""
         self._at, self._lie, self._lasts_s = at, lie, lasts_s
+
+    @classmethod
+    def before(cls, provider: GeminiProvider, now_s: Callable[[], float]) -> LyingTransport:
+        """Put one between a provider and its service, where a proxy would be."""
+        client: Any = provider
+        client = client._http._client
+        made = cls(client._transport, now_s)
+        client._transport = made
+        return made
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """One exchange."""

@@ -69,6 +69,8 @@ class MovedClock(HandClock):
 
     async def sleep(self, seconds: float) -> None:
         """Wait until it has been moved on by as much."""
+        if seconds <= 0:
+            return
         sleeper = asyncio.get_running_loop().create_future()
         self._sleepers.append((self._now_ms + round(seconds * 1000), sleeper))
         await sleeper
