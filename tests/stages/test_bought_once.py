@@ -73,7 +73,8 @@ async def test_dead_letters_are_written_out_as_they_come(
     """However many prompts of a batch fail for good, no more of them are kept in memory than are written at once."""
     monkeypatch.setattr(collector, "_BURIAL_ROWS", 2)
     most = 0
-    bury: Any = Collector._bury
+    whole: Any = Collector
+    bury = whole._bury
 
     async def counted(self: Any) -> None:
         nonlocal most
