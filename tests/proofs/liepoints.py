@@ -174,6 +174,7 @@ class World(Stages):
         again = bought - len(self.keys)
         told = {name: counts[name] for name in ("bought_twice", "bought_again", "lost_answers") if counts.get(name)}
         assert again <= allowed, f"bought: {bought} rows for {len(self.keys)} prompts, counted {told or 'nowhere'}"
+        assert again <= 2 * len(self.keys), f"bought: {bought} rows for {len(self.keys)} prompts, though counted"
         assert again >= 0, f"bought: {bought} rows for {len(self.keys)} prompts"
         left = await leftovers(self.store.redis, self.settings.queue)
         assert not left, f"left: {left[0]}"

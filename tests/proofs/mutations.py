@@ -51,6 +51,8 @@ MUTANTS: dict[str, Mutant] = {
                 "gemqueue/policy/submitting.py",
                 "return batch.fenced_at + int(doubt_pause_s",
                 "return batch.intent_at + int(doubt_pause_s",
+                "return batch.fenced_at + int(doubt_pause_s(",
+                "return batch.intent_at + int(doubt_pause_s(",
             ),
             Patch(
                 f"{_WORKERS}stages/submitter.py",
@@ -65,11 +67,17 @@ MUTANTS: dict[str, Mutant] = {
         (
             Patch("gemqueue/policy/submitting.py", "now_ms < look_at_ms(batch, settings)", "False"),
             Patch(
+                "gemqueue/policy/submitting.py",
+                "return SubmitStep.WAIT if now_ms < look_at_ms(batch, settings) else SubmitStep.FIND",
+                "return SubmitStep.FIND",
+            ),
+            Patch(
                 f"{_WORKERS}stages/submitter.py",
                 "store.fence(lease.claim, delay_s, ",
                 "store.fence(lease.claim, 0, ",
             ),
         ),
+        ("tests/policy/test_submitting.py",),
     ),
     "file-not-deleted": Mutant(
         "the fence is written, but the file stays",
@@ -135,6 +143,138 @@ MUTANTS: dict[str, Mutant] = {
         ),
         ("tests/stages/test_shared_polls.py",),
     ),
+    "believe-one-listing": Mutant(
+        "a create counts as dead after one listing without its job",
+        (
+            Patch(
+                f"{_WORKERS}stages/submitter.py",
+                "        if not taken.verdict.concluded:\n            await believing.wait(",
+                "        if taken.evidence.n < 1:\n            await believing.wait(",
+            ),
+        ),
+        ("tests/proofs/test_liepoints.py",),
+    ),
+    "believe-a-listing-that-lacks-jobs": Mutant(
+        "a listing without jobs that must be in it counts as whole",
+        (
+            Patch(
+                "gemqueue/policy/submitting.py",
+                "    if not must <= search.listed:\n",
+                "    if must is None:\n",
+            ),
+        ),
+        ("tests/policy/test_submitting.py",),
+    ),
+    "look-for-one-token": Mutant(
+        "a create in doubt is looked for by its newest token alone",
+        (
+            Patch(
+                "gemqueue/policy/submitting.py",
+                '{batch.intent_token, *batch.past_tokens.split()} - {""}',
+                "{batch.intent_token}",
+            ),
+        ),
+        ("tests/policy/test_submitting.py",),
+    ),
+    "believe-one-refusal": Mutant(
+        "prompts fail when one create was refused",
+        (
+            Patch(
+                f"{_WORKERS}stages/submitter.py",
+                "        if not taken.verdict.concluded:\n            hold =",
+                "        if taken.evidence.n < 1:\n            hold =",
+            ),
+        ),
+        ("tests/proofs/test_liepoints.py",),
+    ),
+    "believe-one-end": Mutant(
+        "a job that failed, expired or was cancelled without output is believed at one look",
+        (
+            Patch(
+                f"{_WORKERS}stages/ended_jobs.py",
+                "        if not taken.verdict.concluded:\n",
+                "        if not taken.verdict.concluded and taken.evidence.belief is not Belief.NO_OUTPUT:\n",
+            ),
+        ),
+        ("tests/proofs/test_liepoints.py",),
+    ),
+    "believe-one-denial": Mutant(
+        "results that are denied once are gone",
+        (
+            Patch(
+                f"{_WORKERS}stages/ended_jobs.py",
+                "        if not taken.verdict.concluded:\n",
+                "        if not taken.verdict.concluded and taken.evidence.belief is not Belief.RESULTS_GONE:\n",
+            ),
+        ),
+        ("tests/proofs/test_liepoints.py",),
+    ),
+    "believe-one-short-reading": Mutant(
+        "rows that one look lacks are missing",
+        (
+            Patch(
+                f"{_WORKERS}stages/ended_jobs.py",
+                "        if not taken.verdict.concluded:\n",
+                "        if not taken.verdict.concluded and taken.evidence.belief is not Belief.ROWS_MISSING:\n",
+            ),
+        ),
+        ("tests/proofs/test_liepoints.py",),
+    ),
+    "believe-a-job-unknown": Mutant(
+        "a job that is denied once is given up",
+        (
+            Patch(
+                f"{_WORKERS}stages/tracker.py",
+                "        if not taken.verdict.concluded:\n            polled =",
+                "        if taken.evidence.n < 1:\n            polled =",
+            ),
+        ),
+        ("tests/proofs/test_liepoints.py",),
+    ),
+    "believe-one-missed-input": Mutant(
+        "a job is replaced when one look says that its input was gone",
+        (
+            Patch(
+                f"{_WORKERS}stages/tracker.py",
+                "        if not taken.verdict.concluded:\n            await believing.wait(",
+                "        if taken.evidence.n < 1:\n            await believing.wait(",
+            ),
+        ),
+        ("tests/proofs/test_liepoints.py",),
+    ),
+    "contradictions-count": Mutant(
+        "a look that shows something else adds to the evidence",
+        (
+            Patch(
+                "gemqueue/policy/beliefs.py",
+                "(seen.what != what and not keeps)",
+                "(seen.what == what and keeps and now_ms < 0)",
+            ),
+        ),
+        ("tests/policy/test_beliefs.py",),
+    ),
+    "looks-at-once": Mutant(
+        "looks that lie close together all count",
+        (
+            Patch(
+                "gemqueue/policy/beliefs.py",
+                "    if now_ms - seen.last_at < gap_s * 1000:\n",
+                "    if gap_s < 0:\n",
+            ),
+        ),
+        ("tests/policy/test_beliefs.py",),
+    ),
+    "a-belief-for-ever": Mutant(
+        "no belief ends with the life of what it is about",
+        (
+            Patch(
+                "gemqueue/policy/beliefs.py",
+                "    if end_ms and now_ms >= end_ms and",
+                "    if end_ms and now_ms < 0 and",
+            ),
+        ),
+        ("tests/policy/test_beliefs.py",),
+    ),
     "retry-around-create": Mutant(
         "a create in doubt is sent once more",
         (
@@ -149,6 +289,8 @@ MUTANTS: dict[str, Mutant] = {
     "never-adopt": Mutant(
         "a job that is found by its token is not taken over",
         (Patch("gemqueue/policy/submitting.py", "    return own or next(alive, None)\n", "    return None\n"),),
+        (Patch(f"{_WORKERS}stages/submitter.py", "        if found is not None:\n", "        if False:\n"),),
+        ("tests/stages/test_metrics.py",),
     ),
     "adopt-any-job": Mutant(
         "any job of the listing is taken for ours, whatever its token",
@@ -162,6 +304,13 @@ MUTANTS: dict[str, Mutant] = {
                 "adapters/gemqueue_adapters/envelope.py",
                 "return fits and error.code == code",
                 "return bool(error.status)",
+    "adopt-a-failed-job": Mutant(
+        "a job in whose place the batch has begun anew is taken over again",
+        (
+            Patch(
+                "gemqueue/policy/submitting.py",
+                "    found = [job for job in search.jobs if job.job not in missed]\n",
+                "    found = list(search.jobs or missed)\n",
             ),
         ),
         ("tests/adapters/test_problems.py",),
@@ -397,6 +546,27 @@ MUTANTS: dict[str, Mutant] = {
             ),
         ),
         ("tests/policy/test_beliefs.py",),
+    "believe-the-first-reading": Mutant(
+        "what one look at an ended job does not bring is bought again",
+        (
+            Patch(
+                f"{_WORKERS}stages/ended_jobs.py",
+                "        if not taken.verdict.concluded:\n",
+                "        if taken.evidence.n < 1:\n",
+            ),
+        ),
+        ("tests/proofs/test_liepoints.py",),
+    ),
+    "an-outage-is-a-denial": Mutant(
+        "what cannot be read counts as a look that brought nothing",
+        (
+            Patch(
+                f"{_WORKERS}stages/ended_jobs.py",
+                "            if not over or (isinstance(error, Rejected) and error.auth):\n",
+                "            if isinstance(error, Rejected) and error.auth:\n",
+            ),
+        ),
+        ("tests/proofs/test_liepoints.py",),
     ),
     "position-instead-of-key": Mutant(
         "a row answers the first prompt that has no answer yet",

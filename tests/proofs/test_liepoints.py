@@ -6,10 +6,22 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tests.proofs.liepoints import SCENARIOS, run, sample, verdicts
+from gemqueue.policy.beliefs import Belief
+from tests.proofs.liepoints import SCENARIOS, Point, run, sample, verdicts
 from tests.worlds.lying import KINDS
 
 COUNT = 16
+NEEDS = {
+    Belief.NOT_CREATED: Point("doubt", "list:1", "blank", "once"),
+    Belief.REFUSED: Point("plain", "create:1", "refused", "30s"),
+    Belief.NO_OUTPUT: Point("plain", "poll:1", "failed", "30s"),
+    Belief.RESULTS_GONE: Point("plain", "download:1", "denied", "30s"),
+    Belief.ROWS_MISSING: Point("plain", "download:1", "short", "30s"),
+    Belief.JOB_UNKNOWN: Point("plain", "poll:1", "denied", "30s"),
+    Belief.FILE_GONE: Point("plain", "poll:1", "blames input", "30s"),
+    Belief.NOT_ANSWERED: Point("flex", "answer:1", "lost", "30s"),
+}
+"""For each row of the table of beliefs a point that holds for its evidence alone."""
 
 
 @pytest.mark.timeout(600)
@@ -21,3 +33,11 @@ def test_lies_at_an_exchange_buy_nothing_again() -> None:
     seed = datetime.now(UTC).toordinal()
     found = run(sample(every, COUNT, seed), 1)
     assert {point.name: broken for point, broken in found if broken} == {}, f"seed {seed}"
+
+
+@pytest.mark.timeout(600)
+def test_no_belief_is_concluded_without_its_evidence() -> None:
+    """For each row of the table: a lie that would buy again, or fail prompts, if one look were believed, harms nobody."""
+    assert set(NEEDS) == set(Belief)
+    found = run(list(NEEDS.values()), 1)
+    assert {point.name: broken for point, broken in found if broken} == {}

@@ -29,7 +29,7 @@ SETTINGS: dict[str, Any] = {
     "queue": "sim", "emulate": True, "redis_url": "redis://simulated",
     "lease_s": 10.0, "create_timeout_s": 3.0, "call_timeout_s": 3.0, "settle_s": 12.0, "drain_s": 5.0,
     "linger_s": 1.0, "backoff_first_s": 0.5, "backoff_max_s": 8.0, "quota_backoff_s": 3.0,
-    "poll_first_s": 2.0, "poll_max_s": 8.0, "cancel_settle_s": 3.0, "belief_s": 60.0, "attempts_max": 3, "retry_first_s": 1.0,
+    "poll_first_s": 2.0, "poll_max_s": 8.0, "cancel_settle_s": 3.0, "attempts_max": 3, "retry_first_s": 1.0,
     "retry_max_s": 4.0, "sweep_s": 4.0, "heartbeat_s": 30.0, "watchdog_s": 10.0, "submit_timeout_s": 10.0,
     "refusals_max": 24, "keep_delivered_s": 400_000.0, "belief_s": BELIEF_S,
 }  # fmt: skip
