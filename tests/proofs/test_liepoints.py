@@ -37,7 +37,7 @@ def test_lies_at_an_exchange_buy_nothing_again() -> None:
 
 @pytest.mark.timeout(600)
 def test_no_belief_is_concluded_without_its_evidence() -> None:
-    """For each row of the table: a lie that would buy again, or fail prompts, if one look were believed, harms nobody."""
+    """For each row of the table: a lie that would buy again, if one look were believed, harms nobody."""
     assert set(NEEDS) == set(Belief)
     found = run(list(NEEDS.values()), 1)
     assert {point.name: broken for point, broken in found if broken} == {}
