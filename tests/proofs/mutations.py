@@ -195,6 +195,11 @@ MUTANTS: dict[str, Mutant] = {
                 "        if not taken.verdict.concluded:\n",
                 "        if not taken.verdict.concluded and taken.evidence.belief is not Belief.NO_OUTPUT:\n",
             ),
+            Patch(
+                "gemqueue/policy/tracking.py",
+                "return AfterPoll(TrackStep.END, min(soon_s, unit_s(settings)), status.state)",
+                "return AfterPoll(TrackStep.END, min(soon_s, 0.0), status.state)",
+            ),
         ),
         ("tests/proofs/test_liepoints.py",),
     ),
