@@ -309,6 +309,7 @@ MUTANTS: dict[str, Mutant] = {
                 "adapters/gemqueue_adapters/envelope.py",
                 "return fits and error.code == code",
                 "return bool(error.status)",
+    ),
     "adopt-a-failed-job": Mutant(
         "a job in whose place the batch has begun anew is taken over again",
         (
@@ -551,6 +552,7 @@ MUTANTS: dict[str, Mutant] = {
             ),
         ),
         ("tests/policy/test_beliefs.py",),
+    ),
     "believe-the-first-reading": Mutant(
         "what one look at an ended job does not bring is bought again",
         (

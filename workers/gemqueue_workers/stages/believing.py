@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import msgspec
 import structlog
 
 from gemqueue.effects import Effect, effect
-from gemqueue.policy import beliefs
+from gemqueue.policy import beliefs, believed
 from gemqueue.policy.backoff import backoff_s
 from gemqueue.policy.beliefs import Belief
 from gemqueue.records import Hold, Note
@@ -33,23 +32,23 @@ class Look(msgspec.Struct, frozen=True):
 
 
 def look(kit: Kit, batch: Batch, shown: Shown, now_ms: int, end_ms: int = 0) -> Look:
-    """Add what a look has shown to what the batch's record holds."""
+    """Add what a look has shown to what the batch's record holds; a person's word is the last where it agrees."""
     seen = beliefs.evidence_of(batch)
     gap_s = beliefs.gap_s(seen, shown.pace, kit.settings, end_ms)
     evidence = beliefs.looked(seen, shown.what, now_ms, gap_s, keeps=0 < end_ms <= now_ms)
+    if believed.is_decided(batch, evidence):
+        return Look(evidence, beliefs.Verdict(concluded=True))
     return Look(evidence, beliefs.judge(evidence, shown.pace, now_ms, kit.settings, end_ms))
 
 
-async def wait(
-    kit: Kit, lease: Lease, batch: Batch, taken: Look, *, name: Effect, end_ms: int = 0, also: Note | None = None
-) -> None:
+async def wait(kit: Kit, lease: Lease, batch: Batch, taken: Look, *, name: Effect, also: Note | None = None) -> None:
     """Put the step back until the next look is due; results that are a little late are looked for sooner."""
     settings = kit.settings
     delay_s = taken.verdict.delay_s
     if taken.evidence.n <= 1 and taken.evidence.belief is Belief.RESULTS_GONE:
         delay_s = min(delay_s, backoff_s(settings.backoff_first_s, settings.backoff_max_s, batch.tries, batch.id))
     note = taken.evidence.note().also(Note(tries=batch.tries + 1)).also(also or Note())
-    hold = await held_since_first(kit, batch, Hold(Cause.DOUBT, _words(batch, taken, end_ms)))
+    hold = await held_since_first(kit, batch, Hold(Cause.DOUBT, believed.belief_words(batch, taken.evidence, settings)))
     log.warning("belief.waits", batch=batch.id, job=batch.job, what=taken.evidence.what, looks=taken.evidence.n)
     with effect(name):
         await kit.store.release(lease.claim, delay_s, note, hold=hold)
@@ -81,10 +80,3 @@ async def concluded(kit: Kit, batch: Batch, taken: Look, prompts: int) -> None:
         by_age=taken.verdict.by_age,
         prompts=prompts,
     )
-
-
-def _words(batch: Batch, taken: Look, end_ms: int) -> str:
-    what = taken.evidence.what.partition(" ")[0].replace("_", " ")
-    since = datetime.fromtimestamp(taken.evidence.first_at / 1000, UTC)
-    end = f"; given up at {datetime.fromtimestamp(end_ms / 1000, UTC):%H:%M} UTC at the latest" if end_ms else ""
-    return f"{what}: the provider says so of {batch.job or batch.id} since {since:%H:%M} UTC{end}"

@@ -76,7 +76,7 @@ class EndedJobs:
         batch = seen.batch
         taken = believing.look(self._kit, batch, seen.shown or Shown(), lease.now_ms, end_ms)
         if not taken.verdict.concluded:
-            await believing.wait(self._kit, lease, batch, taken, name=Effect.RESOLVE_RELEASE, end_ms=end_ms)
+            await believing.wait(self._kit, lease, batch, taken, name=Effect.RESOLVE_RELEASE)
             return None
         if seen.collector is not None and taken.evidence.belief is Belief.ROWS_MISSING:
             await believing.concluded(self._kit, batch, taken, seen.collector.missing)

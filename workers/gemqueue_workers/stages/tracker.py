@@ -78,7 +78,7 @@ class Tracker:
         taken = believing.look(self._kit, batch, shown, now_ms, end_ms)
         if not taken.verdict.concluded:
             polled = Note(polls=batch.polls + 1)
-            await believing.wait(self._kit, lease, batch, taken, name=Effect.TRACK_RELEASE, end_ms=end_ms, also=polled)
+            await believing.wait(self._kit, lease, batch, taken, name=Effect.TRACK_RELEASE, also=polled)
             return None
         contents = await BatchContents.load(self._kit.store, batch.id)
         await believing.concluded(self._kit, batch, taken, contents.open_prompts())
