@@ -20,6 +20,7 @@ from gemqueue_workers.worker.memory import imported
 @click.option("--answers", type=click.Choice(["full", "echo"]), default="full", help="echo costs next to nothing.")
 @click.option("--reroute", multiple=True, metavar="ASKED=ANSWERING", help="Another model answers; may be repeated.")
 @click.option("--faults", type=click.Path(exists=True, path_type=Path), help="A fault script (JSON).")
+@click.option("--lie", "lies", multiple=True, metavar="WORDS", help="'route=get kind=back ...'; may be repeated.")
 @click.option("--ready-file", type=click.Path(path_type=Path), help="Gets url and pid once requests are accepted.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Others need a token.")
 @click.option("--token", envvar="GEMINI_EMULATOR_TOKEN", help="The bearer token that /_emulator asks for.")

@@ -24,6 +24,7 @@ def main() -> None:
     parser.add_argument("--answers", choices=["full", "echo"], default="full")
     parser.add_argument("--reroute", action="append", default=[], metavar="ASKED=ANSWERING")
     parser.add_argument("--faults", type=Path)
+    parser.add_argument("--lie", dest="lies", action="append", default=[], metavar="'route=R kind=K ...'")
     parser.add_argument("--ready-file", type=Path)
     try:
         run(Options(**vars(parser.parse_args())))

@@ -16,11 +16,14 @@ from gemqueue_adapters.emulator.routes.api import Api
 from gemqueue_adapters.emulator.routes.control import Control, allowed
 from gemqueue_adapters.emulator.routes.door import Door
 from gemqueue_adapters.emulator.routes.interactive import Interactive
+from gemqueue_adapters.emulator.routes.liar import Liar
 from gemqueue_adapters.emulator.routes.openai import OpenAI, in_a_list
 from gemqueue_adapters.emulator.routes.uploads import Uploads
 from gemqueue_adapters.emulator.service.batches import Batches
 from gemqueue_adapters.emulator.service.files import Files
 from gemqueue_adapters.emulator.service.ledger import Ledger
+from gemqueue_adapters.emulator.service.lies import parse_words
+from gemqueue_adapters.emulator.service.lying import Lies
 from gemqueue_adapters.emulator.service.models import STORAGE_MAX_BYTES
 from gemqueue_adapters.emulator.service.store import Store
 from gemqueue_adapters.emulator.webhooks.deliveries import Deliveries
@@ -48,13 +51,16 @@ def build(options: Options, data: Path) -> Starlette:
     """The emulator's application over the folder `data`.
 
     Raises:
-        ValueError: the faults file of the options does not hold faults.
+        ValueError: the faults file of the options does not hold faults, or a lie is none.
     """
     data.mkdir(parents=True, exist_ok=True)
     clock, faults = Clock(clock_path(data)), Faults(options.seed)
     if options.faults is not None:
         faults.replace(parse(options.faults.read_bytes()))
-    door, ledger = Door(faults, clock), Ledger()
+    lies = Lies(options.seed, clock)
+    lies.replace([parse_words(text) for text in options.lies])
+    liar = Liar(lies)
+    door, ledger = Door(faults, clock, liar), Ledger()
     storage_max_bytes = options.storage_max_bytes
     if storage_max_bytes is None and options.tier != "none":
         storage_max_bytes = STORAGE_MAX_BYTES
@@ -82,6 +88,7 @@ def build(options: Options, data: Path) -> Starlette:
         interactive=interactive,
         deliveries=deliveries,
         door=door,
+        liar=liar,
     )
     api, uploads = Api(options, files, batches, keys), Uploads(files, batches)
 
@@ -198,9 +205,12 @@ def _control_routes(control: Control, deliveries: Deliveries, token: str | None)
         ("POST", "clock", control.move_clock),
         ("GET", "faults", control.show_faults),
         ("POST", "faults", control.set_faults),
+        ("GET", "lies", control.show_lies),
+        ("POST", "lies", control.set_lies),
         ("POST", "expect", control.expect),
         ("GET", "ledger", control.ledger),
         ("GET", "rows", control.rows),
+        ("GET", "bought", control.bought),
         ("GET", "requests", control.requests),
         ("GET", "deliveries", control.deliveries),
         ("POST", "reset", control.reset),

@@ -38,6 +38,8 @@ class Options:
     """`ASKED=ANSWERING`: what is asked of the one model is answered, and billed, by the other."""
     faults: Path | None = None
     """A JSON file with the faults that are in force from the start."""
+    lies: tuple[str, ...] = ()
+    """What is told instead of the truth from the start, each as `route=get kind=back share=0.3 from_s=10 for_s=30`."""
     ready_file: Path | None = None
     """Gets {"url", "pid"} when requests are accepted; removed when the emulator stops."""
 

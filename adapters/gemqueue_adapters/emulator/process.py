@@ -25,7 +25,8 @@ class EmulatorProcess:
     """Runs `python -m gemqueue_adapters.emulator` over the folder `data`.
 
     Use it as a context manager, or call `start` and `stop`. `env` is added to the environment; `options` are those of
-    the command line, with underscores (`job_s=0, answers="echo"`); a True one is a switch.
+    the command line, with underscores (`job_s=0, answers="echo"`); a True one is a switch, each item of a list an
+    option of its own.
     """
 
     key = "emulator-test-key"
@@ -50,7 +51,9 @@ class EmulatorProcess:
         self._ready.unlink(missing_ok=True)
         options = {"data": self.data, "ready_file": self._ready} | self._options
         arguments = [
-            f"--{name.replace('_', '-')}" + ("" if value is True else f"={value}") for name, value in options.items()
+            f"--{name.replace('_', '-')}" + ("" if value is True else f"={value}")
+            for name, given in options.items()
+            for value in (given if isinstance(given, list) else [given])
         ]
         path = os.pathsep.join(each for each in (str(ROOT), os.environ.get("PYTHONPATH")) if each)
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter
@@ -92,14 +95,27 @@ class EmulatorProcess:
         """How often each fault in force has fired."""
         return [fault["hits"] for fault in self.get("faults")]
 
+    def lies(self, lies: list[dict[str, Any]]) -> None:
+        """Tell these lies in the place of the current ones; their windows begin now."""
+        self.post("lies", lies)
+
+    def lies_told(self) -> list[int]:
+        """How often each lie in force has been told."""
+        return [lie["told"] for lie in self.get("lies")]
+
     def ledger(self) -> dict[str, Any]:
-        """What has been bought: {"rows_bought", "bought_twice", "interactive", "jobs"}."""
+        """What has been bought: {"rows_bought", "bought_twice", "bought_again", "interactive", "jobs"}."""
         found: dict[str, Any] = self.get("ledger")
         return found
 
     def rows(self, key: str) -> list[dict[str, str]]:
         """Where a key appeared: [{"job", "outcome"}]."""
         found: list[dict[str, str]] = self.get("rows", key=key)
+        return found
+
+    def bought(self) -> dict[str, list[str]]:
+        """Every key that was answered in a job that ran to its end, with the jobs in which it was."""
+        found: dict[str, list[str]] = self.get("bought")
         return found
 
     def requests(self) -> list[dict[str, Any]]:
@@ -118,7 +134,7 @@ class EmulatorProcess:
         return self.post("expect", {"model": model, "kind": kind, "request": raw})["response"]
 
     def reset(self) -> None:
-        """Forget jobs, files, webhooks, ledger, faults and logs; the clock stays."""
+        """Forget jobs, files, webhooks, ledger, faults, lies and logs; the clock stays."""
         self.post("reset", {})
 
     def get(self, name: str, **query: str) -> Any:

@@ -44,10 +44,14 @@ class Dropped(Response):
 
 
 class Spoiled(Response):
-    """A good answer whose body does not arrive as it should: see `SPOILED` in the faults."""
+    """A good answer whose body does not arrive as it should: see `SPOILED` in the faults.
 
-    def __init__(self, whole: Response, fault: Fault) -> None:
+    With `whole_lines` it stops at the end of a line.
+    """
+
+    def __init__(self, whole: Response, fault: Fault, *, whole_lines: bool = False) -> None:
         super().__init__(status_code=whole.status_code)
+        self._whole_lines = whole_lines
         self._whole = whole
         self._fault = fault
 
@@ -71,6 +75,8 @@ class Spoiled(Response):
             elif message["type"] == "http.response.body":
                 body, more = message.get("body", b""), message.get("more_body", False)
                 sent, left = body[:left], max(0, left - len(body))
+                if self._whole_lines and len(sent) < len(body):
+                    sent = sent[: sent.rfind(b"\n") + 1]
                 if fault.do == "cut":
                     await send({"type": "http.response.body", "body": sent, "more_body": True})
                 elif sent or not more:

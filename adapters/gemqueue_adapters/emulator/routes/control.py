@@ -1,4 +1,4 @@
-"""The handlers of /_emulator: clock, faults, ledger, expected answers, logs. They need no key, at most a token."""
+"""The handlers of /_emulator: clock, faults, lies, ledger, expected answers, logs. No key, at most a token."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ import msgspec
 from gemqueue_adapters.emulator.answers.answers import answer
 from gemqueue_adapters.emulator.faults import parse
 from gemqueue_adapters.emulator.rows import Kind  # noqa: TC001 - msgspec reads the annotations
+from gemqueue_adapters.emulator.service.lies import parse as lies
 from gemqueue_adapters.emulator.service.models import HALF, usd
 from gemqueue_adapters.emulator.service.runner import Tally
 from gemqueue_adapters.emulator.wire import ApiError, Json
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from starlette.requests import Request
     from starlette.responses import Response
 
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from gemqueue_adapters.emulator.options import Options
     from gemqueue_adapters.emulator.routes.door import Door, Handler
     from gemqueue_adapters.emulator.routes.interactive import Interactive
+    from gemqueue_adapters.emulator.routes.liar import Liar
     from gemqueue_adapters.emulator.service.batches import Batches
     from gemqueue_adapters.emulator.service.files import Files
     from gemqueue_adapters.emulator.service.jobs import Job
@@ -58,6 +62,7 @@ class Control:
         interactive: Interactive,
         deliveries: Deliveries,
         door: Door,
+        liar: Liar,
     ) -> None:
         self._options = options
         self._clock = clock
@@ -68,6 +73,7 @@ class Control:
         self._interactive = interactive
         self._deliveries = deliveries
         self._door = door
+        self._liar = liar
 
     async def health(self, _request: Request) -> Response:
         """Say that the emulator is up, and in which mode."""
@@ -95,6 +101,18 @@ class Control:
             raise ApiError(400, str(error)) from error
         return Json(self._faults.show())
 
+    async def show_lies(self, _request: Request) -> Response:
+        """The lies in force with their counters."""
+        return Json(self._liar.lies.show())
+
+    async def set_lies(self, request: Request) -> Response:
+        """Put a list of lies in the place of the current ones; their windows begin now."""
+        try:
+            self._liar.lies.replace(lies(await request.body()))
+        except ValueError as error:
+            raise ApiError(400, str(error)) from error
+        return await self.show_lies(request)
+
     async def expect(self, request: Request) -> Response:
         """The response that a request gets from a model when no fault befalls it."""
         asked = _decoded(await request.body(), _Expect)
@@ -106,10 +124,9 @@ class Control:
     async def ledger(self, _request: Request) -> Response:
         """What has been bought: rows answered in jobs that ran, and keys that were answered in two of them."""
         jobs = list(self._batches.every())
-        await self._batches.settled(jobs)
+        ran = await self._ran()
         states = [self._batches.status(job).state for job in jobs]
-        ran = [job for job, state in zip(jobs, states, strict=True) if state == "SUCCEEDED"]
-        files = [self._batches.store.path(job.id, "rows") for job in ran]
+        twice = await asyncio.to_thread(self._ledger.bought_twice, list(ran.values()))
         shown: list[dict[str, Any]] = [
             {
                 "name": f"batches/{job.id}",
@@ -125,11 +142,12 @@ class Control:
         ]
         return Json(
             {
-                "rows_bought": sum(job.ran.tally.bought for job in ran if job.ran is not None),
+                "rows_bought": sum(job.ran.tally.bought for job in jobs if job.id in ran and job.ran is not None),
                 "prompt_tokens": sum(each["prompt_tokens"] for each in shown),
                 "answer_tokens": sum(each["answer_tokens"] for each in shown),
                 "interactive": self._interactive.bill(),
-                "bought_twice": await asyncio.to_thread(self._ledger.bought_twice, files),
+                "bought_twice": list(twice),
+                "bought_again": sum(len(files) - 1 for files in twice.values()),
                 "jobs": shown,
             }
         )
@@ -137,14 +155,24 @@ class Control:
     async def rows(self, request: Request) -> Response:
         """Where a key appeared: every row that it got in a job that ran to its end, with the outcome."""
         key = request.query_params.get("key", "")
-        await self._batches.settled(self._batches.every())
         found: list[dict[str, Any]] = []
-        for job in self._batches.every():
-            if self._batches.status(job).state == "SUCCEEDED":
-                path = self._batches.store.path(job.id, "rows")
-                outcomes = await asyncio.to_thread(self._ledger.find, key, path)
-                found.extend({"job": f"batches/{job.id}", "outcome": outcome} for outcome in outcomes)
+        for job_id, path in (await self._ran()).items():
+            outcomes = await asyncio.to_thread(self._ledger.find, key, path)
+            found.extend({"job": f"batches/{job_id}", "outcome": outcome} for outcome in outcomes)
         return Json(found)
+
+    async def bought(self, _request: Request) -> Response:
+        """Every key that was answered, with the jobs in which it was: {key: [job]}."""
+        names = {path: f"batches/{job_id}" for job_id, path in (await self._ran()).items()}
+        found = await asyncio.to_thread(self._ledger.bought, list(names))
+        return Json({key: [names[path] for path in files] for key, files in found.items()})
+
+    async def _ran(self) -> dict[str, Path]:
+        """The jobs that have brought results, whatever is told of them, with the file of their rows."""
+        jobs = list(self._batches.every())
+        await self._batches.settled(jobs)
+        ran = [job.id for job in jobs if self._batches.status(job).state == "SUCCEEDED"]
+        return {job_id: self._batches.store.path(job_id, "rows") for job_id in ran}
 
     async def requests(self, _request: Request) -> Response:
         """The last requests, oldest first; neither bodies nor keys."""
@@ -155,9 +183,10 @@ class Control:
         return Json(list(self._deliveries.log))
 
     async def reset(self, _request: Request) -> Response:
-        """Forget everything but the clock: jobs, files, webhooks, ledger, faults, logs."""
+        """Forget everything but the clock: jobs, files, webhooks, ledger, faults, lies, logs."""
         self._door.cancel()
         self._faults.replace([])
+        self._liar.forget()
         await self._batches.reset()
         self._deliveries.reset()
         self._files.reset()

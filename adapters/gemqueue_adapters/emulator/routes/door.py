@@ -1,4 +1,4 @@
-"""The door of every route: draws its fault, lets the handler do its work or not, and notes the request."""
+"""The door of every route: draws its fault and its lies, lets the handler do its work or not, and notes the request."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from gemqueue_adapters.emulator.clock import Clock
     from gemqueue_adapters.emulator.faults import Fault, Faults
+    from gemqueue_adapters.emulator.routes.liar import Liar
 
     Handler = Callable[[Request], Awaitable[Response]]
 
@@ -37,22 +38,28 @@ MESSAGES = {
 class Door:
     """Wraps handlers; keeps the log of the last requests, without bodies and keys."""
 
-    def __init__(self, faults: Faults, clock: Clock) -> None:
+    def __init__(self, faults: Faults, clock: Clock, liar: Liar) -> None:
         self.requests: deque[dict[str, Any]] = deque(maxlen=LOG_MAX)
+        self._liar = liar
         self._faults = faults
         self._clock = clock
         self._late: set[asyncio.Task[None]] = set()
 
     def guard(self, point: str, handler: Handler) -> Handler:
-        """`handler` with the faults of `point` in front of it."""
+        """`handler` with the faults of `point` in front of it, and its lies behind it."""
 
         async def endpoint(request: Request) -> Response:
             fault = self._faults.at_route(point, request.url.path)
             request.state.fault = fault
+
+            async def truth() -> Response:
+                try:
+                    return await self._answer(fault, handler, request)
+                except ApiError as error:
+                    return error.response()
+
             try:
-                response = await self._answer(fault, handler, request)
-            except ApiError as error:
-                response = error.response()
+                response = await self._liar.reply(point, request, truth)
             except ClientDisconnect:
                 response = Response(status_code=499)
             self._note(point, request, response, fault)
@@ -109,6 +116,8 @@ class Door:
             entry["display_name"] = name
         if fault is not None:
             entry["fault"] = fault.do
+        if (lie := getattr(request.state, "lie", None)) is not None:
+            entry["lie"] = lie
         self.requests.append(entry)
 
 

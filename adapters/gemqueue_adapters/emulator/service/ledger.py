@@ -34,8 +34,12 @@ class Ledger:
         """Drop what is known of all files."""
         self._hashes.clear()
 
-    def bought_twice(self, files: list[Path]) -> list[str]:
-        """The keys that were answered successfully in two or more of these files, sorted."""
+    def bought(self, files: list[Path]) -> dict[str, list[Path]]:
+        """Every key that was answered successfully, with the files in which it was."""
+        return _holders(files, None)
+
+    def bought_twice(self, files: list[Path]) -> dict[str, list[Path]]:
+        """The keys that were answered successfully in two or more of these files, sorted, with the files."""
         for file in files:
             if file not in self._hashes:
                 self._hashes[file] = _hashed(file)
@@ -46,7 +50,8 @@ class Ledger:
                 keys = set(self._hashes[file][bucket])
                 suspects |= seen & keys
                 seen |= keys
-        return _confirmed(files, suspects) if suspects else []
+        found = _holders(files, suspects) if suspects else {}
+        return {key: where for key, where in found.items() if len(where) > 1}
 
     def find(self, key: str, file: Path) -> list[str]:
         """The outcomes of the rows with this key in one file."""
@@ -80,13 +85,14 @@ def _hashed(file: Path) -> list[array[int]]:
     return buckets
 
 
-def _confirmed(files: list[Path], suspects: set[int]) -> list[str]:
-    found: dict[bytes, set[Path]] = defaultdict(set)
+def _holders(files: list[Path], hashes: set[int] | None) -> dict[str, list[Path]]:
+    """The keys that have these hashes, or all, sorted, each with the files that hold it."""
+    found: dict[bytes, dict[Path, None]] = defaultdict(dict)
     for file in files:
         for key in _bought_keys(file):
-            if hash(key) & MASK in suspects:
-                found[key].add(file)
-    return sorted(str(decoded(key)) for key, where in found.items() if len(where) > 1)
+            if hashes is None or hash(key) & MASK in hashes:
+                found[key][file] = None
+    return dict(sorted((str(decoded(key)), list(where)) for key, where in found.items()))
 
 
 def decoded(key: bytes) -> Any:
