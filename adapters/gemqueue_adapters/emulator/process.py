@@ -49,7 +49,7 @@ class EmulatorProcess:
             RuntimeError: it does not start; its standard error says why.
         """
         self._ready.unlink(missing_ok=True)
-        options = {"data": self.data, "ready_file": self._ready} | self._options
+        options: dict[str, Any] = {"data": self.data, "ready_file": self._ready} | self._options
         arguments = [
             f"--{name.replace('_', '-')}" + ("" if value is True else f"={value}")
             for name, given in options.items()

@@ -68,10 +68,10 @@ class Exchange(msgspec.Struct, frozen=True):
     def value(self) -> dict[str, Any] | None:
         """The object that a good native reply holds."""
         try:
-            found: Any = msgspec.json.decode(self.body) if self.status == 200 else None
+            found = msgspec.json.decode(self.body, type=dict[str, Any]) if self.status == 200 else None
         except msgspec.DecodeError:
             return None
-        return found if isinstance(found, dict) and "object" not in found else None
+        return None if found is None or "object" in found else found
 
 
 class Reply(msgspec.Struct, frozen=True):
