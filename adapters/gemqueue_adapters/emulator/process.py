@@ -50,11 +50,7 @@ class EmulatorProcess:
         """
         self._ready.unlink(missing_ok=True)
         options: dict[str, Any] = {"data": self.data, "ready_file": self._ready} | self._options
-        arguments = [
-            f"--{name.replace('_', '-')}" + ("" if value is True else f"={value}")
-            for name, given in options.items()
-            for value in (given if isinstance(given, list) else [given])
-        ]
+        arguments = [argument for name, value in options.items() for argument in _arguments(name, value)]
         path = os.pathsep.join(each for each in (str(ROOT), os.environ.get("PYTHONPATH")) if each)
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter
             [sys.executable, "-m", "gemqueue_adapters.emulator", *arguments],
@@ -168,3 +164,9 @@ class EmulatorProcess:
     ) -> None:
         self.stop()
         self._http.close()
+
+
+def _arguments(name: str, value: Any) -> list[str]:
+    """An option as the command line takes it, once for each item of a list."""
+    items: list[Any] = value if isinstance(value, list) else [value]
+    return [f"--{name.replace('_', '-')}" + ("" if item is True else f"={item}") for item in items]

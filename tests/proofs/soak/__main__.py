@@ -25,10 +25,13 @@ def main() -> int:
     parser.add_argument("--producers", type=int, default=3)
     parser.add_argument("--workers", type=int, default=3)
     parser.add_argument("--per-s", type=float, default=40.0, help="prompts a second and producer, about")
+    parser.add_argument(
+        "--lies", action=argparse.BooleanOptionalAction, default=True, help="whether the provider lies, too"
+    )
     parser.add_argument("--keep", type=Path, help="a new folder for logs and histories, which stays")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
-    options = Options(given.seconds, given.seed, given.producers, given.workers, given.per_s)
+    options = Options(given.seconds, given.seed, given.producers, given.workers, given.per_s, lies=given.lies)
     with tempfile.TemporaryDirectory(prefix="gq-soak-") as folder:
         place = given.keep or Path(folder)
         place.mkdir(parents=True, exist_ok=True)

@@ -23,7 +23,7 @@ from gemqueue.language.gemini.requests import generate_request
 from gemqueue_adapters.emulator.answers.answers import answer
 from tests.leaks import leftovers
 from tests.proofs.soak.checker import Verdict, check
-from tests.proofs.soak.disturbances import SETTINGS, disturbances, some_faults
+from tests.proofs.soak.disturbances import LIES_SETTINGS, SETTINGS, disturbances, some_faults, some_lies
 from tests.proofs.soak.history import read
 from tests.proofs.soak.producer import MODEL
 from tests.valkey_server import ValkeyServer
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
     from tests.worlds.processes import WorkerProcess
 
+BOUGHT_AGAIN = ("bought_twice", "bought_again")
+"""The counters of prompts that the queue itself says it bought once more than it had to."""
 _TIDY_S_MAX = 20.0
 _STOP_S = (2.5, 5.0)
 """Longer than the lease, so that whoever wakes up has been overtaken."""
@@ -52,8 +54,10 @@ class Options(msgspec.Struct, frozen=True):
     """Prompts a second and producer, about."""
     pause_s: float = 1.2
     """Between two disturbances, on average."""
-    end_s_max: float = 240.0
-    """How long everything may take to end once nothing disturbs it."""
+    end_s_max: float = 300.0
+    """How long everything may take to end once nothing disturbs it: longer than a whole belief."""
+    lies: bool = False
+    """Whether the provider also tells what is not so."""
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -66,6 +70,8 @@ class Report(msgspec.Struct, frozen=True):
     """Disturbances by kind."""
     faults: dict[str, int]
     """Faults of the provider that fired, by kind."""
+    lies: dict[str, int]
+    """Lies that it told, by kind."""
     resets: int
     leaked: list[str]
     counts: dict[str, int]
@@ -127,6 +133,7 @@ class Chaos:
         self._done: Counter[str] = Counter()
         self._fired: Counter[str] = Counter()
         self._in_force: list[dict[str, Any]] = []
+        self._told: Counter[str] = Counter()
         self._wakers: set[asyncio.Task[None]] = set()
         self._workers: list[WorkerProcess] = []
         self._producers: list[Producer] = []
@@ -151,7 +158,7 @@ class Chaos:
         return (await self._world.store.counts()).get("accepted", 0) > 0
 
     async def _disturb(self, until_s: float) -> None:
-        for what in disturbances(self._dice):
+        for what in disturbances(self._dice, lies=self._options.lies):
             await asyncio.sleep(self._dice.uniform(0.1, 2 * self._options.pause_s))
             if time.monotonic() > until_s:
                 return
@@ -213,9 +220,18 @@ class Chaos:
         self._world.emulator.faults(faults)
         self._in_force = faults
 
+    async def _lies(self) -> None:
+        await asyncio.to_thread(self._tell, some_lies(self._dice))
+
+    def _tell(self, lies: list[dict[str, Any]]) -> None:
+        for lie in self._world.emulator.get("lies"):
+            self._told[f"{lie['route']}: {lie['kind']}"] += lie["told"]
+        self._world.emulator.lies(lies)
+
     async def _let_end(self) -> None:
-        """No more faults: everything that was submitted must come to its end."""
+        """No more faults, and nothing but the truth: everything that was submitted must come to its end."""
         await asyncio.to_thread(self._set_faults, [])
+        await asyncio.to_thread(self._tell, [])
         self._proxy.lose_replies(0)
         await asyncio.gather(*self._wakers)
         (self._world.folder / "stop").touch()
@@ -245,7 +261,12 @@ class Chaos:
         ledger = await asyncio.to_thread(world.emulator.ledger)
         histories = {producer.log.stem: read(producer.log) for producer in self._producers}
         verdict = check(
-            histories, bought_twice=ledger["bought_twice"], accepted=counts["accepted"], expected=expected_text
+            histories,
+            bought_twice=ledger["bought_twice"],
+            bought_again=ledger["bought_again"],
+            counted=sum(counts.get(name, 0) for name in BOUGHT_AGAIN) if self._options.lies else 0,
+            accepted=counts["accepted"],
+            expected=expected_text,
         )
         return Report(
             seed=self._options.seed,
@@ -253,6 +274,7 @@ class Chaos:
             verdict=verdict,
             done=dict(sorted(self._done.items())),
             faults=dict(sorted((kind, n) for kind, n in self._fired.items() if n)),
+            lies=dict(sorted((kind, n) for kind, n in self._told.items() if n)),
             resets=self._proxy.resets,
             leaked=await self._leaked(),
             counts=counts,
@@ -274,6 +296,7 @@ async def soak(folder: Path, options: Options) -> Report:
         stack.push_async_callback(asyncio.to_thread, server.remove)
         await asyncio.to_thread(server.start)
         proxy = await stack.enter_async_context(TcpProxy(server.port))
-        world = Processes(folder, proxy, f"soak{options.seed}", SETTINGS, job_s=0.5)
+        settings = SETTINGS | (LIES_SETTINGS if options.lies else {})
+        world = Processes(folder, proxy, f"soak{options.seed}", settings, job_s=0.5)
         await stack.enter_async_context(world)
         return await Chaos(world, server, proxy, options).run()

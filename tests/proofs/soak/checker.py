@@ -33,6 +33,8 @@ class Verdict(msgspec.Struct):
     hung: int = 0
     wrong: int = 0
     bought_twice: int = 0
+    bought_again: int = 0
+    """Counted by the queue itself where ``bought_twice`` is 0."""
     taken_twice: int = 0
     complaints: list[str] = []
 
@@ -62,11 +64,14 @@ def check(
     bought_twice: Sequence[str],
     accepted: int,
     expected: Callable[[str], str],
+    bought_again: int = 0,
+    counted: int = 0,
 ) -> Verdict:
     """Judge finished histories, by client.
 
-    ``bought_twice`` is the provider's own list of keys that were answered in more than one job, ``accepted`` how many
-    prompts the queue says that it took, ``expected`` the one right answer to a prompt.
+    ``bought_twice`` is the provider's own list of keys that were answered in more than one job, ``bought_again`` how
+    often that happened in all, ``accepted`` how many prompts the queue says that it took, ``expected`` the one right
+    answer to a prompt. Where the provider lies, the queue may have bought again, but no more than it has ``counted``.
     """
     verdict = Verdict()
     owners: dict[str, set[str]] = defaultdict(set)
@@ -80,7 +85,8 @@ def check(
     for key, prompts in owners.items():
         if len(prompts) > 1:
             _complain(verdict, "wrong", f"the key {key} was given to {len(prompts)} prompts")
-    for key in bought_twice:
+    verdict.bought_again = max(bought_again, len(bought_twice))
+    for key in bought_twice if verdict.bought_again > counted else ():
         _complain(verdict, "bought_twice", f"{key} was answered in more than one job")
     if not len(owners) <= accepted <= at_most:
         _complain(

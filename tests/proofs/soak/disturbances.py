@@ -32,6 +32,7 @@ SETTINGS: dict[str, Any] = {
     "submit_timeout_s": 3.0,
     "attempts_max": 100,
     "requeues_max": 100,
+    "belief_s": 36.0,
 }
 """Short times; and so many attempts that no prompt may fail for a fault of the provider's."""
 
@@ -81,11 +82,76 @@ FAULTS: tuple[dict[str, Any], ...] = (
 """What the provider may do. Left out: what no client can tell from an answer (rows whose keys are swapped)."""
 
 
-def disturbances(dice: random.Random) -> Iterator[str]:
+LIES_SETTINGS: dict[str, Any] = {"belief_s": 120.0}
+"""A minute is a third of a second then: a whole belief takes longer than any lie, a second look only those of lists."""
+
+_MOMENT_S, _WHILE_S = 0.25, 8.0
+_LISTS = tuple(
+    {"route": "list", "kind": kind, "for_s": _MOMENT_S}
+    for kind in ("stale", "blank", "repeated", "empty_token", "unreachable", "error_page", "html")
+)
+_GETS = tuple(
+    {"route": "get", "share": 0.4, "for_s": _WHILE_S, **lie}
+    for lie in (
+        {"kind": "stale"},
+        {"kind": "back"},
+        {"kind": "back", "how": "PENDING"},
+        {"kind": "no_output_yet"},
+        {"kind": "counters", "how": "stale"},
+        {"kind": "counters", "how": "zero"},
+        {"kind": "counters", "how": "more"},
+        {"kind": "denied"},
+        {"kind": "foreign"},
+        {"kind": "html", "status": 404},
+        {"kind": "html", "status": 200},
+    )
+)
+_DOWNLOADS = tuple(
+    {"route": "download", "share": 0.6, "for_s": _WHILE_S, **lie}
+    for lie in (
+        {"kind": "short"},
+        {"kind": "short", "how": "byte"},
+        {"kind": "denied"},
+        {"kind": "blank"},
+        {"kind": "foreign"},
+        *({"kind": "html", "status": status} for status in (200, 401, 403, 404, 500)),
+    )
+)
+LIES: tuple[dict[str, Any], ...] = (
+    *_LISTS,
+    *_GETS,
+    *_DOWNLOADS,
+    *({"route": "get", "kind": "failed", "how": how, "times": 1} for how in ("FAILED", "EXPIRED", "CANCELLED")),
+    {"route": "create", "kind": "reply_lost", "for_s": _WHILE_S},
+    {"route": "create", "kind": "html", "status": 502, "effect": True, "share": 0.6, "for_s": _WHILE_S},
+    {"route": "create", "kind": "html", "status": 404, "share": 0.6, "for_s": _WHILE_S},
+    {"route": "create", "kind": "foreign", "effect": True, "share": 0.6, "for_s": _WHILE_S},
+    {"route": "create", "kind": "blank", "share": 0.6, "for_s": _WHILE_S},
+    {"route": "upload", "kind": "reply_lost", "share": 0.6, "for_s": _WHILE_S},
+    {"route": "upload", "kind": "processing", "for_s": 2.0},
+    {"route": "get_file", "kind": "processing", "for_s": 2.0},
+    {"route": "upload", "kind": "upload_failed", "share": 0.4, "for_s": _WHILE_S},
+    {"route": "delete_file", "kind": "html", "status": 404, "for_s": _WHILE_S},
+    {"route": "delete_file", "kind": "blank", "effect": False, "for_s": _WHILE_S},
+    {"route": "any", "kind": "reply_lost", "share": 0.2, "for_s": _WHILE_S},
+    {"route": "any", "kind": "foreign", "share": 0.2, "for_s": _MOMENT_S},
+)
+"""What may be told, for how long; never for longer than looks lie apart that agree. Left out: refusals of a create in
+the API's own words, which are believed."""
+LIES_WEIGHT = 8
+
+
+def disturbances(dice: random.Random, *, lies: bool = False) -> Iterator[str]:
     """Without end: each of them once, in any order, and then by weight."""
-    yield from dice.sample(list(DISTURBANCES), len(DISTURBANCES))
+    weights = DISTURBANCES | ({"lies": LIES_WEIGHT} if lies else {})
+    yield from dice.sample(list(weights), len(weights))
     while True:
-        yield dice.choices(list(DISTURBANCES), list(DISTURBANCES.values()))[0]
+        yield dice.choices(list(weights), list(weights.values()))[0]
+
+
+def some_lies(dice: random.Random) -> list[dict[str, Any]]:
+    """A few lies, at times none."""
+    return dice.sample(LIES, dice.randint(0, 4))
 
 
 def some_faults(dice: random.Random) -> list[dict[str, Any]]:

@@ -104,6 +104,20 @@ def test_the_provider_s_ledger_is_believed() -> None:
     assert not verdict.holds
 
 
+@pytest.mark.parametrize(("again", "counted", "holds"), [(2, 2, True), (2, 3, True), (3, 2, False), (0, 0, False)])
+def test_what_was_bought_again_must_have_been_counted(again: int, counted: int, holds: bool) -> None:
+    """Purchases beyond the first are no objection if the queue has counted as many itself."""
+    verdict = check(
+        {"p0": (asked(), told(), answered())},
+        bought_twice=("k.0",),
+        bought_again=again,
+        counted=counted,
+        accepted=1,
+        expected=expected,
+    )
+    assert (verdict.holds, verdict.bought_again) == (holds, max(again, 1))
+
+
 @given(st.data())
 def test_any_damage_to_a_good_run_is_noticed(data: st.DataObject) -> None:
     """Of a run of many prompts, one answer dropped, changed or given to another prompt is always seen."""

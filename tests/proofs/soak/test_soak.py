@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
+from gemqueue_adapters.emulator.service.lies import parse
 from tests.proofs.soak.chaos import Options, soak
-from tests.proofs.soak.disturbances import DISTURBANCES
+from tests.proofs.soak.disturbances import DISTURBANCES, LIES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,3 +22,8 @@ async def test_a_short_soak_keeps_every_promise(tmp_path: Path) -> None:
     assert set(report.done) == set(DISTURBANCES)
     assert report.verdict.answered > 100
     assert report.resets > 0
+
+
+def test_every_lie_can_be_told() -> None:
+    """The emulator knows each lie that the soak draws."""
+    assert len(parse(msgspec.json.encode(LIES))) == len(LIES)
