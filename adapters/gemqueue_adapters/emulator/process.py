@@ -166,7 +166,7 @@ class EmulatorProcess:
         self._http.close()
 
 
-def _arguments(name: str, value: Any) -> list[str]:
+def _arguments(name: str, value: str | float | Path | list[str] | None) -> list[str]:
     """An option as the command line takes it, once for each item of a list."""
-    items: list[Any] = value if isinstance(value, list) else [value]
+    items = value if isinstance(value, list) else [value]
     return [f"--{name.replace('_', '-')}" + ("" if item is True else f"={item}") for item in items]
