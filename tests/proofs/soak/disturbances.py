@@ -86,41 +86,32 @@ LIES_SETTINGS: dict[str, Any] = {"belief_s": 120.0}
 """A minute is a third of a second then: a whole belief takes longer than any lie, a second look only those of lists."""
 
 _MOMENT_S, _WHILE_S = 0.25, 8.0
-_LISTS = tuple(
-    {"route": "list", "kind": kind, "for_s": _MOMENT_S}
-    for kind in ("stale", "blank", "repeated", "empty_token", "unreachable", "error_page", "html")
+_LISTS = ("stale", "blank", "repeated", "empty_token", "unreachable", "error_page", "html")
+_GETS: tuple[dict[str, Any], ...] = (
+    {"kind": "stale"},
+    {"kind": "back"},
+    {"kind": "back", "how": "PENDING"},
+    {"kind": "no_output_yet"},
+    {"kind": "counters", "how": "stale"},
+    {"kind": "counters", "how": "zero"},
+    {"kind": "counters", "how": "more"},
+    {"kind": "denied"},
+    {"kind": "foreign"},
+    {"kind": "html", "status": 404},
+    {"kind": "html", "status": 200},
 )
-_GETS = tuple(
-    {"route": "get", "share": 0.4, "for_s": _WHILE_S, **lie}
-    for lie in (
-        {"kind": "stale"},
-        {"kind": "back"},
-        {"kind": "back", "how": "PENDING"},
-        {"kind": "no_output_yet"},
-        {"kind": "counters", "how": "stale"},
-        {"kind": "counters", "how": "zero"},
-        {"kind": "counters", "how": "more"},
-        {"kind": "denied"},
-        {"kind": "foreign"},
-        {"kind": "html", "status": 404},
-        {"kind": "html", "status": 200},
-    )
-)
-_DOWNLOADS = tuple(
-    {"route": "download", "share": 0.6, "for_s": _WHILE_S, **lie}
-    for lie in (
-        {"kind": "short"},
-        {"kind": "short", "how": "byte"},
-        {"kind": "denied"},
-        {"kind": "blank"},
-        {"kind": "foreign"},
-        *({"kind": "html", "status": status} for status in (200, 401, 403, 404, 500)),
-    )
+_DOWNLOADS: tuple[dict[str, Any], ...] = (
+    {"kind": "short"},
+    {"kind": "short", "how": "byte"},
+    {"kind": "denied"},
+    {"kind": "blank"},
+    {"kind": "foreign"},
+    *({"kind": "html", "status": status} for status in (200, 401, 403, 404, 500)),
 )
 LIES: tuple[dict[str, Any], ...] = (
-    *_LISTS,
-    *_GETS,
-    *_DOWNLOADS,
+    *({"route": "list", "kind": kind, "for_s": _MOMENT_S} for kind in _LISTS),
+    *({"route": "get", "share": 0.4, "for_s": _WHILE_S, **lie} for lie in _GETS),
+    *({"route": "download", "share": 0.6, "for_s": _WHILE_S, **lie} for lie in _DOWNLOADS),
     *({"route": "get", "kind": "failed", "how": how, "times": 1} for how in ("FAILED", "EXPIRED", "CANCELLED")),
     {"route": "create", "kind": "reply_lost", "for_s": _WHILE_S},
     {"route": "create", "kind": "html", "status": 502, "effect": True, "share": 0.6, "for_s": _WHILE_S},
@@ -150,8 +141,8 @@ def disturbances(dice: random.Random, *, lies: bool = False) -> Iterator[str]:
 
 
 def some_lies(dice: random.Random) -> list[dict[str, Any]]:
-    """A few lies, at times none."""
-    return dice.sample(LIES, dice.randint(0, 4))
+    """A handful of lies that are told together, at times none."""
+    return dice.sample(LIES, dice.randint(0, 8))
 
 
 def some_faults(dice: random.Random) -> list[dict[str, Any]]:
