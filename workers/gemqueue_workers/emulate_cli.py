@@ -35,6 +35,7 @@ def emulate(**options: Any) -> None:
     \b
       gemqueue emulate --port 8399
       gemqueue emulate --job-s 60 --tier 1
+      gemqueue emulate --lie 'route=get kind=no_output_yet for_s=60'
 
     Exit 0: it was stopped. 2: it could not start.
     """  # noqa: D301 - \b is click's mark for text that it must not wrap

@@ -54,7 +54,7 @@ class Options(msgspec.Struct, frozen=True):
     """Prompts a second and producer, about."""
     pause_s: float = 1.2
     """Between two disturbances, on average."""
-    end_s_max: float = 300.0
+    end_s_max: float = 320.0
     """How long everything may take to end once nothing disturbs it: longer than a whole belief."""
     lies: bool = False
     """Whether the provider also tells what is not so."""

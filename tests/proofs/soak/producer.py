@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 MODEL = "gemini-3.8-flash"
 _OPEN_MAX = 1500
-_END_S_MAX = 180.0
+_END_S_MAX = 280.0
 _CONNECT_S_MAX = 60.0
 
 
