@@ -50,12 +50,14 @@ def shown(found: dict[str, Any]) -> list[str]:
 
 
 def test_an_old_state_of_a_job(plain: Plain, emulator: EmulatorProcess) -> None:
-    """Stale, a look shows what was told before the present state, from the reply of the create on."""
+    """Stale, a look shows what was told before the present state, from the create on, and to no other key."""
     emulator.faults([{"on": "job", "do": "pending", "seconds": 60}])
     name = plain.create(texts("a"))
     emulator.advance(61)
     plain.ended(name)
     told(emulator, route="get", kind="stale", times=1)
+    with Plain(emulator.url, key="another-key").http as another:
+        assert another.get(f"/v1beta/{name}").status_code == 404
     assert plain.get(name)["metadata"]["state"] != "BATCH_STATE_SUCCEEDED"
     assert plain.get(name)["metadata"]["state"] == "BATCH_STATE_SUCCEEDED"
     assert emulator.lies_told() == [1]

@@ -32,7 +32,6 @@ SETTINGS: dict[str, Any] = {
     "submit_timeout_s": 3.0,
     "attempts_max": 100,
     "requeues_max": 100,
-    "belief_s": 36.0,
 }
 """Short times; and so many attempts that no prompt may fail for a fault of the provider's."""
 

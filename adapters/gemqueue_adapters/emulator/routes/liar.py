@@ -61,10 +61,10 @@ class Liar:
         body, good = bytes(getattr(response, "body", b"")), response.status_code == 200
         if point in LISTS:
             return self._page(point, request, response.status_code, body)
-        what, earlier = request.scope["path"].partition("/v1")[2].partition("/")[2], None
-        if point in ("get", "get_file"):
+        earlier = None
+        if good and point in ("get", "get_file"):  # what a key may not see is no longer told of, either
+            what = request.scope["path"].partition("/v1")[2].partition("/")[2]
             earlier = self.history.other(what, body)
-        if good and point in ("get", "get_file"):
             self.history.note(what, body)
         elif good and point in _MADE and body:
             self._made(_MADE[point], body)
