@@ -78,18 +78,18 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     held_since: datetime | None = None
     eta: datetime | None = None
 
-    @property
-    def due(self) -> tuple[str, Step | None]:
-        """Whose step it waits for, as far as that is known, and which."""
-        lane = Lane.named(self.lane or "")
-        return lane.account if lane is not None else "", _DUE.get(self.state)
-
 
 _STATES = {
     "": PromptState.PENDING,
     BatchState.CLOSING: PromptState.ENDED,
     BatchState.CLOSED: PromptState.ENDED,
 } | {state: PromptState(state) for state in list(BatchState)[:5]}
+
+
+def due_step(look: Look) -> tuple[str, Step | None]:
+    """Whose step a prompt waits for, as far as that is known, and which."""
+    lane = Lane.named(look.lane or "")
+    return lane.account if lane is not None else "", _DUE.get(look.state)
 
 
 def look_of(place: Place, history: Turnaround | None, now_ms: int) -> Look:

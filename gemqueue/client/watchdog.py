@@ -12,7 +12,7 @@ import logging
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from gemqueue.client.looks import Looks
+from gemqueue.client.looks import Looks, due_step
 from gemqueue.client.waiting import SignOfLife
 from gemqueue.errors import GemqueueError, StoreError
 from gemqueue.policy.workers import NO_WORKER, why_nobody, why_unserved
@@ -143,7 +143,7 @@ class Watchdog:
         """Why no worker takes the step that a prompt waits for, as the last look at both saw it; else empty."""
         if self._workers is None:
             return ""
-        account, step = look.due if look is not None else ("", None)
+        account, step = due_step(look) if look is not None else ("", None)
         return why_nobody(self._workers, account or self._listener.account, step, self._store.settings)
 
     def _warn(self, message: str) -> None:
