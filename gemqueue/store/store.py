@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from gemqueue.store.dead import DeadStore
 from gemqueue.store.deadlines import DeadlineStore
-from gemqueue.store.doubts import DoubtStore
 from gemqueue.store.inputs import InputStore
 from gemqueue.store.operations import OperationsStore
 from gemqueue.store.pools import PoolStore
@@ -29,6 +28,5 @@ class Store(
     WebhookStore,
     DeadlineStore,
     PoolStore,
-    DoubtStore,
 ):
     """One queue in one Redis or Valkey: every transition that there is."""

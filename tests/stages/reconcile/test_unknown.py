@@ -10,8 +10,7 @@ from structlog.testing import capture_logs
 from gemqueue.policy import job_names
 from gemqueue.policy.unknown import again_s, look_every_s
 from gemqueue.states import Kind, Step
-from gemqueue_workers.stages.shared_polls import SHARED_FROM
-from gemqueue_workers.stages.unknown import UnknownJobs
+from gemqueue_workers.stages.shared_polls import SHARED_FROM, UnknownJobs
 from gemqueue_workers.worker.lookout import Lookout
 from tests.stages.reconcile.past import all_answered_once, lose, noticed, uploaded
 from tests.worlds.stages import ACCOUNT, MODEL

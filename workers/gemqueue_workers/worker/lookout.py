@@ -19,7 +19,7 @@ from gemqueue.policy.reconciling import Standing
 from gemqueue.policy.unknown import KEEP_S, again_s, look_every_s
 from gemqueue.store.scripts import ServerError
 from gemqueue.tasks import ending
-from gemqueue_workers.stages.unknown import UnknownJobs
+from gemqueue_workers.stages.shared_polls import UnknownJobs
 from gemqueue_workers.worker.reconciler import BUSY, Reconciler
 
 if TYPE_CHECKING:
