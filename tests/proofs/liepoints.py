@@ -44,7 +44,9 @@ if TYPE_CHECKING:
 
     from tests.emulator_process import EmulatorProcess
 
-LASTS_S = {"once": 0.0, "30s": 30.0}
+LASTS_S = {"once": 0.0, "30s": 30.0, "8h": 8 * 3600.0}
+TOLD = ("once", "30s")
+"""How long everything is told; the rest is for single points."""
 VIRTUAL_S_MAX = 12 * 3600.0
 """Within which all of it must have ended: what takes as long as a belief of hours may take once, and no longer."""
 _STEPS_MAX = 4000
@@ -219,7 +221,7 @@ async def points(url: str, emulator: EmulatorProcess) -> list[Point]:
         for at in world.transport.exchanges:
             route = at.partition(":")[0]
             if at not in scenario.script and (not scenario.at or {at, route} & set(scenario.at)):
-                found += [Point(name, at, kind, lasts) for kind in KINDS[route] for lasts in LASTS_S]
+                found += [Point(name, at, kind, lasts) for kind in KINDS[route] for lasts in TOLD]
     return found
 
 

@@ -699,7 +699,7 @@ MUTANTS: dict[str, Mutant] = {
                 "        if taken.evidence.n < 1:\n            polled =",
             ),
         ),
-        ("tests/proofs/test_liepoints.py",),
+        ("tests/stages/test_bought_once.py",),
     ),
     "believe-one-missed-input": Mutant(
         "a job is replaced when one look says that its input was gone",

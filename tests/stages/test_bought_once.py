@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 from gemqueue.language.lines import cancelled_line
 from gemqueue.policy.deadlines import Service
 from gemqueue.records import Lane
-from gemqueue.states import BatchState, Step
+from gemqueue.states import BatchState, Cause, Step
 from gemqueue.store import codec
 from gemqueue_workers.stages import collector
 from gemqueue_workers.stages.collector import Collector
+from tests.worlds.lying import KINDS, LyingTransport
 from tests.worlds.stages import LANE, Stages, open_stages
 
 if TYPE_CHECKING:
@@ -44,6 +45,23 @@ async def test_a_create_that_may_outlive_its_lease_is_not_sent(stages: Stages) -
     await stages.drain()
     ledger = stages.emulator.ledger()
     assert (len(ledger["jobs"]), ledger["rows_bought"]) == (1, 1)
+
+
+async def test_a_job_that_is_denied_is_still_awaited(stages: Stages) -> None:
+    """The provider's word that it does not know a job ends nothing within the job's life: it is looked at again."""
+    await stages.submit("one")
+    batch = await stages.submitted()
+    lying = LyingTransport.before(stages.provider, stages.clock.monotonic)
+    lying.tell("poll:1", KINDS["poll"]["denied"], 3600.0)
+    for looks in (1, 2, 3):
+        stages.clock.advance(stages.settings.poll_max_s)
+        await stages.step(Step.TRACK, batch)
+        record = await stages.store.batch(batch)
+        assert record is not None
+        assert (record.state, record.held_cause, record.seen_n) == (BatchState.SUBMITTED, Cause.DOUBT, looks)
+    stages.clock.advance(3600)
+    await stages.drain()
+    assert stages.emulator.ledger()["rows_bought"] == 1
 
 
 async def test_a_prompt_that_has_its_outcome_is_not_asked_for(
