@@ -119,8 +119,8 @@ def test_a_listing_without_a_known_job_says_nothing() -> None:
     doubted, now_ms = _doubted(intent_at=1_000_000), 2_000_000
 
     def other(job: str, intent_at: int, accepted_at: int, **fields: Any) -> Batch:
-        at = {"intent_at": intent_at, "accepted_at": accepted_at, "state": BatchState.SUBMITTED, "lane": LANE}
-        return Batch(id=job, v=1, job=job, fence=1, **(at | fields))
+        made = Batch(id=job, v=1, state=BatchState.SUBMITTED, lane=LANE, fence=1, job=job)
+        return msgspec.structs.replace(made, intent_at=intent_at, accepted_at=accepted_at, **fields)
 
     others = [
         other("batches/later", 1_100_000, 1_101_000),
