@@ -27,7 +27,7 @@ from gemqueue.store import bitmap
 from gemqueue.store.batches import Claim, JobEnd
 from gemqueue.store.deadlines import RescueSegment
 from gemqueue.store.operations import Rebuild
-from tests.proofs.simulation.test_lockstep import EXAMPLES_ENV, TwinBench, compare
+from tests.proofs.test_lockstep import EXAMPLES_ENV, TwinBench, compare
 from tests.worlds.bench import ACCOUNT, LANE, body, landing
 
 if TYPE_CHECKING:
