@@ -85,6 +85,8 @@ class SegmentMeta(msgspec.Struct, frozen=True, kw_only=True):
     named: bool = False
     deadline_at: int = 0
     """When its prompts are wanted, ms of the store's clock; 0 for no deadline."""
+    doubts: int = 0
+    """Interactive calls for each of its prompts that got no reply, before it was written."""
 
     def key_of(self, index: int) -> str:
         """The key of line ``index``."""
@@ -148,6 +150,7 @@ class Onward(msgspec.Struct, frozen=True, kw_only=True):
     attempt: int
     keys: list[tuple[str, list[int]]]
     deadline_at: int = 0
+    doubts: int = 0
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True):

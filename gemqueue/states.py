@@ -124,6 +124,7 @@ _B, _S, _L, _Q = Record.BATCH, Record.SEGMENT, Record.LANE, Record.QUOTA
 MOVES: dict[str, frozenset[Record]] = {
     "accept": frozenset({_B, _L, _Q}),
     "announce": frozenset({_B, _L}),
+    "ask": frozenset({_L}),
     "beat": frozenset({Record.SERVER, Record.WORKER}),
     "begin": frozenset({_B}),
     "cancel": frozenset({_S, Record.RUN}),
@@ -151,10 +152,12 @@ MOVES: dict[str, frozenset[Record]] = {
     "purge_line": frozenset({_S}),
     "purge_run": frozenset({_S, Record.RUN}),
     "rebuild": frozenset({_B, _S, _L, _Q}),
+    "reconsider": frozenset({Record.RESCUE}),
     "release": frozenset({_B, _Q}),
     "renew": frozenset({_B, _L, Record.RESCUE}),
     "reopen": frozenset({_B, _Q}),
     "replay": frozenset({_S, _L, Record.DEAD}),
+    "replied": frozenset({_L}),
     "requeue": frozenset({_B, _S, _L, Record.RESCUE}),
     "rescue": frozenset({_S, _L}),
     "reserve": frozenset({_B, _Q}),
@@ -209,6 +212,8 @@ class FailureKind(StrEnum):
     """Redis lost its body before it was bought, or before it could be bought again; what it was is gone."""
     REFUSED = "refused"
     """The queue did not take it: it was full, or its server stayed away; the error says which."""
+    DOUBT = "doubt"
+    """Call after call at an interactive service got no reply, and no batch may have it; each may have been billed."""
 
 
 class Cause(StrEnum):

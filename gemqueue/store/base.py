@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _META_FIELDS = (
     "state", "count", "bytes", "raw_bytes", "lane", "attempt", "requeues", "producer", "batch", "keys", "tenant",
-    "priority", "tokens", "named", "deadline_at",
+    "priority", "tokens", "named", "deadline_at", "doubts",
 )  # fmt: skip
 _BATCH_INTS = frozenset(field.name for field in msgspec.structs.fields(Batch) if field.type in (int, "int"))
 _KEYS_TYPE = list[tuple[str, list[int]]]
@@ -219,6 +219,7 @@ def _meta(id_: str, row: list[bytes | None]) -> SegmentMeta | None:
         tokens=int(text[12] or 0),
         named=bool(text[13]),
         deadline_at=int(text[14] or 0),
+        doubts=int(text[15] or 0),
     )
 
 

@@ -91,6 +91,15 @@ class Announce(Call, frozen=True, gc=False):
     early_s: int
 
 
+class Ask(Call, frozen=True, gc=False):
+    batch: str
+    fence: int
+    prompt: str
+    calls: int
+    again: int
+    limits: bytes
+
+
 class Beat(Call, frozen=True, gc=False):
     account: str
     worker: str
@@ -274,6 +283,11 @@ class Rebuild(Call, frozen=True, gc=False):
     segments: list[str]
 
 
+class Reconsider(Call, frozen=True, gc=False):
+    lane: str
+    segments: list[str]
+
+
 class Release(Call, frozen=True, gc=False):
     member: str
     account: str
@@ -301,6 +315,15 @@ class Reopen(Call, frozen=True, gc=False):
 class Replay(Call, frozen=True, gc=False):
     segment: bytes
     letters: list[str]
+
+
+class Replied(Call, frozen=True, gc=False):
+    batch: str
+    fence: int
+    prompt: str
+    how: str
+    calls: int
+    limits: bytes
 
 
 class Requeue(Call, frozen=True, gc=False):

@@ -5,12 +5,14 @@ A lane's deadlines are an index by the time of each segment's next look, so that
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from gemqueue.errors import StaleFence, WrongState
 from gemqueue.language.gemini.usage import Charge, Spent
+from gemqueue.policy import doubts
 from gemqueue.policy.packing import full_limits
 from gemqueue.records import Lane, Onward
 from gemqueue.store import calls
@@ -42,6 +44,42 @@ def _check(reply: list[Any], what: str) -> list[Any]:
     return reply
 
 
+class Leave(msgspec.Struct, frozen=True):
+    """Whether a prompt may be asked for.
+
+    ``settled``: it has its outcome. ``silent_since``: its lane has got no replies since then (ms), and asks nothing
+    for another ``wait_s``.
+    """
+
+    settled: bool = False
+    silent_since: int = 0
+    wait_s: float = 0.0
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """Calls for one prompt of an open batch whose replies are not known, and when the last one was made (ms)."""
+
+    calls: int = 0
+    at_ms: int = 0
+
+
+class Replied(StrEnum):
+    """What came of a call at an interactive service; a refusal is certain to have billed nothing."""
+
+    ANSWERED = "answered"
+    REFUSED = "refused"
+    LOST = "lost"
+
+
+_LIMITS = _pack(
+    {
+        "silent_calls": doubts.SILENT_CALLS,
+        "first_ms": int(doubts.PROBE_FIRST_S * 1000),
+        "max_ms": int(doubts.PROBE_MAX_S * 1000),
+    }
+)
+
+
 class DeadlineStore(StoreBase):
     """Watching over deadlines, and the interactive lanes' own transitions."""
 
@@ -67,6 +105,11 @@ class DeadlineStore(StoreBase):
         reviews = [calls.Review(segment, at_ms) for segment, at_ms in again_at.items()]
         not_within_ms = -1 if not_within_s is None else int(not_within_s * 1000)
         _check(await self.scripts.run(calls.Defer(claim.id, claim.fence, not_within_ms, reviews)), "defer")
+
+    async def reconsider(self, lane: Lane, segments: list[str]) -> int:
+        """Have the rescue step look at these segments now; how many of them anybody watches over."""
+        reply = await self.scripts.run(calls.Reconsider(str(lane), segments))
+        return int(reply[1])
 
     async def divert(self, claim: Claim, segment: str, lane: Lane) -> int | None:
         """A segment that waits to be packed goes over to ``lane``; its open prompts, None if it waits no more."""
@@ -103,15 +146,34 @@ class DeadlineStore(StoreBase):
         reply = await self.scripts.run(calls.Permit(account, service, per_min), retry=False)
         return int(reply[1]) / 1000
 
+    async def ask(self, claim: Claim, key: str, calls_made: int, *, again: bool) -> Leave:
+        """Leave for one call for this prompt, and a note that the calls without a reply are ``calls_made`` with it.
+
+        ``again``: one before it may have been billed.
+        """
+        call = calls.Ask(claim.id, claim.fence, prompt=key, calls=calls_made, again=int(again), limits=_LIMITS)
+        reply = _check(await self.scripts.run(call), "ask")
+        if reply[0] == b"silent":
+            return Leave(silent_since=int(reply[1]), wait_s=int(reply[2]) / 1000)
+        return Leave(settled=reply[0] == b"settled")
+
+    async def replied(self, claim: Claim, key: str, how: Replied, calls_left: int) -> tuple[int, int]:
+        """What came of it; ``calls_left`` are in doubt now. Lost replies in a row of the whole lane, and since when."""
+        call = calls.Replied(claim.id, claim.fence, prompt=key, how=how, calls=calls_left, limits=_LIMITS)
+        reply = _check(await self.scripts.run(call), "replied")
+        return int(reply[1]), int(reply[2])
+
+    async def asked(self, batch: str) -> dict[str, Asked]:
+        """By key, the calls of the batch's prompts that were noted and whose replies are not known."""
+        with translated(self.url):
+            raw: dict[bytes, bytes] = await self.redis.hgetall(self.key("asked", batch))
+        notes = {key.decode(): value.decode().partition(" ") for key, value in raw.items()}
+        return {key: Asked(int(n), int(at_ms)) for key, (n, _, at_ms) in notes.items()}
+
     async def count_doubt(self, claim: Claim, crashes: int, calls_max: int) -> int:
         """Count calls that a crashed holder may have left behind, once for each crash; how many were counted."""
         reply = await self.scripts.run(calls.CountDoubt(claim.id, claim.fence, crashes, calls_max))
         return int(_check(reply, "count_doubt")[1])
-
-    async def is_settled(self, segment: str, index: int) -> bool:
-        """Whether the prompt has its outcome."""
-        with translated(self.url):
-            return bool(await self.redis.getbit(self.key("settled", segment), index))
 
     async def add_spent(self, lane: Lane, spent: Mapping[Charge, Spent], rerouted: int = 0) -> set[str]:
         """A lane has answered so much, of it ``rerouted`` by another model than was asked; the versions new to it.

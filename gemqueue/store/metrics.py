@@ -65,7 +65,7 @@ COUNTERS: Final = {
     "interactive_in_doubt": "Interactive calls at most that may have been billed though their answers were lost.",
     "lost_prompts": "Prompts that failed because Redis had lost their bodies; failed counts them, too. Must stay 0.",
     "lost_answers": "Answers that were bought and could not be had: the results of a job that succeeded were gone.",
-    "bought_again": "Prompts asked again, or failed, because the provider had denied what it may have had.",
+    "bought_again": "Prompts asked again, or failed, because what may have been bought was denied or got no reply.",
     "concluded_by_age": "Batches that went on without results only because nothing can be left of them.",
     "found_after_all": "Jobs that were there although whole listings had lacked them.",
 }

@@ -1,7 +1,7 @@
 """The lock-step of ``test_lockstep``, for what its machine does not do: the ways beside a prompt's batch lane.
 
-Deadlines (promise, divert, rescue, defer), interactive batches (permit, doubt, tally), dead letters (bury, replay,
-forget), a pool's lanes, and records that were lost and are made anew. More examples:
+Deadlines (promise, divert, rescue, defer, reconsider), interactive batches (permit, ask, replied, doubt, tally), dead
+letters (bury, replay, forget), a pool's lanes, and records that were lost and are made anew. More examples:
 ``GEMQUEUE_LOCKSTEP_EXAMPLES=500``.
 """
 
@@ -25,7 +25,7 @@ from gemqueue.records import Batch, Lane
 from gemqueue.states import BatchState, FailureKind, Kind, Step
 from gemqueue.store import bitmap
 from gemqueue.store.batches import Claim, JobEnd
-from gemqueue.store.deadlines import RescueSegment
+from gemqueue.store.deadlines import Replied, RescueSegment
 from gemqueue.store.operations import Rebuild
 from tests.proofs.test_lockstep import EXAMPLES_ENV, TwinBench, compare
 from tests.worlds.bench import ACCOUNT, LANE, body, landing
@@ -193,9 +193,14 @@ class Ways(RuleBasedStateMachine):
         self.run(self.store.charges(Lane.parse(FLEX)))
         claims = [claim for claim in self.claims if claim.step is Step.RESOLVE]
         if claims:
-            self.run(self.store.count_doubt(self._any(claims, pick), 1 + pick % 2, 3))
+            claim = self._any(claims, pick)
+            self.run(self.store.count_doubt(claim, 1 + pick % 2, 3))
+            key = f"{self._any(self.segments, pick) if self.segments else 'none'}.{pick % 3}"
+            self.run(self.store.ask(claim, key, 1 + pick % 2, again=bool(pick % 2)))
+            self.run(self.store.replied(claim, key, list(Replied)[pick % 3], pick % 2))
+            self.run(self.store.asked(claim.id))
         if self.segments:
-            self.run(self.store.is_settled(self._any(self.segments, pick), pick % 3))
+            self.run(self.store.reconsider(Lane.parse(LANE), [self._any(self.segments, pick)]))
 
     # --- outcomes and dead letters ---
 

@@ -216,7 +216,7 @@ def kinds(kind: Kind, failure: FailureKind) -> str:
             return failure.value
         case FailureKind.MISSING | FailureKind.EXPIRED | FailureKind.CANCELLED | FailureKind.LOST:
             return failure
-        case FailureKind.REFUSED:
+        case FailureKind.REFUSED | FailureKind.DOUBT:
             return failure
         case _:
             assert_never(failure)

@@ -20,6 +20,7 @@ from gemqueue.store.store import Store
 from gemqueue_adapters.gemini import GeminiProvider
 from gemqueue_workers.stages.loop import Kit, Lease, run_step
 from gemqueue_workers.stages.packer import Packer
+from gemqueue_workers.stages.rescuer import Rescuer
 from gemqueue_workers.stages.resolver import Resolver
 from gemqueue_workers.stages.submitter import Submitter
 from gemqueue_workers.stages.tracker import Tracker
@@ -104,6 +105,7 @@ class Stages:
             Step.SUBMIT: Submitter(self.kit),
             Step.TRACK: Tracker(self.kit),
             Step.RESOLVE: Resolver(self.kit),
+            Step.RESCUE: Rescuer(self.kit),
         }
         self.lane = str(Lane(pool or ACCOUNT, MODEL, Kind.GENERATE))
 

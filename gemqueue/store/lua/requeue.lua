@@ -3,8 +3,8 @@
 -- refused). The id holds the fence, so asking again changes nothing.
 -- KEYS: prefix. ARGV: now, batch, fence, retry, body, keys, each (segment, bits)
 -- retry: msgpack {id, lane, tenant, priority, count, raw_bytes, tokens, attempt, requeues, delay_ms, new_batch,
--- refusals, deadline_at, review_ms, full={...}}. keys: msgpack [[origin, [index]]]. segment, bits: what lines leave,
--- and which
+-- refusals, deadline_at, doubts, review_ms, full={...}}. keys: msgpack [[origin, [index]]]. segment, bits: what lines
+-- leave, and which
 -- ok | stale | state <state> | conflict <segment>
 -- takes: _core (VERSION, count, key, now, num, pass_when_full, stale)
 -- takes: _groups (groups)
@@ -36,6 +36,7 @@ redis.call('SET', key('segment', a.id), body)
 redis.call('HSET', meta_key, 'v', VERSION, 'state', 'live', 'count', a.count, 'bytes', #body,
   'raw_bytes', a.raw_bytes, 'tokens', a.tokens, 'lane', a.lane, 'tenant', a.tenant, 'priority', a.priority,
   'attempt', a.attempt, 'requeues', a.requeues, 'keys', keys, 'created_at', now)
+if num(a.doubts) > 0 then redis.call('HSET', meta_key, 'doubts', a.doubts) end
 count('live_bytes', #body)
 count('requeued', a.count)
 promise(a.lane, a.id, a.deadline_at, a.review_ms)

@@ -2,7 +2,7 @@
 -- to bring them in time. The id holds the fence of the rescue step, so asking again changes nothing.
 -- KEYS: prefix. ARGV: now, lane, fence, retry, body, keys, segment, bits, batch
 -- lane: the batch's. fence: of the lane's rescue step. retry: msgpack {id, lane, tenant, priority, count, raw_bytes,
--- tokens, attempt, deadline_at, full={...}}. keys: msgpack [[origin, [index]]]. segment, bits: what the
+-- tokens, attempt, deadline_at, doubts, full={...}}. keys: msgpack [[origin, [index]]]. segment, bits: what the
 -- lines leave, and which
 -- ok | stale | gone (the segment is open in that batch no more) | conflict (some of the lines have gone on already)
 -- takes: _core (VERSION, count, key, now, num, pass_when_full, stale)
@@ -28,6 +28,7 @@ redis.call('SET', key('segment', a.id), body)
 redis.call('HSET', meta_key, 'v', VERSION, 'state', 'live', 'count', a.count, 'bytes', #body,
   'raw_bytes', a.raw_bytes, 'tokens', a.tokens, 'lane', a.lane, 'tenant', a.tenant, 'priority', a.priority,
   'attempt', a.attempt, 'requeues', 0, 'keys', keys, 'created_at', now, 'deadline_at', a.deadline_at)
+if num(a.doubts) > 0 then redis.call('HSET', meta_key, 'doubts', a.doubts) end
 count('live_bytes', #body)
 count('rescued', a.count)
 wait(a.lane, a.id, a, 0, a.full)

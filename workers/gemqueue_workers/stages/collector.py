@@ -102,6 +102,12 @@ class Collector:
         """This prompt needs no row from here: it is settled, or goes on by itself."""
         self._expected.arrive(key)
 
+    def doom(self, key: str, kind: FailureKind, message: str) -> None:
+        """This prompt fails without a row, and may be submitted again by a person."""
+        arrival, origin, index = self._expected.arrive(key)
+        if arrival is _EXPECTED:
+            self._doom(origin, index, kind, message, 0)
+
     async def land(self) -> None:
         """Settle what has come so far."""
         await self._bury()
@@ -339,19 +345,19 @@ class Collector:
             log.warning("rows.quarantined", batch=self._batch.id, rows=len(rows), first=rows[0][0])
 
     async def _send_retries(self) -> None:
-        """Retry segments hold lines of one tenant, priority, deadline and attempt, no more than a segment may hold."""
-        groups: dict[tuple[str, int, int, int], list[tuple[Source, list[int]]]] = {}
+        """Retry segments hold lines that share what a segment has once, and no more of them than a segment may hold."""
+        groups: dict[tuple[str, int, int, int, int], list[tuple[Source, list[int]]]] = {}
         for source, numbers in self._retries.values():
             meta = source.meta
-            group = groups.setdefault((meta.tenant, meta.priority, meta.deadline_at, meta.attempt), [])
+            group = groups.setdefault((meta.tenant, meta.priority, meta.deadline_at, meta.doubts, meta.attempt), [])
             group.append((source, sorted(numbers)))
         self._retries = {}
         writer = RetryWriter(self._kit, self._lease, self._batch)
-        for (*_, attempt), parts in groups.items():
+        for (*_, doubts, attempt), parts in groups.items():
             for chunk in chunks(parts, self._kit.settings.segment_prompts_max, self._kit.settings.segment_bytes_max):
                 id_ = self._lease.next_retry_id()
                 delay_s = backoff.retry_delay_s(attempt, self._kit.settings, id_)
-                why = Why(attempt=attempt + 1, requeues=0, delay_ms=int(delay_s * 1000))
+                why = Why(attempt=attempt + 1, requeues=0, delay_ms=int(delay_s * 1000), doubts=doubts)
                 with effect(Effect.RESOLVE_REQUEUE):
                     await writer.move(id_, chunk, why)
 

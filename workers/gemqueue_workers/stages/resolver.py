@@ -59,7 +59,8 @@ class Resolver:
                 with effect(Effect.RESOLVE_RELEASE):
                     await self._kit.store.release(lease.claim, _BUSY_S)
                 return
-            await self._interactive.ask(lease, record)
+            if not await self._interactive.ask(lease, record):
+                return
         if plan is ResolvePlan.LOOK:
             ended = await self._ended.look(lease, record)
             if ended is None:

@@ -34,6 +34,7 @@ class Why(msgspec.Struct, frozen=True, kw_only=True):
     refusals: int = 0
     lane: Lane | None = None
     forgets_deadline: bool = False
+    doubts: int = 0
 
 
 class RetryWriter:
@@ -75,6 +76,7 @@ class RetryWriter:
             new_batch=why.new_batch,
             refusals=why.refusals,
             deadline_at=0 if why.forgets_deadline else meta.deadline_at,
+            doubts=why.doubts,
         )
         await self._kit.store.requeue(self._lease.claim, retry, blob)
 
