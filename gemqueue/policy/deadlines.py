@@ -16,11 +16,14 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from gemqueue.errors import PromptInvalid
+from gemqueue.policy.beliefs import Belief, evidence_of, job_end_ms
 from gemqueue.records import BATCH
-from gemqueue.states import Kind
+from gemqueue.states import BatchState, Kind
 
 if TYPE_CHECKING:
     from gemqueue.config import Settings
+    from gemqueue.policy.beliefs import Evidence
+    from gemqueue.records import Batch
 
 _GRID_MS = 1000
 _DEADLINE_S_MAX = 366 * 24 * 3600
@@ -71,15 +74,49 @@ def ways(policy: str, kind: Kind) -> tuple[Service, ...]:
     return (*flex, Service.STANDARD) if policy == Service.STANDARD else flex
 
 
+_DENIED = frozenset({Belief.REFUSED, Belief.NO_OUTPUT, Belief.RESULTS_GONE, Belief.JOB_UNKNOWN, Belief.FILE_GONE})
+"""Beliefs by which a batch will bring nothing."""
+_LOOKS = 2
+"""How many looks that agree take a batch for one that brings nothing: what leaves it may be paid for twice."""
+
+
 class Where(StrEnum):
     """How far a prompt has come in the batch lane."""
 
     WAITING = "waiting"
-    """It is not bought yet: not packed, or its batch is held."""
+    """It is not bought yet: not packed, or its batch is held; or its batch is not expected to bring it any more."""
     UNDER_WAY = "under_way"
-    """Its batch is being submitted, or runs."""
+    """Its batch is being submitted, or runs; or it has ended, and what it brings is in doubt."""
     ENDED = "ended"
     """Its job is over, and the results are being read."""
+
+
+def brings_nothing(seen: Evidence) -> bool:
+    """Whether looks agree that a batch is not to be waited for by prompts that are wanted by a time."""
+    return seen.n >= _LOOKS and seen.belief in _DENIED
+
+
+def given_back_s(batch: Batch | None, now_ms: int, settings: Settings) -> float:
+    """How long until a batch that brings nothing is given up at the latest, and its prompts are in the lane again."""
+    if batch is None or not brings_nothing(seen := evidence_of(batch)):
+        return 0.0
+    end_ms = {
+        Belief.RESULTS_GONE: seen.first_at + int(settings.belief_s * 1000),
+        Belief.JOB_UNKNOWN: job_end_ms(batch),
+    }.get(seen.belief or Belief.NO_OUTPUT, now_ms)
+    return max(0, end_ms - now_ms) / 1000
+
+
+def where_of(batch: Batch | None) -> Where:
+    """How far the prompts of this batch have come; of none where they are not packed."""
+    if batch is None:
+        return Where.WAITING
+    seen = evidence_of(batch)
+    if seen.n:
+        return Where.WAITING if brings_nothing(seen) else Where.UNDER_WAY
+    if batch.state is BatchState.SEALED and batch.held_reason:
+        return Where.WAITING
+    return Where.ENDED if batch.state in {BatchState.ENDED, BatchState.CLOSING} else Where.UNDER_WAY
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -93,7 +130,8 @@ class Prospect(msgspec.Struct, frozen=True):
     """What is known when the rescue step reviews a segment.
 
     ``batch_s`` is how long a job takes in nine of ten cases, None where the lane has no history; ``ahead`` are the
-    prompts that the interactive lanes will have to answer before this segment's.
+    prompts that the interactive lanes will have to answer before this segment's; ``doubt_s`` is how long a batch that
+    brings nothing keeps it yet.
     """
 
     deadline_at: int
@@ -101,6 +139,7 @@ class Prospect(msgspec.Struct, frozen=True):
     where: Where
     batch_s: float | None
     ahead: int
+    doubt_s: float = 0.0
 
 
 def judge(prospect: Prospect, allowed: tuple[Service, ...], settings: Settings) -> Verdict:
@@ -114,7 +153,7 @@ def judge(prospect: Prospect, allowed: tuple[Service, ...], settings: Settings) 
     leave_s = _lead_s(allowed[0], settings) + queue_s
     if prospect.where is Where.WAITING:
         batch_s = _UNPROVEN_S if prospect.batch_s is None else prospect.batch_s
-        leave_s = max(leave_s, batch_s + settings.deadline_margin_s)
+        leave_s = max(leave_s, prospect.doubt_s + batch_s + settings.deadline_margin_s)
     elif prospect.where is Where.ENDED and slack_s > _lead_s(allowed[-1], settings):
         leave_s = min(leave_s, slack_s - _READING_S)
     if slack_s > leave_s:

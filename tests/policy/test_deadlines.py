@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from gemqueue import PromptInvalid
 from gemqueue.config import Settings, load_settings
 from gemqueue.errors import ConfigError
+from gemqueue.policy.beliefs import LIFE_MS
 from gemqueue.policy.deadlines import (
     Next,
     Prospect,
@@ -20,11 +22,15 @@ from gemqueue.policy.deadlines import (
     after_failure,
     after_refusal,
     deadline_at_ms,
+    given_back_s,
     judge,
     way_now,
     ways,
+    where_of,
 )
-from gemqueue.states import Kind
+from gemqueue.records import Batch
+from gemqueue.states import BatchState, Kind
+from tests.policy.records import LANE
 
 NOW = 1_800_000_000_000
 SETTINGS = Settings(deadline_policy="standard")
@@ -144,3 +150,59 @@ def test_what_follows_a_call_without_an_answer() -> None:
     assert after_refusal("flex", BOTH) == Next("standard")
     assert after_refusal("flex", (Service.FLEX,)) == Next("batch")
     assert after_refusal("standard", BOTH) == Next("batch")
+
+
+def under(state: BatchState, what: str, n: int, held: str = "") -> Batch:
+    """A batch of which so many looks showed this."""
+    return Batch(id="b", v=3, state=state, lane=LANE, fence=1, held_reason=held, seen_what=what, seen_n=n)
+
+
+@pytest.mark.parametrize(
+    ("batch", "where"),
+    [
+        (None, Where.WAITING),
+        (under(BatchState.PACKING, "", 0), Where.UNDER_WAY),
+        (under(BatchState.SEALED, "", 0), Where.UNDER_WAY),
+        (under(BatchState.SEALED, "", 0, "open jobs: 100 of 100 in use"), Where.WAITING),
+        (under(BatchState.SUBMITTED, "", 0), Where.UNDER_WAY),
+        (under(BatchState.ENDED, "", 0), Where.ENDED),
+        (under(BatchState.CLOSING, "", 0), Where.ENDED),
+        (under(BatchState.ENDED, "results_gone file", 1), Where.UNDER_WAY),
+        (under(BatchState.ENDED, "results_gone file", 2), Where.WAITING),
+        (under(BatchState.ENDED, "no_output expired", 1), Where.UNDER_WAY),
+        (under(BatchState.ENDED, "no_output expired", 2), Where.WAITING),
+        (under(BatchState.ENDED, "rows_missing 3", 2), Where.UNDER_WAY),
+        (under(BatchState.ENDED, "a_newer_belief", 9), Where.UNDER_WAY),
+        (under(BatchState.SUBMITTED, "job_unknown", 1, "doubt"), Where.UNDER_WAY),
+        (under(BatchState.SUBMITTED, "job_unknown", 2, "doubt"), Where.WAITING),
+        (under(BatchState.SUBMITTED, "file_gone", 2, "doubt"), Where.WAITING),
+        (under(BatchState.SUBMITTING, "", 0), Where.UNDER_WAY),
+        (under(BatchState.SUBMITTING, "not_created", 1, "doubt"), Where.UNDER_WAY),
+        (under(BatchState.SUBMITTING, "not_created", 9, "doubt"), Where.UNDER_WAY),
+        (under(BatchState.SEALED, "not_created", 1, "doubt"), Where.UNDER_WAY),
+        (under(BatchState.SEALED, "refused", 1, "doubt"), Where.UNDER_WAY),
+        (under(BatchState.SEALED, "refused", 2, "doubt"), Where.WAITING),
+    ],
+)
+def test_where_the_prompts_of_a_batch_are(batch: Batch | None, where: Where) -> None:
+    """What two looks deny is not waited for; one look, or a create in doubt, leaves a batch under way."""
+    assert where_of(batch) is where
+
+
+@pytest.mark.parametrize(
+    ("what", "n", "left_s"),
+    [("results_gone file", 2, 21_600 - 600), ("results_gone file", 1, 0), ("no_output expired", 2, 0)],
+)
+def test_what_a_belief_keeps_is_expected_that_much_later(what: str, n: int, left_s: float) -> None:
+    """Denied results go back when they are believed to be gone, and a batch has them only after that."""
+    batch = msgspec.structs.replace(under(BatchState.ENDED, what, n), seen_first_at=NOW - 600_000)
+    assert given_back_s(batch, NOW, SETTINGS) == left_s
+    wanted = Prospect(NOW + 3600 * 5 * 1000, NOW, where_of(batch), 600.0, 1, given_back_s(batch, NOW, SETTINGS))
+    assert judge(wanted, BOTH, SETTINGS).service == ("flex" if left_s else None)
+
+
+def test_a_job_that_nobody_knows_keeps_its_prompts_for_its_life() -> None:
+    """Its prompts go back when nothing of it can be left at the provider."""
+    batch = msgspec.structs.replace(under(BatchState.SUBMITTED, "job_unknown", 2), accepted_at=NOW - 3600 * 1000)
+    assert given_back_s(batch, NOW, SETTINGS) == 49 * 3600
+    assert given_back_s(batch, NOW + LIFE_MS, SETTINGS) == given_back_s(None, NOW, SETTINGS) == 0

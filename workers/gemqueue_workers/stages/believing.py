@@ -11,7 +11,8 @@ from gemqueue.effects import Effect, effect
 from gemqueue.policy import beliefs, believed
 from gemqueue.policy.backoff import backoff_s
 from gemqueue.policy.beliefs import Belief
-from gemqueue.records import Hold, Note
+from gemqueue.policy.deadlines import brings_nothing
+from gemqueue.records import BATCH, Hold, Note
 from gemqueue.states import Cause
 from gemqueue_workers.stages.loop import held_since_first
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from gemqueue_workers.stages.loop import Kit, Lease
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("gemqueue.beliefs")
+
+_SEGMENTS_MAX = 500
 
 
 class Look(msgspec.Struct, frozen=True):
@@ -52,6 +55,17 @@ async def wait(kit: Kit, lease: Lease, batch: Batch, taken: Look, *, name: Effec
     log.warning("belief.waits", batch=batch.id, job=batch.job, what=taken.evidence.what, looks=taken.evidence.n)
     with effect(name):
         await kit.store.release(lease.claim, delay_s, note, hold=hold)
+    if brings_nothing(taken.evidence):
+        await _offer_other_ways(kit, batch)
+
+
+async def _offer_other_ways(kit: Kit, batch: Batch) -> None:
+    """What is wanted by a time need not wait for a batch that will hardly bring it: its segments are reviewed."""
+    if kit.settings.deadline_policy == BATCH:
+        return
+    segments = await kit.store.manifest(batch.id)
+    for start in range(0, len(segments), _SEGMENTS_MAX):
+        await kit.store.reconsider(batch.lane, segments[start : start + _SEGMENTS_MAX])
 
 
 async def contradicted(kit: Kit, lease: Lease, batch: Batch, name: Effect) -> None:

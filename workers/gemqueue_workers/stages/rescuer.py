@@ -17,9 +17,9 @@ import structlog
 from gemqueue.effects import Effect, effect
 from gemqueue.errors import WrongState
 from gemqueue.ids import rescue_segment_id
-from gemqueue.policy.deadlines import Prospect, Verdict, Where, judge, ways
-from gemqueue.records import Batch, Lane, LaneState
-from gemqueue.states import BatchState, SegmentState, Step
+from gemqueue.policy.deadlines import Prospect, Verdict, given_back_s, judge, ways, where_of
+from gemqueue.records import Lane, LaneState
+from gemqueue.states import SegmentState, Step
 from gemqueue.store import bitmap, codec
 from gemqueue.store.deadlines import RescueSegment
 from gemqueue_workers.stages.contents import BatchContents
@@ -27,7 +27,7 @@ from gemqueue_workers.stages.retries import RetryWriter, keys_of_parts
 
 if TYPE_CHECKING:
     from gemqueue.policy.deadlines import Service
-    from gemqueue.records import SegmentMeta
+    from gemqueue.records import Batch, SegmentMeta
     from gemqueue_workers.stages.loop import Kit, Lease
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("gemqueue.rescue")
@@ -88,7 +88,8 @@ class _Round:
         batch_s = await self._batch_s()
         for meta in sorted(known.values(), key=lambda meta: meta.deadline_at):
             batch = batches.get(meta.batch)
-            prospect = Prospect(meta.deadline_at, now_ms, _where(batch), batch_s, self._ahead + meta.count)
+            ahead, doubt_s = self._ahead + meta.count, given_back_s(batch, now_ms, self._kit.settings)
+            prospect = Prospect(meta.deadline_at, now_ms, where_of(batch), batch_s, ahead, doubt_s)
             verdict = judge(prospect, self._allowed, self._kit.settings)
             if verdict.service is not None or verdict.again_at:
                 self._ahead += meta.count
@@ -138,6 +139,7 @@ class _Round:
             tokens=len(body) // 4 + 1,
             attempt=meta.attempt,
             deadline_at=meta.deadline_at,
+            doubts=meta.doubts,
             keys=keys_of_parts([part]),
             segment=meta.id,
             lines=bitmap.of(part[1], meta.count),
@@ -151,9 +153,3 @@ class _Round:
         self._left.add(batch.id)
         log.info("prompts.rescued", segment=meta.id, batch=batch.id, prompts=rescued.count, service=service)
         return None
-
-
-def _where(batch: Batch | None) -> Where:
-    if batch is None or (batch.state is BatchState.SEALED and batch.held_reason):
-        return Where.WAITING
-    return Where.ENDED if batch.state in {BatchState.ENDED, BatchState.CLOSING} else Where.UNDER_WAY
