@@ -601,17 +601,6 @@ MUTANTS: dict[str, Mutant] = {
         ),
         ("tests/stages/test_bought_once.py",),
     ),
-    "ask-what-is-settled": Mutant(
-        "an interactive prompt is asked for, and paid for, though it has its outcome",
-        (
-            Patch(
-                f"{_WORKERS}stages/interactive.py",
-                "            if await self._kit.store.is_settled(*split_key(key)):\n",
-                "            if False:\n",
-            ),
-        ),
-        ("tests/stages/test_bought_once.py",),
-    ),
     "dead-never-full": Mutant(
         "dead letters stay in memory until the last row has come",
         (

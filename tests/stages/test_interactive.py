@@ -224,17 +224,19 @@ async def test_what_has_its_outcome_is_not_asked_for(flex: Stages) -> None:
     """A prompt that is cancelled while its call waits for leave costs nothing."""
     segment = await with_deadline(flex, "one", "two", "three")
     batch = await ended(flex)
+    pace, until_ms = flex.store.key("pace", ACCOUNT, "flex"), flex.clock.now_ms() + 5000
+    await flex.store.redis.set(pace, until_ms, ex=60)
     step = asyncio.create_task(flex.step(Step.RESOLVE, batch))
 
     async def waits() -> bool:
-        return bool(await flex.store.redis.exists(flex.store.key("pace", ACCOUNT, "flex")))
+        return float(await flex.store.redis.get(pace)) > until_ms
 
     await until(waits)
     for index in (0, 2):
         await flex.store.cancel(segment, index, codec.compress(cancelled_line(f"{segment}.{index}")))
 
     async def done() -> bool:
-        flex.clock.advance(0)
+        flex.clock.advance(1)
         return step.done()
 
     await until(done)
