@@ -128,7 +128,7 @@ def _of_purchases(world: SimulatedWorld, counts: dict[str, int]) -> Generator[st
     After a call in doubt a prompt may be asked for once more, or go into a batch where the service refuses it for good.
     """
     calls = world.cloud.calls.paid
-    jobs = Counter(key for job in world.cloud.jobs.values() for key in job.bought)
+    jobs = Counter(key for job in world.cloud.jobs.values() if not job.gone for key in job.bought)
     known = times_again(world)
     for key, times in jobs.items():
         if times > 1 + len(world.rescued.get(key, ())) + max(known[key], given_up(world, key)):
