@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from gemqueue.policy.beliefs import Belief, Pace, reads_now
+from gemqueue.policy.beliefs import Belief, Pace, job_end_ms, reads_now
 from gemqueue.provider import JobStatus
 from gemqueue.states import BatchState, FailureKind, JobState
 
@@ -104,12 +104,14 @@ def shown_at_end(batch: Batch, status: JobStatus | None, detail: str = "") -> Sh
     """What a look shows that found no results to read; ``detail`` says what was denied.
 
     A job that named an output once, or succeeded once, has results, whatever it says later. One that failed, expired
-    or was cancelled never has any (protocol section 6), but its end was seen in one look until now.
+    or was cancelled never has any (protocol section 6), but its end was seen in one look until now; a denial of the
+    job is no second one.
     """
     if status is not None and not status.state.terminal:
         return Shown()
     state = JobState(batch.job_state) if status is None else status.state
-    promised = batch.output_file or detail or JobState.SUCCEEDED in {batch.job_state, state}
+    unknown = status is None and batch.ended_at < job_end_ms(batch)
+    promised = batch.output_file or detail or unknown or JobState.SUCCEEDED in {batch.job_state, state}
     if promised:
         return Shown(f"{Belief.RESULTS_GONE} {detail or ('job' if status is None else 'output')}")
     return Shown(f"{Belief.NO_OUTPUT} {state}", _after(state))

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gemqueue.language.gemini.rows import Verdict
-from gemqueue.policy import backoff, resolving
+from gemqueue.policy import backoff, beliefs, resolving
 from gemqueue.policy.beliefs import Evidence, Pace
 from gemqueue.policy.resolving import ResolvePlan, RowFate
 from gemqueue.provider import JobStatus
@@ -63,7 +63,8 @@ def test_a_job_that_promised_results_is_doubted_for_hours(batch: Batch, status: 
         assert shown.what == ""
         return
     succeeded = JobState.SUCCEEDED in {ended.job_state, status.state if status is not None else ""}
-    promised = bool(output) or succeeded
+    unknown = status is None and ended.ended_at < beliefs.job_end_ms(ended)
+    promised = bool(output) or succeeded or unknown
     assert shown.what.startswith("results_gone" if promised else "no_output")
     assert (shown.pace is Pace.HOURS) == promised
 
