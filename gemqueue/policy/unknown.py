@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 KEEP_S: Final = 100 * 3600
 """A job's life and its results' together (protocol sections 8.5 and 10), and some more."""
 _LOOK_UNITS: Final = 10
+_AGAIN_S_MIN: Final = 1.0
 _UNKNOWN: Final = frozenset({Standing.RUNNING, Standing.LOST, Standing.ORPHANED, Standing.WAITING})
 
 
@@ -48,8 +49,8 @@ class Unknown(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def again_s(settings: Settings) -> float:
-    """How far two sightings lie apart of a job that is counted."""
-    return unit_s(settings)
+    """How far two sightings lie apart of a job that is counted: a minute, or a second where ``belief_s`` is tiny."""
+    return max(unit_s(settings), _AGAIN_S_MIN)
 
 
 def look_every_s(settings: Settings, noted: Iterable[Unknown] = ()) -> float:

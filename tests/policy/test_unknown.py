@@ -85,3 +85,4 @@ def test_looks_are_rare_until_there_is_a_reason() -> None:
     assert (look_every_s(SETTINGS), look_every_s(SETTINGS, [counted])) == (600.0, 600.0)
     for more in ({"counted": False}, {"state": "succeeded"}):
         assert look_every_s(SETTINGS, [msgspec.structs.replace(counted, **more)]) == again_s(SETTINGS) == 60.0
+    assert look_every_s(Settings(belief_s=1.0)) == 10.0

@@ -203,6 +203,30 @@ async def test_a_decision_that_dies_is_made_by_the_next(stages: Stages, effect: 
     assert await stages.count("decided") == 1 + ((effect, when) == (Effect.DECIDE_DECIDE, "after"))
 
 
+async def test_results_that_are_gone_are_given_up_at_a_persons_word(stages: Stages) -> None:
+    """They are denied and waited for, and a future says until when; after the word one more look gives them up."""
+    await stages.submit("one", "two")
+    batch = await stages.submitted()
+    stages.jobs_end()
+    await stages.step(Step.TRACK, batch)
+    stages.emulator.faults([{"on": "download", "do": "404"}])
+    await stages.step(Step.RESOLVE, batch)
+    record = await record_of(stages, batch)
+    assert (record.state, evidence_of(record).belief, record.held_cause) == ("ended", "results_gone", "doubt")
+    assert record.held_reason.startswith(f"results of batch {batch} denied since ")
+    assert (await stages.store.place(stages.keys[0].partition(".")[0], 0)).held_reason == record.held_reason
+    stages.clock.advance(3600)
+    await stages.step(Step.RESOLVE, batch)
+    assert (await record_of(stages, batch)).state == "ended"
+    assert (await decide(stages.store, batch, "gone")).belief == "results_gone"
+    await stages.step(Step.RESOLVE, batch)
+    assert (await record_of(stages, batch)).state == "closed"
+    assert (await stages.count("bought_again"), await stages.count("decided")) == (2, 1)
+    stages.emulator.faults([])
+    await stages.drain()
+    assert await stages.count("answered") == 2
+
+
 async def test_what_is_believed_is_measured(stages: Stages) -> None:
     """A gauge says how many batches are under which belief, 0 for the others."""
     await believing(stages)
