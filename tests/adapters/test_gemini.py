@@ -357,7 +357,7 @@ async def test_files_are_listed_past_an_empty_page() -> None:
 
     async with wire(handle) as served, provider(served) as made:
         assert [[file.file for file in page] async for page in made.files()] == [[], [FILE]]
-        for lie in (reply({"error": {}}), reply({"files": [{}]}), reply({"nextPageToken": "t"}), PAGE):
+        for lie in (reply({"error": {}}), reply(b'{"files": [{}]}'), reply({"nextPageToken": "t"}), PAGE):
             served.handler = lambda _, lie=lie: lie  # type: ignore[misc]
             with pytest.raises(Transient):
                 _ = [page async for page in made.files()]
