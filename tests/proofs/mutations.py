@@ -347,32 +347,6 @@ MUTANTS: dict[str, Mutant] = {
             ),
         ),
     ),
-    "ask-what-is-settled": Mutant(
-        "an interactive prompt is asked for, and paid for, though it has its outcome",
-        (
-            Patch(
-                f"{_LUA}ask.lua",
-                "if redis.call('GETBIT', key('settled', origin), index) == 1 then return { 'settled' } end\n",
-                "",
-            ),
-        ),
-        ("tests/stages/test_interactive.py",),
-    ),
-    "calls-not-noted": Mutant(
-        "a call whose worker dies in it leaves no note, so that the prompt is asked for as often as workers die",
-        (Patch(f"{_LUA}ask.lua", "redis.call('HSET', asked, prompt, calls .. ' ' .. now)\n", ""),),
-        ("tests/stages/test_interactive.py",),
-    ),
-    "doubts-stay-behind": Mutant(
-        "a prompt that goes on after a lost reply begins anew",
-        (Patch(f"{_WORKERS}stages/retries.py", "            doubts=why.doubts,\n", ""),),
-        ("tests/stages/test_interactive.py",),
-    ),
-    "never-silent": Mutant(
-        "a lane asks on however many replies are lost",
-        (Patch(f"{_LUA}ask.lua", "  if now < num(lost[3]) then return", "  if now < 0 then return"),),
-        ("tests/stages/test_interactive.py",),
-    ),
     "late-answer-lands": Mutant(
         "the answer of a prompt that went on lands whether or not it is the first",
         (
@@ -601,6 +575,17 @@ MUTANTS: dict[str, Mutant] = {
         ),
         ("tests/stages/test_bought_once.py",),
     ),
+    "ask-what-is-settled": Mutant(
+        "an interactive prompt is asked for, and paid for, though it has its outcome",
+        (
+            Patch(
+                f"{_LUA}ask.lua",
+                "if redis.call('GETBIT', key('settled', origin), index) == 1 then return { 'settled' } end\n",
+                "",
+            ),
+        ),
+        ("tests/stages/test_interactive.py",),
+    ),
     "dead-never-full": Mutant(
         "dead letters stay in memory until the last row has come",
         (
@@ -770,5 +755,20 @@ MUTANTS: dict[str, Mutant] = {
             ),
         ),
         ("tests/proofs/test_liepoints.py",),
+    ),
+    "calls-not-noted": Mutant(
+        "a call whose worker dies in it leaves no note, so that the prompt is asked for as often as workers die",
+        (Patch(f"{_LUA}ask.lua", "redis.call('HSET', asked, prompt, calls .. ' ' .. now)\n", ""),),
+        ("tests/stages/test_interactive.py",),
+    ),
+    "doubts-stay-behind": Mutant(
+        "a prompt that goes on after a lost reply begins anew",
+        (Patch(f"{_WORKERS}stages/retries.py", "            doubts=why.doubts,\n", ""),),
+        ("tests/stages/test_interactive.py",),
+    ),
+    "never-silent": Mutant(
+        "a lane asks on however many replies are lost",
+        (Patch(f"{_LUA}ask.lua", "  if now < num(lost[3]) then return", "  if now < 0 then return"),),
+        ("tests/stages/test_interactive.py",),
     ),
 }
