@@ -114,6 +114,10 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
     denied_creates: int | UnsetType = UNSET
     crashes_held: int | UnsetType = UNSET
     cancels_seen: int | UnsetType = UNSET
+    cancels_met: int | UnsetType = UNSET
+    open_left: int | UnsetType = UNSET
+    unplaced_met: int | UnsetType = UNSET
+    looked_at: int | UnsetType = UNSET
     cancel_at: int | UnsetType = UNSET
     slow_at: int | UnsetType = UNSET
     input_file: str | UnsetType = UNSET
@@ -192,7 +196,17 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     crashes_held: int = 0
     refusals: int = 0
     solo: int = 0
+    cancels: int = 0
+    """Prompts of it that were cancelled or rescued, where that was told (``cancel``, ``rescue``)."""
+    cancels_met: int = 0
+    """How many of those there were when its contents were last read for it, at ``looked_at``."""
+    open_left: int = 0
+    """How many of its prompts were open then."""
+    unplaced_met: int = 0
+    """What ``policy.cancels.unplaced`` was then."""
+    looked_at: int = 0
     cancels_seen: int = 0
+    """The queue's own counters then, as 0.2.0 compares them."""
     cancel_at: int = 0
     slow_at: int = 0
     closed_segments: int = 0

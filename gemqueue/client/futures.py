@@ -65,6 +65,7 @@ class Future:
     @property
     def key(self) -> str:
         """The prompt's address, unique for ever."""
+        self._listener.key_read(self._ticket)
         return self._ticket.key
 
     @property
@@ -195,7 +196,7 @@ class Future:
 
     def __repr__(self) -> str:
         outcome = self._ticket.outcome
-        return f"Future({self.key!r}, {'pending' if outcome is None else outcome!r})"
+        return f"Future({self._ticket.key!r}, {'pending' if outcome is None else outcome!r})"
 
 
 def taken(ticket: Ticket, listener: Listener) -> Outcome:

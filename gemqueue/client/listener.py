@@ -51,7 +51,8 @@ class Listener:
         self._news: dict[str, None] = {}
         self._wake = asyncio.Event()
         self._fetch_max = _SEGMENTS_MAX
-        self._delivered: list[str] = []
+        self._delivered: dict[str, bool] = {}
+        self._ripe: frozenset[str] = frozenset()
         self._tasks: list[asyncio.Task[None]] = []
         self._closed: GemqueueError | None = None
 
@@ -153,15 +154,30 @@ class Listener:
         segment.taken_map[start:stop] = b"\x01" * (stop - start)
         segment.taken += new
         if new and segment.plain and segment.taken == segment.count:
-            self._delivered.append(segment.id)
+            self._delivered[segment.id] = segment.keyed
 
-    async def deliver(self) -> None:
-        """Tell the store of which segments every outcome has been taken. Raises StoreUnavailable."""
-        del self._delivered[:-_DELIVERED_MAX]  # untold ones expire by themselves, only later
-        batch = self._delivered.copy()
-        if batch:
-            await self._store.deliver(batch)
-            del self._delivered[: len(batch)]
+    def key_read(self, ticket: Ticket) -> None:
+        """The caller's code has this key, and may ask for its outcome anywhere, also after it was taken here."""
+        segment = ticket.segment
+        if segment is not None and not segment.keyed:
+            segment.keyed = True
+            if segment.id in self._delivered:
+                self._delivered[segment.id] = True
+
+    async def deliver(self, *, ripe: bool = False) -> None:
+        """Tell the store of which segments every outcome has been taken. Raises StoreUnavailable.
+
+        ``ripe``: only of those that had been by the last time, since the caller's code may be about to read a key.
+        """
+        for id_ in list(islice(self._delivered, max(0, len(self._delivered) - _DELIVERED_MAX))):
+            del self._delivered[id_]  # untold ones expire by themselves, only later
+        for keyed in (False, True):
+            batch = [id_ for id_, has in self._delivered.items() if has is keyed and (id_ in self._ripe or not ripe)]
+            if batch:
+                await self._store.deliver(batch, keyed=keyed)
+                for id_ in batch:
+                    self._delivered.pop(id_, None)
+        self._ripe = frozenset(self._delivered)
 
     def checked(self, count: int) -> None:
         """The first ``count`` of those that are waited for have been compared with the store: now the others come."""

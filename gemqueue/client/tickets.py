@@ -119,12 +119,12 @@ class Segment:
     ticket; ``handles`` those that somebody merely holds. Lines that came along for neither are ``kept`` for a while,
     within the listener's budget; ``routed`` marks what has come and is not kept. ``cursor`` counts the blobs read; they
     are ``read_anew`` once where something is missing at the end. ``plain`` segments may be dropped early once all is
-    ``taken``.
+    ``taken``, but for those of which the caller's code has read a key (``keyed``).
     """
 
     __slots__ = (
-        "__weakref__", "count", "cursor", "handles", "id", "kept", "kept_bytes", "lane", "live", "news_at", "own",
-        "plain", "prefix", "read_anew", "refusal", "routed", "spans", "taken", "taken_map", "tickets", "watched",
+        "__weakref__", "count", "cursor", "handles", "id", "kept", "kept_bytes", "keyed", "lane", "live", "news_at",
+        "own", "plain", "prefix", "read_anew", "refusal", "routed", "spans", "taken", "taken_map", "tickets", "watched",
     )  # fmt: skip
 
     def __init__(self, id_: str, *, own: bool, count: int = 0, plain: bool = False) -> None:
@@ -133,6 +133,7 @@ class Segment:
         self.own = own
         self.lane = ""  # until it is known
         self.plain = plain
+        self.keyed = False
         self.count = count
         self.routed = bytearray(count)
         self.cursor = 0

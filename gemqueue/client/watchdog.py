@@ -75,7 +75,7 @@ class Watchdog:
         while not ending():
             await asyncio.sleep(self._store.settings.watchdog_s)
             try:
-                await self._listener.deliver()
+                await self._listener.deliver(ripe=True)
                 await self._compare()
                 await self._find_workers(late=loop.time() >= worried_at)
                 await self._find_held()

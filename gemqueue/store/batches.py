@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from gemqueue.provider import JobStatus
 
 _pack = msgspec.msgpack.encode
-QUARANTINE_ROWS_MAX = 10_000
+QUARANTINE_ROWS_MAX = 1_000
+QUARANTINE_ROW_BYTES_MAX = 65_536
+"""Both bound what nobody counts: 64 MB."""
 _BELL_S = 10.0
 _PAGE = 100
 
@@ -367,7 +369,7 @@ class BatchStore(StoreBase):
         with translated(self.url):
             pipe: Any = self.redis.pipeline(transaction=True)
             for reason, row in rows:
-                fields = {"batch": batch, "reason": reason, "row": row[:65_536]}
+                fields = {"batch": batch, "reason": reason, "row": row[:QUARANTINE_ROW_BYTES_MAX]}
                 pipe.xadd(self.key("quarantine"), fields, maxlen=QUARANTINE_ROWS_MAX, approximate=True)
             pipe.hincrby(self.key("counts"), "quarantined", len(rows))
             await pipe.execute()

@@ -181,6 +181,7 @@ class Defer(Call, frozen=True, gc=False):
 
 class Deliver(Call, frozen=True, gc=False):
     keep_s: int
+    room_bytes: int
     segments: list[str]
 
 
@@ -208,6 +209,12 @@ class Fence(Call, frozen=True, gc=False):
     fence: int
     delay_ms: int
     by_key: str
+
+
+class ForgetName(Call, frozen=True, gc=False):
+    account: str
+    segment: str
+    prompt: str
 
 
 class Greet(Call, frozen=True, gc=False):
@@ -406,6 +413,10 @@ class Suspend(Call, frozen=True, gc=False):
 
 class Tally(Call, frozen=True, gc=False):
     numbers: list[Raise]
+
+
+class Tick(Call, frozen=True, gc=False):
+    account: str
 
 
 class Watch(Call, frozen=True, gc=False):

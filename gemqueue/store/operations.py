@@ -18,7 +18,7 @@ from gemqueue.errors import StoreError, WrongState
 from gemqueue.policy.unknown import KEEP_S, Unknown, again_s
 from gemqueue.store import calls
 from gemqueue.store.base import batch_of
-from gemqueue.store.batches import BatchStore
+from gemqueue.store.batches import QUARANTINE_ROWS_MAX, BatchStore
 from gemqueue.store.quota import checked
 from gemqueue.store.scripts import ServerFull, translated
 from gemqueue.store.workers import WorkerStore
@@ -39,7 +39,6 @@ _COMPARED = (
 
 _NOTED = ("token", "state", "created_at", "first_at", "counted", "compared")
 _SEGMENTS_A_CALL = 500
-_STRAYS_MAX = 1000
 _WRITES_THROUGH: Final = {"appendonly": "yes", "appendfsync": "always", "no-appendfsync-on-rewrite": "no"}
 
 
@@ -73,6 +72,13 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     noticed_at: int = 0
     seen_at: int = 0
     held_reason: str = ""
+
+
+class ClockBack(msgspec.Struct, frozen=True):
+    """When the server's clock was last seen to have gone back, in its ms, and by how much."""
+
+    back_at: int
+    back_ms: int
 
 
 class Rebuild(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,6 +126,19 @@ class OperationsStore(BatchStore, WorkerStore):
             raw: dict[bytes, bytes] = await self.redis.hgetall(self.key("server", account))
         found = {name.decode(): value.decode() for name, value in raw.items()}
         return msgspec.convert(found, Server, strict=False)
+
+    async def tick(self, account: str) -> float:
+        """Look at the server's clock for an account, or a pool; the seconds that it went back since the last look.
+
+        What was due later has come forward by as much then.
+        """
+        return float((await self.scripts.run(calls.Tick(account)))[1]) / 1000
+
+    async def clock_back(self, account: str) -> ClockBack | None:
+        """When the account's workers last saw the server's clock go back; None if never."""
+        with translated(self.url):
+            at, ms = await self.redis.hmget(self.key("clock", account), "back_at", "back_ms")
+        return ClockBack(int(at), int(ms)) if at else None
 
     async def lossless(self) -> bool:
         """Whether the server writes through to its disk before it answers, and is no replica that was promoted.
@@ -208,7 +227,7 @@ class OperationsStore(BatchStore, WorkerStore):
         """The newest rows that belong to nobody, or those among them that came in one batch's results."""
         with translated(self.url):
             entries: list[tuple[bytes, dict[bytes, bytes]]] = await self.redis.xrevrange(
-                self.key("quarantine"), count=_STRAYS_MAX
+                self.key("quarantine"), count=QUARANTINE_ROWS_MAX
             )
         found = [
             Stray(

@@ -167,12 +167,17 @@ class ProducerStore(LookStore, WorkerStore):
             return None
         return Watched(SegmentState(reply[1].decode()), int(reply[2]), Lane.named(reply[3].decode()))
 
-    async def deliver(self, segments: list[str]) -> None:
-        """The caller has taken every outcome of these segments: they may go after ``keep_delivered_s``."""
+    async def deliver(self, segments: list[str], *, keyed: bool = False) -> None:
+        """The caller has taken every outcome of these segments: they may go after ``keep_delivered_s``.
+
+        ``keyed``: its code has their keys, and may ask by them in any process. Then they stay as long as others, unless
+        the queue takes more than a quarter of ``memory_bytes_max``.
+        """
+        room_bytes = self.settings.memory_bytes_max // 4 if keyed else -1
         with effect(Effect.PRODUCE_DELIVER):
             for start in range(0, len(segments), _DELIVERED_MAX):
                 part = segments[start : start + _DELIVERED_MAX]
-                await self.scripts.run(calls.Deliver(int(self.settings.keep_delivered_s), part))
+                await self.scripts.run(calls.Deliver(int(self.settings.keep_delivered_s), room_bytes, part))
 
     async def cancel(self, segment: str, index: int, blob: bytes) -> str:
         """Settle one prompt as cancelled; returns pending, a batch state, settled (too late) or unknown."""

@@ -67,14 +67,7 @@ class PurgeStore(StoreBase):
 
     async def forget_name(self, account: str, segment: str, key: str) -> None:
         """Free the name that the prompt has, if it has one."""
-        prefix = self.key("name", account, "")
-        with translated(self.url):
-            packed: bytes | None = await self.redis.get(self.key("names", segment))
-            names = [name for name in _names(packed) if name.startswith(prefix)]
-            values: list[bytes | None] = await self.redis.mget(names) if names else []
-            for name, value in zip(names, values, strict=True):
-                if value is not None and value.startswith(f"{key} ".encode()):
-                    await self.redis.unlink(name)
+        await self.scripts.run(calls.ForgetName(account, segment, key))
 
     async def purge_streams(self, ours: Callable[[str], bool], batches: Collection[str]) -> None:
         """Take rows of these keys out of the dead letters and, where they came of these batches, out of quarantine."""
@@ -105,10 +98,6 @@ class PurgeStore(StoreBase):
         """A closed batch's record forgets the provider's last words, which may hold answers."""
         with translated(self.url):
             await self.redis.hdel(self.key("batch", batch), "operation")
-
-
-def _names(packed: bytes | None) -> list[str]:
-    return msgspec.msgpack.decode(packed, type=list[str]) if packed else []
 
 
 def _key_in(row: bytes) -> str:

@@ -154,7 +154,7 @@ async def test_delivered_outcomes_go_sooner(redis_url: str, queue_name: str, wor
     """Only when the caller's code has taken every outcome of a segment may they go after ``keep_delivered_s``."""
     async with connect(redis_url, queue_name, keep_delivered_s=100) as queue:
         futures = await asyncio.gather(*(queue.submit(f"p{i}", model=MODEL) for i in range(3)))
-        segment = futures[0].key.partition(".")[0]
+        segment = futures[0]._ticket.key.partition(".")[0]
         names = [queue._store.key(what, segment) for what in ("outcomes", "segmeta", "settled")]
         await until(lambda: all(future.done() for future in futures))
         for future in futures[:2]:
@@ -166,6 +166,26 @@ async def test_delivered_outcomes_go_sooner(redis_url: str, queue_name: str, wor
         await queue._listener.deliver()
         assert max([await redis.ttl(name) for name in names]) <= 100
         assert worker.batches == 1
+
+
+@pytest.mark.parametrize("read", ["before", "after"])
+async def test_who_has_read_the_key_finds_the_outcome_days_later(
+    redis_url: str, queue_name: str, worker: Answering, redis: Redis, read: str
+) -> None:
+    """A future's key that the caller's code has read, before or after the answer, is good for as long as others."""
+    async with connect(redis_url, queue_name, keep_delivered_s=100, watchdog_s=60.0) as queue:
+        future, other = await queue.submit("p", model=MODEL), await queue.submit("q", model=MODEL)
+        keys = [future.key] if read == "before" else []
+        assert "pending" in repr(other)
+        await asyncio.gather(future.result(60), other.result(60))
+        keys = keys or [future.key]
+        segments = [one._ticket.key.partition(".")[0] for one in (future, other)]
+        await queue._listener.deliver()
+        ttls = [await redis.ttl(queue._store.key("outcomes", segment)) for segment in segments]
+        assert [ttl > 1_000 for ttl in ttls] == [True, segments[0] == segments[1]]
+        async with connect(redis_url, queue_name) as another:
+            assert (await another.future(keys[0]).result(60)).text == "echo: p"
+        assert worker.batches >= 1
 
 
 async def test_bulk_outcomes_are_delivered_when_taken(

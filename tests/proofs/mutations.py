@@ -215,7 +215,13 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "watch-without-registering": Mutant(
         "a watcher looks and is not registered",
-        (Patch(f"{_LUA}watch.lua", "  redis.call('SADD', key('watch', segment), producer)\n", ""),),
+        (
+            Patch(
+                f"{_LUA}watch.lua",
+                "  if redis.call('SCARD', watch) < WATCHERS_MAX then redis.call('SADD', watch, producer) end\n",
+                "",
+            ),
+        ),
         ("tests/store/test_producer.py", "tests/client/test_listener.py"),
     ),
     "no-notice": Mutant(
@@ -770,5 +776,51 @@ MUTANTS: dict[str, Mutant] = {
         "a lane asks on however many replies are lost",
         (Patch(f"{_LUA}ask.lua", "  if now < num(lost[3]) then return", "  if now < 0 then return"),),
         ("tests/stages/test_interactive.py",),
+    "names-of-others": Mutant(
+        "the end of a segment is the end of every name that it ever had",
+        (Patch(f"{_LUA}_names.lua", "value and string.match(value, '^[^.]+') == segment", "value"),),
+        ("tests/store/test_names.py",),
+    ),
+    "the-dead-watch": Mutant(
+        "a watcher without an inbox stays registered",
+        (Patch(f"{_LUA}_segments.lua", "    if not told then\n", "    if false then\n"),),
+        ("tests/store/test_watchers.py",),
+    ),
+    "paused-holds-others": Mutant(
+        "a batch that a pool's pause holds stands first in its account's line",
+        (
+            Patch(
+                f"{_LUA}_quota.lua",
+                "  if not pool then return false end\n",
+                "  if pool or not pool then return false end\n",
+            ),
+        ),
+        ("tests/store/test_paused_pool.py",),
+    ),
+    "clock-back-unnoticed": Mutant(
+        "what is due waits until the server's clock has caught up",
+        (Patch(f"{_LUA}tick.lua", "  return math.max(now, at - back_ms)\n", "  return at\n"),),
+        ("tests/store/test_clock.py",),
+    ),
+    "floor-is-the-clock": Mutant(
+        "after a change of the server fences begin at its clock, whatever they were",
+        (
+            Patch(
+                f"{_LUA}_server.lua",
+                "math.max(now, num(redis.call('HGET', server, 'fence_floor')) + 1048576)",
+                "now + 0 * num(redis.call('HGET', server, 'fence_floor'))",
+            ),
+        ),
+        ("tests/store/test_clock.py",),
+    ),
+    "cancels-uncounted": Mutant(
+        "a batch does not count what is cancelled of it",
+        (Patch(f"{_LUA}cancel.lua", "if where ~= 'pending' then", "if false then"),),
+        ("tests/stages/test_cancels.py",),
+    ),
+    "expired-fills-the-queue": Mutant(
+        "outcomes that have expired count when there is no room",
+        (Patch(f"{_LUA}_expiry.lua", "    local gone = forget_expired()\n", "    local gone = 0\n"),),
+        ("tests/stages/test_dead.py",),
     ),
 }

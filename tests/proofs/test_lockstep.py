@@ -200,6 +200,10 @@ class LockStep(machine.StoreMachine):
         self.run(
             self.store.heartbeat(f"w{pick % 2}", "pack", ACCOUNT) if pick % 3 else self.store.goodbye("w0", "pack")
         )
+        self.run(self.store.tick(ACCOUNT))
+        self.run(
+            self.store.forget_name(ACCOUNT, next(iter(self.segments), "00none"), f"{next(iter(self.segments), '')}.0")
+        )
         self.run(self.store.quarantine("00b", [("foreign", b"row")] * (pick % 3)))
         self.run(self.store.add_count("unheard", pick % 2))
         self.run(self.store.discard("00none"))

@@ -10,7 +10,7 @@ import pytest
 
 from gemqueue import NameConflict, Queue
 from gemqueue.effects import CRASH_EXIT_CODE
-from gemqueue.errors import ConfigError
+from gemqueue.errors import ConfigError, QueueFull
 from gemqueue.language.outcomes import Failed
 from gemqueue.states import Step
 from gemqueue.store.runs import RunStore
@@ -19,6 +19,8 @@ from tests.worlds.bench import LANE, Bench, bench, landing
 from tests.worlds.stages import ACCOUNT, MODEL, Stages
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
+
+BODY = msgspec.json.encode({"key": "00a.0", "request": {"text": list(range(2_000))}}).decode()
 
 
 def command(stages: Stages, *arguments: str, **env: str) -> Any:
@@ -145,6 +147,24 @@ async def test_dead_letters_are_bounded_and_counted(redis_url: str, queue_name: 
         assert await here.store.purge_dead([letter.id for letter in letters]) == 7
         counts = await here.store.counts()
         assert (counts["dead_bytes"], before - counts["live_bytes"]) == (0, sum(letter.size for letter in letters))
+
+
+async def test_a_replay_forgets_what_has_expired_before_it_says_full(redis_url: str, queue_name: str) -> None:
+    """On an idle queue the outcomes of hundreds of segments are over: there is room, and the letters go again."""
+    async with bench(redis_url, queue_name, memory_bytes_max=20_000, dead_bytes_max=10_000) as here:
+        segments = [await here.enqueue(1) for _ in range(250)]
+        claim = await here.ended()
+        await here.store.settle(claim, [landing(segment, [0], b"x" * 75) for segment in segments])
+        await here.close(claim)
+        await _bury(here, 1, 100)
+        letters = [letter async for letter in here.store.dead_letters()]
+        assert await here.live_bytes() > 18_000
+        letters = [msgspec.structs.replace(one, body=BODY) for one in letters]
+        with pytest.raises(QueueFull):
+            await here.store.replay(letters)
+        here.advance(here.settings.keep_outcome_s + 1)
+        (key,) = await here.store.replay(letters)
+        assert await here.store.cancel(key.partition(".")[0], 0, b"cancelled") == "pending"
 
 
 async def test_a_purge_of_prompts_gives_their_letters_back(redis_url: str, queue_name: str) -> None:

@@ -179,6 +179,22 @@ async def test_watched_segments_notify_and_are_kept(here: Bench) -> None:
     assert late.state == "closed"
 
 
+async def test_what_somebody_has_the_key_of_stays_while_there_is_room(redis_url: str, queue_name: str) -> None:
+    """Taken outcomes whose keys are known go sooner only where the queue takes more than a quarter of its memory."""
+    async with bench(redis_url, queue_name, memory_bytes_max=4_000) as here:
+        first, second = await here.enqueue(), await here.enqueue()
+        claim = await here.ended()
+        await here.store.settle(claim, [landing(first, range(3), b"x" * 600)])
+        await here.store.deliver([first], keyed=True)
+        assert await here.ttl("outcomes", first) > here.settings.keep_delivered_s
+        await here.store.settle(claim, [landing(second, range(3), b"x" * 600)])
+        await here.store.deliver([second], keyed=True)
+        assert 0 < await here.ttl("outcomes", second) <= here.settings.keep_delivered_s
+        await here.store.deliver([first])
+        assert 0 < await here.ttl("outcomes", first) <= here.settings.keep_delivered_s
+        await here.close(claim)
+
+
 async def test_what_is_open_is_not_delivered(here: Bench) -> None:
     """A segment with an open prompt keeps everything, whatever its producer says."""
     segment = await here.enqueue()

@@ -5,6 +5,7 @@
 -- that the provider refuses for want of money, until a create succeeds.
 -- takes: _core (account_of, count, key, now, num)
 -- takes: _steps (want)
+-- takes: _server (paused)
 
 local function model_of(lane)
   return string.match(lane, '^[^/]+/([^/]+)')
@@ -72,13 +73,22 @@ local function queue_up(batch, account, resource, sealed_at)
   redis.call('ZADD', key('waiting', account), 'NX', sealed_at, batch)
 end
 
+-- Whether a batch cannot be claimed, because the pool that it was packed from waits for another account: it keeps its
+-- place in the line, and nobody waits behind it.
+local pools_paused = {}
+local function waits_for_pool(pool)
+  if not pool then return false end
+  if pools_paused[pool] == nil then pools_paused[pool] = paused(pool) end
+  return pools_paused[pool]
+end
+
 -- The first that waits for each resource, found in one pass; what has moved on leaves the line.
 local function first_waiting(account)
   local waiting, first = key('waiting', account), {}
-  for _, id in ipairs(redis.call('ZRANGE', waiting, 0, 99)) do
-    local b = redis.call('HMGET', key('batch', id), 'state', 'held_for')
+  for _, id in ipairs(redis.call('ZRANGE', waiting, 0, 199)) do
+    local b = redis.call('HMGET', key('batch', id), 'state', 'held_for', 'pool')
     if b[1] ~= 'sealed' and b[1] ~= 'submitting' then redis.call('ZREM', waiting, id)
-    elseif b[2] and not first[b[2]] then first[b[2]] = id end
+    elseif b[2] and not first[b[2]] and not waits_for_pool(b[3]) then first[b[2]] = id end
   end
   return first
 end

@@ -1,7 +1,9 @@
 -- Outcomes land, an origin comes to its end, and whoever waits is told.
 -- takes: _core (T, account_of, count, key, now, num)
 -- takes: _expiry (set_ttl)
+-- takes: _names (names_of)
 -- takes: _deadlines (unpromise)
+-- takes: _watchers (WATCHERS_MAX)
 
 -- A run's record lives as long as a segment of it, and then as long as the outcomes.
 local function leave_run(account, name, keep_s)
@@ -17,32 +19,34 @@ local function finish(id, meta_key, keep_s)
   redis.call('UNLINK', key('segment', id), key('moved', id))
   count('live_bytes', -num(meta[1]))
   redis.call('HSET', meta_key, 'state', 'closed', 'bytes', 0, 'closed_at', now)
-  local packed = redis.call('GET', key('names', id))
-  if packed then
-    for _, name in ipairs(cmsgpack.unpack(packed)) do redis.call('EXPIRE', name, keep_s) end
-  end
+  for _, name in ipairs(names_of(id)) do set_ttl(keep_s, name) end
   set_ttl(keep_s, meta_key, key('settled', id), key('outcomes', id), key('names', id), key('watch', id))
   redis.call('ZADD', T .. ':kept', now + keep_s * 1000, id .. ' ' .. num(meta[2]))
   unpromise(meta[4], id)
   if meta[3] then leave_run(account_of(meta[4]), meta[3], keep_s) end
 end
 
--- Notices go to the producer and to whoever registered: one entry per inbox and call.
+-- Notices go to the producer and to whoever registered: one entry per inbox and call. Whoever has no inbox any more is
+-- gone, and watches no longer.
 local function notify(notices)
-  for inbox, ids in pairs(notices) do
-    redis.call('XADD', inbox, 'NOMKSTREAM', 'MAXLEN', '~', 10000, '*', 's', table.concat(ids, ' '))
+  for who, ids in pairs(notices) do
+    local told = redis.call('XADD', key('inbox', who), 'NOMKSTREAM', 'MAXLEN', '~', 10000, '*', 's',
+      table.concat(ids, ' '))
+    if not told then
+      for _, id in ipairs(ids) do redis.call('SREM', key('watch', id), who) end
+    end
   end
 end
 
+-- Of a segment that more watch than are let in (watch.lua), as many as that: the others look by themselves.
 local function notice(notices, id, producer, watched)
   local function add(who)
-    local inbox = key('inbox', who)
-    notices[inbox] = notices[inbox] or {}
-    table.insert(notices[inbox], id)
+    notices[who] = notices[who] or {}
+    table.insert(notices[who], id)
   end
   if producer and producer ~= '' then add(producer) end
   if watched then
-    for _, who in ipairs(redis.call('SMEMBERS', key('watch', id))) do
+    for _, who in ipairs(redis.call('SRANDMEMBER', key('watch', id), WATCHERS_MAX)) do
       if who ~= producer then add(who) end
     end
   end

@@ -3,8 +3,13 @@
 
 -- The server that the records were last known whole on is another than this one: it was started again, or a replica
 -- took its place. Noticed once per server: from then on every claim gets a fence above all that were ever given,
--- because those that were given last may have been lost, and must not be given twice. An account without a record is
--- not watched.
+-- because those that were given last may have been lost, and must not be given twice. Fences only rise, though the
+-- clock of the new server may be behind: more than 2^20 claims of one record between two servers are not to be had. An
+-- account without a record is not watched.
+local function floor_above(server)
+  return string.format('%d', math.max(now, num(redis.call('HGET', server, 'fence_floor')) + 1048576))
+end
+
 local function changed(account)
   local server = key('server', account)
   local known = redis.call('HMGET', server, 'run_id', 'noticed')
@@ -13,7 +18,7 @@ local function changed(account)
   local id = type(info) == 'string' and string.match(info, 'run_id:(%w+)')
   if not id or id == known[1] then return false end
   if id ~= known[2] then
-    redis.call('HSET', server, 'noticed', id, 'noticed_at', now, 'fence_floor', now,
+    redis.call('HSET', server, 'noticed', id, 'noticed_at', now, 'fence_floor', floor_above(server),
       'held_reason', 'reconciling after a server restart')
     count('server_changes', 1)
   end

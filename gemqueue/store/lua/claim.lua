@@ -9,6 +9,7 @@
 -- takes: _core (BELIEVES, VERSION, key, now, num, pass_when_full)
 -- takes: _steps (RECORDS, due_key, record_of)
 -- takes: _server (paused)
+-- takes: _quota (unreserve)
 local member, account, lease_ms, take_held = unpack(ARGV, 2)
 local HELD_MS = 1000 -- held steps come round together, once in so long
 lease_ms = tonumber(lease_ms)
@@ -29,6 +30,8 @@ local held, floor = paused(account)
 local pool = step == 'submit' and redis.call('HGET', record, 'pool')
 if pool then held = paused(pool) or held end
 if held and (step == 'pack' or step == 'submit') and take_held ~= 'held' then
+  local b = redis.call('HMGET', record, 'state', 'lane')
+  if step == 'submit' and b[1] == 'sealed' then unreserve(id, b[2], 0) end -- who held it died: nobody waits for it
   redis.call('ZADD', index, (math.floor(now / HELD_MS) + 1) * HELD_MS, member)
   return { 'held' }
 end

@@ -5,8 +5,8 @@
 -- entry: what the run's list gets with it
 -- ok | taken <list of "index key digest merges"> (nothing written; merges: the digest is of a whole config) | full |
 -- resend (the body is gone) | superseded (the run is another process's now, or was purged)
--- takes: _core (T, VERSION, account_of, count, key, now, num)
--- takes: _expiry (forget_expired)
+-- takes: _core (VERSION, account_of, count, key, now, num)
+-- takes: _expiry (has_room)
 -- takes: _deadlines (promise)
 -- takes: _lanes (wait)
 local segment, entry = unpack(ARGV, 2)
@@ -39,8 +39,7 @@ end
 
 local size = redis.call('STRLEN', body)
 if size == 0 then return { 'resend' } end
-forget_expired()
-if num(redis.call('HGET', T .. ':counts', 'live_bytes')) + size > a.memory_bytes_max then return { 'full' } end
+if not has_room(size, a.memory_bytes_max) then return { 'full' } end
 
 redis.call('PERSIST', body)
 redis.call('HSET', meta_key, 'v', VERSION, 'state', 'live', 'count', a.count, 'bytes', size, 'raw_bytes', a.raw_bytes,

@@ -6,7 +6,7 @@
 -- perhaps which fences were given
 -- ok <home> | held <home>
 -- takes: _core (key, now, pass_when_full)
--- takes: _server (changed)
+-- takes: _server (changed, floor_above)
 local account, home, lossless, again = unpack(ARGV, 2)
 local server = key('server', account)
 pass_when_full()
@@ -16,7 +16,7 @@ if not s[1] then
   local info = redis.pcall('INFO', 'server')
   local id = type(info) == 'string' and string.match(info, 'run_id:(%w+)')
   if id then redis.call('HSET', server, 'run_id', id, 'seen_at', now) end
-  if again == '1' then redis.call('HSET', server, 'fence_floor', now) end
+  if again == '1' then redis.call('HSET', server, 'fence_floor', floor_above(server)) end
 elseif changed(account) then
   if s[2] ~= '1' or lossless ~= '1' then return { 'held', s[3] } end
   redis.call('HSET', server, 'run_id', redis.call('HGET', server, 'noticed'), 'seen_at', now)

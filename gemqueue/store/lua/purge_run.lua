@@ -4,6 +4,7 @@
 -- ok <how many were there> | live <segment>
 -- takes: _core (T, count, key, num, pass_when_full)
 -- takes: _groups (groups)
+-- takes: _names (names_of)
 local account, name = unpack(ARGV, 2, 3)
 for segment in groups(4, 1) do
   if redis.call('HGET', key('segmeta', segment), 'state') == 'live' then return { 'live', segment } end
@@ -16,8 +17,7 @@ for segment in groups(4, 1) do
   if freed and redis.call('ZREM', T .. ':kept', segment .. ' ' .. num(freed)) == 1 then
     count('live_bytes', -num(freed))
   end
-  local names = redis.call('GET', key('names', segment))
-  if names then redis.call('UNLINK', unpack(cmsgpack.unpack(names))) end
+  for _, name in ipairs(names_of(segment)) do redis.call('UNLINK', name) end
   n = n + redis.call('EXISTS', meta_key)
   redis.call('UNLINK', meta_key, key('segment', segment), key('settled', segment), key('outcomes', segment),
     key('names', segment), key('watch', segment))

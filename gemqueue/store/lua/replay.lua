@@ -4,8 +4,9 @@
 -- segment: msgpack {id, lane, tenant, priority, count, raw_bytes, tokens, full={...}, memory_bytes_max, names=[[name
 -- key, old value, new value]]}. letter: its id in the stream; at most 1,000
 -- ok | gone <id> (somebody else has taken it) | full | resend (the body is gone)
--- takes: _core (T, VERSION, count, key, now, num)
+-- takes: _core (T, VERSION, count, key, now)
 -- takes: _groups (groups)
+-- takes: _expiry (has_room)
 -- takes: _lanes (wait)
 -- takes: _dead (unbury)
 local segment = ARGV[2]
@@ -23,7 +24,7 @@ for letter in groups(3, 1) do
 end
 local size = redis.call('STRLEN', body)
 if size == 0 then return { 'resend' } end
-if num(redis.call('HGET', T .. ':counts', 'live_bytes')) + size > a.memory_bytes_max then
+if not has_room(size, a.memory_bytes_max) then
   redis.call('UNLINK', body)
   return { 'full' }
 end

@@ -1,5 +1,6 @@
 -- rescue: lines of a segment in an open batch go on into a retry segment of another lane: their batch is not expected
--- to bring them in time. The id holds the fence of the rescue step, so asking again changes nothing.
+-- to bring them in time. It counts them as it counts those that were cancelled. The id holds the fence of the rescue
+-- step, so asking again changes nothing.
 -- KEYS: prefix. ARGV: now, lane, fence, retry, body, keys, segment, bits, batch
 -- lane: the batch's. fence: of the lane's rescue step. retry: msgpack {id, lane, tenant, priority, count, raw_bytes,
 -- tokens, attempt, deadline_at, doubts, full={...}}. keys: msgpack [[origin, [index]]]. segment, bits: what the
@@ -31,5 +32,8 @@ redis.call('HSET', meta_key, 'v', VERSION, 'state', 'live', 'count', a.count, 'b
 if num(a.doubts) > 0 then redis.call('HSET', meta_key, 'doubts', a.doubts) end
 count('live_bytes', #body)
 count('rescued', a.count)
+local record = key('batch', batch)
+if redis.call('EXISTS', record) == 1 then redis.call('HINCRBY', record, 'cancels', a.count) end
+count('cancels_placed', a.count)
 wait(a.lane, a.id, a, 0, a.full)
 return { 'ok' }

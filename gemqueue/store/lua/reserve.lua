@@ -6,7 +6,8 @@
 -- ok | large | held <resource> <in use> <limit> <ms until the next try> <1 after a refusal> <the provider's words or
 -- ''> | stale | state <state>
 -- takes: _core (account_of, key, now, num, pass_when_full, stale)
--- takes: _quota (first_waiting, lesson, model_of, queue_up, reconcile, remember, stored_bytes, unreserve, usage, wake)
+-- takes: _quota (first_waiting, lesson, model_of, queue_up, reconcile, remember, stored_bytes)
+-- takes: _quota (unreserve, usage, waits_for_pool, wake)
 local batch, fence, limits = unpack(ARGV, 2)
 local record, a = key('batch', batch), cmsgpack.unpack(limits)
 if stale(record, fence) then return { 'stale' } end
@@ -19,8 +20,9 @@ if amount.tokens > a.tokens_max and num(b[4]) > 1 then return { 'large' } end
 pass_when_full()
 
 local function probes(id)
-  local state = redis.call('HGET', key('batch', id), 'state')
-  return (state == 'sealed' or state == 'submitting') and redis.call('HEXISTS', key('reserved', account), id) == 1
+  local b = redis.call('HMGET', key('batch', id), 'state', 'pool')
+  return (b[1] == 'sealed' or b[1] == 'submitting') and not waits_for_pool(b[2])
+    and redis.call('HEXISTS', key('reserved', account), id) == 1
 end
 
 local function unpaid() -- the whole account waits, then for the one batch that tries

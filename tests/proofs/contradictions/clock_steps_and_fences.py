@@ -14,7 +14,9 @@ async def step_back(made: Bench) -> None:
     """An hour, as a promoted replica, a migrated machine or NTP may bring it."""
     await made.enqueue(3)
     batch = await made.sealed()
+    await made.store.tick(ACCOUNT)  # as with each heartbeat
     made.advance(-3600)
+    await made.store.tick(ACCOUNT)
     waited_s = 0
     while await made.store.claim(Step.SUBMIT, batch, ACCOUNT) is None:
         made.advance(60)

@@ -334,6 +334,10 @@ class Keyspace:
         """All, in order, so that a run can be repeated."""
         return sorted(self.find(key, set) or ())
 
+    def srandmember(self, key: bytes, count: bytes) -> Reply:
+        """Some, each once; always the first, so that a run can be repeated."""
+        return self.smembers(key)[: int(count)]
+
     def sismember(self, key: bytes, member: bytes) -> Reply:
         """Whether it is one."""
         return int(member in (self.find(key, set) or ()))

@@ -109,6 +109,10 @@ async def _server(store: RunStore, settings: Settings) -> AsyncGenerator[Finding
     yield Finding("memory", "warning" if tight else "ok", said + more)
     skew_s = abs(await store.server_now_ms() / 1000 - time.time())
     yield Finding("clock", "ok" if skew_s < _SKEW_S_MAX else "warning", f"{skew_s:.2f} s from the server's")
+    if (back := await store.clock_back(lane_account(settings, api_key_from_env()))) is not None:
+        ago = duration(max(0.0, (await store.server_now_ms() - back.back_at) / 1000))
+        said = f"the server's went back by {duration(back.back_ms / 1000)}, {ago} ago; what was due came forward"
+        yield Finding("clock", "warning", said)
     workers = await store.workers()
     yield Finding("workers", *unserved(workers, settings, lane_account(settings, api_key_from_env())))
     for said in troubled(workers, settings):

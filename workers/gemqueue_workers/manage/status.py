@@ -48,7 +48,7 @@ COUNTS: Final = (
     "quarantined", "bought_twice", "lost_answers", "lost_prompts", "diverted",
     "rescued", "late", "interactive_in_doubt",
     "account_refused", "inputs_missed", "rerouted", "spend_refused",
-    "unknown_jobs", "bought_again", "concluded_by_age",
+    "unknown_jobs", "bought_again", "concluded_by_age", "clock_back",
 )  # fmt: skip
 """These are in every status, 0 where nothing was counted."""
 INPUT_NEEDED: Final = (

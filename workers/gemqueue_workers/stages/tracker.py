@@ -15,7 +15,7 @@ import structlog
 
 from gemqueue.effects import Effect, effect
 from gemqueue.errors import Rejected
-from gemqueue.policy import beliefs, inputs, slow, tracking
+from gemqueue.policy import beliefs, cancels, inputs, slow, tracking
 from gemqueue.policy.beliefs import Belief, Pace
 from gemqueue.policy.resolving import Shown, shown_to_poll
 from gemqueue.policy.tracking import TrackStep
@@ -156,14 +156,20 @@ class Tracker:
         return note
 
     async def _cancel_if_unwanted(self, batch: Batch) -> Note:
-        counts = await self._kit.store.counts()
-        cancels = counts.get("cancelled", 0) + counts.get("rescued", 0)
-        if batch.cancel_at or cancels == batch.cancels_seen:
+        counts, now_ms = await self._kit.store.counts(), await self._kit.store.server_now_ms()
+        if batch.cancel_at or not cancels.may_be_unwanted(batch, counts, now_ms):
             return Note()
         contents = await BatchContents.load(self._kit.store, batch.id)
+        note = Note(
+            cancels_seen=counts.get("cancelled", 0) + counts.get("rescued", 0),
+            cancels_met=batch.cancels,
+            open_left=contents.open_prompts(),
+            unplaced_met=cancels.unplaced(counts),
+            looked_at=now_ms,
+        )
         if contents.open_prompts():
-            return Note(cancels_seen=cancels)
+            return note
         with effect(Effect.TRACK_CANCEL):
             await self._kit.provider.cancel(batch.job)
         log.info("job.cancel_asked", batch=batch.id, job=batch.job)
-        return Note(cancels_seen=cancels, cancel_at=await self._kit.store.server_now_ms())
+        return note.also(Note(cancel_at=now_ms))

@@ -217,11 +217,19 @@ class Sweeper:
                 log.debug("bell.failed", error=str(error))
             await asyncio.sleep(self._kit.settings.heartbeat_s)
 
+    async def _tick(self) -> None:
+        """A clock that goes back would hold everything that is due later, and nothing would say why."""
+        for account in filter(None, (self._kit.provider.account, self._kit.pool)):
+            back_s = await self._kit.store.tick(account)
+            if back_s:
+                log.warning("server.clock_back", account=account, back_s=round(back_s))
+
     async def _beat_forever(self) -> None:
         while not ending():
             try:
                 if self._kit.pool:
                     await self._kit.store.join_pool(self._kit.pool, self._kit.provider.account)
+                await self._tick()
                 await self._beat()
             except (GemqueueError, ServerError, OSError) as error:
                 log.warning("heartbeat.failed", error=str(error))
