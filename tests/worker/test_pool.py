@@ -13,7 +13,7 @@ from gemqueue.errors import ConfigError
 from gemqueue.policy.holds import hold_of
 from gemqueue.policy.pools import OpenBatch, Room, why_left
 from gemqueue.policy.quota import Ledger, Limits, Reservation
-from gemqueue.records import NOT_HELD, Batch, Hold, Lane
+from gemqueue.records import NOT_HELD, Batch, Hold, Lane, Sign
 from gemqueue.states import BatchState, Cause, Kind, Step
 from gemqueue_workers.manage.status import read_status
 from gemqueue_workers.stages.loop import run_step
@@ -222,7 +222,7 @@ async def test_a_pool_waits_for_each_of_its_accounts_after_a_change_of_the_serve
         assert await store.claim(Step.PACK, LANE.replace(POOL, "emulated.b"), "emulated.b") is not None
         why = "emulated.a: reconciling after a server restart"
         assert await store.held_reason(POOL) == why
-        await store.beat("somebody", "pack", "emulated.b")
+        await store.beat("somebody", "pack", "emulated.b", Sign(accounts=("emulated.b", POOL)))
         status = await read_status(world.settings)
         reasons = {lane.lane: lane.held_reason for lane in status.lanes}
         assert reasons[LANE] == why
