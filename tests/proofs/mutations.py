@@ -729,6 +729,21 @@ MUTANTS: dict[str, Mutant] = {
         ),
         ("tests/policy/test_beliefs.py",),
     ),
+    "calls-not-noted": Mutant(
+        "a call whose worker dies in it leaves no note, so that the prompt is asked for as often as workers die",
+        (Patch(f"{_LUA}ask.lua", "redis.call('HSET', asked, prompt, calls .. ' ' .. now)\n", ""),),
+        ("tests/stages/test_interactive.py",),
+    ),
+    "doubts-stay-behind": Mutant(
+        "a prompt that goes on after a lost reply begins anew",
+        (Patch(f"{_WORKERS}stages/retries.py", "            doubts=why.doubts,\n", ""),),
+        ("tests/stages/test_interactive.py",),
+    ),
+    "never-silent": Mutant(
+        "a lane asks on however many replies are lost",
+        (Patch(f"{_LUA}ask.lua", "  if now < num(lost[3]) then return", "  if now < 0 then return"),),
+        ("tests/stages/test_interactive.py",),
+    ),
     "adopt-a-failed-job": Mutant(
         "a job in whose place the batch has begun anew is taken over again",
         (
@@ -762,20 +777,6 @@ MUTANTS: dict[str, Mutant] = {
         ),
         ("tests/proofs/test_liepoints.py",),
     ),
-    "calls-not-noted": Mutant(
-        "a call whose worker dies in it leaves no note, so that the prompt is asked for as often as workers die",
-        (Patch(f"{_LUA}ask.lua", "redis.call('HSET', asked, prompt, calls .. ' ' .. now)\n", ""),),
-        ("tests/stages/test_interactive.py",),
-    ),
-    "doubts-stay-behind": Mutant(
-        "a prompt that goes on after a lost reply begins anew",
-        (Patch(f"{_WORKERS}stages/retries.py", "            doubts=why.doubts,\n", ""),),
-        ("tests/stages/test_interactive.py",),
-    ),
-    "never-silent": Mutant(
-        "a lane asks on however many replies are lost",
-        (Patch(f"{_LUA}ask.lua", "  if now < num(lost[3]) then return", "  if now < 0 then return"),),
-        ("tests/stages/test_interactive.py",),
     "names-of-others": Mutant(
         "the end of a segment is the end of every name that it ever had",
         (Patch(f"{_LUA}_names.lua", "value and string.match(value, '^[^.]+') == segment", "value"),),
