@@ -17,6 +17,7 @@ from gemqueue.records import NOT_HELD, Batch, Hold, Lane, LaneState, Note, Onwar
 from gemqueue.states import LANE_STEPS, Step
 from gemqueue.store import calls
 from gemqueue.store.base import StoreBase, batch_of, lane_of
+from gemqueue.store.groups import Field, Landing, Move, Raise
 from gemqueue.store.scripts import translated
 
 if TYPE_CHECKING:
@@ -183,7 +184,7 @@ class BatchStore(StoreBase):
         if hold is not None:
             fields |= {"held_reason": hold.text, "held_cause": str(hold.cause)}
             fields |= {"held_since": hold.since_ms} if hold.since_ms else {}
-        changes = [calls.Field(name, value) for name, value in fields.items()]
+        changes = [Field(name, value) for name, value in fields.items()]
         call = calls.Release(claim.member, claim.account, claim.fence, int(delay_s * 1000), changes)
         _check(await self.scripts.run(call), "release")
 
@@ -258,7 +259,7 @@ class BatchStore(StoreBase):
         goes on.
         """
         fields = (note.fields() if note is not None else {}) | {"held_cause": str(hold.cause)}
-        changes = [calls.Field(name, value) for name, value in fields.items()]
+        changes = [Field(name, value) for name, value in fields.items()]
         delay_ms = -1 if delay_s is None else int(delay_s * 1000)
         call = calls.Reopen(claim.id, claim.fence, delay_ms, held_reason=hold.text, token=token, fields=changes)
         _check(await self.scripts.run(call), "reopen")
@@ -279,7 +280,7 @@ class BatchStore(StoreBase):
         _check(await self.scripts.run(calls.End(claim.id, claim.fence, _pack(fields))), "end")
 
     async def settle(
-        self, claim: Claim, landings: list[calls.Landing], dead: Sequence[tuple[str, str, str, str, str]] = ()
+        self, claim: Claim, landings: list[Landing], dead: Sequence[tuple[str, str, str, str, str]] = ()
     ) -> tuple[str, dict[str, bytes]]:
         """Land outcomes, all or nothing, and count them; ``dead`` holds key, lane, kind, message and body of each.
 
@@ -303,7 +304,7 @@ class BatchStore(StoreBase):
             "review_ms": first_review_ms(self.settings, retry.lane, retry.deadline_at),
         }
         del fields["moves"], fields["keys"]
-        moves = [calls.Move(segment, bits) for segment, bits in retry.moves]
+        moves = [Move(segment, bits) for segment, bits in retry.moves]
         call = calls.Requeue(claim.id, claim.fence, _pack(fields), body=body, keys=_pack(retry.keys), moves=moves)
         reply = _check(await self.scripts.run(call), "requeue")
         if reply[0] != b"ok":
@@ -376,4 +377,4 @@ class BatchStore(StoreBase):
 
     async def add_count(self, name: str, n: int) -> None:
         """Raise a counter for something that no transition sees."""
-        await self.scripts.run(calls.Tally([calls.Raise("counts", name, n)]), retry=False)
+        await self.scripts.run(calls.Tally([Raise("counts", name, n)]), retry=False)

@@ -17,6 +17,7 @@ from gemqueue.policy.packing import full_limits
 from gemqueue.records import Lane, Onward
 from gemqueue.store import calls
 from gemqueue.store.base import StoreBase
+from gemqueue.store.groups import Raise, Review
 from gemqueue.store.scripts import translated
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ class DeadlineStore(StoreBase):
 
     async def defer(self, claim: Claim, again_at: dict[str, int], not_within_s: float | None = None) -> None:
         """When to look at these segments again, in ms; 0 for never. With ``not_within_s`` the step is put back."""
-        reviews = [calls.Review(segment, at_ms) for segment, at_ms in again_at.items()]
+        reviews = [Review(segment, at_ms) for segment, at_ms in again_at.items()]
         not_within_ms = -1 if not_within_s is None else int(not_within_s * 1000)
         _check(await self.scripts.run(calls.Defer(claim.id, claim.fence, not_within_ms, reviews)), "defer")
 
@@ -180,11 +181,11 @@ class DeadlineStore(StoreBase):
 
         A crash just before or after may leave some of it out.
         """
-        numbers = [calls.Raise("counts", "rerouted", rerouted)]
+        numbers = [Raise("counts", "rerouted", rerouted)]
         for by, one in spent.items():
             fields = msgspec.structs.asdict(one)
-            numbers += [calls.Raise(f"spent:{lane}", name, fields[name]) for name in _TOTALS]
-            numbers += [calls.Raise(f"usage:{lane}", _SEPARATOR.join((*by, name)), n) for name, n in fields.items()]
+            numbers += [Raise(f"spent:{lane}", name, fields[name]) for name in _TOTALS]
+            numbers += [Raise(f"usage:{lane}", _SEPARATOR.join((*by, name)), n) for name, n in fields.items()]
         reply = await self.scripts.run(calls.Tally(numbers), retry=False)
         answers = reply[2 + len(_TOTALS) :: len(_TOTALS) + len(Spent.__struct_fields__)]
         return {by.version for (by, one), n in zip(spent.items(), answers, strict=True) if n == one.answers}

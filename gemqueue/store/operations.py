@@ -19,6 +19,7 @@ from gemqueue.policy.unknown import KEEP_S, Unknown, again_s
 from gemqueue.store import calls
 from gemqueue.store.base import batch_of
 from gemqueue.store.batches import QUARANTINE_ROWS_MAX, BatchStore
+from gemqueue.store.groups import Compared, Listed
 from gemqueue.store.quota import checked
 from gemqueue.store.scripts import ServerFull, translated
 from gemqueue.store.workers import WorkerStore
@@ -253,7 +254,7 @@ class OperationsStore(BatchStore, WorkerStore):
 
     async def note_unknown(self, account: str, jobs: Iterable[Unknown]) -> list[str]:
         """These jobs were listed, and no record knows them; those of them that are counted now."""
-        seen = [calls.Listed(one.job, one.token, one.state, one.created_at) for one in jobs]
+        seen = [Listed(one.job, one.token, one.state, one.created_at) for one in jobs]
         again_ms = int(again_s(self.settings) * 1000)
         reply = await self.scripts.run(calls.NoteUnknown(account, again_ms, KEEP_S, seen))
         return [job.decode() for job in reply[1]]
@@ -261,7 +262,7 @@ class OperationsStore(BatchStore, WorkerStore):
     async def clear_unknown(self, account: str, compared: Mapping[str, str]) -> None:
         """Jobs were compared, and stayed unknown in this state; those with an empty one are forgotten."""
         if compared:
-            done = [calls.Compared(job, state) for job, state in compared.items()]
+            done = [Compared(job, state) for job, state in compared.items()]
             await self.scripts.run(calls.ClearUnknown(account, done))
 
     async def unknown_jobs(self, account: str) -> list[Unknown]:

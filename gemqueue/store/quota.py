@@ -1,4 +1,4 @@
-"""The quota ledger's side of the store; ``lua/_quota.lua`` says how it lies there."""
+"""The quota ledger's side of the store, and the input files'; ``lua/_quota.lua`` says how the ledger lies there."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ from gemqueue.store.base import StoreBase
 from gemqueue.store.scripts import translated
 
 if TYPE_CHECKING:
-    from gemqueue.records import Lane
+    from collections.abc import Iterable
+
+    from gemqueue.records import Hold, Lane
     from gemqueue.store.batches import Claim
 
 _pack = msgspec.msgpack.encode
 _WHY_CHARS_MAX = 300
+_INPUT_NEEDED = "input_needed_at"
 
 
 class QuotaStore(StoreBase):
@@ -97,3 +100,25 @@ def checked(reply: list[Any], what: str) -> list[Any]:
     if reply[0] == b"state":
         raise WrongState(f"{what}: the batch is {reply[1].decode()}")
     return reply
+
+
+class InputStore(StoreBase):
+    """Input files: a batch whose job missed its own, and what an account has taught of that."""
+
+    async def restart(self, claim: Claim, job: str, *, delay_s: float, hold: Hold, proven: bool) -> None:
+        """The claimed batch's job failed for want of its input file: it is sealed again, and submitted in ``delay_s``.
+
+        ``proven`` says that the file had been deleted before the job's end. Raises StaleFence, WrongState.
+        """
+        delay_ms = int(delay_s * 1000)
+        call = calls.Restart(claim.id, claim.fence, job, delay_ms, held_reason=hold.text, proven=int(proven))
+        checked(await self.scripts.run(call), "restart")
+
+    async def input_needed(self, accounts: Iterable[str]) -> dict[str, int]:
+        """Since when (ms) it is known of which of these accounts that their jobs need their input files to the end."""
+        found: dict[str, int] = {}
+        with translated(self.url):
+            for account in sorted(set(accounts)):
+                if at := await self.redis.hget(self.key("account", account), _INPUT_NEEDED):
+                    found[account] = int(at)
+        return found

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from gemqueue.store.dead import DeadStore
 from gemqueue.store.deadlines import DeadlineStore
-from gemqueue.store.inputs import InputStore
 from gemqueue.store.operations import OperationsStore
 from gemqueue.store.pools import PoolStore
 from gemqueue.store.producer import ProducerStore
-from gemqueue.store.quota import QuotaStore
+from gemqueue.store.quota import InputStore, QuotaStore
 from gemqueue.store.turnaround import TurnaroundStore
 from gemqueue.store.webhooks import WebhookStore
 

@@ -8,6 +8,7 @@ from gemqueue.policy import job_names
 from gemqueue.records import Lane, WebhookHealth
 from gemqueue.store import calls
 from gemqueue.store.base import StoreBase
+from gemqueue.store.groups import Raise
 from gemqueue.store.scripts import translated
 
 if TYPE_CHECKING:
@@ -42,5 +43,5 @@ class WebhookStore(StoreBase):
 
     async def add_counts(self, counts: Mapping[str, int]) -> None:
         """Raise several counters at once; on a full server, too."""
-        call = calls.Tally([calls.Raise("counts", name, n) for name, n in counts.items()])
+        call = calls.Tally([Raise("counts", name, n) for name, n in counts.items()])
         await self.scripts.run(call, retry=False)

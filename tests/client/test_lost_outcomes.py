@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from gemqueue.store import bitmap, codec
-from gemqueue.store.calls import Landing
+from gemqueue.store.groups import Landing
 from gemqueue.tasks import end_tasks
 from tests.worlds.answering import Answering, connect, outcome_line, until
 

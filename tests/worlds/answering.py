@@ -20,7 +20,7 @@ from gemqueue.ids import new_batch_id
 from gemqueue.states import Step
 from gemqueue.store import bitmap, codec
 from gemqueue.store.batches import Claim, JobEnd
-from gemqueue.store.calls import Landing
+from gemqueue.store.groups import Landing
 from gemqueue.store.store import Store
 from gemqueue.tasks import end_tasks
 

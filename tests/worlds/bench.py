@@ -14,7 +14,7 @@ from gemqueue.records import Lane
 from gemqueue.states import Kind, Step
 from gemqueue.store import bitmap, codec
 from gemqueue.store.batches import Claim, JobEnd, RetrySegment
-from gemqueue.store.calls import Landing
+from gemqueue.store.groups import Landing
 from gemqueue.store.producer import SegmentWrite
 from gemqueue.store.store import Store
 

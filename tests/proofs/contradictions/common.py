@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from gemqueue import Queue
     from gemqueue.store.batches import Claim
-    from gemqueue.store.calls import Landing
+    from gemqueue.store.groups import Landing
     from gemqueue.store.store import Store
 
 MODEL = "gemini-3.5-flash"

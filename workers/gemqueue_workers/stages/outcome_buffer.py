@@ -16,7 +16,7 @@ import structlog
 
 from gemqueue.effects import Effect, effect
 from gemqueue.store import bitmap, codec
-from gemqueue.store.calls import Landing
+from gemqueue.store.groups import Landing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
