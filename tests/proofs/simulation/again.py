@@ -89,9 +89,10 @@ def judge_again(world: SimulatedWorld, counts: Mapping[str, int], *, forgets: bo
 def _is_wrong(world: SimulatedWorld, overlap: Overlap) -> bool:
     """Whether a job was made for what another was to answer, and nothing that was heard of that one allows it.
 
-    One that brought nothing in the end, and of which lies were heard, was given up too soon and did no harm.
+    One that brought nothing in the end, and of which lies were heard, was given up too soon and did no harm; of one
+    whose results are gone nothing is to be had.
     """
-    if concluded(world, overlap.earlier, overlap.later.created_at) != UNPROVEN:
+    if overlap.earlier.gone or concluded(world, overlap.earlier, overlap.later.created_at) != UNPROVEN:
         return False
     lied = bool(world.cloud.lies.spans(overlap.earlier.name, overlap.later.created_at))
     return bool(overlap.keys & _paid(overlap.earlier)) or not lied

@@ -1,7 +1,8 @@
 """Somebody who looks after a queue, by hand or by a script, and may die in the middle.
 
 Dead letters are submitted again, or forgotten, by several at once: a letter is submitted again once, however often it
-is asked for. Batches are given back to their pool, whoever else has them in hand.
+is asked for. Batches are given back to their pool, whoever else has them in hand. What is believed of a batch is
+decided by one who knows.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gemqueue.errors import ConfigError, QueueFull, StoreError, StoreUnavailable
+from gemqueue.policy.believed import GONE
+from gemqueue_workers.manage.belief import decide
 from gemqueue_workers.manage.give_back import give_back
 from tests.proofs.simulation.core import CoreStore
 from tests.proofs.simulation.network import Network
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 
 _PAUSE_S_MAX = 12.0
 _FORGETS = 0.15
+WAIT = "wait"
 
 
 class Replays:
@@ -74,6 +78,23 @@ async def give_back_all(world: SimulatedWorld, process: Process) -> None:
             except (StoreError, ConfigError) as error:
                 world.note(process.name, "return", f"{type(error).__name__}: {error}")
     world.operators.discard(process.name)
+
+
+async def decide_beliefs(world: SimulatedWorld, process: Process) -> None:
+    """The life of one who has looks begin again during the faults, and who says then which results are gone."""
+    clock, rng = world.clock_of(process), world.rng
+    store = CoreStore(Network(world, process), world.settings, clock)
+    while True:
+        await clock.sleep((30 if world.faults.on else 600) * rng.random())
+        try:
+            for batch in await store.believed():
+                job = world.cloud.jobs.get(batch.job)
+                if job is not None and job.gone:
+                    await decide(store, batch.id, GONE)
+                elif world.faults.on:
+                    await decide(store, batch.id, WAIT)
+        except (StoreError, ConfigError) as error:
+            world.note(process.name, "decide", f"{type(error).__name__}: {error}")
 
 
 async def _look_after(store: CoreStore, letters: list[DeadLetter], *, forget: bool) -> None:

@@ -34,7 +34,7 @@ from tests.proofs.simulation.lines import REFUSED
 from tests.proofs.simulation.loop import Process, Scheduler
 from tests.proofs.simulation.memory import Memory
 from tests.proofs.simulation.network import Network, Server
-from tests.proofs.simulation.operator import Replays, give_back_all, operate
+from tests.proofs.simulation.operator import Replays, decide_beliefs, give_back_all, operate
 from tests.proofs.simulation.provider import SimulatedProvider
 from tests.proofs.simulation.scenes import FAILOVER, POOL, choose, settings_of
 
@@ -268,6 +268,8 @@ class SimulatedWorld:
             self._start_operator(f"operator-{n}", operate)
         if POOL in self.scenes and rng.random() < 0.5:
             self._start_operator("returner", give_back_all)
+        if self.has_lies and rng.random() < 0.3:
+            self._start_person()
         if rng.random() < 0.5:
             self._start_watcher([prompt for journal in self.journals for prompt in journal if rng.random() < 0.5])
         calm_at = 30 + 60 * rng.random()
@@ -313,6 +315,9 @@ class SimulatedWorld:
     def _start_operator(self, name: str, life: Callable[[SimulatedWorld, Process], Coroutine[Any, Any, None]]) -> None:
         process = self._start(name, lambda: life(self, process), lambda: self._start_operator(name, life))
         self.operators.add(name)
+
+    def _start_person(self) -> None:
+        process = self._start("person", lambda: decide_beliefs(self, process), self._start_person)
 
     def _start_door(self) -> None:
         process = self._start("door", lambda: door(self, process), self._start_door)
