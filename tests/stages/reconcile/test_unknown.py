@@ -169,7 +169,7 @@ async def test_all_workers_together_list_once_in_ten_minutes(stages: Stages) -> 
 
 async def test_a_shared_page_is_a_look(stages: Stages) -> None:
     """With many open batches the page that they share shows an unknown job, and no list is asked for beside it."""
-    batches = []
+    batches: list[str] = []
     for n in range(SHARED_FROM):
         await stages.submit(f"prompt {n}")
         batches.append(await stages.submitted())
