@@ -41,6 +41,7 @@ class Belief(StrEnum):
     RESULTS_GONE = "results_gone"
     ROWS_MISSING = "rows_missing"
     JOB_UNKNOWN = "job_unknown"
+    FILE_UNUSABLE = "file_unusable"
     FILE_GONE = "file_gone"
     NOT_ANSWERED = "not_answered"
 
@@ -116,6 +117,14 @@ RULES: Final[dict[Belief, Rule]] = {
         Pace.LIFE,
         "job's create + 50 h",
         "poll_max_s",
+    ),
+    Belief.FILE_UNUSABLE: Rule(
+        "the provider never makes the batch's input file usable: its prompts go back, and fail after several batches",
+        "prompts fail that it would take",
+        "uploads whose file failed, or was still processed when the wait ended; each is deleted",
+        Pace.HOURS,
+        "the last of these looks",
+        "belief_s",
     ),
     Belief.FILE_GONE: Rule(
         "a job failed because its input file was gone: another is created",
@@ -236,12 +245,17 @@ def gap_s(seen: Evidence, pace: Pace, settings: Settings, end_ms: int = 0) -> fl
 
 def results_end_ms(batch: Batch) -> int:
     """When nothing of a job's results is left at the provider, whatever it says."""
-    return batch.ended_at + LIFE_MS
+    return min(batch.ended_at, job_end_ms(batch)) + LIFE_MS
 
 
 def job_end_ms(batch: Batch) -> int:
     """When nothing of a job is left at the provider, whatever it says."""
-    return max(batch.accepted_at, batch.intent_at) + LIFE_MS
+    return (max(batch.accepted_at, batch.intent_at) or max(batch.created_at, batch.ended_at)) + LIFE_MS
+
+
+def last_end_ms(batch: Batch) -> int:
+    """When a job that goes on saying that it runs is given up: nothing that it may have brought can be left."""
+    return job_end_ms(batch) + LIFE_MS
 
 
 def reads_now(n: int, pace: Pace, settings: Settings) -> bool:

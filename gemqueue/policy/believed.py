@@ -40,6 +40,7 @@ _SAID: Final = {
     Belief.RESULTS_GONE: ("results of batch {} denied", "given up"),
     Belief.ROWS_MISSING: ("results of batch {} lack rows", "these are asked again"),
     Belief.JOB_UNKNOWN: ("the job of batch {} denied", "given up"),
+    Belief.FILE_UNUSABLE: ("the input file of batch {} does not become usable", "given up"),
     Belief.FILE_GONE: ("the job of batch {} has failed because its input file was gone", "another is created"),
     Belief.NOT_ANSWERED: ("calls of batch {} are not answered", "asked again"),
 }

@@ -22,7 +22,7 @@ from gemqueue.policy.beliefs import Belief, Pace
 from gemqueue.policy.resolving import Shown
 from gemqueue.policy.submitting import AfterCreate, Refusal, SubmitStep
 from gemqueue.records import Batch, Hold, Note
-from gemqueue.states import BatchState, Cause, Step
+from gemqueue.states import BatchState, Cause, JobState, Step
 from gemqueue.store.batches import JobEnd
 from gemqueue.store.scripts import NotReplicated
 from gemqueue_workers.stages import believing, division
@@ -165,6 +165,8 @@ class Submitter:
             return
         await self._kit.store.confirm()  # before an upload that would be for nothing
         file = await self._upload(lease, batch, contents)
+        if not file:
+            return
         token = job_names.job_token(lease.claim.home, batch.id, lease.claim.fence)
         first_poll_s = await self._first_poll_s(batch)  # now: nothing may come between the create and its record
         await self._begin(lease, token, file)
@@ -194,6 +196,7 @@ class Submitter:
             raise
 
     async def _upload(self, lease: Lease, batch: Batch, contents: BatchContents) -> str:
+        """The file's name; empty where it does not become usable, and the step has been put back or has ended."""
         size_bytes = await contents.upload_bytes()
         name = job_names.file_name(lease.claim.home, batch.id)
         try:
@@ -202,9 +205,22 @@ class Submitter:
         except Transient as error:
             if error.spend:
                 await suspended(self._kit, lease, batch, str(error), error.retry_after_s)
-            raise
+            if error.resource != "file":
+                raise
+            await self._unusable(lease, batch, error)
+            return ""
         log.info("file.uploaded", batch=batch.id, file=file, size_bytes=size_bytes)
         return file
+
+    async def _unusable(self, lease: Lease, batch: Batch, error: Transient) -> None:
+        """The file was uploaded and deleted again: a try costs as much as the file is large, so tries have an end."""
+        taken = believing.look(self._kit, batch, Shown(Belief.FILE_UNUSABLE), lease.now_ms)
+        if not taken.verdict.concluded:
+            await believing.wait(self._kit, lease, batch, taken, name=Effect.SUBMIT_RELEASE)
+            return
+        await believing.concluded(self._kit, batch, taken, 0)
+        with effect(Effect.SUBMIT_END):
+            await self._kit.store.end(lease.claim, JobEnd(job_state=JobState.FAILED, error=str(error)))
 
     async def _create(self, attempt: _Attempt) -> None:
         lease, batch, contents, (token, file, first_poll_s) = attempt

@@ -55,12 +55,17 @@ class Tracker:
         status = await self._poll(record)
         now_ms = lease.now_ms
         if status is None:
-            return await self._unknown(lease, record, now_ms)
+            log.error("job.missing", batch=record.id, job=record.job)
+            return await self._outlived(lease, record, now_ms, Belief.JOB_UNKNOWN, beliefs.job_end_ms(record))
         if inputs.begins_anew(record, status):
             await self._restart(lease, record, status, now_ms)
             return None
         known = await self._turnaround(record)
         after = tracking.after_poll(record, status, settings, known, tracking.job_age_s(record, now_ms))
+        if after.step is TrackStep.LATER and now_ms >= beliefs.last_end_ms(record):
+            return await self._outlived(
+                lease, record, now_ms, f"{Belief.JOB_UNKNOWN} running", beliefs.last_end_ms(record)
+            )
         if after.step is TrackStep.END:
             await self._end(lease, record, after, status, now_ms)
             return Step.RESOLVE if after.delay_s <= 0 else None
@@ -71,10 +76,9 @@ class Tracker:
             await self._kit.store.release(lease.claim, delay_s, note, hold=NOT_HELD)
         return None
 
-    async def _unknown(self, lease: Lease, batch: Batch, now_ms: int) -> Step | None:
+    async def _outlived(self, lease: Lease, batch: Batch, now_ms: int, what: str, end_ms: int) -> Step | None:
         """404 from the batch's own account is an alarm, no failure, until the job's life is over (pains.md 3)."""
-        log.error("job.missing", batch=batch.id, job=batch.job)
-        end_ms, shown = beliefs.job_end_ms(batch), Shown(Belief.JOB_UNKNOWN, Pace.LIFE)
+        shown = Shown(what, Pace.LIFE)
         taken = believing.look(self._kit, batch, shown, now_ms, end_ms)
         if not taken.verdict.concluded:
             polled = Note(polls=batch.polls + 1)
@@ -82,7 +86,7 @@ class Tracker:
             return None
         contents = await BatchContents.load(self._kit.store, batch.id)
         await believing.concluded(self._kit, batch, taken, contents.open_prompts())
-        error = "the job's life is over and nobody knows it"
+        error = "the job's life is over, and nobody knows it" if what == Belief.JOB_UNKNOWN else "the job never ends"
         with effect(Effect.TRACK_END):
             await self._kit.store.end(lease.claim, JobEnd(job_state=JobState.EXPIRED, error=error))
         return Step.RESOLVE

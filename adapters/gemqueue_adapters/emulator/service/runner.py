@@ -178,7 +178,7 @@ class Runner:
                 again.extend([result] if row.fault == "doubled" else ())
                 notes.write(b"%b\t%b\n" % (row.fault.encode(), row.key))
                 self._tally.bought += row.fault in shapes.BOUGHT
-                self._tally.failed += bool(row.error)
+                self._tally.failed += bool(row.error) or row.fault == "missing"
         out.writelines(again)
 
     def _chunks(self, items: list[Any]) -> Iterator[list[Any]]:
