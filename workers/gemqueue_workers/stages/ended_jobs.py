@@ -108,8 +108,11 @@ class EndedJobs:
             if known_whole:  # the same key must see the job, within the same look
                 status = await self._poll(record)
             return _Seen(batch, status, resolving.shown_at_end(batch, status, "file"))
-        shown = resolving.shown_by_reading(source, reading) if reading.missing else None
-        return _Seen(batch, status, shown, collector)
+        if not reading.missing:
+            return _Seen(batch, status, None, collector)
+        if known_whole:  # the record has no counters
+            status = await self._poll(record)
+        return _Seen(batch, status, resolving.shown_by_reading(status or source, reading), collector)
 
     async def _poll(self, batch: Batch) -> JobStatus | None:
         """The job as it is now; None where the provider does not know it."""
