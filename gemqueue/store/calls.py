@@ -7,12 +7,8 @@ stands for one argument or, as a tuple, for one group of them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from gemqueue.store.groups import Compared, Field, Landing, Listed, Move, Raise, Review  # noqa: TC001 - read as types
 from gemqueue.store.scripts import Call
-
-if TYPE_CHECKING:
-    from gemqueue.store.groups import Compared, Field, Landing, Listed, Move, Raise, Review
 
 
 class Accept(Call, frozen=True, gc=False):
