@@ -79,6 +79,8 @@ def test_a_job_that_promised_results_is_doubted_for_hours(batch: Batch, status: 
         ((10, 0, 10), (9, 0, 0), False),  # it counts the tenth as answered
         ((5, 0, 10), (5, 0, 0), False),  # counters of half a job beside half a file
         ((0, 0, 0), (9, 0, 0), False),  # it counts nothing
+        ((0, 10, 10), (0, 0, 0), True),  # it counts all as failed, and has no line
+        ((0, 10, 10), (0, 0, 9), False),  # but lines that are no rows are another service's page
         ((0, 0, 10), (0, 0, 0), False),  # another service's page
         ((2, 0, 2), (0, 0, 2), False),  # lines, and no key among them
     ],
