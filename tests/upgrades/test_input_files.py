@@ -5,32 +5,15 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 from typing import TYPE_CHECKING
 
-import pytest
-
 from gemqueue.states import BatchState
-from tests.worlds.processes import ROOT, Processes, until
+from tests.worlds.processes import Processes, until
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.valkey_server import ValkeyServer
-
-OLD_COMMIT = "201880f"
-
-
-@pytest.fixture(scope="module")
-def old_path(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """What a worker of 0.2.0 has as its PYTHONPATH; empty where this clone has no history."""
-    packed = subprocess.run(["git", "archive", OLD_COMMIT], cwd=ROOT, capture_output=True, check=False)
-    if packed.returncode:
-        return ""
-    folder = tmp_path_factory.mktemp("old")
-    subprocess.run(["tar", "-x", "-C", folder], input=packed.stdout, check=True)
-    return os.pathsep.join(str(folder / part) for part in (".", "workers", "adapters"))
 
 
 async def test_old_and_new_workers_share_jobs_and_files(
