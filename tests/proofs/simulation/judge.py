@@ -165,6 +165,7 @@ def _of_files(world: SimulatedWorld) -> Generator[str]:
     """Where nobody died, and no call was lost or refused, no input file is left at the provider."""
     faults = world.faults
     disturbed = faults.process.total or faults.store.total or faults.provider.total or faults.replicas.total
+    disturbed = disturbed or faults.counts["lies.accounts.mute"]
     if disturbed or {FAILOVER, POOL} & set(world.scenes) or world.settings.delete_files == DeleteFiles.NEVER:
         return
     results = {job.output for job in world.cloud.jobs.values()}
