@@ -24,6 +24,7 @@ from gemqueue.language.lines import PLAIN_END, answer_line, failure_line, servic
 from gemqueue.policy import backoff, resolving
 from gemqueue.policy.resolving import Reading, RowFate
 from gemqueue.states import FailureKind
+from gemqueue.store.batches import QUARANTINE_ROW_BYTES_MAX
 from gemqueue.store.scripts import ServerFull
 from gemqueue_workers.stages.contents import lost_bodies
 from gemqueue_workers.stages.expected import Arrival, Expected
@@ -231,7 +232,7 @@ class Collector:
                 self._errors += found.verdict in _ERRORS
             reason = self._arrived(arrival, origin, index, found)
         if reason and not again:
-            self._quarantined.append((reason, line))
+            self._quarantined.append((reason, line[:QUARANTINE_ROW_BYTES_MAX]))
 
     def _short_scan(self, lines: Sequence[bytes]) -> Sequence[TextRow | None]:
         """The rows whose lines are outcome lines as they are; where these have more to say there is none."""
