@@ -1,4 +1,4 @@
-"""What the texts say of the code is held to the code; run as a program, this file prints the picture of the states."""
+"""What the texts say of the code is held to the code; run as a program, it prints the states and the beliefs."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from gemqueue.policy.beliefs import RULES, Belief
 from gemqueue.states import SEGMENT_TRANSITIONS, STEP_OF, TRANSITIONS, BatchState, SegmentState
 from gemqueue_workers.prove.assumptions import ASSUMPTIONS
+from tests.proofs.mutations import MUTANTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -46,6 +48,13 @@ def segment_states_picture() -> str:
     return f"{picture(SEGMENT_TRANSITIONS)}\n    {SegmentState.CLOSED} --> [*]"
 
 
+def beliefs_table() -> str:
+    """What is believed of the provider, a row for each belief."""
+    rows = [("belief", "what is concluded", "costs, if wrong", "evidence", "pace", "end", "setting"), ("---",) * 7]
+    rows += [(f"`{b}`", r.concludes, r.costs, r.evidence, r.pace, r.ends, r.setting) for b, r in RULES.items()]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
 def keys_in_code() -> set[str]:
     """The first word of every key that the scripts and the store name."""
     lua = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "gemqueue" / "store" / "lua").glob("*.lua"))
@@ -65,6 +74,25 @@ def test_states_are_drawn_from_the_tables() -> None:
     """The pictures of the states in ARCHITECTURE.md are those that the tables of transitions make."""
     assert drawn("states") == states_picture()
     assert drawn("segment states") == segment_states_picture()
+
+
+def test_beliefs_are_told_from_the_table() -> None:
+    """The table of beliefs in docs/promises.md is that of the code."""
+    assert f"<!-- beliefs -->\n\n{beliefs_table()}\n\n<!-- /beliefs -->" in PROMISES
+
+
+def test_each_belief_has_a_mutant_and_a_test() -> None:
+    """For each belief docs/promises.md names mutants that take its evidence away, and a test that each is caught by."""
+    section = PROMISES.partition("### What holds each belief")[2].partition("\n#")[0]
+    rows = [re.findall(r"`([^`]+)`", row) for row in section.splitlines() if row.startswith("| `")]
+    assert [belief for belief, *_ in rows] == list(Belief)
+    for belief, *named in rows:
+        mutants = [MUTANTS[name] for name in named if name in MUTANTS]
+        tests = {name for name in named if name not in MUTANTS}
+        assert mutants, belief
+        assert {file for mutant in mutants for file in mutant.tests} == {name.partition("::")[0] for name in tests}
+        for file, _, test in (name.partition("::") for name in tests):
+            assert f"def {test}(" in (ROOT / file).read_text(encoding="utf-8"), test
 
 
 def test_every_state_has_its_row() -> None:
@@ -133,4 +161,4 @@ def test_the_ledger_names_code_and_probes_that_are_there() -> None:
 
 
 if __name__ == "__main__":
-    print(states_picture(), segment_states_picture(), sep="\n\n")  # noqa: T201 - this is what it is for
+    print(states_picture(), segment_states_picture(), beliefs_table(), sep="\n\n")  # noqa: T201 - this is what it is for
