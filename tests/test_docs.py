@@ -90,7 +90,7 @@ def test_each_belief_has_a_mutant_and_a_test() -> None:
         mutants = [MUTANTS[name] for name in named if name in MUTANTS]
         tests = {name for name in named if name not in MUTANTS}
         assert mutants, belief
-        assert {file for mutant in mutants for file in mutant.tests} == {name.partition("::")[0] for name in tests}
+        assert {file for mutant in mutants for file in mutant.tests} <= {name.partition("::")[0] for name in tests}
         for file, _, test in (name.partition("::") for name in tests):
             assert f"def {test}(" in (ROOT / file).read_text(encoding="utf-8"), test
 
