@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from gemqueue.policy import job_names
+from gemqueue.policy.beliefs import Belief
 from gemqueue.policy.inputs import blames_input
 from gemqueue.states import BatchState, JobState
 
@@ -31,7 +32,7 @@ class Standing(StrEnum):
     RUNNING = "running"
     """Its batch's record is gone, and until it ends nobody can say which prompts are in it."""
     TWICE = "twice"
-    """Its batch has another job: its prompts are bought twice."""
+    """Its batch has another job, or was given up though this one lives: its prompts are bought twice."""
     ORPHANED = "orphaned"
     """No record claims it, and nothing here waits for what it holds."""
     OVER = "over"
@@ -46,6 +47,8 @@ def standing(job: JobStatus, token: Token, record: Batch | None) -> Standing:
     """What a job with one of our names is."""
     if record is None or record.state is BatchState.PACKING:
         return _without_record(job)
+    if _lives_after_all(job, record):
+        return Standing.TWICE
     if record.job == job.job:
         return Standing.KNOWN
     if blames_input(job) or job.job in record.missed_jobs.split():
@@ -53,6 +56,14 @@ def standing(job: JobStatus, token: Token, record: Batch | None) -> Standing:
     if record.job:
         return _beside_another(job, token, record)
     return _without_job(job, token, record)
+
+
+def _lives_after_all(job: JobStatus, record: Batch) -> bool:
+    """Whether a job runs, or has results, that was given up because it was said to have brought nothing."""
+    given_up = record.state is BatchState.CLOSED and record.seen_what.startswith(Belief.NO_OUTPUT)
+    if not (job.job in record.missed_jobs.split() or (record.job == job.job and given_up)):
+        return False
+    return job.has_output or job.state in {JobState.RUNNING, JobState.SUCCEEDED}
 
 
 def _without_record(job: JobStatus) -> Standing:

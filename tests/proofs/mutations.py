@@ -619,11 +619,22 @@ MUTANTS: dict[str, Mutant] = {
         (
             Patch(
                 f"{_WORKERS}stages/submitter.py",
-                "        if not taken.verdict.concluded:\n            await believing.wait(",
-                "        if taken.evidence.n < 1:\n            await believing.wait(",
+                "believing.look(self._kit, batch, shown, lease.now_ms)\n        if not taken.verdict.concluded:\n",
+                "believing.look(self._kit, batch, shown, lease.now_ms)\n        if taken.evidence.n < 1:\n",
             ),
         ),
         ("tests/proofs/test_liepoints.py",),
+    ),
+    "believe-one-unusable-file": Mutant(
+        "prompts go back when one upload brought no usable file",
+        (
+            Patch(
+                f"{_WORKERS}stages/submitter.py",
+                "Shown(Belief.FILE_UNUSABLE), lease.now_ms)\n        if not taken.verdict.concluded:\n",
+                "Shown(Belief.FILE_UNUSABLE), lease.now_ms)\n        if taken.evidence.n < 1:\n",
+            ),
+        ),
+        ("tests/stages/test_lies.py",),
     ),
     "believe-a-listing-that-lacks-jobs": Mutant(
         "a listing without jobs that must be in it counts as whole",
@@ -808,8 +819,8 @@ MUTANTS: dict[str, Mutant] = {
         (
             Patch(
                 f"{_LUA}_server.lua",
-                "math.max(now, num(redis.call('HGET', server, 'fence_floor')) + 1048576)",
-                "now + 0 * num(redis.call('HGET', server, 'fence_floor'))",
+                "now > last and now or last + 1048576",
+                "now > last and now or now",
             ),
         ),
         ("tests/store/test_clock.py",),

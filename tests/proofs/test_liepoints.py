@@ -18,6 +18,7 @@ NEEDS = {
     Belief.RESULTS_GONE: Point("plain", "download:1", "denied", "30s"),
     Belief.ROWS_MISSING: Point("plain", "download:1", "short", "30s"),
     Belief.JOB_UNKNOWN: Point("plain", "poll:1", "denied", "30s"),
+    Belief.FILE_UNUSABLE: Point("plain", "upload:1", "never ready", "30s"),
     Belief.FILE_GONE: Point("plain", "poll:1", "blames input", "30s"),
     Belief.NOT_ANSWERED: Point("flex", "answer:1", "lost", "30s"),
 }

@@ -140,7 +140,7 @@ async def test_a_job_that_never_ends_is_given_up(stages: Stages) -> None:
         await stages.step(Step.RESOLVE, batch)
         stages.clock.advance(301)
     assert (await _record(stages, batch)).state is BatchState.CLOSED
-    assert await stages.count("concluded_by_age") == 2
+    assert (await stages.count("concluded_by_age"), await stages.count("bought_again")) == (2, 1)
 
 
 async def test_a_file_that_never_becomes_usable_is_given_up(stages: Stages) -> None:

@@ -3,11 +3,13 @@
 
 -- The server that the records were last known whole on is another than this one: it was started again, or a replica
 -- took its place. Noticed once per server: from then on every claim gets a fence above all that were ever given,
--- because those that were given last may have been lost, and must not be given twice. Fences only rise, though the
--- clock of the new server may be behind: more than 2^20 claims of one record between two servers are not to be had. An
--- account without a record is not watched.
+-- because those that were given last may have been lost, and must not be given twice. The time is above them all, since
+-- no record is claimed once a millisecond. Where the new server's clock is behind, 2^20 above the last floor is: never
+-- otherwise, because a floor ahead of the clock that is lost again would be followed by a lower one. An account without
+-- a record is not watched.
 local function floor_above(server)
-  return string.format('%d', math.max(now, num(redis.call('HGET', server, 'fence_floor')) + 1048576))
+  local last = num(redis.call('HGET', server, 'fence_floor'))
+  return string.format('%d', now > last and now or last + 1048576)
 end
 
 local function changed(account)

@@ -84,9 +84,10 @@ class Tracker:
             polled = Note(polls=batch.polls + 1)
             await believing.wait(self._kit, lease, batch, taken, name=Effect.TRACK_RELEASE, also=polled)
             return None
+        unknown = what == Belief.JOB_UNKNOWN  # the results of one that says that it runs are looked for once more
         contents = await BatchContents.load(self._kit.store, batch.id)
-        await believing.concluded(self._kit, batch, taken, contents.open_prompts())
-        error = "the job's life is over, and nobody knows it" if what == Belief.JOB_UNKNOWN else "the job never ends"
+        await believing.concluded(self._kit, batch, taken, contents.open_prompts() if unknown else 0)
+        error = "the job's life is over, and nobody knows it" if unknown else "the job never ends"
         with effect(Effect.TRACK_END):
             await self._kit.store.end(lease.claim, JobEnd(job_state=JobState.EXPIRED, error=error))
         return Step.RESOLVE
