@@ -233,6 +233,8 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     """Fingerprints of other keys than ``by_key`` that have seen the job."""
     decided: str = ""
     """What a person says of what is being believed (``policy.believed.decision``)."""
+    given_back: int = 0
+    """Prompts that went back to the lane at its end, because its job brought nothing."""
 
 
 class WebhookHealth(msgspec.Struct, frozen=True):

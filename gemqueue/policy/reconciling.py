@@ -51,8 +51,10 @@ def standing(job: JobStatus, token: Token, record: Batch | None) -> Standing:
         return Standing.TWICE
     if record.job == job.job:
         return Standing.KNOWN
-    if blames_input(job) or job.job in record.missed_jobs.split():
+    if blames_input(job):
         return Standing.OVER
+    if job.job in record.missed_jobs.split():  # another was created in its place
+        return Standing.TWICE if record.job and job.state is JobState.SUCCEEDED else Standing.OVER
     if record.job:
         return _beside_another(job, token, record)
     return _without_job(job, token, record)

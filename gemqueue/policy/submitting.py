@@ -97,8 +97,13 @@ def must_be_listed(batch: Batch, others: Iterable[Batch], now_ms: int, settings:
         and other.state is BatchState.SUBMITTED
         and other.lane.account == batch.lane.account
         and other.seen_what != Belief.JOB_UNKNOWN
-        and batch.intent_at <= other.intent_at <= other.accepted_at <= until_ms
+        and batch.intent_at <= _begun_ms(other) <= other.accepted_at <= until_ms
     )
+
+
+def _begun_ms(batch: Batch) -> int:
+    """Since when the batch's job may exist: it may be that of an earlier intent, which was found after all."""
+    return batch.created_at if batch.past_tokens else batch.intent_at
 
 
 def shown_by_listing(search: Search, must: frozenset[str]) -> Shown:

@@ -115,7 +115,10 @@ def test_any_job_of_the_batch_is_adopted() -> None:
 
 
 def test_a_listing_without_a_known_job_says_nothing() -> None:
-    """Jobs of the account that were created after the intent must be listed, once they had time to show."""
+    """Jobs of the account that were created after the intent must be listed, once they had time to show.
+
+    That of a batch with earlier intents may be older than the last of them, and than the listing goes back.
+    """
     doubted, now_ms = _doubted(intent_at=1_000_000), 2_000_000
 
     def other(job: str, intent_at: int, accepted_at: int, **fields: Any) -> Batch:
@@ -126,6 +129,7 @@ def test_a_listing_without_a_known_job_says_nothing() -> None:
         other("batches/later", 1_100_000, 1_101_000),
         other("batches/before", 900_000, 1_101_000),
         other("batches/just", 1_950_000, 1_951_000),
+        other("batches/found", 1_100_000, 1_101_000, created_at=900_000, past_tokens="gq-found-1"),
         other("batches/ended", 1_100_000, 1_101_000, state=BatchState.ENDED),
         other("batches/unknown", 1_100_000, 1_101_000, seen_what="job_unknown"),
         other("batches/foreign", 1_100_000, 1_101_000, lane=Lane.parse("b/m/generate/batch")),

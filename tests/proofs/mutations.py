@@ -369,7 +369,7 @@ MUTANTS: dict[str, Mutant] = {
         (
             Patch(
                 f"{_WORKERS}stages/collector.py",
-                "            self._spending.count(usage_of(found.usage), version_of(found.version))\n",
+                "            self._late_spending.count(usage_of(found.usage), version_of(found.version))\n",
                 "",
             ),
         ),

@@ -227,6 +227,23 @@ async def test_results_that_are_gone_are_given_up_at_a_persons_word(stages: Stag
     assert await stages.count("answered") == 2
 
 
+async def test_a_persons_word_is_held_against_the_results(stages: Stages) -> None:
+    """Rows that were missing are there when a person says that they are gone: the last look reads, and finds them."""
+    await stages.submit(*(f"prompt {n}" for n in range(9)))
+    batch = await stages.submitted()
+    stages.jobs_end()
+    await stages.step(Step.TRACK, batch)
+    stages.emulator.lies([{"route": "download", "kind": "short"}])
+    while (await record_of(stages, batch)).seen_n < 4:  # the fifth would not read, by itself
+        await stages.step(Step.RESOLVE, batch)
+        stages.clock.advance(3600)
+    stages.emulator.lies([])
+    assert (await decide(stages.store, batch, "gone")).belief == "rows_missing"
+    await stages.step(Step.RESOLVE, batch)
+    assert (await record_of(stages, batch)).state == "closed"
+    assert (await stages.count("answered"), await stages.count("bought_again")) == (9, 0)
+
+
 async def test_what_is_believed_is_measured(stages: Stages) -> None:
     """A gauge says how many batches are under which belief, 0 for the others."""
     await believing(stages)

@@ -160,6 +160,18 @@ async def test_an_answer_that_comes_before_a_rescued_prompts_own_is_paid_for(sta
     assert (await stages.store.spent(Lane.parse(LANE))).answers == 2
 
 
+async def test_what_is_read_again_for_a_missing_row_is_counted_once(stages: Stages) -> None:
+    """Results that lack a row are read several times: what came the first time is not late, and is paid for once."""
+    stages.emulator.faults([{"on": "row", "do": "missing", "match": {"text_contains": "three"}, "times": 1}])
+    segment = await stages.submit("one", "two", "three")
+    await stages.submitted()
+    await stages.store.redis.setbit(stages.store.key("moved", segment), 0, 1)
+    await stages.drain()
+    found = await moved(stages)
+    assert (found["answered"], found["requeued"], found.get("late", 0)) == (3, 1, 0)
+    assert (await stages.store.spent(Lane.parse(LANE))).answers == 3
+
+
 async def test_what_a_server_loses_of_a_collection_is_read_again(
     stages: Stages, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -73,6 +73,7 @@ for _, m in ipairs(slice) do
     redis.call('HDEL', meta_key, 'batch')
     local f = redis.call('HMGET', meta_key, 'tenant', 'priority', 'raw_bytes', 'tokens')
     count('returned', m.count)
+    redis.call('HINCRBY', record, 'given_back', m.count - (m.keys and 0 or m.settled))
     if b[5] == 'succeeded' then count('lost_answers', m.count - (m.keys and 0 or m.settled)) end -- bought, and gone
     wait(m.lane, m.id,
       { tenant = f[1], priority = num(f[2]), count = m.count, raw_bytes = num(f[3]), tokens = num(f[4]) },

@@ -11,6 +11,7 @@ from gemqueue.policy.reconciling import Standing
 from gemqueue.records import Lane
 from gemqueue.states import Kind, Step
 from gemqueue.store import calls
+from gemqueue_adapters import gemini
 from gemqueue_workers.worker.reconciler import Reconciler
 from gemqueue_workers.worker.recovery import HELD, Recovery
 from tests.stages.reconcile.past import all_answered_once, goes_on, lose, noticed, uploaded
@@ -268,3 +269,30 @@ async def test_a_batch_thrown_back_to_the_job_that_missed_its_input(
     assert (record.state, record.job) == ("submitted", stages.emulator.ledger()["jobs"][-1]["name"])
     await all_answered_once(stages)
     assert (stages.emulator.ledger()["rows_bought"], await stages.count("bought_twice")) == (2, 0)
+
+
+async def test_a_job_that_was_found_late_is_no_gap_in_a_list(stages: Stages, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A comparison begins after a job's create and before its adoption: the list need not go back to that job."""
+    monkeypatch.setattr(gemini, "PAGE_SIZE", 1)
+    lost, lags = {"on": "create", "do": "lost_after", "nth": [1]}, {"on": "list", "do": "lag", "seconds": 60}
+    stages.emulator.faults([lost, lags])
+    await stages.submit("found late")
+    batch = await stages.submitted()
+    await stages.submit("older as well")
+    since_ms = 0
+    for text in ("", "newer"):
+        if text:
+            await stages.submit(text)
+        await stages.submitted()
+        stages.clock.advance(120)
+        stages.emulator.advance(120)
+        since_ms = since_ms or stages.clock.now_ms() - 1000
+    assert await stages.step(Step.SUBMIT, batch)
+    stages.clock.advance(stages.settings.settle_s + 1)
+    record = await stages.store.batch(batch)
+    assert record is not None
+    assert record.intent_at < since_ms < record.accepted_at
+    server = await stages.store.server(ACCOUNT)
+    survey = await Reconciler(stages.kit, server.home, apply=True).survey(since_ms)
+    assert (survey.missing, survey.open_questions()) == ([], [])
+    assert record.job not in {finding.job for finding in survey.findings}

@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 
 from gemqueue.policy import job_names
 from gemqueue.policy.unknown import again_s, look_every_s
+from gemqueue.records import NOT_HELD
 from gemqueue.states import Kind, Step
 from gemqueue_workers.stages.shared_polls import SHARED_FROM, UnknownJobs
 from gemqueue_workers.worker.lookout import Lookout
@@ -180,3 +181,34 @@ async def test_a_shared_page_is_a_look(stages: Stages) -> None:
     before = len(stages.emulator.requests())
     assert not await stages.store.take_look(ACCOUNT, look_every_s(stages.settings), await stages.store.server_now_ms())
     assert len(stages.emulator.requests()) == before
+
+
+async def test_a_job_that_was_said_to_have_failed_is_counted_as_bought_twice(stages: Stages) -> None:
+    """A provider says for minutes that a job failed, and then it has succeeded: its prompts were bought again."""
+    await stages.submit("one", "two")
+    batch = await stages.submitted()
+    stages.emulator.lies([{"route": "get", "kind": "failed"}])
+    for step in (Step.TRACK, Step.RESOLVE):
+        stages.clock.advance(120)
+        assert await stages.step(step, batch)
+    stages.emulator.lies([])
+    await stages.drain()
+    assert (stages.emulator.ledger()["rows_bought"], await stages.count("bought_twice")) == (4, 0)
+    for _ in range(2):
+        await UnknownJobs(stages.kit).look(await stages.provider.newest())
+        assert await stages.count("bought_twice") == 2
+
+
+async def test_a_job_that_had_its_input_after_all_is_counted_as_bought_twice(stages: Stages) -> None:
+    """One that was replaced because it was said to have missed its input, and has succeeded beside the other."""
+    await stages.submit("one", "two")
+    batch = await stages.submitted()
+    stages.clock.advance(120)
+    taken = await stages.store.claim(Step.TRACK, batch, ACCOUNT)
+    assert taken is not None
+    record = await stages.store.batch(batch)
+    assert record is not None
+    await stages.store.restart(taken[0], record.job, delay_s=0.0, hold=NOT_HELD, proven=False)
+    await stages.drain()
+    await UnknownJobs(stages.kit).look(await stages.provider.newest())
+    assert (stages.emulator.ledger()["rows_bought"], await stages.count("bought_twice")) == (4, 2)

@@ -77,7 +77,7 @@ class Collector:
         self._dead_bytes = 0
         self._answer_end = service_end(batch.lane.service)
         self._late = 0
-        self._spending = Spending(kit, batch)
+        self._spending, self._late_spending = Spending(kit, batch), Spending(kit, batch)
         self._lost: set[str] = set()
         self._quarantined: list[tuple[str, bytes]] = []
         self._partial = resolving.came_short(batch)
@@ -133,7 +133,8 @@ class Collector:
             await self._write_out()
             raise
         if known and known == digest:
-            self._quarantined.clear()  # the same lines again
+            self._quarantined.clear()  # the same lines again, and the same late answers
+            self._late_spending.forget()
         await self._write_out()
         return Reading(self.rows, self._errors, self._garbled, self.missing, digest)
 
@@ -196,6 +197,8 @@ class Collector:
     async def _flush(self, *, everything: bool) -> None:
         await self._buffer.flush(everything=everything)
         await self._spending.write()
+        if everything:
+            await self._late_spending.write()
 
     def _rows(self, lines: Sequence[bytes], *, again: bool) -> None:
         """Match and judge rows. Most are text, and are kept as they came, in runs of one origin."""
@@ -257,7 +260,7 @@ class Collector:
         if found.verdict is not _ANSWERED:
             return
         if self._expected.has_gone_on(origin, index):
-            self._spending.count(usage_of(found.usage), version_of(found.version))
+            self._late_spending.count(usage_of(found.usage), version_of(found.version))
             self._keep(origin, index, found)
         else:
             self._late += 1

@@ -15,7 +15,7 @@ import structlog
 
 from gemqueue.effects import Effect
 from gemqueue.errors import ProviderError, Rejected
-from gemqueue.policy import beliefs, quota, resolving
+from gemqueue.policy import beliefs, believed, quota, resolving
 from gemqueue.policy.beliefs import Belief
 from gemqueue.policy.resolving import ResolvePlan, Shown
 from gemqueue_workers.stages import believing
@@ -96,7 +96,8 @@ class EndedJobs:
         if source is None:
             return _Seen(batch, status, resolving.shown_at_end(batch, status))
         evidence = beliefs.evidence_of(record)
-        if not over and resolving.polls_only(evidence, self._kit.settings):
+        polls_only = resolving.polls_only(evidence, self._kit.settings) and not believed.is_decided(record, evidence)
+        if polls_only and not over:
             return _Seen(batch, status, resolving.shown_before(evidence))
         try:
             reading, collector = await self._read(lease, batch, source, resolving.known_digest(evidence))
@@ -132,7 +133,8 @@ class EndedJobs:
         ratio = quota.token_ratio(batch, collector.token_counts)
         if ratio is not None and not reading.missing:
             await self._kit.store.learn_token_ratio(batch.lane, ratio)
-        if late := collector.counts.get("late", 0):
+        late = collector.counts.get("late", 0)
+        if late and (not known or known != reading.digest):
             await self._kit.store.add_count("late", late)
         log.info("results.collected", batch=batch.id, job=batch.job, rows=collector.rows, **collector.counts)
         return reading, collector

@@ -152,7 +152,7 @@ class UnknownJobs:
             log.error("job.unknown", job=name, batch=batch, state=str(job.state), rows=job.rows)
 
     async def _count_twice(self, job: JobStatus, token: Token, record: Batch) -> None:
-        prompts = job.rows or record.prompts
+        prompts = record.given_back or job.rows or record.prompts
         if await self._kit.store.count_twice(token.batch, job.job, prompts):
             log.error("bought.twice", batch=token.batch, token=job.display_name, job=job.job, prompts=prompts)
 

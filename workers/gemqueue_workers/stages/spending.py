@@ -42,6 +42,10 @@ class Spending:
             spent = self._spent[version] = Spent()
         spent.count(usage)
 
+    def forget(self) -> None:
+        """What was counted since the last write was written down before."""
+        self._spent = {}
+
     async def write(self) -> None:
         """Write down what was counted, and say so where a model has answered in place of another for the first time."""
         if not self._spent:

@@ -202,13 +202,14 @@ class Reconciler:
             if not ours or not batch.job or batch.job in listed or batch.accepted_at < since_ms:
                 continue
             try:
-                await self._kit.provider.poll(batch.job)
+                job = await self._kit.provider.poll(batch.job)
             except Rejected as error:
                 if not error.missing:
                     raise
                 found.append(batch.id)
                 continue
-            if batch.accepted_at + int(self._kit.settings.settle_s * 1000) < now_ms:
+            older = 0 < job.created_at_ms < since_ms  # one that was found late, and not asked for
+            if not older and batch.accepted_at + int(self._kit.settings.settle_s * 1000) < now_ms:
                 raise Transient(f"jobs: the list lacks {batch.job}, which is there: it is not whole", call="jobs")
         return found
 
