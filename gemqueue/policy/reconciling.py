@@ -10,7 +10,6 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from gemqueue.policy import job_names
-from gemqueue.policy.beliefs import Belief
 from gemqueue.policy.inputs import blames_input
 from gemqueue.states import BatchState, JobState
 
@@ -51,10 +50,8 @@ def standing(job: JobStatus, token: Token, record: Batch | None) -> Standing:
         return Standing.TWICE
     if record.job == job.job:
         return Standing.KNOWN
-    if blames_input(job):
+    if blames_input(job) or job.job in record.missed_jobs.split():
         return Standing.OVER
-    if job.job in record.missed_jobs.split():  # another was created in its place
-        return Standing.TWICE if record.job and job.state is JobState.SUCCEEDED else Standing.OVER
     if record.job:
         return _beside_another(job, token, record)
     return _without_job(job, token, record)
@@ -62,10 +59,11 @@ def standing(job: JobStatus, token: Token, record: Batch | None) -> Standing:
 
 def _lives_after_all(job: JobStatus, record: Batch) -> bool:
     """Whether a job runs, or has results, that was given up because it was said to have brought nothing."""
-    given_up = record.state is BatchState.CLOSED and record.seen_what.startswith(Belief.NO_OUTPUT)
-    if not (job.job in record.missed_jobs.split() or (record.job == job.job and given_up)):
-        return False
-    return job.has_output or job.state in {JobState.RUNNING, JobState.SUCCEEDED}
+    lives = job.state in {JobState.RUNNING, JobState.SUCCEEDED}
+    if job.job in record.missed_jobs.split():
+        return bool(record.job) and (lives or job.has_output)
+    given_up = record.state is BatchState.CLOSED and record.given_back > 0 and record.job_state != JobState.SUCCEEDED
+    return lives and given_up and record.job == job.job
 
 
 def _without_record(job: JobStatus) -> Standing:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from gemqueue.policy.beliefs import Belief, unit_s
+from gemqueue.policy.beliefs import unit_s
 from gemqueue.policy.reconciling import Standing, standing
-from gemqueue.states import BatchState, JobState
+from gemqueue.states import BatchState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -79,12 +79,4 @@ def is_unknown(job: JobStatus, token: Token, record: Batch | None, now_ms: int, 
 
 def is_twice(job: JobStatus, token: Token, record: Batch | None) -> bool:
     """Whether its batch has another job, or gave its prompts back. One that has none yet may still adopt this one."""
-    if record is None or not record.job:
-        return False
-    return _succeeded_after_all(job, record) or standing(job, token, record) is Standing.TWICE
-
-
-def _succeeded_after_all(job: JobStatus, record: Batch) -> bool:
-    """Whether a job that was believed to have failed without output has succeeded: its prompts were bought again."""
-    failed = record.job == job.job and record.given_back > 0 and record.seen_what.startswith(Belief.NO_OUTPUT)
-    return failed and record.state is BatchState.CLOSED and job.state is JobState.SUCCEEDED
+    return record is not None and bool(record.job) and standing(job, token, record) is Standing.TWICE

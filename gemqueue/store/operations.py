@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 _READ_AT_ONCE = 500
 _COMPARED = (
     "v", "state", "lane", "fence", "prompts", "job", "job_state", "intent_token", "past_tokens", "missed_jobs",
-    "given_back", "seen_what",
+    "given_back",
 )  # fmt: skip
-"""What ``reconciling.standing`` and ``unknown.is_twice`` read of a record; a whole one has an operation of 64 KiB."""
+"""What ``policy.reconciling.standing`` reads of a record; a whole one has an operation of 64 KiB."""
 
 _NOTED = ("token", "state", "created_at", "first_at", "counted", "compared")
 _SEGMENTS_A_CALL = 500

@@ -25,12 +25,12 @@ def _standing(job: JobStatus, record: Batch) -> Standing:
 def test_a_job_that_lives_after_it_was_given_up_was_bought_twice(*, missed: bool) -> None:
     """One believed to have failed with nothing, and seen to live later, is counted; others are not."""
     record = Batch(id="b", v=3, state=BatchState.CLOSED, lane=LANE, fence=9, job_state="failed")
-    given_up = {"missed_jobs": "batches/1"} if missed else {"job": "batches/1", "seen_what": "no_output failed"}
+    given_up = {"missed_jobs": "batches/1", "job": "batches/2"} if missed else {"job": "batches/1", "given_back": 3}
     record = msgspec.structs.replace(record, **given_up)
     runs = JobStatus(job="batches/1", state=JobState.RUNNING, display_name=TOKEN)
-    brought = msgspec.structs.replace(runs, state=JobState.FAILED, output_file="files/o")
+    succeeded = msgspec.structs.replace(runs, state=JobState.SUCCEEDED)
     failed = msgspec.structs.replace(runs, state=JobState.FAILED)
-    assert [_standing(job, record) for job in (runs, brought)] == [Standing.TWICE, Standing.TWICE]
+    assert [_standing(job, record) for job in (runs, succeeded)] == [Standing.TWICE, Standing.TWICE]
     assert _standing(failed, record) is (Standing.OVER if missed else Standing.KNOWN)
 
 

@@ -128,11 +128,12 @@ async def test_results_that_are_gone_are_given_up_after_hours(stages: Stages) ->
     assert (await stages.count("bought_again"), await stages.count("answered")) == (2, 2)
 
 
-async def test_a_job_that_never_ends_is_given_up(stages: Stages) -> None:
-    """One that says for a hundred hours that it runs has outlived itself and its results: its prompts go back."""
+@pytest.mark.parametrize("lie", [{"kind": "back"}, {"kind": "html", "status": 500}], ids=["runs", "unread"])
+async def test_a_job_that_never_ends_is_given_up(stages: Stages, lie: dict[str, Any]) -> None:
+    """One that runs, or cannot be read, for a hundred hours has outlived its results: its prompts go back, counted."""
     await stages.submit("one")
     batch = await stages.submitted()
-    stages.emulator.lies([{"route": "get", "kind": "back"}])
+    stages.emulator.lies([{"route": "get"} | lie])
     stages.jobs_end()
     stages.clock.advance(100 * 3600)
     for _ in range(8):

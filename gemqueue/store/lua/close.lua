@@ -98,7 +98,6 @@ if #slice > 0 and start < num(b[4]) then
   return { 'ok', 'closing' }
 end
 redis.call('HSET', record, 'state', 'closed', 'closed_at', now, 'lease_until', 0)
-if a.mode == 'settled' then redis.call('HDEL', record, 'seen_what', 'seen_n') end -- it came after all
 step_over(batch, b[2], 'resolve', nil, 0)
 redis.call('UNLINK', manifest, key('asked', batch))
 redis.call('ZREM', T .. ':batches', batch)

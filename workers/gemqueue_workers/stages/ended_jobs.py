@@ -104,9 +104,8 @@ class EndedJobs:
         except Rejected as error:
             if not error.missing:
                 raise
-            await check_key(self._kit, batch, "results")
             log.error("results.denied", batch=batch.id, job=batch.job, error=str(error))  # noqa: TRY400 - no defect of ours
-            if known_whole:  # the same key must see the job, within the same look
+            if known_whole:  # the same key must see the job, within the same look: that proves it, too
                 status = await self._poll(record)
             return _Seen(batch, status, resolving.shown_at_end(batch, status, "file"))
         if not reading.missing:

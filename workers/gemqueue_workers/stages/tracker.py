@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from gemqueue.effects import Effect, effect
-from gemqueue.errors import Rejected
+from gemqueue.errors import ProviderError, Rejected
 from gemqueue.policy import beliefs, cancels, inputs, slow, tracking
 from gemqueue.policy.beliefs import Belief, Pace
 from gemqueue.policy.resolving import Shown, shown_to_poll
@@ -52,8 +52,14 @@ class Tracker:
     async def handle(self, lease: Lease, record: Batch) -> Step | None:
         """Poll once; end the batch, which may be resolved at once then, or put the step back for the next poll."""
         settings = self._kit.settings
-        status = await self._poll(record)
         now_ms = lease.now_ms
+        try:
+            status = await self._poll(record)
+        except ProviderError as error:
+            if now_ms < beliefs.last_end_ms(record) or (isinstance(error, Rejected) and error.auth):
+                raise
+            unread = f"{Belief.JOB_UNKNOWN} unread"
+            return await self._outlived(lease, record, now_ms, unread, beliefs.last_end_ms(record))
         if status is None:
             log.error("job.missing", batch=record.id, job=record.job)
             return await self._outlived(lease, record, now_ms, Belief.JOB_UNKNOWN, beliefs.job_end_ms(record))
