@@ -44,7 +44,7 @@ COUNTERS: Final = {
     "unreserved": "Entries of the quota ledger whose batch had no job any more.",
     "closed": "Batches of which every prompt is settled or has moved on.",
     "quarantined": "Rows that belong to nobody, or that cannot be read.",
-    "bought_twice": "Prompts of which the provider has a job too many, as a create, a list or a comparison showed; must stay 0.",
+    "bought_twice": "Prompts that have a job too many, as a create, a list or a comparison showed; must stay 0.",
     "unknown_jobs": "Jobs of ours that no record knows: seen twice, compared with the records, never cancelled.",
     "decided": "Batches of which a person said `gemqueue belief decide`.",
     "events": "Genuine webhook events of batches that were heard, each once.",
