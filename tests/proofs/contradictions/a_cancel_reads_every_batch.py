@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from gemqueue import Queue
-from tests.proofs.contradictions.common import MODEL, at_emulator, let_pass
+from tests.proofs.contradictions.common import MODEL, Verdict, at_emulator, let_pass
 from tests.worlds.processes import until
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ async def all_submitted(queue: Queue) -> bool:
     return (await queue.counts()).get("submitted", 0) >= PROMPTS
 
 
-async def main(_how: str) -> None:
+async def main(_how: str) -> Verdict:
     """With and without."""
     with at_emulator(job_s=3600) as emulator:
         async with Queue.connect(emulate=True, base_url=emulator.url, **QUICK) as queue:
@@ -60,5 +60,9 @@ async def main(_how: str) -> None:
             await until(partial(all_submitted, queue), what="submitted")
             others = [await queue.submit(f"other {n}", model="gemini-2.5-pro", priority=n) for n in range(20)]
             await let_pass(8)
-            print("idle:                 commands and us a second", await spent(queue, []))
-            print("one cancel a second:  commands and us a second", await spent(queue, others))
+            idle = await spent(queue, [])
+            print("idle:                 commands and us a second", idle)
+            cancelling = await spent(queue, others)
+            print("one cancel a second:  commands and us a second", cancelling)
+            what = f"commands a second: idle {idle[0]}, with one cancel a second {cancelling[0]}"
+            return Verdict(what, cancelling[0] < 2 * idle[0] + 100)

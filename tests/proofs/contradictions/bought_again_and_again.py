@@ -7,17 +7,28 @@ create than ``create_timeout_s`` + ``settle_s`` looks like this: large files, a 
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gemqueue import Queue
-from tests.proofs.contradictions.common import MODEL, at_emulator, jobs_of, let_pass, some_counts
+from tests.proofs.contradictions.common import (
+    MODEL,
+    at_emulator,
+    bought,
+    give_up,
+    jobs_of,
+    let_pass,
+    rows_in_jobs,
+    some_counts,
+)
+
+if TYPE_CHECKING:
+    from tests.proofs.contradictions.common import Verdict
 
 QUICK: dict[str, Any] = {"linger_s": 0.5, "create_timeout_s": 1, "lease_s": 3, "settle_s": 2, "drain_s": 2}
 ROWS = 100
 
 
-async def main(_how: str) -> None:
+async def main(_how: str) -> Verdict:
     """How many jobs there are of the same rows, every ten seconds."""
     with at_emulator(job_s=600) as emulator:
         emulator.faults([{"on": "create", "do": "lost_after"}, {"on": "list", "do": "lag", "seconds": 4}])
@@ -28,6 +39,5 @@ async def main(_how: str) -> None:
                 jobs = len(jobs_of(emulator))
                 counts = await some_counts(queue, "fenced", "adopted", "bought_twice")
                 print(f"after {passed_s} s: jobs in the list {jobs}, rows in them {ROWS * jobs},", counts)
-            asked.cancel()
-            with suppress(asyncio.CancelledError):
-                await asked
+            await give_up(asked)
+            return bought(rows_in_jobs(emulator), ROWS)

@@ -6,11 +6,13 @@ A failover is an edit of the server's record here: it says another run id than t
 from __future__ import annotations
 
 from gemqueue.states import Step
-from tests.proofs.contradictions.common import embedded_url
+from tests.proofs.contradictions.common import Verdict, embedded_url
 from tests.worlds.bench import ACCOUNT, Bench, bench
 
+WAITED_S_MAX = 60
 
-async def step_back(made: Bench) -> None:
+
+async def step_back(made: Bench) -> int:
     """An hour, as a promoted replica, a migrated machine or NTP may bring it."""
     await made.enqueue(3)
     batch = await made.sealed()
@@ -22,6 +24,7 @@ async def step_back(made: Bench) -> None:
         made.advance(60)
         waited_s += 60
     print(f"clock an hour back: the sealed batch is claimed {waited_s} s later")
+    return waited_s
 
 
 async def failover(made: Bench, name: str) -> None:
@@ -31,7 +34,7 @@ async def failover(made: Bench, name: str) -> None:
     await made.store.redis.hdel(server, "noticed")
 
 
-async def two_holders(made: Bench) -> None:
+async def two_holders(made: Bench) -> bool:
     """A claim that the second master does not have, and one of its own."""
     store = made.store
     await store.greet(ACCOUNT)
@@ -49,12 +52,15 @@ async def two_holders(made: Bench) -> None:
     three = await store.claim(Step.SUBMIT, batch, ACCOUNT, held=True)
     fences = [each[0].fence if each else None for each in (two, three)]
     print("fences of two holders:", *fences, "SAME" if fences[0] == fences[1] else "")
+    return fences[0] == fences[1]
 
 
-async def main(_how: str) -> None:
+async def main(_how: str) -> Verdict:
     """Both."""
     async with embedded_url() as url:
         async with bench(url, "back") as made:
-            await step_back(made)
+            waited_s = await step_back(made)
         async with bench(url, "fence") as made:
-            await two_holders(made)
+            same = await two_holders(made)
+    what = f"a clock that goes back holds a batch for {waited_s} s, and two holders have one fence {same}"
+    return Verdict(what, waited_s <= WAITED_S_MAX and not same)

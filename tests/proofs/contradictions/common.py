@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import tempfile
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import httpx
 
@@ -18,7 +18,7 @@ from tests.worlds.processes import until
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
 
-    from gemqueue import Queue
+    from gemqueue import Outcome, Queue
     from gemqueue.store.batches import Claim
     from gemqueue.store.groups import Landing
     from gemqueue.store.store import Store
@@ -26,6 +26,40 @@ if TYPE_CHECKING:
 MODEL = "gemini-3.5-flash"
 KEY = "emulated-local"
 """What an emulated worker calls itself by at the provider."""
+
+
+class Verdict(NamedTuple):
+    """What a script has to say in the end: what it is about, with its figures, and whether that held."""
+
+    what: str
+    held: bool
+
+    def __str__(self) -> str:
+        """As its last line."""
+        return f"{self.what}: {'held' if self.held else 'harmed'}"
+
+
+def bought(rows: int, prompts: int, *, well: bool = True) -> Verdict:
+    """Of a script about buying: each row is bought once, and all that must hold besides does (``well``)."""
+    return Verdict(f"rows bought {rows}, prompts {prompts}", well and rows == prompts)
+
+
+async def within(seconds: float, asked: asyncio.Task[list[Outcome]], prompts: int) -> int:
+    """How many of these prompts were answered in this time; those that are still awaited are given up."""
+    await asyncio.wait({asked}, timeout=seconds)
+    if asked.done():
+        answered = sum(outcome.ok for outcome in asked.result())
+        print(f"answered: {answered} of {prompts}, awaited: 0")
+        return answered
+    print(f"answered: not all of {prompts} after {seconds:.0f} s, the rest is awaited")
+    return 0
+
+
+async def give_up(asked: asyncio.Task[list[Outcome]]) -> None:
+    """Nobody waits for them any longer."""
+    asked.cancel()
+    with suppress(asyncio.CancelledError):
+        await asked
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """The disk under the embedded server fills up: is what was acknowledged still there when there is room again?
 
-Needs a small file system, as root: ``mount -t tmpfs -o size=12m tmpfs DIR``, then give DIR as the variant. The script
-makes room by ``mount -o remount,size=300m DIR``.
+Needs root: it mounts a small file system (tmpfs, 12 MB), and makes room by ``mount -o remount,size=300m``.
 """
 
 from __future__ import annotations
@@ -12,21 +11,47 @@ import logging
 import os
 import shutil
 import subprocess
+import tempfile
 import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 from gemqueue import Future, GemqueueError, Queue
-from tests.proofs.contradictions.common import MODEL, some_counts
+from tests.proofs.contradictions.common import MODEL, Verdict, some_counts
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
 
 PROMPTS = 400
 
 
-async def main(how: str) -> None:
-    """``how`` is the folder."""
+async def run(*command: str) -> None:
+    """One command of the system."""
+    await asyncio.to_thread(subprocess.run, command, check=True)
+
+
+@asynccontextmanager
+async def small_disk() -> AsyncGenerator[str]:
+    """A folder on a file system of 12 MB."""
+    folder = tempfile.mkdtemp()
+    await run("mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", folder)
+    try:
+        yield folder
+    finally:
+        await run("umount", "--lazy", folder)
+        await asyncio.to_thread(os.rmdir, folder)
+
+
+async def main(_how: str) -> Verdict:
+    """Before there is room, and after."""
     logging.basicConfig(level=logging.WARNING, format="LOG %(message).200s")
-    if not await asyncio.to_thread(os.path.ismount, how):
-        print("needs a small file system: mount -t tmpfs -o size=12m tmpfs DIR, and DIR as the variant")
-        return
-    os.environ["GEMQUEUE_DATA_DIR"] = how
+    async with small_disk() as folder:
+        os.environ["GEMQUEUE_DATA_DIR"] = folder
+        return await filled_up(folder)
+
+
+async def filled_up(how: str) -> Verdict:
+    """What was acknowledged, and what became of it."""
     async with Queue.connect(emulate=True, linger_s=1, submit_timeout_s=6, watchdog_s=1) as queue:
         futures: list[Future] = []
         errors: list[str] = []
@@ -40,7 +65,7 @@ async def main(how: str) -> None:
                     break
         print("acknowledged:", len(futures), "errors:", errors[:2])
         print(shutil.disk_usage(how))
-        await asyncio.to_thread(subprocess.run, ["mount", "-o", "remount,size=300m", how], check=True)
+        await run("mount", "-o", "remount,size=300m", how)
         print("room again")
         started_s = time.monotonic()
         asked = (future.outcome(timeout_s=120) for future in futures)
@@ -48,4 +73,7 @@ async def main(how: str) -> None:
         ok = sum(getattr(outcome, "ok", False) for outcome in outcomes)
         print(f"answered {ok} of {len(futures)} after {time.monotonic() - started_s:.0f} s")
         names = ("accepted", "answered", "lost_prompts", "failed", "created", "bought_twice")
-        print(await some_counts(queue, *names))
+        counts = await some_counts(queue, *names)
+        print(counts)
+        what = f"acknowledged {len(futures)}, answered {ok}, bought twice {counts['bought_twice']}"
+        return Verdict(what, ok == len(futures) and not counts["bought_twice"])

@@ -7,18 +7,32 @@ second. ``error``: 200 with an error envelope in the body (a gateway), once. ``b
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 from starlette.responses import JSONResponse
 
 from gemqueue import Queue
-from tests.proofs.contradictions.common import MODEL, at_emulator, jobs_of, some_counts, when
+from tests.proofs.contradictions.common import (
+    MODEL,
+    at_emulator,
+    bought,
+    give_up,
+    jobs_of,
+    rows_in_jobs,
+    some_counts,
+    when,
+    within,
+)
 from tests.proofs.contradictions.proxy import proxied
 
 if TYPE_CHECKING:
     from starlette.responses import Response
 
+    from tests.proofs.contradictions.common import Verdict
+
 ERROR = {"error": {"code": 503, "status": "UNAVAILABLE", "message": "try later"}}
+ROWS = 100
 QUICK: dict[str, Any] = {"linger_s": 0.5, "create_timeout_s": 1, "lease_s": 3, "settle_s": 2, "drain_s": 2}
 
 
@@ -43,7 +57,7 @@ class Gateway:
         return JSONResponse({} if self._how == "blank" else ERROR)
 
 
-async def main(how: str) -> None:
+async def main(how: str) -> Verdict:
     """``token``, ``error`` or ``blank``."""
     gateway = Gateway(how)
     with at_emulator(job_s=20) as emulator:
@@ -55,10 +69,10 @@ async def main(how: str) -> None:
             await when(lambda: jobs_of(emulator))
             emulator.faults([{"on": "create", "do": "lost_after", "nth": [1]}])
             gateway.armed = True
-            outcomes = await queue.map([f"question {n}" for n in range(100)], model=MODEL)
-            print("answered:", sum(outcome.ok for outcome in outcomes), "of 100, beside", len(beside))
+            asked = asyncio.create_task(queue.map([f"question {n}" for n in range(ROWS)], model=MODEL))
+            answered = await within(120, asked, ROWS)
             jobs = [job["metadata"] for job in jobs_of(emulator)]
             print("jobs at the provider:", [(job["displayName"], job["batchStats"]["requestCount"]) for job in jobs])
             print(await some_counts(queue, "accepted", "fenced", "adopted", "created", "bought_twice"))
-            ledger = emulator.ledger()
-            print("emulator: rows bought", ledger["rows_bought"], "bought twice", len(ledger["bought_twice"]))
+            await give_up(asked)
+            return bought(rows_in_jobs(emulator), ROWS + len(beside), well=answered == ROWS)

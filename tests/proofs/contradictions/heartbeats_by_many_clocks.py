@@ -10,7 +10,7 @@ import time
 
 from gemqueue.config import Settings
 from gemqueue.store.store import Store
-from tests.proofs.contradictions.common import embedded_url
+from tests.proofs.contradictions.common import Verdict, embedded_url
 
 
 class Ahead:
@@ -34,7 +34,7 @@ class Ahead:
         await asyncio.sleep(seconds)
 
 
-async def main(_how: str) -> None:
+async def main(_how: str) -> Verdict:
     """Who sees whom."""
     async with embedded_url() as url:
         settings = Settings(emulate=True)
@@ -43,8 +43,12 @@ async def main(_how: str) -> None:
         await right.greet("a")
         await right.beat("right", "all", "a")
         print("seen by itself:", await right.workers())
-        print("seen by a producer 20 s ahead:", await producer.workers())
+        seen = await producer.workers()
+        print("seen by a producer 20 s ahead:", seen)
         await ahead.beat("ahead", "all", "a")
-        print("after the beat of a worker 60 s ahead:", await right.workers())
+        both = await right.workers()
+        print("after the beat of a worker 60 s ahead:", both)
         for store in stores:
             await store.aclose()
+        what = f"workers seen by a clock that is ahead {len(seen)} of 1, beside one that is ahead {len(both)} of 2"
+        return Verdict(what, (len(seen), len(both)) == (1, 2))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from gemqueue import Queue
-from tests.proofs.contradictions.common import MODEL, at_emulator, some_counts
+from tests.proofs.contradictions.common import MODEL, Verdict, at_emulator, some_counts
 
 QUICK: dict[str, Any] = {
     "linger_s": 0,
@@ -21,7 +21,7 @@ QUICK: dict[str, Any] = {
 }
 
 
-async def main(how: str) -> None:
+async def main(how: str) -> Verdict:
     """``flex`` or ``standard``: the policy."""
     with at_emulator(job_s=1) as emulator:
         emulator.faults([{"on": "generate", "do": "lost_after"}])
@@ -32,4 +32,8 @@ async def main(how: str) -> None:
             print("ok:", outcome.ok, "by", getattr(outcome, "service", None))
             print("calls that were answered and billed for this one prompt:", ledger["interactive"])
             print("rows in batches:", ledger["rows_bought"])
-            print(await some_counts(queue, "accepted", "answered", "interactive_in_doubt", "requeued"))
+            counts = await some_counts(queue, "accepted", "answered", "interactive_in_doubt", "requeued")
+            print(counts)
+            calls, rows = ledger["interactive"], ledger["rows_bought"]
+            well = rows <= 1 and calls <= 2 and counts["interactive_in_doubt"] == calls
+            return Verdict(f"rows bought {rows}, prompts 1, and calls in doubt {calls}, at most 2", well and outcome.ok)

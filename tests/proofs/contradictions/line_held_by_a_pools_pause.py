@@ -6,7 +6,7 @@ from gemqueue.ids import new_batch_id
 from gemqueue.policy.quota import Limits
 from gemqueue.records import Lane
 from gemqueue.states import Kind, Step
-from tests.proofs.contradictions.common import embedded_url
+from tests.proofs.contradictions.common import Verdict, embedded_url
 from tests.worlds.bench import ACCOUNT, LANE, Bench, bench
 
 POOL = "emulated.pool.p"
@@ -38,7 +38,7 @@ async def attempt(made: Bench, batch: str, jobs_max: int) -> str:
     return found if isinstance(found, str) else f"held: {found.resource} {found.used} of {found.limit}"
 
 
-async def main(_how: str) -> None:
+async def main(_how: str) -> Verdict:
     """What each batch is told."""
     async with embedded_url() as url, bench(url, "q") as made:
         store = made.store
@@ -53,4 +53,6 @@ async def main(_how: str) -> None:
         await store.redis.hset(store.key("server", OTHER), "run_id", "another")
         own = await sealed(made, LANE)
         print("the pool's batch:", await attempt(made, pools, 10))
-        print("own second batch, 1 of 10 jobs in use:", await attempt(made, own, 10))
+        found = await attempt(made, own, 10)
+        print("own second batch, 1 of 10 jobs in use:", found)
+        return Verdict(f"behind a pool's batch that is held, with 1 of 10 jobs in use: {found}", found == "ok")

@@ -6,7 +6,7 @@ When that is over, the same name would buy its prompt a second time, and what is
 from __future__ import annotations
 
 from gemqueue.store.runs import RunStore
-from tests.proofs.contradictions.common import embedded_url, land, let_pass
+from tests.proofs.contradictions.common import Verdict, embedded_url, land, let_pass
 from tests.worlds.bench import ACCOUNT, Bench, bench, landing
 
 DOC = (0, "doc-1", "d" * 32)
@@ -18,7 +18,7 @@ async def segment_state(made: Bench, segment: str) -> object:
     return meta.state if meta else None
 
 
-async def main(_how: str) -> None:
+async def main(_how: str) -> Verdict:
     """What becomes of doc-1."""
     async with (
         embedded_url() as url,
@@ -38,3 +38,5 @@ async def main(_how: str) -> None:
         third = await made.write("00" + "f" * 20, 1, names=[DOC])
         print("keep_outcome_s later, while", second, "is", await segment_state(made, second), "the same name:", third)
         await store.aclose()
+        times = 1 + (third == "ok")
+        return Verdict(f"a live prompt's name: ttl {ttl_s}, given {times} times", ttl_s == -1 and times == 1)

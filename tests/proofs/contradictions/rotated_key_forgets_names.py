@@ -11,12 +11,13 @@ from gemqueue.records import Lane
 from gemqueue.states import Kind
 from gemqueue.store.producer import SegmentWrite
 from gemqueue.store.store import Store
-from tests.proofs.contradictions.common import MODEL, embedded_url
+from tests.proofs.contradictions.common import MODEL, Verdict, embedded_url
 from tests.worlds.bench import body
 
 
-async def main(_how: str) -> None:
+async def main(_how: str) -> Verdict:
     """The same name under the old key and the new one."""
+    warnings: list[str] = []
     async with embedded_url() as url:
         store = Store(url, Settings())
         for key in ("AIza-old-key", "AIza-new-key-of-the-same-project"):
@@ -31,5 +32,8 @@ async def main(_how: str) -> None:
                 names=[(0, "doc-42", "d" * 32)],
             )
             print(account, (await store.enqueue(segment, body(1))).word, "for the name doc-42")
-            print(" ", await store.key_warning(account))
+            warnings.append(await store.key_warning(account))
+            print(" ", warnings[-1])
         await store.aclose()
+    warned = "is warned of" if all(warnings) else "is not warned of"
+    return Verdict(f"named prompts on an account that is made of a key: {warned}", all(warnings))

@@ -14,10 +14,11 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from tests.proofs.contradictions.common import MODEL, at_emulator, rows_in_jobs
+from tests.proofs.contradictions.common import MODEL, at_emulator, bought, rows_in_jobs
 
 if TYPE_CHECKING:
     from tests.emulator_process import EmulatorProcess
+    from tests.proofs.contradictions.common import Verdict
 
 ROWS = 300
 
@@ -34,7 +35,7 @@ def once(emulator: EmulatorProcess, command: list[str], env: dict[str, str], row
     print("  the command said:", process.communicate(timeout=60)[0].strip()[-420:])
 
 
-async def main(how: str) -> None:
+async def main(how: str) -> Verdict:
     """``queue`` or ``data``: what is another one the third time."""
     with at_emulator(job_s=3600) as emulator:
         folder = emulator.data.parent
@@ -55,3 +56,4 @@ async def main(how: str) -> None:
         other = {"data": {"GEMQUEUE_DATA_DIR": str(folder / "b")}, "queue": {"GEMQUEUE_QUEUE": "default"}}[how]
         print("--- the same command again,", other)
         once(emulator, command, env | other, 2 * ROWS, 60)
+        return bought(rows_in_jobs(emulator), ROWS)

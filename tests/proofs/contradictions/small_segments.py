@@ -9,9 +9,11 @@ from pathlib import Path
 from gemqueue.states import Step
 from gemqueue_workers.stages.contents import BatchContents
 from gemqueue_workers.stages.expected import Expected
-from tests.proofs.contradictions.common import embedded_url
+from tests.proofs.contradictions.common import Verdict, embedded_url
 from tests.worlds.bench import bench
 
+MB_MAX = 60
+SLOW_MS_MAX = 100.0
 BATCH = "0b" + "0" * 21
 
 
@@ -21,7 +23,7 @@ def resident_mb() -> int:
     return int(next(line for line in lines if line.startswith("VmRSS")).split()[1]) // 1024
 
 
-async def main(how: str) -> None:
+async def main(how: str) -> Verdict:
     """``how`` is the number of prompts."""
     prompts_max = int(how)
     async with embedded_url() as url, bench(url, "q", first_prompts_max=prompts_max) as made:
@@ -40,3 +42,6 @@ async def main(how: str) -> None:
         expected = Expected(contents)
         print(f"{len(contents.sources)} segments, {len(expected.origins)} origins: {after_mb - before_mb} MB")
         print(f"with what is expected {resident_mb() - before_mb} MB in one step; steps_max {made.settings.steps_max}")
+        mb = resident_mb() - before_mb
+        what = f"{prompts_max} segments of one prompt: {mb} MB in one step, longest call {slow_ms:.0f} ms on the server"
+        return Verdict(what, mb <= MB_MAX and slow_ms <= SLOW_MS_MAX)

@@ -6,22 +6,26 @@ saw everything; the download fails once (503), and the look after that trouble i
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
 from starlette.responses import JSONResponse
 
 from gemqueue import Queue
-from tests.proofs.contradictions.common import MODEL, ask, at_emulator, some_counts
+from tests.proofs.contradictions.common import MODEL, ask, at_emulator, bought, give_up, some_counts, within
 from tests.proofs.contradictions.proxy import proxied
 
 if TYPE_CHECKING:
     from starlette.responses import Response
 
     from tests.emulator_process import EmulatorProcess
+    from tests.proofs.contradictions.common import Verdict
 
 BUSY = {"error": {"code": 503, "status": "UNAVAILABLE", "message": "busy"}}
 LATE_S = 3.0
+ROWS = 300
+WAIT_S = 240.0
 
 
 class Gateway:
@@ -64,7 +68,7 @@ class Gateway:
         return JSONResponse({"name": name, "metadata": {"name": name, "state": "BATCH_STATE_RUNNING"}})
 
 
-async def main(how: str) -> None:
+async def main(how: str) -> Verdict:
     """``late`` or ``stale``."""
     with at_emulator(job_s=2) as emulator:
         gateway = Gateway(emulator, how)
@@ -72,8 +76,9 @@ async def main(how: str) -> None:
             proxied(emulator.url, gateway.hook) as url,
             Queue.connect(emulate=True, linger_s=0.5, base_url=url, retry_first_s=1) as queue,
         ):
-            outcomes = await queue.map([f"question {n}" for n in range(300)], model=MODEL)
-            ledger = emulator.ledger()
-            print("answered:", sum(outcome.ok for outcome in outcomes), "of", len(outcomes))
-            print("rows bought:", ledger["rows_bought"], "| twice:", len(ledger["bought_twice"]))
+            asked = asyncio.create_task(queue.map([f"question {n}" for n in range(ROWS)], model=MODEL))
+            answered, ledger = await within(WAIT_S, asked, ROWS), emulator.ledger()
+            print("rows bought twice:", len(ledger["bought_twice"]))
             print(await some_counts(queue, "created", "returned", "lost_answers", "bought_twice"))
+            await give_up(asked)
+            return bought(ledger["rows_bought"], ROWS, well=answered == ROWS)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from gemqueue.errors import ProviderError
 from gemqueue_adapters.gemini import GeminiProvider
-from tests.proofs.contradictions.common import ask, at_emulator
+from tests.proofs.contradictions.common import Verdict, ask, at_emulator
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -23,7 +23,7 @@ async def one_chunk() -> AsyncGenerator[bytes]:
     yield LINE
 
 
-async def main(_how: str) -> None:
+async def main(_how: str) -> Verdict:
     """Five tries, and what lies at the provider after each."""
     with at_emulator(job_s=1, storage_max_bytes=1_000_000) as emulator:
         emulator.faults([{"on": "upload", "do": "processing", "seconds": 1e6}])
@@ -35,6 +35,7 @@ async def main(_how: str) -> None:
             poll_file_s=0.01,
             processing_timeout_s=0.1,
         )
+        most = 0
         for n in range(5):
             try:
                 await provider.upload(one_chunk(), size_bytes=len(LINE), name="gq-file")
@@ -42,4 +43,6 @@ async def main(_how: str) -> None:
                 print("try", n + 1, type(error).__name__, str(error)[:110])
             files = ask(emulator, "/v1beta/files?pageSize=100", "k").get("files", [])
             print("   files at the provider:", len(files), sum(int(file["sizeBytes"]) for file in files), "bytes")
+            most = max(most, len(files))
         await provider.aclose()
+        return Verdict(f"files that nobody can use, left at the provider after 5 tries: {most}", most == 0)
