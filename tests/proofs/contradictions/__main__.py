@@ -62,7 +62,7 @@ class Done(NamedTuple):
 
 async def by_itself(n: int, how: str, room: asyncio.Semaphore) -> Done:
     """One script in a process of its own."""
-    command = [sys.executable, "-m", __spec__.name, str(n), *([how] if how else [])]
+    command = [sys.executable, "-m", "tests.proofs.contradictions", str(n), *([how] if how else [])]
     async with room:
         process = await asyncio.create_subprocess_exec(
             *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT

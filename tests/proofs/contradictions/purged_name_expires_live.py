@@ -38,5 +38,5 @@ async def main(_how: str) -> Verdict:
         third = await made.write("00" + "f" * 20, 1, names=[DOC])
         print("keep_outcome_s later, while", second, "is", await segment_state(made, second), "the same name:", third)
         await store.aclose()
-        times = 1 + (third == "ok")
+        times = 1 + (third.word == "ok")
         return Verdict(f"a live prompt's name: ttl {ttl_s}, given {times} times", ttl_s == -1 and times == 1)
