@@ -30,10 +30,10 @@ async def main(how: str) -> Verdict:
             outcome = await future.outcome(timeout_s=90)
             ledger = emulator.ledger()
             print("ok:", outcome.ok, "by", getattr(outcome, "service", None))
-            print("calls that were answered and billed for this one prompt:", ledger["interactive"])
+            print("calls that were answered and billed for this one prompt:", ledger["interactive"]["calls"])
             print("rows in batches:", ledger["rows_bought"])
             counts = await some_counts(queue, "accepted", "answered", "interactive_in_doubt", "requeued")
             print(counts)
-            calls, rows = ledger["interactive"], ledger["rows_bought"]
+            calls, rows = ledger["interactive"]["calls"], ledger["rows_bought"]
             well = rows <= 1 and calls <= 2 and counts["interactive_in_doubt"] == calls
             return Verdict(f"rows bought {rows}, prompts 1, and calls in doubt {calls}, at most 2", well and outcome.ok)
