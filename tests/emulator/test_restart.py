@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING
 
 from tests.emulator.plain import MODEL, Plain, by_key, lines, text_request, texts, until
@@ -71,3 +72,19 @@ def test_a_shared_clock(tmp_path: Path) -> None:
         assert float(file.read_text()) == 3600
         file.write_text("7200.5")
         until(lambda: emulator.get("clock")["offset_s"] == 7200.5)
+
+
+def test_an_error_of_its_own_carries_its_mark(tmp_path: Path) -> None:
+    """What breaks inside (a disk that is full, a folder that is gone) is a 500 of an emulator, not of some service."""
+    with EmulatorProcess(tmp_path / "data") as emulator:
+        plain = Plain(emulator.url)
+        with plain.http:
+            shutil.rmtree(emulator.data)
+            url = "/upload/v1beta/files"
+            reply = plain.http.post(
+                url, headers={"X-Goog-Upload-Protocol": "resumable", "X-Goog-Upload-Command": "start"}
+            )
+            if reply.is_success:
+                reply = plain.http.post(reply.headers["x-goog-upload-url"], content=b"abc")
+            assert reply.status_code == 500
+            assert reply.headers["x-gemini-emulator"] == "1"
