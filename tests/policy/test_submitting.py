@@ -93,12 +93,13 @@ def test_a_denied_create_is_believed_after_fifty(batch: Batch, denied: int) -> N
 
 
 def _found(token: str, job: str, **fields: Any) -> JobStatus:
-    return JobStatus(job=job, display_name=token, **({"state": JobState.RUNNING} | fields))
+    return msgspec.structs.replace(JobStatus(job=job, display_name=token, state=JobState.RUNNING), **fields)
 
 
 def _doubted(**fields: Any) -> Batch:
-    past = {"intent_token": "t3", "past_tokens": "t1 t2", "missed_jobs": "batches/0"} | fields
-    return Batch(id="b", v=1, state=BatchState.SUBMITTING, lane=LANE, fence=1, **past)
+    made = Batch(id="b", v=1, state=BatchState.SUBMITTING, lane=LANE, fence=1)
+    past: dict[str, Any] = {"intent_token": "t3", "past_tokens": "t1 t2", "missed_jobs": "batches/0"}
+    return msgspec.structs.replace(made, **past | fields)
 
 
 def test_any_job_of_the_batch_is_adopted() -> None:

@@ -63,7 +63,7 @@ async def test_what_an_older_client_cancels_is_found(stages: Stages) -> None:
     first, _ = await poll(stages, running)
     assert first > 0
     await by_an_older_client(1)
-    seen: list[int] = []
+    seen, cancelled_at = [first], 0
     for _ in range(1 + int(UNPLACED_S / stages.settings.poll_max_s)):
         looked_at, cancelled_at = await poll(stages, running)
         seen.append(looked_at)

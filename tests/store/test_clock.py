@@ -125,6 +125,7 @@ async def test_fences_rise_though_the_next_servers_clock_is_behind(here: Bench) 
         here.advance(step_s)
         await here.store.redis.hset(server, "run_id", f"another{step_s}")
         await here.store.redis.hdel(server, "noticed")
+        kept = b""
         for _ in range(2):
             kept = await here.store.redis.dump(here.store.key("batch", batch))
             taken = await here.store.claim(Step.SUBMIT, batch, ACCOUNT, held=True)
