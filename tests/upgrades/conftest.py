@@ -1,15 +1,45 @@
-"""The code of 0.2.0, beside which workers of this version run."""
+"""A server and an emulator for records of earlier versions, and the code of 0.2.0 for workers beside ours."""
 
 from __future__ import annotations
 
 import os
 import subprocess
+from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.upgrades.__main__ import QUEUE
+from tests.valkey_server import ValkeyServer
 from tests.worlds.processes import ROOT
+from tests.worlds.stages import Stages, open_stages, start_emulator
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Generator
+
+    from tests.emulator_process import EmulatorProcess
 
 OLD_COMMIT = "201880f"
+
+
+@pytest.fixture(scope="module")
+def emulator(tmp_path_factory: pytest.TempPathFactory) -> Generator[EmulatorProcess]:
+    made = start_emulator(tmp_path_factory.mktemp("emulator"))
+    yield made
+    made.kill()
+
+
+@pytest.fixture(scope="module")
+def server() -> Generator[ValkeyServer]:
+    """A server of its own: the records carry their queue's name."""
+    with ValkeyServer() as made:
+        yield made
+
+
+@pytest.fixture
+async def stages(server: ValkeyServer, emulator: EmulatorProcess) -> AsyncGenerator[Stages]:
+    async with open_stages(server.url, QUEUE, emulator) as stages:
+        await stages.store.redis.flushall()
+        yield stages
 
 
 @pytest.fixture(scope="module")
