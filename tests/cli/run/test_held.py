@@ -61,7 +61,7 @@ async def test_a_doubt_is_shown_before_other_reasons(
     with pytest.raises(asyncio.CancelledError):
         await task
     assert "; 2 open batches, the oldest " in said.getvalue()
-    assert f"; held: {DENIED}, " in said.getvalue()
+    assert f"; held: {DENIED}" in said.getvalue()
     assert runner.report.held.startswith(DENIED)
     await store.redis.delete(*await store.redis.keys(f"{store.prefix}:*"))
     await store.aclose()
@@ -74,11 +74,13 @@ def test_a_stopped_run_reports(redis_url: str, queue_name: str, tmp_path: Path) 
     env = {"GEMQUEUE_REDIS_URL": redis_url, "GEMQUEUE_QUEUE": queue_name, "GEMQUEUE_EMULATE": "1"}
     with start("run", str(source), "-o", str(out), "-m", MODEL, "--json", **env) as process:
         assert process.stderr is not None
-        while "held: no worker runs" not in process.stderr.readline():  # the first line comes after ten seconds
+        while (
+            "held: no worker (gemqueue work)" not in process.stderr.readline()
+        ):  # the first line comes after ten seconds
             assert process.poll() is None
         process.send_signal(signal.SIGINT)
         printed, said = process.communicate(timeout=60)
     assert process.returncode == 130
     report = msgspec.json.decode(printed)
-    assert (report["rows"], report["answered"], report["held"]) == (1, 0, "no worker runs: gemqueue work")
-    assert "It waits: no worker runs: gemqueue work" in said
+    assert (report["rows"], report["answered"], report["held"]) == (1, 0, "no worker (gemqueue work)")
+    assert "It waits: no worker (gemqueue work)" in said

@@ -7,6 +7,7 @@ everything must come to its end in bounded time. A livelock hides in the first p
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import secrets
 from contextlib import contextmanager
@@ -373,6 +374,7 @@ def _no_client(_url: str) -> None:
 def repeatable(world: SimulatedWorld) -> Generator[None]:
     """Ids that the code draws come from the seed, a worker's kit is the one of its process, and looks are shared."""
     real, make_kit, connect = secrets.token_hex, composition.make_kit, connecting.connect
+    real_pid, os.getpid = os.getpid, lambda: 1
     shared_from = shared_polls.SHARED_FROM
     sharing: Any = shared_polls
     sharing.SHARED_FROM = world.shared_from
@@ -383,7 +385,7 @@ def repeatable(world: SimulatedWorld) -> Generator[None]:
     try:
         yield
     finally:
-        secrets.token_hex = real
+        secrets.token_hex, os.getpid = real, real_pid
         composition.make_kit = make_kit
         connecting.connect = connect
         sharing.SHARED_FROM = shared_from

@@ -190,7 +190,9 @@ async def _lane_state(link: Link, lane: Lane) -> tuple[int, int, float, str]:
     why = held(waits.text, age_s) if waits is not None else ""
     oldest = min((batch.created_at for batch in batches), default=now_ms)
     at_provider = sum(batch.prompts for batch in batches if batch.state in _AT_PROVIDER)
-    return len(batches), at_provider, max(0, now_ms - oldest) / 1000, f"{nobody} (gemqueue work)" if nobody else why
+    doubted = waits is not None and waits.cause is Cause.DOUBT
+    why = f"{nobody} (gemqueue work)" if nobody and not doubted else why
+    return len(batches), at_provider, max(0, now_ms - oldest) / 1000, why
 
 
 def _is_of(batch: Batch, lane: Lane) -> bool:
