@@ -49,6 +49,7 @@ class Door:
         """`handler` with the faults of `point` in front of it, and its lies behind it."""
 
         async def endpoint(request: Request) -> Response:
+            """One exchange: the true reply, spoiled by a fault, or a lie in its place; and a line in the log."""
             fault = self._faults.at_route(point, request.url.path)
             request.state.fault = fault
 
