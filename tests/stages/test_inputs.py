@@ -88,6 +88,7 @@ async def test_a_job_that_misses_its_input_is_replaced(
         record = await stages.store.batch(batch)
         assert record is not None
         assert (record.state, record.inputs_missed, record.held_reason[:7]) == (BatchState.SEALED, 1, "input: ")
+        assert await stages.count("bought_again") == len(stages.keys)
         assert await stages.step(Step.SUBMIT, batch)
         await running(stages, batch)
         assert len(await files(stages)) == 1

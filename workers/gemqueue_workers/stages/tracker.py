@@ -104,7 +104,8 @@ class Tracker:
         if not taken.verdict.concluded:
             await believing.wait(self._kit, lease, batch, taken, name=Effect.TRACK_RELEASE)
             return
-        await believing.concluded(self._kit, batch, taken, 0)
+        contents = await BatchContents.load(self._kit.store, batch.id)
+        await believing.concluded(self._kit, batch, taken, contents.open_prompts())
         await restarted(self._kit, lease, batch, status)
 
     async def _delay_s(self, batch: Batch, delay_s: float, now_ms: int) -> float:
