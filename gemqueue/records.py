@@ -109,7 +109,6 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
 
     tries: int | UnsetType = UNSET
     polls: int | UnsetType = UNSET
-    denials: int | UnsetType = UNSET
     short_reads: int | UnsetType = UNSET
     denied_creates: int | UnsetType = UNSET
     crashes_held: int | UnsetType = UNSET
@@ -186,7 +185,6 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     ended_at: int = 0
     polls: int = 0
     tries: int = 0
-    denials: int = 0
     short_reads: int = 0
     denied_creates: int = 0
     inputs_missed: int = 0

@@ -145,6 +145,21 @@ RULES: Final[dict[Belief, Rule]] = {
 }
 
 
+_PACES: Final = {
+    (Belief.NOT_CREATED, "witnessed"): Pace.SECOND,
+    (Belief.NO_OUTPUT, "cancelled"): Pace.CANCELLED,
+    (Belief.ROWS_MISSING, "uncounted"): Pace.HOURS,
+}
+"""Where the details decide how slowly something is believed."""
+
+
+def pace_of(what: str) -> Pace:
+    """How slowly what the looks show is believed: a belief and its details, as ``seen_what`` holds them."""
+    belief = Evidence(what).belief
+    detail = what.split(" ")[1] if " " in what else ""
+    return _PACES.get((belief, detail), RULES[belief].pace) if belief is not None else Pace.HOURS
+
+
 def unit_s(settings: Settings) -> float:
     """The first pause between two looks: a minute, and less where ``belief_s`` is below six hours."""
     return min(60.0, settings.belief_s / 360)

@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from gemqueue.policy.beliefs import (
-    RULES,
     Belief,
     Pace,
     evidence_of,
     gaps_s,
     job_end_ms,
+    pace_of,
     results_end_ms,
 )
 from gemqueue.policy.holds import batch_held
@@ -28,11 +28,6 @@ if TYPE_CHECKING:
 GONE: Final = "gone"
 WAIT: Final = "wait"
 _MINUTE_MS: Final = 60_000
-_PACES: Final = {
-    (Belief.NO_OUTPUT, "cancelled"): Pace.CANCELLED,
-    (Belief.ROWS_MISSING, "uncounted"): Pace.HOURS,
-}
-"""Where the details decide how slowly something is believed."""
 _SAID: Final = {
     Belief.NOT_CREATED: ("no job of batch {} is listed", "another is created"),
     Belief.REFUSED: ("the create of batch {} is refused", "its prompts fail"),
@@ -46,13 +41,6 @@ _SAID: Final = {
 }
 
 
-def pace_of(seen: Evidence) -> Pace:
-    """How slowly what the evidence shows is believed."""
-    belief = seen.belief
-    detail = seen.what.split(" ")[1] if " " in seen.what else ""
-    return _PACES.get((belief, detail), RULES[belief].pace) if belief is not None else Pace.HOURS
-
-
 def given_up_ms(batch: Batch, seen: Evidence, settings: Settings) -> int:
     """When it is concluded at the latest, if every look shows the same and comes in time; 0 where nothing is believed.
 
@@ -60,7 +48,7 @@ def given_up_ms(batch: Batch, seen: Evidence, settings: Settings) -> int:
     """
     if seen.belief is None or not seen.n:
         return 0
-    pace = pace_of(seen)
+    pace = pace_of(seen.what)
     end_ms = _end_ms(batch, seen.belief)
     if pace is Pace.LIFE:
         return end_ms

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from gemqueue.policy.beliefs import Belief, Pace, job_end_ms, reads_now
+from gemqueue.policy.beliefs import Belief, job_end_ms, pace_of, reads_now
 from gemqueue.provider import JobStatus
 from gemqueue.states import BatchState, FailureKind, JobState
 
@@ -42,7 +42,6 @@ class ResolvePlan(StrEnum):
     """Ask for every open prompt by itself."""
 
 
-_PACES = {"counted": Pace.ROWS, "uncounted": Pace.HOURS}
 _WITHOUT_JOB = {REFUSED: ResolvePlan.REFUSE, INTERACTIVE: ResolvePlan.ASK, EMPTY: ResolvePlan.CLOSE}
 
 
@@ -90,44 +89,30 @@ def is_known_whole(batch: Batch) -> bool:
     return succeeded and not batch.tries and not batch.seen_n
 
 
-class Shown(msgspec.Struct, frozen=True):
-    """What a look that brought no results, or not all, shows: ``what`` as evidence, and how slowly that is believed.
+def shown_at_end(batch: Batch, status: JobStatus | None, detail: str = "") -> str:
+    """What a look shows that found no results to read, as evidence; empty where it contradicts the end of the job.
 
-    Empty where it contradicts the end of the job.
-    """
-
-    what: str = ""
-    pace: Pace = Pace.HOURS
-
-
-def shown_at_end(batch: Batch, status: JobStatus | None, detail: str = "") -> Shown:
-    """What a look shows that found no results to read; ``detail`` says what was denied.
-
-    A job that named an output once, or succeeded once, has results, whatever it says later. One that failed, expired
-    or was cancelled never has any (protocol section 6), but its end was seen in one look until now; a denial of the
-    job is no second one.
+    ``detail`` says what was denied. A job that named an output once, or succeeded once, has results, whatever it says
+    later. One that failed, expired or was cancelled never has any (protocol section 6), but its end was seen in one
+    look until now; a denial of the job is no second one.
     """
     if status is not None and not status.state.terminal:
-        return Shown()
+        return ""
     state = JobState(batch.job_state) if status is None else status.state
     unknown = status is None and batch.ended_at < job_end_ms(batch)
     promised = batch.output_file or detail or unknown or JobState.SUCCEEDED in {batch.job_state, state}
     if promised:
-        return Shown(f"{Belief.RESULTS_GONE} {detail or ('job' if status is None else 'output')}")
-    return Shown(f"{Belief.NO_OUTPUT} {state}", _after(state))
+        return f"{Belief.RESULTS_GONE} {detail or ('job' if status is None else 'output')}"
+    return f"{Belief.NO_OUTPUT} {state}"
 
 
-def shown_to_poll(status: JobStatus) -> Shown:
+def shown_by_end(status: JobStatus) -> str:
     """What the poll that ends a batch shows already: the first look of those that its end takes; empty with results."""
     if status.has_output:
-        return Shown()
+        return ""
     if status.state is JobState.SUCCEEDED:
-        return Shown(f"{Belief.RESULTS_GONE} output")
-    return Shown(f"{Belief.NO_OUTPUT} {status.state}", _after(status.state))
-
-
-def _after(state: JobState) -> Pace:
-    return Pace.CANCELLED if state is JobState.CANCELLED else Pace.SECOND
+        return f"{Belief.RESULTS_GONE} output"
+    return f"{Belief.NO_OUTPUT} {status.state}"
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -143,22 +128,17 @@ class Reading(msgspec.Struct, frozen=True):
     digest: str = ""
 
 
-def shown_by_reading(status: JobStatus, reading: Reading) -> Shown:
+def shown_by_reading(status: JobStatus, reading: Reading) -> str:
     """What a reading that lacks rows shows: the service's own counters agree with it, or they do not."""
     word = "counted" if _counters_agree(status, reading) else "uncounted"
-    return Shown(f"{Belief.ROWS_MISSING} {word} {reading.digest}", _PACES[word])
-
-
-def shown_before(seen: Evidence) -> Shown:
-    """What the evidence says, once more: for a look that only polls."""
-    return Shown(seen.what, _PACES.get(seen.what.split(" ")[1], Pace.HOURS))
+    return f"{Belief.ROWS_MISSING} {word} {reading.digest}"
 
 
 def polls_only(seen: Evidence, settings: Settings) -> bool:
     """Whether the next look need not read results of which rows are missing: they may have gigabytes."""
     if seen.belief is not Belief.ROWS_MISSING:
         return False
-    return not reads_now(seen.n + 1, shown_before(seen).pace, settings)
+    return not reads_now(seen.n + 1, pace_of(seen.what), settings)
 
 
 def known_digest(seen: Evidence) -> str:

@@ -9,9 +9,8 @@ import msgspec
 
 from gemqueue.errors import Ambiguous, ProviderError, Rejected, Transient
 from gemqueue.policy.backoff import backoff_s, transient_delay_s
-from gemqueue.policy.beliefs import Belief, Pace, doubt_pause_s
+from gemqueue.policy.beliefs import Belief, doubt_pause_s
 from gemqueue.policy.holds import why_call_failed
-from gemqueue.policy.resolving import Shown
 from gemqueue.records import NOT_HELD, Hold
 from gemqueue.states import BatchState, JobState
 
@@ -106,11 +105,11 @@ def _begun_ms(batch: Batch) -> int:
     return batch.created_at if batch.past_tokens else batch.intent_at
 
 
-def shown_by_listing(search: Search, must: frozenset[str]) -> Shown:
-    """What a listing without the batch's job shows; nothing where it lacks jobs that must be in it."""
+def shown_by_listing(search: Search, must: frozenset[str]) -> str:
+    """What a listing without the batch's job shows, as evidence; empty where it lacks jobs that must be in it."""
     if not must <= search.listed:
-        return Shown()
-    return Shown(Belief.NOT_CREATED, Pace.SECOND if must else Pace.LISTINGS)
+        return ""
+    return f"{Belief.NOT_CREATED} witnessed" if must else Belief.NOT_CREATED
 
 
 class Refusal(StrEnum):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from gemqueue.policy.beliefs import unit_s
+from gemqueue.policy.beliefs import LIFE_MS, unit_s
 from gemqueue.policy.reconciling import Standing, standing
 from gemqueue.states import BatchState
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from gemqueue.provider import JobStatus
     from gemqueue.records import Batch
 
-KEEP_S: Final = 100 * 3600
+KEEP_S: Final = 2 * LIFE_MS // 1000
 """A job's life and its results' together (protocol sections 8.5 and 10), and some more."""
 _LOOK_UNITS: Final = 10
 _AGAIN_S_MIN: Final = 1.0

@@ -27,7 +27,6 @@ def batches(draw: st.DrawFn) -> Batch:
         fence=draw(numbers),
         prompts=draw(numbers),
         tries=draw(numbers),
-        denials=draw(st.integers(0, 20)),
         short_reads=draw(st.integers(0, 20)),
         refusals=draw(st.integers(0, 50)),
         polls=draw(numbers),

@@ -11,8 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gemqueue.config import Settings
-from gemqueue.policy.beliefs import Belief, Evidence, Pace, evidence_of, gap_s, gaps_s, job_end_ms, judge, looked
-from gemqueue.policy.believed import belief_hold, belief_words, decision, given_up_ms, is_decided, pace_of
+from gemqueue.policy.beliefs import (
+    Belief,
+    Evidence,
+    Pace,
+    evidence_of,
+    gap_s,
+    gaps_s,
+    job_end_ms,
+    judge,
+    looked,
+    pace_of,
+)
+from gemqueue.policy.believed import belief_hold, belief_words, decision, given_up_ms, is_decided
 from gemqueue.records import NOT_HELD, Batch
 from gemqueue.states import BatchState, Cause
 from tests.policy.records import LANE, SETTINGS
@@ -77,7 +88,7 @@ def test_every_belief_has_an_end_that_is_told(belief: Belief) -> None:
 def looks(what: str, late_s: list[float], settings: Settings) -> Iterator[tuple[Evidence, bool]]:
     """Looks that all show the same, each as late as it says; the evidence after each, and whether it is concluded."""
     seen, now_ms = Evidence(), NOON_MS
-    pace = pace_of(Evidence(what))
+    pace = pace_of(what)
     for late in late_s:
         seen = looked(seen, what, now_ms, gap_s(seen, pace, settings))
         verdict = judge(seen, pace, now_ms, settings)
@@ -99,7 +110,7 @@ def test_what_is_told_is_when_it_is_concluded(what: str, late_s: list[float], be
         if concluded:
             assert seen.last_at >= told - 1
             break
-    *_, (on_time, _) = looks(what, [0.0] * (len(gaps_s(pace_of(Evidence(what)), settings)) + 1), settings)
+    *_, (on_time, _) = looks(what, [0.0] * (len(gaps_s(pace_of(what), settings)) + 1), settings)
     assert abs(on_time.last_at - told) <= 100
 
 
@@ -111,7 +122,7 @@ def test_a_late_look_moves_the_end_but_not_past_the_life() -> None:
     assert given_up_ms(old, evidence_of(old), SETTINGS) == NOON_MS + 2 * 3600_000
     unknown = believed("job_unknown")
     assert given_up_ms(unknown, evidence_of(unknown), SETTINGS) == job_end_ms(unknown)
-    assert pace_of(evidence_of(unknown)) is Pace.LIFE
+    assert pace_of(unknown.seen_what) is Pace.LIFE
 
 
 def test_a_decision_is_for_one_belief_only() -> None:

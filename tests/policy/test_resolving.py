@@ -60,13 +60,13 @@ def test_a_job_that_promised_results_is_doubted_for_hours(batch: Batch, status: 
         return
     shown = resolving.shown_at_end(ended, status)
     if status is not None and not status.state.terminal:
-        assert shown.what == ""
+        assert shown == ""
         return
     succeeded = JobState.SUCCEEDED in {ended.job_state, status.state if status is not None else ""}
     unknown = status is None and ended.ended_at < beliefs.job_end_ms(ended)
     promised = bool(output) or succeeded or unknown
-    assert shown.what.startswith("results_gone" if promised else "no_output")
-    assert (shown.pace is Pace.HOURS) == promised
+    assert shown.startswith("results_gone" if promised else "no_output")
+    assert (beliefs.pace_of(shown) is Pace.HOURS) == promised
 
 
 @pytest.mark.parametrize(
@@ -93,10 +93,9 @@ def test_counters_agree_only_where_they_add_up(
     status = JobStatus(job="batches/1", state=JobState.SUCCEEDED, rows=rows, rows_ok=ok, rows_failed=failed)
     reading = resolving.Reading(*read, 1, "d")
     shown = resolving.shown_by_reading(status, reading)
-    assert (shown.pace is Pace.ROWS) == agrees
-    seen = Evidence(shown.what, 1, 1, 1)
+    assert (beliefs.pace_of(shown) is Pace.ROWS) == agrees
+    seen = Evidence(shown, 1, 1, 1)
     assert resolving.known_digest(seen) == "d"
-    assert resolving.shown_before(seen) == shown
 
 
 @given(batch=batches(), rows=numbers)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gemqueue.errors import Ambiguous, ProviderError, Rejected, Transient
 from gemqueue.policy import backoff, submitting
-from gemqueue.policy.beliefs import Pace
+from gemqueue.policy.beliefs import Pace, pace_of
 from gemqueue.policy.submitting import Refusal, SubmitStep
 from gemqueue.provider import JobStatus, Search
 from gemqueue.records import Batch, Lane
@@ -137,10 +137,10 @@ def test_a_listing_without_a_known_job_says_nothing() -> None:
     ]
     must = submitting.must_be_listed(doubted, others, now_ms, SETTINGS)
     assert must == {"batches/later"}
-    assert submitting.shown_by_listing(Search(), must).what == ""
+    assert submitting.shown_by_listing(Search(), must) == ""
     whole = submitting.shown_by_listing(Search(listed=frozenset({"batches/later", "batches/x"})), must)
-    assert (whole.what, whole.pace) == ("not_created", Pace.SECOND)
-    assert submitting.shown_by_listing(Search(), frozenset()).pace is Pace.LISTINGS
+    assert (whole, pace_of(whole)) == ("not_created witnessed", Pace.SECOND)
+    assert pace_of(submitting.shown_by_listing(Search(), frozenset())) is Pace.LISTINGS
 
 
 def test_each_death_makes_the_next_look_later() -> None:

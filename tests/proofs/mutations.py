@@ -630,8 +630,8 @@ MUTANTS: dict[str, Mutant] = {
         (
             Patch(
                 f"{_WORKERS}stages/submitter.py",
-                "Shown(Belief.FILE_UNUSABLE), lease.now_ms)\n        if not taken.verdict.concluded:\n",
-                "Shown(Belief.FILE_UNUSABLE), lease.now_ms)\n        if taken.evidence.n < 1:\n",
+                "Belief.FILE_UNUSABLE, lease.now_ms)\n        if not taken.verdict.concluded:\n",
+                "Belief.FILE_UNUSABLE, lease.now_ms)\n        if taken.evidence.n < 1:\n",
             ),
         ),
         ("tests/stages/test_lies.py",),

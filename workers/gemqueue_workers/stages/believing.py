@@ -18,7 +18,6 @@ from gemqueue_workers.stages.loop import held_since_first
 
 if TYPE_CHECKING:
     from gemqueue.policy.beliefs import Evidence, Verdict
-    from gemqueue.policy.resolving import Shown
     from gemqueue.records import Batch
     from gemqueue_workers.stages.loop import Kit, Lease
 
@@ -34,14 +33,14 @@ class Look(msgspec.Struct, frozen=True):
     verdict: Verdict
 
 
-def look(kit: Kit, batch: Batch, shown: Shown, now_ms: int, end_ms: int = 0) -> Look:
+def look(kit: Kit, batch: Batch, shown: str, now_ms: int, end_ms: int = 0) -> Look:
     """Add what a look has shown to what the batch's record holds; a person's word is the last where it agrees."""
-    seen = beliefs.evidence_of(batch)
-    gap_s = beliefs.gap_s(seen, shown.pace, kit.settings, end_ms)
-    evidence = beliefs.looked(seen, shown.what, now_ms, gap_s, keeps=0 < end_ms <= now_ms)
+    seen, pace = beliefs.evidence_of(batch), beliefs.pace_of(shown)
+    gap_s = beliefs.gap_s(seen, pace, kit.settings, end_ms)
+    evidence = beliefs.looked(seen, shown, now_ms, gap_s, keeps=0 < end_ms <= now_ms)
     if believed.is_decided(batch, evidence):
         return Look(evidence, beliefs.Verdict(concluded=True))
-    return Look(evidence, beliefs.judge(evidence, shown.pace, now_ms, kit.settings, end_ms))
+    return Look(evidence, beliefs.judge(evidence, pace, now_ms, kit.settings, end_ms))
 
 
 async def wait(kit: Kit, lease: Lease, batch: Batch, taken: Look, *, name: Effect, also: Note | None = None) -> None:

@@ -17,7 +17,7 @@ from gemqueue.effects import Effect
 from gemqueue.errors import ProviderError, Rejected
 from gemqueue.policy import beliefs, believed, quota, resolving
 from gemqueue.policy.beliefs import Belief
-from gemqueue.policy.resolving import ResolvePlan, Shown
+from gemqueue.policy.resolving import ResolvePlan
 from gemqueue_workers.stages import believing
 from gemqueue_workers.stages.api_key import check_key
 from gemqueue_workers.stages.collector import Collector
@@ -39,7 +39,7 @@ class _Seen(msgspec.Struct, frozen=True):
 
     batch: Batch
     status: JobStatus | None
-    shown: Shown | None
+    shown: str | None
     collector: Collector | None = None
 
 
@@ -62,19 +62,19 @@ class EndedJobs:
         except ProviderError as error:
             if not over or (isinstance(error, Rejected) and error.auth):
                 raise
-            seen = _Seen(batch, None, Shown(f"{Belief.RESULTS_GONE} unread"))
+            seen = _Seen(batch, None, f"{Belief.RESULTS_GONE} unread")
         if seen.shown is None:
             return _plan(seen.batch), seen.status
-        if not seen.shown.what:
+        if not seen.shown:
             if not over:
                 await believing.contradicted(self._kit, lease, batch, Effect.RESOLVE_RELEASE)
                 return None
-            seen = msgspec.structs.replace(seen, shown=Shown(f"{Belief.RESULTS_GONE} running"))
+            seen = msgspec.structs.replace(seen, shown=f"{Belief.RESULTS_GONE} running")
         return await self._weigh(lease, seen, end_ms)
 
     async def _weigh(self, lease: Lease, seen: _Seen, end_ms: int) -> Ended | None:
         batch = seen.batch
-        taken = believing.look(self._kit, batch, seen.shown or Shown(), lease.now_ms, end_ms)
+        taken = believing.look(self._kit, batch, seen.shown or "", lease.now_ms, end_ms)
         if not taken.verdict.concluded:
             await believing.wait(self._kit, lease, batch, taken, name=Effect.RESOLVE_RELEASE)
             return None
@@ -98,7 +98,7 @@ class EndedJobs:
         evidence = beliefs.evidence_of(record)
         polls_only = resolving.polls_only(evidence, self._kit.settings) and not believed.is_decided(record, evidence)
         if polls_only and not over:
-            return _Seen(batch, status, resolving.shown_before(evidence))
+            return _Seen(batch, status, evidence.what)
         try:
             reading, collector = await self._read(lease, batch, source, resolving.known_digest(evidence))
         except Rejected as error:

@@ -18,8 +18,7 @@ import structlog
 from gemqueue.effects import Effect, effect
 from gemqueue.errors import ProviderError, StaleFence, Transient, WrongState
 from gemqueue.policy import backoff, beliefs, job_names, resolving, submitting, tracking
-from gemqueue.policy.beliefs import Belief, Pace
-from gemqueue.policy.resolving import Shown
+from gemqueue.policy.beliefs import Belief
 from gemqueue.policy.submitting import AfterCreate, Refusal, SubmitStep
 from gemqueue.records import Batch, Hold, Note
 from gemqueue.states import BatchState, Cause, JobState, Step
@@ -118,7 +117,7 @@ class Submitter:
         await check_key(self._kit, batch, "find")
         must = submitting.must_be_listed(batch, await self._records(), lease.now_ms, settings)
         shown = submitting.shown_by_listing(search, must)
-        if not shown.what:
+        if not shown:
             raise Transient(f"find: the listing lacks jobs that exist ({len(must - search.listed)})", call="find")
         taken = believing.look(self._kit, batch, shown, lease.now_ms)
         if not taken.verdict.concluded:
@@ -214,7 +213,7 @@ class Submitter:
 
     async def _unusable(self, lease: Lease, batch: Batch, error: Transient) -> None:
         """The file was uploaded and deleted again: a try costs as much as the file is large, so tries have an end."""
-        taken = believing.look(self._kit, batch, Shown(Belief.FILE_UNUSABLE), lease.now_ms)
+        taken = believing.look(self._kit, batch, Belief.FILE_UNUSABLE, lease.now_ms)
         if not taken.verdict.concluded:
             await believing.wait(self._kit, lease, batch, taken, name=Effect.SUBMIT_RELEASE)
             return
@@ -266,7 +265,7 @@ class Submitter:
 
     async def _refuse(self, attempt: _Attempt, after: AfterCreate, error: ProviderError) -> None:
         """The prompts fail when a second create, a minute later, is refused as well."""
-        taken = believing.look(self._kit, attempt.batch, Shown(Belief.REFUSED, Pace.SECOND), attempt.lease.now_ms)
+        taken = believing.look(self._kit, attempt.batch, Belief.REFUSED, attempt.lease.now_ms)
         if not taken.verdict.concluded:
             hold = Hold(Cause.DOUBT, f"refused, and asked once more: {error}"[:1000])
             after = msgspec.structs.replace(after, hold=hold)

@@ -16,8 +16,8 @@ import structlog
 from gemqueue.effects import Effect, effect
 from gemqueue.errors import ProviderError, Rejected
 from gemqueue.policy import beliefs, cancels, inputs, slow, tracking
-from gemqueue.policy.beliefs import Belief, Pace
-from gemqueue.policy.resolving import Shown, shown_to_poll
+from gemqueue.policy.beliefs import Belief
+from gemqueue.policy.resolving import shown_by_end
 from gemqueue.policy.tracking import TrackStep
 from gemqueue.policy.turnaround import sample
 from gemqueue.records import NOT_HELD, Batch, Note
@@ -84,8 +84,7 @@ class Tracker:
 
     async def _outlived(self, lease: Lease, batch: Batch, now_ms: int, what: str, end_ms: int) -> Step | None:
         """404 from the batch's own account is an alarm, no failure, until the job's life is over (pains.md 3)."""
-        shown = Shown(what, Pace.LIFE)
-        taken = believing.look(self._kit, batch, shown, now_ms, end_ms)
+        taken = believing.look(self._kit, batch, what, now_ms, end_ms)
         if not taken.verdict.concluded:
             polled = Note(polls=batch.polls + 1)
             await believing.wait(self._kit, lease, batch, taken, name=Effect.TRACK_RELEASE, also=polled)
@@ -100,7 +99,7 @@ class Tracker:
 
     async def _restart(self, lease: Lease, batch: Batch, status: JobStatus, now_ms: int) -> None:
         """A job that failed because its input was gone is replaced when a second look says the same."""
-        taken = believing.look(self._kit, batch, Shown(Belief.FILE_GONE, Pace.SECOND), now_ms)
+        taken = believing.look(self._kit, batch, Belief.FILE_GONE, now_ms)
         if not taken.verdict.concluded:
             await believing.wait(self._kit, lease, batch, taken, name=Effect.TRACK_RELEASE)
             return
@@ -133,7 +132,7 @@ class Tracker:
             rows=status.rows,
             error=status.error_message,
             operation=status.raw.decode(errors="replace"),
-            seen_what=shown_to_poll(status).what,
+            seen_what=shown_by_end(status),
             delay_ms=int(after.delay_s * 1000),
             sample=sample(batch.prompts, took_s) if took_s is not None else None,
             halve=slow.halves(batch, self._kit.settings),
