@@ -6,8 +6,9 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from gemqueue.accounts import api_key_from_env, lane_account
 from gemqueue.client.names import warn_of_key
-from gemqueue.config import Settings, api_key_from_env, as_given, lane_account, load_settings
+from gemqueue.config import Settings, as_given, load_settings
 from gemqueue.errors import StoreUnavailable
 from gemqueue.language.checks import check_queue_name
 from gemqueue.store.producer import ProducerStore

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from gemqueue.config import made_of_key
+from gemqueue.accounts import made_of_key
 from gemqueue.errors import NameConflict
 from gemqueue.language.identity import FORM, form_of
 from gemqueue.store.base import names_go_with_key

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 import httpx
 import msgspec
 
-from gemqueue.config import CONFIG_ENV, Settings, account_id, api_key_from_env, data_dir, pool_id
+from gemqueue.accounts import account_id, api_key_from_env, pool_id
+from gemqueue.config import CONFIG_ENV, Settings, data_dir
 from gemqueue.embedded import server
 from gemqueue.errors import ConfigError, GemqueueError
 from gemqueue.policy.workers import serves_alone

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from gemqueue.accounts import made_of_key
 from gemqueue.clock import Clock, clock_from_env
-from gemqueue.config import made_of_key
 from gemqueue.errors import StoreError
 from gemqueue.ids import SHARD
 from gemqueue.records import Batch, Lane, LaneState, SegmentMeta

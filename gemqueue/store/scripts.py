@@ -32,9 +32,9 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from gemqueue.connections.pools import SentinelPool, drop_idle, make_pool
+from gemqueue.connections.tls import TlsError
 from gemqueue.errors import ConfigError, StoreUnavailable
-from gemqueue.store.connections import SentinelPool, drop_idle, make_pool
-from gemqueue.store.tls import TlsError
 from gemqueue.urls import safe_url
 
 if TYPE_CHECKING:

@@ -9,8 +9,9 @@ import msgspec
 import pytest
 
 from gemqueue import Queue
+from gemqueue.accounts import account_id, made_of_key
 from gemqueue.client import names
-from gemqueue.config import Settings, account_id, made_of_key
+from gemqueue.config import Settings
 from gemqueue.store.base import names_go_with_key
 from gemqueue.store.runs import RunStore
 from tests.cli.command import gemqueue, start

@@ -11,7 +11,8 @@ import msgspec
 import pytest
 
 from gemqueue import Queue
-from gemqueue.config import Settings, account_id, api_key_from_env, as_given, data_dir, load_settings, unknown_env
+from gemqueue.accounts import account_id, api_key_from_env
+from gemqueue.config import Settings, as_given, data_dir, load_settings, unknown_env
 from gemqueue.errors import ConfigError
 from gemqueue.setting_values import DERIVED, derived, is_callback
 from gemqueue_workers.run.options import absolute

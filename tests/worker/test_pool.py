@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from gemqueue.accounts import account_id, lane_account
 from gemqueue.client.queue import Queue
-from gemqueue.config import Settings, account_id, lane_account, load_settings
+from gemqueue.config import Settings, load_settings
 from gemqueue.errors import ConfigError
 from gemqueue.policy.holds import hold_of
 from gemqueue.policy.pools import OpenBatch, Room, why_left

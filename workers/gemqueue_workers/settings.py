@@ -15,8 +15,9 @@ import msgspec
 import structlog
 from arq.worker import Function, func
 
+from gemqueue.accounts import account_id, api_key_from_env, pool_id
 from gemqueue.clock import clock_from_env
-from gemqueue.config import DEFAULT_BASE_URL, Settings, account_id, api_key_from_env, load_settings, pool_id
+from gemqueue.config import DEFAULT_BASE_URL, Settings, load_settings
 from gemqueue.errors import ConfigError
 from gemqueue.states import Step
 from gemqueue.store.store import Store

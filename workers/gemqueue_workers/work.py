@@ -17,7 +17,8 @@ import structlog
 from arq.constants import in_progress_key_prefix
 from arq.worker import Worker
 
-from gemqueue.config import api_key_from_env, data_dir, load_settings
+from gemqueue.accounts import api_key_from_env
+from gemqueue.config import data_dir, load_settings
 from gemqueue.embedded.server import acquire
 from gemqueue.errors import ConfigError, StoreUnavailable
 from gemqueue.store.scripts import ServerError

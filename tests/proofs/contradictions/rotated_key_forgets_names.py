@@ -5,7 +5,8 @@ Without ``account`` (the default) the account is the key's fingerprint, and name
 
 from __future__ import annotations
 
-from gemqueue.config import Settings, account_id
+from gemqueue.accounts import account_id
+from gemqueue.config import Settings
 from gemqueue.ids import new_segment_id
 from gemqueue.records import Lane
 from gemqueue.states import Kind

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 from redis.exceptions import OutOfMemoryError
 
-from gemqueue.config import pool_id
+from gemqueue.accounts import pool_id
 from gemqueue.errors import StoreUnavailable
 from gemqueue.states import Step
 from gemqueue.store import base

@@ -10,16 +10,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from rich.text import Text
 
-from gemqueue.config import (
-    CONFIG_ENV,
-    WEBHOOK_SECRETS_ENV,
-    Settings,
-    api_key_from_env,
-    data_dir,
-    load_settings,
-    shown_settings,
-    webhook_secrets_from_env,
-)
+from gemqueue.accounts import api_key_from_env, webhook_secrets_from_env
+from gemqueue.config import CONFIG_ENV, WEBHOOK_SECRETS_ENV, Settings, data_dir, load_settings, shown_settings
 from gemqueue.setting_values import DERIVED
 from gemqueue_workers.model_table import MODELS_ENV
 from gemqueue_workers.prices import DATED

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from rich.text import Text
 
-from gemqueue.config import api_key_from_env, lane_account, load_settings, unknown_env, webhook_secrets_from_env
+from gemqueue.accounts import api_key_from_env, lane_account, webhook_secrets_from_env
+from gemqueue.config import load_settings, unknown_env
+from gemqueue.connections.tls import untold_weakness
 from gemqueue.errors import GemqueueError
 from gemqueue.policy.quota import Resource
 from gemqueue.setting_values import DeleteFiles
 from gemqueue.store.operations import writes_through
 from gemqueue.store.scripts import NotReplicated
-from gemqueue.store.tls import untold_weakness
 from gemqueue_workers.manage.belief_checks import believing, unknown
 from gemqueue_workers.manage.webhook_checks import listening
 from gemqueue_workers.manage.working import troubled, unserved

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from gemqueue.config import api_key_from_env
+from gemqueue.accounts import api_key_from_env
 from gemqueue.errors import ConfigError
 from gemqueue.ids import split_key
 from gemqueue.language.lines import purged_line

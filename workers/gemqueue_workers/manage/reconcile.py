@@ -10,8 +10,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from gemqueue.accounts import api_key_from_env, pool_id
 from gemqueue.clock import clock_from_env
-from gemqueue.config import api_key_from_env, pool_id
 from gemqueue.policy.reconciling import Standing
 from gemqueue_workers.screen import counted, plain
 from gemqueue_workers.settings import make_provider

@@ -10,7 +10,8 @@ import os
 import signal
 import sys
 
-from gemqueue.config import api_key_from_env, load_settings
+from gemqueue.accounts import api_key_from_env
+from gemqueue.config import load_settings
 from gemqueue.errors import Ambiguous, ProviderError, Rejected
 from gemqueue.states import Kind
 from gemqueue_workers.settings import make_provider

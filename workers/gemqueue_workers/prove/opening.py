@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from gemqueue.config import DEFAULT_BASE_URL, Settings, api_key_from_env, load_settings
+from gemqueue.accounts import api_key_from_env
+from gemqueue.config import DEFAULT_BASE_URL, Settings, load_settings
 from gemqueue.embedded.local import worker_env
 from gemqueue.errors import ConfigError, ProviderError
 from gemqueue.language.checks import check_kind, check_model

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from gemqueue.config import api_key_from_env, lane_account
+from gemqueue.accounts import api_key_from_env, lane_account
 from gemqueue.embedded.local import Local
 from gemqueue.errors import StoreUnavailable
 from gemqueue.policy.workers import why_unserved

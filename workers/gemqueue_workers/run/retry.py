@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from gemqueue.config import api_key_from_env, lane_account, load_settings
+from gemqueue.accounts import api_key_from_env, lane_account
+from gemqueue.config import load_settings
 from gemqueue.errors import ConfigError
 from gemqueue_workers.run import command
 from gemqueue_workers.run.connection import connected

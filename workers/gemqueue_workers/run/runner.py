@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 import msgspec
 
-from gemqueue.config import api_key_from_env, lane_account
+from gemqueue.accounts import api_key_from_env, lane_account
 from gemqueue.errors import ConfigError, SubmitError
 from gemqueue.language.gemini.configs import ConfigMode
 from gemqueue.store.runs import RunEntry, RunRecord, pack_entry

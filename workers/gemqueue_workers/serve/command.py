@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import msgspec
 import structlog
 
+from gemqueue.accounts import webhook_secrets_from_env
 from gemqueue.clock import clock_from_env
-from gemqueue.config import DEFAULT_BASE_URL, data_dir, webhook_secrets_from_env
+from gemqueue.config import DEFAULT_BASE_URL, data_dir
 from gemqueue.embedded.server import acquire
 from gemqueue.errors import ConfigError
 from gemqueue.store.store import Store

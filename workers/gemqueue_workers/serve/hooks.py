@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from gemqueue.config import DEFAULT_BASE_URL, api_key_from_env
+from gemqueue.accounts import api_key_from_env
+from gemqueue.config import DEFAULT_BASE_URL
 from gemqueue_adapters.hooks import Hooks
 from gemqueue_adapters.http import Http
 from gemqueue_workers.screen import plain

@@ -19,7 +19,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from gemqueue.store.connections import make_pool
+from gemqueue.connections.pools import make_pool
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

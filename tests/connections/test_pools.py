@@ -10,9 +10,9 @@ from redis.asyncio.connection import SSLConnection
 from redis.asyncio.sentinel import SentinelManagedConnection
 
 from gemqueue import Queue
+from gemqueue.connections.pools import SentinelPool, make_pool
+from gemqueue.connections.tls import weakness
 from gemqueue.errors import ConfigError, StoreUnavailable
-from gemqueue.store.connections import SentinelPool, make_pool
-from gemqueue.store.tls import weakness
 from gemqueue.urls import safe_url
 from gemqueue_workers.worker.arq_client import make_arq_client
 from tests.cli.command import gemqueue

@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 
 from gemqueue import GemqueueError, Queue, Settings
-from gemqueue.store.connections import make_pool
+from gemqueue.connections.pools import make_pool
 from gemqueue.urls import safe_url, shown_url
 from gemqueue_workers.manage.config import effective
 from gemqueue_workers.worker.arq_client import make_arq_client

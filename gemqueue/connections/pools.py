@@ -23,8 +23,8 @@ from redis.asyncio.sentinel import (
 )
 from redis.exceptions import RedisError
 
+from gemqueue.connections.tls import SentinelTlsConnection, TlsConnection, TlsError, checked, untold_weakness
 from gemqueue.errors import ConfigError
-from gemqueue.store.tls import SentinelTlsConnection, TlsConnection, TlsError, checked, untold_weakness
 from gemqueue.urls import UrlParts, check_brackets, host_and_port, safe_url, url_parts
 
 log = logging.getLogger("gemqueue")

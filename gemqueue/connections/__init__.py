@@ -1,0 +1,1 @@
+"""How the server is reached: URLs, pools of connections, sentinels, TLS."""
