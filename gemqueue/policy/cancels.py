@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from gemqueue.config import Settings
     from gemqueue.records import Batch
 
 UNPLACED_S: Final = 600.0
@@ -20,6 +21,11 @@ UNPLACED_S: Final = 600.0
 def unplaced(counts: Mapping[str, int]) -> int:
     """Prompts that were cancelled or rescued without their batch being told: by an older process, or after a retry."""
     return counts.get("cancelled", 0) + counts.get("rescued", 0) - counts.get("cancels_placed", 0)
+
+
+def ask_again(batch: Batch, now_ms: int, settings: Settings) -> bool:
+    """Whether to ask once more that a job is cancelled which still runs: what was said the first time may be wrong."""
+    return batch.cancel_at > 0 and now_ms - batch.cancel_at >= settings.cancel_settle_s * 1000
 
 
 def may_be_unwanted(batch: Batch, counts: Mapping[str, int], now_ms: int) -> bool:

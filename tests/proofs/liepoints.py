@@ -34,13 +34,14 @@ from gemqueue.records import Lane
 from gemqueue.states import Kind, Step
 from gemqueue.store import codec
 from gemqueue_adapters.gemini import GeminiProvider
+from gemqueue_workers.worker.recovery import Recovery
 from tests.leaks import leftovers
 from tests.valkey_server import ValkeyServer
 from tests.worlds.lying import KINDS, LOST, Lie, LyingTransport
 from tests.worlds.stages import ACCOUNT, MODEL, Stages, start_emulator
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Coroutine, Sequence
 
     from tests.emulator_process import EmulatorProcess
 
@@ -60,6 +61,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     """A run: its prompts, what befalls it whatever is told, and at which exchanges lies are told (all where empty).
 
     These are routes, or single exchanges of them. ``apart`` puts each prompt into a segment, hence a batch, of its own.
+    ``forgets`` throws the server back to the moment before the first create, and has another take its place.
     """
 
     texts: Sequence[str] = _TEXTS
@@ -69,6 +71,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     service: str = ""
     at: Sequence[str] = ()
     apart: bool = False
+    forgets: bool = False
 
 
 _POLL_S = {"poll_first_s": 100.0}
@@ -87,6 +90,12 @@ SCENARIOS: dict[str, Scenario] = {
     "failed": Scenario(
         faults=({"on": "job", "do": "failed", "nth": [1]},), settings=_POLL_S, at=("poll:2", "poll:3", "create:2")
     ),
+    "cancelled": Scenario(
+        faults=({"on": "job", "do": "pending", "seconds": 108_000, "nth": [1]},),
+        settings=_POLL_S | {"slow_policy": "cancel", "slow_after_s": 600.0},
+        at=("cancel",),
+    ),
+    "changed": Scenario(settings=_POLL_S, at=("list",), forgets=True),
     "flex": Scenario(texts=_TEXTS[:2], settings={"deadline_policy": "flex"}, service="flex", at=("answer",)),
 }
 
@@ -114,6 +123,8 @@ class World(Stages):
         self.transport = self._between()
         self.transport.script = dict(scenario.script)
         self.join("")
+        self._recovery = Recovery(self.kit)
+        self._forgets = scenario.forgets
         if scenario.service:
             self.lane = str(Lane(ACCOUNT, MODEL, Kind.GENERATE).of(scenario.service))
 
@@ -149,11 +160,35 @@ class World(Stages):
                 self._move((at_ms - self.clock.now_ms()) / 1000)
             assert self.past_s <= VIRTUAL_S_MAX, f"after {self.past_s:.0f} s {member.decode()} is still due"
             step, _, id_ = member.decode().partition(" ")
-            await self._do(Step(step), id_)
+            await (self._forget if self._forgets and step == Step.SUBMIT else self._do)(Step(step), id_)
         raise AssertionError(f"{_STEPS_MAX} steps, and something is still due")
 
+    async def _forget(self, step: Step, id_: str) -> None:
+        """Do it, lose what it wrote, and go on when the worker that notices has compared."""
+        self._forgets = False
+        redis = self.store.redis
+        await self.store.greet(ACCOUNT)
+        prefix = self.store.key("")
+        before = {key: await redis.dump(key) async for key in redis.scan_iter(f"{prefix}*")}
+        await self._do(step, id_)
+        await redis.delete(*[key async for key in redis.scan_iter(f"{prefix}*")])
+        for key, value in before.items():
+            await redis.restore(key, 0, value)
+        await redis.hset(self.store.key("server", ACCOUNT), mapping={"run_id": "another", "lossless": "0"})
+        await self._while_time_passes(self._resumed())
+
+    async def _resumed(self) -> None:
+        self._recovery.begin()
+        while (await self.store.greet(ACCOUNT))[1]:
+            assert self.past_s <= VIRTUAL_S_MAX, f"after {self.past_s:.0f} s nothing may be bought"
+            await self.clock.sleep(_PAUSE_S_MAX - 1)
+        await self._recovery.stop()
+
     async def _do(self, step: Step, id_: str) -> None:
-        doing = asyncio.create_task(self.step(step, id_))
+        await self._while_time_passes(self.step(step, id_))
+
+    async def _while_time_passes(self, what: Coroutine[Any, Any, Any]) -> None:
+        doing = asyncio.create_task(what)
         while not doing.done():
             await asyncio.wait({doing}, timeout=0.02)
             if self.clock.next_wake_s < _PAUSE_S_MAX and not doing.done():

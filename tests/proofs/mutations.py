@@ -835,4 +835,13 @@ MUTANTS: dict[str, Mutant] = {
         (Patch(f"{_LUA}_expiry.lua", "    local gone = forget_expired()\n", "    local gone = 0\n"),),
         ("tests/stages/test_dead.py",),
     ),
+    "cancelled-once": Mutant(
+        "what the provider says of a cancellation is believed: it is not asked for again",
+        (
+            Patch(
+                "gemqueue/policy/cancels.py", "    return batch.cancel_at > 0 and", "    return batch.cancel_at < 0 and"
+            ),
+        ),
+        ("tests/proofs/test_liepoints.py",),
+    ),
 }

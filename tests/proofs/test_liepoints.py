@@ -30,7 +30,7 @@ def test_lies_at_an_exchange_buy_nothing_again() -> None:
     """Whatever is told at whichever exchange, each prompt gets its answer, and is bought once."""
     every = [point for point, _ in verdicts(None)]
     assert {point.scenario for point in every} == set(SCENARIOS)
-    assert {point.at.partition(":")[0] for point in every} >= KINDS.keys() - {"cancel", "files"}
+    assert {point.at.partition(":")[0] for point in every} >= KINDS.keys() - {"files"}
     seed = datetime.now(UTC).toordinal()
     assert harmed(sample(every, COUNT, seed)) == {}, f"seed {seed}"
 
@@ -46,6 +46,12 @@ def test_no_belief_is_concluded_without_its_evidence() -> None:
 def test_an_outage_denies_nothing() -> None:
     """However long results cannot be read: what nobody denied is not given up."""
     assert harmed([Point("plain", "download:1", kind, "8h") for kind in ("html 404", "html 503", "lost")]) == {}
+
+
+@pytest.mark.timeout(600)
+def test_a_cancellation_is_asked_for_until_the_job_has_ended() -> None:
+    """A slow job whose cancellation was denied once, as if it were not there, does not hold its prompts for days."""
+    assert harmed([Point("cancelled", "cancel:1", "denied", "once")]) == {}
 
 
 def harmed(points: list[Point]) -> dict[str, str]:

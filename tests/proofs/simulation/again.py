@@ -70,6 +70,16 @@ def bought_again(world: SimulatedWorld) -> dict[str, int]:
     return dict(+found)
 
 
+def was_given_up_for_a_lie(world: SimulatedWorld) -> bool:
+    """Whether a job was made for prompts of another of which lies were heard, be it that the other had no good row."""
+    jobs = sorted(world.cloud.jobs.values(), key=lambda job: job.number)
+    return any(
+        earlier.keys.keys() & later.keys.keys() and world.cloud.lies.spans(earlier.name, later.created_at)
+        for at, earlier in enumerate(jobs)
+        for later in jobs[at + 1 :]
+    )
+
+
 def times_again(world: SimulatedWorld) -> Counter[str]:
     """By key: how often it was bought again; the judge says of each time whether it was allowed."""
     return Counter(key for _, key in _bought(world))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,11 +15,10 @@ from gemqueue.states import Kind, Step
 from gemqueue_workers.stages.shared_polls import SHARED_FROM, UnknownJobs
 from gemqueue_workers.worker.lookout import Lookout
 from tests.stages.reconcile.past import all_answered_once, lose, noticed, uploaded
-from tests.worlds.stages import ACCOUNT, MODEL
+from tests.worlds.stages import ACCOUNT, MODEL, Stages
 
 if TYPE_CHECKING:
     from tests.stages.reconcile.past import Past
-    from tests.worlds.stages import Stages
 
 ROW = b'{"key":"k","request":{"contents":[{"parts":[{"text":"x"}]}]}}\n'
 
@@ -212,3 +212,24 @@ async def test_a_job_that_had_its_input_after_all_is_counted_as_bought_twice(sta
     await stages.drain()
     await UnknownJobs(stages.kit).look(await stages.provider.newest())
     assert (stages.emulator.ledger()["rows_bought"], await stages.count("bought_twice")) == (4, 2)
+
+
+async def test_a_copy_of_the_queue_harms_no_job_of_the_other(stages: Stages) -> None:
+    """A staging that was restored from a backup has production's home: it counts its jobs, and lets them run."""
+    await stages.submit("one", "two")
+    await stages.submitted()
+    home = await home_of(stages)
+    async with aclosing(Stages(stages.settings.redis_url, f"{stages.settings.queue}-copy", stages.emulator)) as copy:
+        await copy.store.redis.hset(copy.store.key("server", ACCOUNT), "home", home)
+        await copy.store.greet(ACCOUNT)
+        await copy.submit("three")
+        await copy.submitted()
+        lookout = Lookout(copy.kit)
+        copy.clock.advance(look_every_s(copy.settings))
+        await taken_turns(copy, lookout, 12)
+        assert await copy.count("unknown_jobs") == 1
+        copy.jobs_end()
+        await all_answered_once(copy)
+    await all_answered_once(stages)
+    states = {job["state"] for job in stages.emulator.ledger()["jobs"]}
+    assert (states, stages.emulator.ledger()["rows_bought"]) == ({"SUCCEEDED"}, 3)

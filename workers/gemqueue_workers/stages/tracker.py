@@ -160,14 +160,14 @@ class Tracker:
             log.warning("job.slow", batch=batch.id, job=batch.job, lane=str(batch.lane), age_s=round(age_s))
         policy = slow.policy_of(self._kit.settings, batch.lane.model)
         if slow.must_cancel(batch, age_s, self._kit.settings, policy):
-            with effect(Effect.TRACK_CANCEL):
-                await self._kit.provider.cancel(batch.job)
-            note = note.also(Note(cancel_at=now_ms))
+            note = note.also(await self._cancel(batch, now_ms))
             log.warning("job.given_up", batch=batch.id, job=batch.job, policy=str(policy), age_s=round(age_s))
         return note
 
     async def _cancel_if_unwanted(self, batch: Batch) -> Note:
         counts, now_ms = await self._kit.store.counts(), await self._kit.store.server_now_ms()
+        if cancels.ask_again(batch, now_ms, self._kit.settings):
+            return await self._cancel(batch, now_ms)
         if batch.cancel_at or not cancels.may_be_unwanted(batch, counts, now_ms):
             return Note()
         contents = await BatchContents.load(self._kit.store, batch.id)
@@ -180,7 +180,10 @@ class Tracker:
         )
         if contents.open_prompts():
             return note
+        return note.also(await self._cancel(batch, now_ms))
+
+    async def _cancel(self, batch: Batch, now_ms: int) -> Note:
         with effect(Effect.TRACK_CANCEL):
             await self._kit.provider.cancel(batch.job)
         log.info("job.cancel_asked", batch=batch.id, job=batch.job)
-        return note.also(Note(cancel_at=now_ms))
+        return Note(cancel_at=now_ms)
