@@ -8,28 +8,37 @@ import threading
 import zstandard
 
 _INLINE_BYTES_MAX = 16_384
-_EXPANDED_BYTES_MAX = 256_000_000
+_UNTOLD_BYTES_MIN = 32_000_000
+_UNTOLD_BYTES_MAX = 256_000_000
+_UNTOLD_RATIO = 1_000
 _local = threading.local()
 
 
 def compress(data: bytes) -> bytes:
-    """``data`` as one zstd frame that knows its length."""
+    """``data`` as one zstd frame that knows its length, with a checksum: a turned bit does not pass."""
     compressor: zstandard.ZstdCompressor | None = getattr(_local, "compressor", None)
     if compressor is None:
-        compressor = _local.compressor = zstandard.ZstdCompressor(level=1)
+        compressor = _local.compressor = zstandard.ZstdCompressor(level=1, write_checksum=True)
     return compressor.compress(data)
 
 
-def expand(blob: bytes) -> bytes:
-    """The data of one frame. Raises ValueError on anything else, or over 256 MB."""
+def expand(blob: bytes, bytes_max: int | None = None) -> bytes:
+    """The data of one frame, at most ``bytes_max`` of it; for more nothing is allocated. Raises ValueError.
+
+    Where no record says how much it may be: a thousand times the frame, at least 32 MB and at most 256 MB.
+    """
+    if bytes_max is None:
+        bytes_max = min(max(_UNTOLD_BYTES_MIN, _UNTOLD_RATIO * len(blob)), _UNTOLD_BYTES_MAX)
     try:
         size = zstandard.frame_content_size(blob)
-        if not 0 <= size <= _EXPANDED_BYTES_MAX:
-            raise ValueError(f"a frame of {size} bytes")
+        if size < 0:
+            raise ValueError("a zstd frame that does not say its length")
+        if size > bytes_max:
+            raise ValueError(f"a zstd frame of {size} bytes where {bytes_max} are the most")
         decompressor: zstandard.ZstdDecompressor | None = getattr(_local, "decompressor", None)
         if decompressor is None:
             decompressor = _local.decompressor = zstandard.ZstdDecompressor()
-        return decompressor.decompress(blob)
+        return decompressor.decompress(blob, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise ValueError(f"not a zstd frame: {error}") from error
 
@@ -39,6 +48,8 @@ async def compress_async(data: bytes) -> bytes:
     return compress(data) if len(data) <= _INLINE_BYTES_MAX else await asyncio.to_thread(compress, data)
 
 
-async def expand_async(blob: bytes) -> bytes:
+async def expand_async(blob: bytes, bytes_max: int | None = None) -> bytes:
     """``expand`` without holding up the event loop."""
-    return expand(blob) if len(blob) <= _INLINE_BYTES_MAX else await asyncio.to_thread(expand, blob)
+    if len(blob) <= _INLINE_BYTES_MAX:
+        return expand(blob, bytes_max)
+    return await asyncio.to_thread(expand, blob, bytes_max)

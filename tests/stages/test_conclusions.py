@@ -16,8 +16,8 @@ CONCLUDES = {"end", "reopen", "restart", "close", "requeue", "divert", "rescue"}
 """What may buy again, drop an answer or fail a prompt."""
 OTHERWISE = {
     ("stages/submitter.py", "Submitter.handle", "end"): "an interactive lane has no job",
-    ("stages/submitter.py", "Submitter._submit", "end"): "nothing is left to buy",
-    ("stages/submitter.py", "Submitter._submit", "reopen"): "the worker itself has not sent the create",
+    ("stages/submitter.py", "Submitter._submit_rest", "end"): "nothing is left to buy",
+    ("stages/submitter.py", "Submitter._submit_rest", "reopen"): "the worker itself has not sent the create",
     ("stages/submitter.py", "Submitter._begin", "reopen"): "the worker itself has not sent the create",
     ("stages/submitter.py", "Submitter._reopen", "reopen"): "the API itself refused the create (docs/promises.md)",
     ("stages/inputs.py", "restarted", "restart"): "its caller, the tracker, has looked",

@@ -33,7 +33,7 @@ from gemqueue_workers.stages.retries import RetryWriter, Why
 from gemqueue_workers.stages.spending import Spending
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from gemqueue.language.gemini.row_shapes import TextRow
     from gemqueue.language.gemini.rows import RowVerdict
@@ -50,7 +50,6 @@ _SAMPLES = 200
 """Answers whose token counts are read, spread over the batch."""
 _CANCELLED = 1
 """The google.rpc code of a row that its job's cancellation overtook (protocol section 9.5)."""
-_LOST = "Redis has lost its body (a torn log, a failover, an eviction); submit it again"
 _QUARANTINE_ROWS = 1000
 _BURIAL_ROWS = 2000
 _BURIAL_BYTES = 8_000_000
@@ -179,10 +178,10 @@ class Collector:
         await self._bury()
         await self._flush(everything=True)
 
-    async def fail_lost(self) -> None:
-        """Settle every prompt that is still expected as lost: there is no body of it any more."""
+    async def fail_lost(self, why: Mapping[str, str]) -> None:
+        """Settle every prompt that is still expected as lost: of its segment there is no body, and ``why``."""
         for origin, index in self._expected.missing():
-            self._lose(origin, index, bought=0)
+            self._lose(origin, index, why, bought=0)
             await self._ease()
         await self._flush(everything=True)
 
@@ -307,13 +306,13 @@ class Collector:
         for origin, index, *_ in dead:
             source, number = self._expected.origins[origin].place(index)
             parts.setdefault(source.meta.id, (source, set()))[1].add(number)
-        lost = set(await lost_bodies(self._kit.store, parts))
+        lost = await lost_bodies(self._kit.store, [source for source, _ in parts.values()])
         ordered = [(source, sorted(numbers)) for id_, (source, numbers) in parts.items() if id_ not in lost]
         lines = await RetryWriter(self._kit, self._lease, self._batch).lines(ordered)
         keys = [source.meta.key_of(number) for source, numbers in ordered for number in numbers]
         bodies = dict(zip(keys, lines, strict=True))
         if lost:
-            log.error("body.lost", batch=self._batch.id, segments=sorted(lost), but="only a replay would need it")
+            log.error("body.lost", batch=self._batch.id, segments=lost, but="only a replay would need it")
         for origin, index, kind, message, code in dead:
             key = f"{origin}.{index}"
             source, _ = self._expected.origins[origin].place(index)
@@ -323,18 +322,21 @@ class Collector:
                 self._buffer.bury(origin, (key, str(source.meta.lane), kind, message, bodies[key].decode()))
 
     async def _lose_retries(self) -> None:
-        for id_ in await lost_bodies(self._kit.store, self._retries):
+        why = await lost_bodies(self._kit.store, [source for source, _ in self._retries.values()])
+        for id_ in why:
             source, numbers = self._retries.pop(id_)
             for number in numbers:
-                self._lose(*split_key(source.meta.key_of(number)), bought=1)
+                self._lose(*split_key(source.meta.key_of(number)), why, bought=1)
 
-    def _lose(self, origin: str, index: int, *, bought: int) -> None:
+    def _lose(self, origin: str, index: int, why: Mapping[str, str], *, bought: int) -> None:
         """This prompt's body is gone from the server, so it cannot be asked for (again)."""
         source, _ = self._expected.origins[origin].place(index)
+        said = why[source.meta.id]
         if source.meta.id not in self._lost:
             self._lost.add(source.meta.id)
-            log.error("body.lost", batch=self._batch.id, segment=source.meta.id)
-        line = failure_line(f"{origin}.{index}", FailureKind.LOST, _LOST, 0, source.meta.attempt + bought)
+            log.error("body.lost", batch=self._batch.id, segment=source.meta.id, why=said)
+        message = f"{said}; submit it again"
+        line = failure_line(f"{origin}.{index}", FailureKind.LOST, message, 0, source.meta.attempt + bought)
         self._buffer.add(origin, index, line, "lost")
 
     async def _send_quarantine(self) -> None:

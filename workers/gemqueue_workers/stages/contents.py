@@ -24,6 +24,25 @@ if TYPE_CHECKING:
 _BODY_BYTES_MAX = 2_500_000
 _BODIES_MAX = 64
 _PROMPTS_MAX = 10**9
+_INLINE_BYTES_MAX = 16_384
+_GONE = "Redis has lost its body (a torn log, a failover, an eviction)"
+
+
+class BodyLostError(ValueError):
+    """The body of a live segment is gone, or is not what the segment's record says; ``why`` is a sentence's begin."""
+
+    def __init__(self, segment: str, why: str) -> None:
+        super().__init__(f"segment {segment}: {why}")
+        self.segment = segment
+        self.why = why
+
+
+class _Line(msgspec.Struct, gc=False):
+    key: str
+    request: msgspec.Raw
+
+
+_decode_lines = msgspec.json.Decoder(_Line).decode_lines
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -74,16 +93,18 @@ class BatchContents:
         return sum(len(source.lines) for source in self.sources)
 
     async def bodies(self, sources: Sequence[Source]) -> AsyncIterator[tuple[Source, list[bytes]]]:
-        """The open lines of each source, with their line ends; bodies are read a few megabytes at a time."""
-        for group in _groups(sources):
-            blobs = await self._store.bodies([source.meta.id for source in group])
-            for source, blob in zip(group, blobs, strict=True):
-                if blob is None:
-                    raise ValueError(f"segment {source.meta.id} has no body though its lines are open")
-                yield source, await asyncio.to_thread(_open_lines, source, blob)
+        """The open lines of each source, with their line ends; bodies are read a few megabytes at a time.
+
+        Raises BodyLostError.
+        """
+        async for source, blob in _blobs(self._store, sources):
+            yield source, await asyncio.to_thread(_open_lines, source, blob)
 
     async def upload_bytes(self) -> int:
-        """How many bytes the open lines are. Only bodies with closed lines must be read for that."""
+        """How many bytes the open lines are. Only bodies with closed lines must be read for that.
+
+        Raises BodyLostError.
+        """
         size = sum(source.meta.raw_bytes for source in self.sources if source.whole)
         partial = [source for source in self.sources if not source.whole and source.lines]
         async for _, lines in self.bodies(partial):
@@ -91,16 +112,14 @@ class BatchContents:
         return size
 
     async def upload_chunks(self) -> AsyncIterator[bytes]:
-        """The open lines as they go into the input file, in chunks of about a segment."""
-        for group in _groups([source for source in self.sources if source.lines]):
-            blobs = await self._store.bodies([source.meta.id for source in group])
-            for source, blob in zip(group, blobs, strict=True):
-                if blob is None:
-                    raise ValueError(f"segment {source.meta.id} has no body though its lines are open")
-                if source.whole:
-                    yield await codec.expand_async(blob)
-                else:
-                    yield b"".join(await asyncio.to_thread(_open_lines, source, blob))
+        """The open lines as they go into the input file, in chunks of about a segment. Raises BodyLostError."""
+        async for source, blob in _blobs(self._store, [source for source in self.sources if source.lines]):
+            if not source.whole:
+                yield b"".join(await asyncio.to_thread(_open_lines, source, blob))
+            elif source.meta.raw_bytes <= _INLINE_BYTES_MAX:
+                yield _whole(source, blob)
+            else:
+                yield await asyncio.to_thread(_whole, source, blob)
 
     def at_line(self, number: int) -> tuple[Source, int] | None:
         """The segment and line that stand at the 1-based line ``number`` of the uploaded file."""
@@ -116,11 +135,60 @@ def _closed_count(meta: SegmentMeta | None) -> int:
     return meta.count if meta is not None else _PROMPTS_MAX
 
 
-async def lost_bodies(store: Store, segments: Iterable[str]) -> list[str]:
-    """Those of the segments that are live and whose bodies are gone: the server has lost them."""
-    gone = await store.bodiless(segments)
-    metas = await store.segment_metas(gone) if gone else []  # anew: a segment that ended in between is live no more
-    return [meta.id for meta in metas if meta is not None and meta.state is SegmentState.LIVE]
+async def lost_bodies(store: Store, sources: Sequence[Source], *, read: bool = True) -> dict[str, str]:
+    """Why, by id, those of the sources that are live have no body that can be asked for.
+
+    Each is read for that; without ``read`` they are only seen to be there, which costs nothing.
+    """
+    lost = dict.fromkeys(await store.bodiless([source.meta.id for source in sources]), _GONE)
+    if read:
+        async for source, blob in _blobs(store, [source for source in sources if source.meta.id not in lost]):
+            try:
+                await asyncio.to_thread(_whole if source.whole else _open_lines, source, blob)
+            except BodyLostError as error:
+                lost[error.segment] = error.why
+    metas = await store.segment_metas([*lost]) if lost else []  # anew: one that ended in between is live no more
+    return {meta.id: lost[meta.id] for meta in metas if meta is not None and meta.state is SegmentState.LIVE}
+
+
+async def _blobs(store: Store, sources: Sequence[Source]) -> AsyncIterator[tuple[Source, bytes | None]]:
+    """Each source with its body as it lies in Redis, a few megabytes at a time."""
+    for group in _groups(sources):
+        blobs = await store.bodies([source.meta.id for source in group])
+        for source, blob in zip(group, blobs, strict=True):
+            yield source, blob
+
+
+def body_of(meta: SegmentMeta, blob: bytes | None) -> bytes:
+    """A segment's lines, each with its prompt's own key. Raises BodyLostError where they are anything else."""
+    if blob is None:
+        raise BodyLostError(meta.id, _GONE)
+    try:
+        text = codec.expand(blob, meta.raw_bytes)
+        if _is_as_written(meta, text):
+            return text
+        text.decode()
+        keys = [line.key for line in _decode_lines(text)]
+    except (ValueError, RecursionError) as error:  # msgspec's errors are some of the former
+        raise BodyLostError(meta.id, f"its body in Redis cannot be read ({error})") from error
+    if len(keys) != meta.count:
+        raise BodyLostError(meta.id, f"its body in Redis has {len(keys)} lines instead of {meta.count}")
+    if keys != [*map(meta.key_of, range(meta.count))]:
+        raise BodyLostError(meta.id, "its body in Redis is that of other prompts")
+    return text
+
+
+def _is_as_written(meta: SegmentMeta, text: bytes) -> bool:
+    """Whether it is as long as a producer wrote it, and begins and ends with the right prompts: all else is in between.
+
+    The frame's checksum says that nothing in it has changed since; to decode every line would cost a twentieth of all
+    that a prompt costs.
+    """
+    first, last = b'{"key":"%b.0",' % meta.id.encode(), b'{"key":"%b.%d",' % (meta.id.encode(), meta.count - 1)
+    if meta.keys or len(text) != meta.raw_bytes or not text.startswith(first) or not text.endswith(b"}\n"):
+        return False
+    text.decode()
+    return text.startswith(last, text.rfind(b"\n", 0, -1) + 1)
 
 
 def _source(meta: SegmentMeta, settled: dict[str, bytes], moved: bytes, gone: set[str]) -> Source:
@@ -151,6 +219,17 @@ def _groups(sources: Sequence[Source]) -> list[list[Source]]:
     return groups
 
 
-def _open_lines(source: Source, blob: bytes) -> list[bytes]:
-    lines = codec.expand(blob).splitlines(keepends=True)
+def _open_lines(source: Source, blob: bytes | None) -> list[bytes]:
+    lines = [line + b"\n" for line in body_of(source.meta, blob).split(b"\n") if line]
+    if len(lines) != source.meta.count:
+        raise BodyLostError(source.meta.id, f"its body in Redis has {len(lines)} lines instead of {source.meta.count}")
     return lines if source.whole else [lines[n] for n in source.lines]
+
+
+def _whole(source: Source, blob: bytes | None) -> bytes:
+    """The body of which every line is open: it is as long as was promised for the upload."""
+    text = body_of(source.meta, blob)
+    if len(text) != source.meta.raw_bytes:
+        why = f"its body in Redis has {len(text)} bytes instead of {source.meta.raw_bytes}"
+        raise BodyLostError(source.meta.id, why)
+    return text

@@ -177,7 +177,7 @@ class _Asking:
         False where some wait, and the batch with them. Raises StaleFence when overtaken, and what a refused account
         raised, once the calls under way have landed.
         """
-        contents = await without_lost(self._kit, self._lease, self._batch)
+        contents = await without_lost(self._kit, self._lease, self._batch, read=True)
         await self._count_doubt(contents.open_prompts())
         asked = await self._kit.store.asked(self._batch.id)
         self._collector = Collector(self._kit, self._lease, self._batch, contents)

@@ -22,7 +22,7 @@ from gemqueue.records import Lane, LaneState
 from gemqueue.states import SegmentState, Step
 from gemqueue.store import bitmap, codec
 from gemqueue.store.deadlines import RescueSegment
-from gemqueue_workers.stages.contents import BatchContents
+from gemqueue_workers.stages.contents import BatchContents, BodyLostError
 from gemqueue_workers.stages.retries import RetryWriter, keys_of_parts
 
 if TYPE_CHECKING:
@@ -125,10 +125,12 @@ class _Round:
         contents = await BatchContents.load(self._store, batch.id, only=[meta.id])
         if not contents.open_prompts():
             return 0 if contents.sources else now_ms + _SOON_MS
-        if await self._store.bodiless([meta.id]):
-            return 0  # nothing to ask for: its batch may bring the answers yet, or fails what is lost
         part = (contents.sources[0], contents.sources[0].lines)
-        body = b"".join(await RetryWriter(self._kit, self._lease, batch).lines([part]))
+        try:
+            body = b"".join(await RetryWriter(self._kit, self._lease, batch).lines([part]))
+        except BodyLostError as error:  # nothing to ask for: its batch may bring the answers yet, or fails what is lost
+            log.warning("body.unreadable", batch=batch.id, segment=meta.id, why=error.why)
+            return 0
         rescued = RescueSegment(
             id=rescue_segment_id(batch.id, self._lease.claim.fence, next(self._numbers)),
             lane=self._lane.of(service),

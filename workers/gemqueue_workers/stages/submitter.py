@@ -26,6 +26,7 @@ from gemqueue.store.batches import JobEnd
 from gemqueue.store.scripts import NotReplicated
 from gemqueue_workers.stages import believing, division
 from gemqueue_workers.stages.api_key import check_key
+from gemqueue_workers.stages.contents import BodyLostError
 from gemqueue_workers.stages.lost import without_lost
 from gemqueue_workers.stages.reservations import refused, reserve, suspended
 
@@ -151,10 +152,22 @@ class Submitter:
         log.warning("job.adopted", batch=batch.id, job=job, token=batch.intent_token, by=by)
 
     async def _submit(self, lease: Lease, batch: Batch) -> None:
+        """Only a body that cannot be read has all of them read: then what is lost fails, and the rest is due again."""
+        try:
+            await self._submit_rest(lease, batch)
+        except BodyLostError as error:
+            log.warning("body.unreadable", batch=batch.id, segment=error.segment, why=error.why)
+            contents = await without_lost(self._kit, lease, batch, read=True)
+            if any(source.meta.id == error.segment and source.lines for source in contents.sources):
+                raise
+            with effect(Effect.SUBMIT_RELEASE):
+                await self._kit.store.release(lease.claim, 0.0)
+
+    async def _submit_rest(self, lease: Lease, batch: Batch) -> None:
         room = await reserve(self._kit, lease, batch)
         if room == "held":
             return
-        contents = await without_lost(self._kit, lease, batch)
+        contents = await without_lost(self._kit, lease, batch, read=False)
         if not contents.open_prompts():
             with effect(Effect.SUBMIT_END):
                 await self._kit.store.end(lease.claim, JobEnd(job_state=resolving.EMPTY))
