@@ -65,7 +65,7 @@ def outcome_of(line: OutcomeLine, name: str | None, tag: object, *, emulated: bo
 def _failed(line: OutcomeLine, name: str | None, tag: object) -> Failed:
     try:
         body = _decode_failure(line.failure)
-    except msgspec.MsgspecError:
+    except (ValueError, RecursionError):  # msgspec's errors are some of the former
         body = FailureBody(FailureKind.PROVIDER, "the stored outcome has neither a response nor a failure")
     failure = Failure(
         key=line.key,

@@ -118,5 +118,5 @@ def _without(lines: bytes, key: str, line: bytes) -> bytes | None:
 def _key_of(line: bytes) -> str | None:
     try:
         return _decode_keyed(line).key
-    except ValueError:  # msgspec's errors are some
+    except (ValueError, RecursionError):  # msgspec's errors are some of the former
         return None

@@ -183,3 +183,25 @@ def test_bad_lines_never_steer_the_terminal(world: RunWorld, tmp_path: Path) -> 
     assert "\x1b" not in ended.stderr
     assert ended.stderr.count("\nline ") <= 20
     assert "further bad lines are only counted" in ended.stderr
+
+
+DEEP = b"[" * 100_000 + b"]" * 100_000
+UNREADABLE = {
+    b'{"key":"deep","request":%b}' % DEEP: "line 2: it is nested too deeply",
+    b'{"key":"open","request":%b' % (b"[" * 100_000): "line 3: it is nested too deeply",
+    b'{"key":"config","prompt":"x","config":{"a":%b}}' % DEEP: "line 4: it is nested too deeply",
+    b'{"key":"byte","request":{"contents":[{"parts":[{"text":"\xff"}]}]}}': "line 5: request: Invalid UTF-8",
+    b'{"key":"large","request":{"contents":1e999}}': "line 6: request: Number out of range",
+    b'{"key":"digits","request":{"contents":%b}}' % (b"9" * 6_000): "line 7: request: Integer value out of range",
+}
+
+
+def test_no_line_holds_up_the_others(world: RunWorld, tmp_path: Path) -> None:
+    """A line of 100,000 levels, a broken byte in a request, a number without end: each named, the others answered."""
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_bytes(b"\n".join([b'{"key":"a","prompt":"one"}', *UNREADABLE, b'{"key":"z","prompt":"two"}', b""]))
+    ended = world.command("run", str(source), "-o", str(out), "-m", MODEL, "--json", "-q")
+    assert (ended.returncode, "defect" in ended.stderr) == (1, False), ended.stderr
+    assert msgspec.json.decode(ended.stdout)["bad_lines"] == len(UNREADABLE)
+    assert [said for said in UNREADABLE.values() if said not in ended.stderr] == []
+    assert {msgspec.json.decode(row)["key"] for row in out.read_bytes().splitlines()} == {"a", "z"}

@@ -90,7 +90,7 @@ def _config(path: Path) -> dict[str, Any]:
         return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
     except OSError as error:
         raise ConfigError(f"--config {path}: {error.strerror}") from error
-    except msgspec.MsgspecError as error:
+    except (ValueError, RecursionError) as error:  # msgspec's errors are some of the former
         raise ConfigError(f"--config {path} is no JSON object: {error}") from error
 
 

@@ -148,9 +148,14 @@ def _guarded(read: Any, options: RunOptions, number: int, line: bytes) -> Row | 
         return BadLine(number, _begin(line), f"it has more than {LINE_BYTES_MAX} bytes")
     try:
         row: Row = read(options, number, line)
-    except (BadRowError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-        return BadLine(number, _begin(line), _not_utf8(line) or str(error))
+    except (ValueError, RecursionError) as error:  # msgspec's errors are some of the former
+        return BadLine(number, _begin(line), _not_utf8(line) or why_unread(error))
     return row
+
+
+def why_unread(error: Exception) -> str:
+    """Why JSON cannot be read."""
+    return "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
 
 
 def _not_utf8(line: bytes) -> str:

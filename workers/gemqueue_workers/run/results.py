@@ -89,7 +89,7 @@ def used_by(response: bytes) -> tuple[Usage | None, str]:
     """What a response reports of tokens, and the model that it says it is by; what is odd says nothing."""
     try:
         found = _decode(response)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (ValueError, RecursionError):  # msgspec's errors are some of the former
         return None, ""
     return found.usage_metadata, found.model_version or ""
 

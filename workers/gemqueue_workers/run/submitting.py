@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from gemqueue.errors import ConfigError, StoreUnavailable, SubmitError
+from gemqueue.errors import ConfigError, PromptInvalid, StoreUnavailable, SubmitError
 from gemqueue.ids import new_segment_id
 from gemqueue.language.checks import check_kind, check_model, check_size
 from gemqueue.language.gemini.configs import ConfigMode
@@ -22,7 +22,7 @@ from gemqueue.store.producer import SegmentWrite
 from gemqueue.store.runs import RunEntry, pack_entry
 from gemqueue.tasks import check_ending, end_tasks
 from gemqueue_workers.run.index import digests_of, number_of
-from gemqueue_workers.run.reading import BadLine, Request, Row
+from gemqueue_workers.run.reading import BadLine, Request, Row, why_unread
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -80,7 +80,10 @@ class RowEncoder:
 
 
 def _fields(ask: Request) -> Any:
-    fields: Any = _decode(ask.raw)
+    try:
+        fields: Any = _decode(ask.raw)
+    except (ValueError, RecursionError) as error:  # what stands in a request is first looked at here
+        raise PromptInvalid(f"request: {why_unread(error)}") from error
     for name in ask.drop:
         fields.pop(name, None)
     return fields

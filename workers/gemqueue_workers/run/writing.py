@@ -166,7 +166,7 @@ def note_written(file: OutFile, index: Index, tally: Tally) -> None:
     for number, line in enumerate(file.lines(), 1):
         try:
             written = decode_written(line)
-        except msgspec.MsgspecError as error:
+        except (ValueError, RecursionError) as error:  # msgspec's errors are some of the former
             raise ConfigError(f"{file.path} line {number} is no result line ({error}): is it another file?") from error
         if written.error:
             tally.failed += 1
