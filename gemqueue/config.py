@@ -19,13 +19,16 @@ import msgspec
 
 from gemqueue.errors import ConfigError
 from gemqueue.setting_values import (
+    BOUNDED,
     CHOICES,
     DERIVED,
+    bounded,
     derived,
     expanded,
     is_callback,
     is_name,
     is_policy,
+    too_large,
     too_short,
     wrong_weights,
 )
@@ -160,8 +163,8 @@ def shown_settings(settings: Settings) -> dict[str, Any]:
 def load_settings(path: Path | None = None, env: dict[str, str] | None = None, **overrides: object) -> Settings:
     """Settings from defaults, file, environment and ``overrides`` (``None`` means not given).
 
-    What nobody sets may follow from what somebody did: ``DERIVED`` from ``create_timeout_s``, and ``linger_s`` from
-    the embedded emulator, with which nothing lingers for longer than a moment.
+    What nobody sets may follow from what somebody did: ``DERIVED`` from ``create_timeout_s``, ``BOUNDED`` from other
+    limits, and ``linger_s`` from the embedded emulator, with which nothing lingers for longer than a moment.
 
     Raises ConfigError that names the setting, what is wrong with its value, and a suggestion for a misspelt name.
     """
@@ -180,14 +183,25 @@ def load_settings(path: Path | None = None, env: dict[str, str] | None = None, *
     if "linger_s" not in values and settings.emulate and not (settings.redis_url or settings.base_url):
         settings = msgspec.structs.replace(settings, linger_s=min(settings.linger_s, _LOCAL_LINGER_S))
     follow = {name: value for name, value in derived(settings.create_timeout_s).items() if name not in values}
-    settings = msgspec.structs.replace(settings, **follow)
+    settings = _with_bounds(msgspec.structs.replace(settings, **follow), values)
     check_settings(settings)
     return settings
 
 
+def _with_bounds(settings: Settings, values: dict[str, object]) -> Settings:
+    """What is bounded by others follows them, where it is not in ``values``."""
+    given = msgspec.structs.asdict(settings)
+    default = {name: value for name, value in msgspec.structs.asdict(Settings()).items() if name in BOUNDED}
+    default |= {name: given[name] for name in BOUNDED if name in values}
+    follow = bounded(given, default)
+    return msgspec.structs.replace(settings, **{name: follow[name] for name in BOUNDED if name not in values})
+
+
 def as_given(settings: Settings) -> dict[str, Any]:
     """``settings`` as keyword arguments of ``load_settings``, without what may follow from another setting."""
+    plain, given = msgspec.structs.asdict(Settings()), msgspec.structs.asdict(settings)
     follow = {*derived(settings.create_timeout_s).items(), *derived(Settings().create_timeout_s).items()}
+    follow |= {*bounded(given, plain).items(), *bounded(plain, plain).items()}
     return {name: value for name, value in msgspec.structs.asdict(settings).items() if (name, value) not in follow}
 
 
@@ -273,6 +287,7 @@ def _relations(s: Settings) -> tuple[tuple[bool, str], ...]:
         (below is None, f"{below} must be a number above 0"),
         (0 <= s.linger_s < math.inf, "linger_s must be a number, 0 or above"),
         *((not (short := too_short(name, getattr(s, name), s.create_timeout_s)), short) for name in DERIVED),
+        *((not (wide := too_large(name, msgspec.structs.asdict(s))), wide) for name in BOUNDED),
         *((getattr(s, name) in words, f"{name} must be {said}") for name, (words, said) in CHOICES.items()),
         (s.segment_prompts_max <= 1_000, "segment_prompts_max must be at most 1000: one script handles a segment"),
         (s.segment_bytes_max <= 1_040_000, "segment_bytes_max must be at most 1040000: the allocator's class"),
@@ -284,18 +299,7 @@ def _relations(s: Settings) -> tuple[tuple[bool, str], ...]:
         ),
         (s.prompt_bytes_max <= s.batch_bytes_max, "prompt_bytes_max must be at most batch_bytes_max"),
         (s.prompt_bytes_max <= s.buffer_bytes_max, "prompt_bytes_max must be at most buffer_bytes_max"),
-        (s.keep_delivered_s <= s.keep_outcome_s, "keep_delivered_s must be at most keep_outcome_s"),
-        (
-            s.keep_delivered_s >= max(1, s.submit_timeout_s),
-            "keep_delivered_s must be at least submit_timeout_s: a segment that is forgotten could be submitted again",
-        ),
-        (
-            1 <= s.belief_s <= 86_400,
-            "belief_s must be from 1 to 86400: results are kept for 48 hours, of which something must be left",
-        ),
-        (s.backoff_first_s <= s.backoff_max_s, "backoff_first_s must be at most backoff_max_s"),
-        (s.poll_first_s <= s.poll_max_s, "poll_first_s must be at most poll_max_s"),
-        (s.retry_first_s <= s.retry_max_s, "retry_first_s must be at most retry_max_s"),
+        *_times(s),
         (
             not s.webhook_url or is_callback(s.webhook_url),
             "webhook_url must be https://host[:port]/path (http only on loopback), without user, query or fragment",
@@ -327,6 +331,35 @@ def _relations(s: Settings) -> tuple[tuple[bool, str], ...]:
             not s.pool or s.deadline_policy == "batch",
             'deadline_policy must be "batch" with a pool: submit what may leave its batch lane without pool',
         ),
+    )
+
+
+def _times(s: Settings) -> tuple[tuple[bool, str], ...]:
+    return (
+        (s.keep_delivered_s <= s.keep_outcome_s, "keep_delivered_s must be at most keep_outcome_s"),
+        (
+            s.keep_delivered_s >= max(1, s.submit_timeout_s),
+            "keep_delivered_s must be at least submit_timeout_s: a segment that is forgotten could be submitted again",
+        ),
+        (
+            1 <= s.belief_s <= 86_400,
+            "belief_s must be from 1 to 86400: results are kept for 48 hours, of which something must be left",
+        ),
+        (
+            s.watchdog_s < s.keep_outcome_s,
+            "watchdog_s must be below keep_outcome_s, or what no notice told of is gone",
+        ),
+        (
+            s.inbox_keep_s >= max(1, 3 * s.watchdog_s),
+            "inbox_keep_s must be at least 1 and 3 x watchdog_s: so often it is renewed",
+        ),
+        *(
+            (getattr(s, name) <= 86_400, f"{name} must be at most 86400: results are kept for 48 hours")
+            for name in ("poll_max_s", "backoff_max_s", "retry_max_s", "cancel_settle_s", "quota_cool_s")
+        ),
+        (s.backoff_first_s <= s.backoff_max_s, "backoff_first_s must be at most backoff_max_s"),
+        (s.poll_first_s <= s.poll_max_s, "poll_first_s must be at most poll_max_s"),
+        (s.retry_first_s <= s.retry_max_s, "retry_first_s must be at most retry_max_s"),
     )
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 from pathlib import Path
-from typing import Final, NamedTuple, TypeGuard
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeGuard
 from urllib.parse import urlsplit
 
 from gemqueue.errors import ConfigError
 from gemqueue.urls import host_of, safe_url
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _NAME_CHARS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_.")
 _TENANT_CHARS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.@")
@@ -94,6 +98,59 @@ DERIVED: Final = {
     "drain_s": Derived(1, 15, 45.0, 1, "a create is never cut off"),
 }
 """By name. With the default ``create_timeout_s``, or a smaller one, each is its default."""
+
+
+class Bound(NamedTuple):
+    """A setting that others bound. Unless somebody sets it, it is its default or the least bound; above it is refused.
+
+    ``of`` says by how much the others are taken.
+    """
+
+    of: Mapping[str, float]
+    why: str
+
+    @property
+    def rule(self) -> str:
+        """The bounds, in words."""
+        return ", ".join(name if times == 1 else f"{times:g} x {name}" for name, times in self.of.items())
+
+    def least(self, values: Mapping[str, Any]) -> tuple[float, str]:
+        """The least of the bounds with these values, and what it is in words; infinite where none is a number."""
+        bounds = [(values[name] * times, name, times) for name, times in self.of.items() if values[name] > 0]
+        bound, name, times = min(bounds, default=(math.inf, "", 1.0))
+        return bound, f"{name} = {values[name]:g}" if times == 1 else f"{times:g} x {name} = {bound:g}"
+
+
+BOUNDED: Final = {
+    "batch_bytes_max": Bound({"stored_bytes_max": 1}, "its file would never find room"),
+    "segment_prompts_max": Bound(
+        {"batch_prompts_max": 1, "first_prompts_max": 1}, "a batch is made of whole segments, and would hold more"
+    ),
+    "segment_bytes_max": Bound(
+        {"batch_bytes_max": 1, "batch_tokens_max": 4}, "a batch is made of whole segments, and would hold more"
+    ),
+    "dead_bytes_max": Bound({"memory_bytes_max": 0.25}, "dead letters never take more than a quarter"),
+    "quota_backoff_s": Bound({"backoff_max_s": 1}, "no pause is longer than that"),
+}
+"""By name, in an order in which each comes after those that it follows."""
+
+
+def bounded(values: Mapping[str, Any], default: Mapping[str, Any]) -> dict[str, Any]:
+    """What each bounded setting is where nobody sets it; ``default`` holds all of their defaults."""
+    found: dict[str, Any] = {}
+    for name, bound in BOUNDED.items():
+        least, _ = bound.least({**values, **{other: min(values[other], n) for other, n in found.items()}})
+        found[name] = min(default[name], type(default[name])(max(1, least) if name.endswith("_max") else least))
+    return found
+
+
+def too_large(name: str, values: Mapping[str, Any]) -> str:
+    """What is wrong with a bounded setting that somebody set, and the way out; empty where nothing is."""
+    least, words = BOUNDED[name].least(values)
+    if values[name] <= least:
+        return ""
+    wrong = f"{name} must be at most {words}, and is {values[name]:g}: {BOUNDED[name].why}"
+    return f"{wrong}; lower it, or leave {name} out, and it follows"
 
 
 def derived(create_timeout_s: float) -> dict[str, float]:

@@ -14,7 +14,7 @@ from gemqueue import Queue
 from gemqueue.accounts import account_id, api_key_from_env
 from gemqueue.config import Settings, as_given, data_dir, load_settings, unknown_env
 from gemqueue.errors import ConfigError
-from gemqueue.setting_values import DERIVED, derived, is_callback
+from gemqueue.setting_values import BOUNDED, DERIVED, derived, is_callback
 from gemqueue_workers.run.options import absolute
 
 if TYPE_CHECKING:
@@ -139,6 +139,11 @@ VIOLATIONS: list[tuple[dict[str, object], str]] = [
     ({"prompt_bytes_max": 64_000_001}, "prompt_bytes_max must be at most buffer_bytes_max"),
     ({"keep_delivered_s": 604_801}, "keep_delivered_s must be at most keep_outcome_s"),
     ({"submit_timeout_s": 3_601}, "keep_delivered_s must be at least submit_timeout_s"),
+    ({"watchdog_s": 700_000, "inbox_keep_s": 3_000_000}, "watchdog_s must be below keep_outcome_s"),
+    ({"watchdog_s": 1_201}, "inbox_keep_s must be at least 1 and 3 x watchdog_s"),
+    ({"inbox_keep_s": 0.9, "watchdog_s": 0.1}, "inbox_keep_s must be at least 1"),
+    ({"poll_max_s": 86_401}, "poll_max_s must be at most 86400"),
+    ({"backoff_max_s": 86_401}, "backoff_max_s must be at most 86400"),
     ({"backoff_first_s": 301}, "backoff_first_s must be at most"),
     ({"poll_first_s": 301}, "poll_first_s must be at most"),
     ({"retry_first_s": 3_601}, "retry_first_s must be at most"),
@@ -311,3 +316,33 @@ def test_without_a_home_the_error_says_what_to_set(monkeypatch: pytest.MonkeyPat
     with pytest.raises(ConfigError, match=r"~/in\.jsonl: this user has no home.*whole path"):
         absolute("~/in.jsonl")
     assert data_dir(Settings(data_dir="/srv/data")) == Path("/srv/data/real")
+
+
+FOLLOWING: list[tuple[dict[str, Any], str, float]] = [
+    ({"batch_prompts_max": 100}, "segment_prompts_max", 100),
+    ({"batch_prompts_max": 100, "first_prompts_max": 10}, "segment_prompts_max", 10),
+    ({"stored_bytes_max": 100_000_000}, "batch_bytes_max", 100_000_000),
+    ({"batch_bytes_max": 500_000, "prompt_bytes_max": 500_000}, "segment_bytes_max", 500_000),
+    ({"batch_tokens_max": 1_000}, "segment_bytes_max", 4_000),
+    ({"memory_bytes_max": 1_000_000}, "dead_bytes_max", 250_000),
+    ({"backoff_max_s": 10}, "quota_backoff_s", 10),
+]
+"""What somebody sets, and what follows it unless somebody sets it, too."""
+
+
+@pytest.mark.parametrize(("given", "name", "value"), FOLLOWING)
+def test_a_limit_follows_what_bounds_it(given: dict[str, Any], name: str, value: float) -> None:
+    """A bounded setting that nobody set is no more than its bound; one that was set above it is refused with both."""
+    settings = load(None, **given)
+    assert getattr(settings, name) == value
+    assert type(getattr(settings, name)) is type(getattr(Settings(), name))
+    assert load(None, **as_given(settings)) == settings
+    assert load(None, **as_given(settings) | {other: getattr(Settings(), other) for other in given}) == Settings()
+    with pytest.raises(ConfigError, match=f"{name} must be at most .* = .*, and is ") as caught:
+        load(None, **given, **{name: value + 1})
+    assert f"leave {name} out, and it follows" in str(caught.value)
+
+
+def test_every_bounded_setting_is_tried() -> None:
+    """Each has a row above."""
+    assert {name for _, name, _ in FOLLOWING} == set(BOUNDED)

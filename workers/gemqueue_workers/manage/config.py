@@ -12,7 +12,7 @@ from rich.text import Text
 
 from gemqueue.accounts import api_key_from_env, webhook_secrets_from_env
 from gemqueue.config import CONFIG_ENV, WEBHOOK_SECRETS_ENV, Settings, data_dir, load_settings, shown_settings
-from gemqueue.setting_values import DERIVED
+from gemqueue.setting_values import BOUNDED, DERIVED
 from gemqueue_workers.model_table import MODELS_ENV
 from gemqueue_workers.prices import DATED
 from gemqueue_workers.screen import plain
@@ -54,6 +54,8 @@ def _value(name: str, value: Any, source: str) -> Value:
     is_default = value == getattr(Settings(), name)
     if name in DERIVED:
         return Value(name, value, "default" if is_default else "derived", DERIVED[name].rule)
+    if name in BOUNDED and not is_default:
+        return Value(name, value, "derived", f"at most {BOUNDED[name].rule}")
     return Value(name, value, "default" if is_default else "default with an emulator of one's own")
 
 

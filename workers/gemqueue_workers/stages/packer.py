@@ -39,6 +39,7 @@ class Packer:
     def __init__(self, kit: Kit) -> None:
         self._kit = kit
         self._weights = tenant_weights(kit.settings.tenant_weights)
+        self._large: set[Lane] = set()
 
     async def handle(self, lease: Lease, record: LaneState) -> None:
         """Pack one batch, and another as long as what is left fills one."""
@@ -67,7 +68,16 @@ class Packer:
                 word, prompts, left = await self._kit.store.pack(lease.claim, batch, self._weights, own.lane, **limits)
         if word == "sealed":
             log.info("batch.sealed", batch=batch, lane=str(own.lane), prompts=prompts, left=left)
+            self._warn_of_large(lane.lane, prompts)
         return left
+
+    def _warn_of_large(self, lane: Lane, prompts: int) -> None:
+        """A batch of one segment may hold more than a batch may: only its producer's settings could have helped."""
+        prompts_max = full_limits(self._kit.settings, lane)["prompts"]
+        if prompts > prompts_max and not lane.interactive and lane not in self._large:
+            self._large.add(lane)
+            why = "one segment holds more: its producer's segment_prompts_max is above batch_prompts_max here"
+            log.warning("batch.large", lane=str(lane), prompts=prompts, batch_prompts_max=prompts_max, why=why)
 
     async def _limits(self, lane: LaneState, own: LaneState) -> dict[str, int]:
         """What a job of this lane may hold."""
