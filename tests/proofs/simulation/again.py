@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 UNPROVEN = "unproven"
 NOT_ANSWERED = "not_answered"
+_LOOKED_S = 12 * UNIT_S
+"""Within which somebody looks at the account's newest jobs, and sees one that no list showed before."""
 _ON_THE_WAY_S = 1.5
 """Between the moment a look is counted at and the one when its reply left the provider."""
 _COUNTED = {
@@ -90,7 +92,13 @@ def judge_again(world: SimulatedWorld, counts: Mapping[str, int], *, forgets: bo
     for overlap in world.cloud.overlaps:
         if _is_wrong(world, overlap):
             yield f"I2 bought twice: {min(overlap.keys)} in {overlap.earlier.name} and {overlap.later.name}"
-    for why, times in Counter(_bought(world).values()).items():
+    jobs, now = {job.number: job for job in world.cloud.jobs.values()}, world.scheduler.now
+    seen = (
+        why
+        for (number, _), why in _bought(world).items()
+        if why != "not_created" or jobs[number].created_at < now - _LOOKED_S
+    )
+    for why, times in Counter(seen).items():
         moved = sum(counts.get(name, 0) for name in _COUNTED.get(why, ()))
         if why != UNPROVEN and times > moved and not forgets:
             yield f"I2 {times} prompts were bought again as {why}, {moved} are counted"
