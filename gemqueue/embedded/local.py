@@ -81,7 +81,7 @@ class Local:
             env = worker_env(self._settings, self.url, self._api_key)
             if self._settings.emulate and not self._settings.base_url:
                 env["GOOGLE_GEMINI_BASE_URL"] = await self.ensure_emulator()
-            argv = [sys.executable, "-m", "gemqueue", "work"]
+            argv = [sys.executable, "-m", "gemqueue", "work", "--companion"]
             name = companion_name(self._settings.queue, self._account, pool_id(self._settings))
             await self._server.ensure_process(name, argv, env, heartbeat)
 

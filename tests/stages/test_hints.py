@@ -13,8 +13,8 @@ from arq.worker import func
 from gemqueue.states import BatchState, Step
 from gemqueue_workers.settings import ROLES
 from gemqueue_workers.stages.loop import run_steps
-from gemqueue_workers.work import PromptWorker
 from gemqueue_workers.worker.arq_client import make_arq_client
+from gemqueue_workers.worker.arq_worker import PromptWorker
 from gemqueue_workers.worker.sweeper import Sweeper
 from tests.worlds.processes import until
 from tests.worlds.stages import ACCOUNT, Stages, open_stages, start_emulator

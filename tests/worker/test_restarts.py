@@ -9,8 +9,8 @@ import pytest
 from arq.worker import func
 from redis.exceptions import RedisError
 
-from gemqueue_workers.work import PromptWorker, run_once
 from gemqueue_workers.worker.arq_client import make_arq_client
+from gemqueue_workers.worker.arq_worker import PromptWorker, run_once
 from tests.worlds.processes import until
 
 if TYPE_CHECKING:

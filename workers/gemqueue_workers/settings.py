@@ -1,4 +1,4 @@
-"""The composition root: settings and key become a kit, a kit becomes arq workers.
+"""The composition root: settings and key become a kit, a kit becomes a worker, which arq runs or our own loop.
 
 ``arq gemqueue_workers.settings.TrackSettings`` runs a tracker, and so for PackSettings, SubmitSettings,
 ResolveSettings, RescueSettings and AllSettings; the classes are made when they are asked for, from the environment.
@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import structlog
-from arq.worker import Function, func
 
 from gemqueue.accounts import account_id, api_key_from_env, pool_id
 from gemqueue.clock import clock_from_env
@@ -28,10 +27,11 @@ from gemqueue_workers.stages.rescuer import Rescuer
 from gemqueue_workers.stages.resolver import Resolver
 from gemqueue_workers.stages.submitter import Submitter
 from gemqueue_workers.stages.tracker import Tracker
-from gemqueue_workers.worker.arq_client import EXPIRES_MS, make_arq_client
 from gemqueue_workers.worker.sweeper import Sweeper
 
 if TYPE_CHECKING:
+    from arq.worker import Function
+
     from gemqueue.provider import Provider
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("gemqueue.workers")
@@ -118,12 +118,14 @@ def worker_options(settings: Settings, roles: tuple[Step, ...]) -> dict[str, Any
     """
     if not settings.redis_url:
         raise ConfigError("A worker needs redis_url / GEMQUEUE_REDIS_URL (`gemqueue work` finds the embedded server)")
+    from gemqueue_workers.worker.arq_client import EXPIRES_MS, make_arq_client  # noqa: PLC0415 - others need no arq
+
     queue_name = worker_queue(settings, roles)
     return {
         "functions": [_function(step) for step in roles],
         "queue_name": queue_name,
         "redis_pool": make_arq_client(settings.redis_url, queue_name),
-        "on_startup": partial(_start, settings=settings, roles=roles, queue_name=queue_name),
+        "on_startup": partial(begin, settings=settings, roles=roles, queue_name=queue_name),
         "on_shutdown": stop,
         "job_completion_wait": settings.drain_s,
         "max_jobs": settings.steps_max,
@@ -140,6 +142,8 @@ def worker_options(settings: Settings, roles: tuple[Step, ...]) -> dict[str, Any
 
 
 def _function(step: Step) -> Function:
+    from arq.worker import func  # noqa: PLC0415 - others need no arq
+
     async def run(ctx: dict[str, Any], id_: str) -> None:
         await _run(ctx, step, id_)
 
@@ -159,11 +163,15 @@ def _always() -> bool:
     return True
 
 
-async def _start(ctx: dict[str, Any], *, settings: Settings, roles: tuple[Step, ...], queue_name: str) -> None:
+async def begin(ctx: dict[str, Any], *, settings: Settings, roles: tuple[Step, ...], queue_name: str = "") -> None:
+    """Make a worker in ``ctx`` and start it; ``stop`` undoes this, also where it ended in an error.
+
+    With arq's client as ``ctx["redis"]`` arq runs the steps, else our own loop does. Raises StoreUnavailable.
+    """
     kit = make_kit(settings)
     ctx["kit"] = kit
     ctx["handlers"] = {step: _HANDLERS[step](kit) for step in roles}
-    ctx["sweeper"] = Sweeper(kit, ctx["redis"], queue_name, roles, partial(_run, ctx), on_jobs=ctx.get("on_jobs"))
+    ctx["sweeper"] = Sweeper(kit, ctx.get("redis"), queue_name, roles, partial(_run, ctx), on_jobs=ctx.get("on_jobs"))
     await kit.store.greet(kit.provider.account)
     if kit.pool:
         await kit.store.join_pool(kit.pool, kit.provider.account)

@@ -14,7 +14,8 @@ from gemqueue_workers.options import emulate_option
 @emulate_option
 @click.option("--log-json", is_flag=True, help="Log one JSON object per event.")
 @click.option("-v", "--verbose", is_flag=True, help="Also show arq's own messages.")
-def work(roles: tuple[str, ...], *, emulate: bool | None, log_json: bool, verbose: bool) -> None:
+@click.option("--companion", is_flag=True, hidden=True)  # as the embedded default starts it: without arq
+def work(roles: tuple[str, ...], *, emulate: bool | None, log_json: bool, verbose: bool, companion: bool) -> None:
     """Run workers: all roles, or only those you name.
 
     \b
@@ -32,4 +33,4 @@ def work(roles: tuple[str, ...], *, emulate: bool | None, log_json: bool, verbos
 
     set_up_logs(json=log_json, verbose=verbose)
     chosen = tuple(dict.fromkeys(Step(role) for role in roles)) or tuple(Step)
-    run_main(module.start(chosen, emulate=emulate))
+    run_main(module.start(chosen, emulate=emulate, companion=companion))

@@ -122,7 +122,7 @@ class Worker:
         pool = pool_id(world.settings)
         process.kit = Kit(store=store, provider=provider, settings=world.settings, clock=clock, pool=pool)
         try:
-            await composition._start(self._ctx, settings=world.settings, roles=tuple(Step), queue_name=self.queue_name)
+            await composition.begin(self._ctx, settings=world.settings, roles=tuple(Step), queue_name=self.queue_name)
         except StoreUnavailable:
             await world.die(process)  # and its supervisor starts it again
 

@@ -7,7 +7,7 @@ after every step that did something, and when the bell rings, which the scripts 
 does not wait between its steps.
 
 A server that is out of memory refuses arq's writes, and what is under way must come to its end all the same, for that
-is what frees memory. Then the steps are run here, without arq.
+is what frees memory. Then the steps are run here, without arq; so they are where there is no arq (``own_loop``).
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from gemqueue.tasks import end_tasks, ending
 from gemqueue_workers.stages.pooling import read_room, why_left
 from gemqueue_workers.stages.waits import Wait
 from gemqueue_workers.worker.lookout import Lookout
+from gemqueue_workers.worker.own_loop import OwnLoop
 from gemqueue_workers.worker.recovery import HELD, Recovery
 
 if TYPE_CHECKING:
@@ -47,12 +48,12 @@ _FOLLOWING = {Step.TRACK: Step.RESOLVE}
 
 
 class Sweeper:
-    """Runs beside the arq worker of one process, for the process's roles."""
+    """Runs in one worker process, for its roles: beside arq's worker, or without arq where ``pool`` is None."""
 
     def __init__(
         self,
         kit: Kit,
-        pool: ArqClient,
+        pool: ArqClient | None,
         queue_name: str,
         roles: tuple[Step, ...],
         run: Callable[[Step, str], Coroutine[Any, Any, None]],
@@ -60,9 +61,8 @@ class Sweeper:
         on_jobs: Callable[[], None] | None = None,
     ) -> None:
         self._kit = kit
-        self._run = run
         self._full = False
-        self._here: set[asyncio.Task[None]] = set()
+        self._here = OwnLoop(run, kit.settings.steps_max, self.wake)
         self._pool = pool
         self._queue_name = queue_name
         self._roles = roles
@@ -103,13 +103,15 @@ class Sweeper:
                 self._passed_over = False
                 self.wake()
 
+    async def drain(self) -> None:
+        """Begin no further step here, and let those that run end within ``drain_s``; heartbeats go on meanwhile."""
+        await self._here.drain(self._kit.settings.drain_s)
+
     async def stop(self) -> None:
         """Stop, let the steps that run here end within ``drain_s``, and say goodbye."""
         await end_tasks(self._tasks)
         await self._recovery.stop()
-        if self._here:
-            await asyncio.wait(self._here, timeout=self._kit.settings.drain_s)
-            await end_tasks(self._here)
+        await self.drain()
         try:
             await self._kit.store.goodbye(self._worker, self._role_names)
         except StoreUnavailable as error:
@@ -120,7 +122,7 @@ class Sweeper:
         return "+".join(self._roles)
 
     async def sweep(self) -> float:
-        """Give every overdue step of this worker's roles an arq job; returns for how long nothing more is due."""
+        """Have every overdue step of this worker's roles run; returns for how long nothing more is due."""
         due = await self._kit.store.due_steps(self._kit.provider.account, self._roles)
         self._forget_hints()
         hints: list[tuple[str, str, str]] = []
@@ -157,30 +159,30 @@ class Sweeper:
         ]
 
     async def _hint(self, hints: list[tuple[str, str, str]]) -> None:
-        """Give the steps their jobs, or run them here while the server refuses arq's writes."""
+        """Give the steps their jobs, or run them here while the server refuses arq's writes, and without arq."""
+        if self._pool is None or not await self._enqueued(self._pool, hints):
+            hints = [(step, id_, job_id) for step, id_, job_id in hints if self._here.begin(Step(step), id_)]
+        at = self._kit.clock.monotonic()
+        self._hinted |= {job_id: at for *_, job_id in hints}
+
+    async def _enqueued(self, pool: ArqClient, hints: list[tuple[str, str, str]]) -> bool:
         try:
-            await self._pool.enqueue_steps(hints, self._queue_name)
+            await pool.enqueue_steps(hints, self._queue_name)
         except ServerOutOfMemory:
             if not self._full:
                 log.warning("server.full", queue=self._queue_name)
             self._full = True
-            for step, id_, _ in hints:
-                self._run_here(Step(step), id_)
-            return
-        self._full = False
-        at = self._kit.clock.monotonic()
-        self._hinted |= {job_id: at for *_, job_id in hints}
+        else:
+            self._full = False
+        return not self._full
 
     def _forget_hints(self) -> None:
-        """A step that waits for a free slot has its job; after ``sweep_s`` arq is asked again, for it may lose jobs."""
+        """A step that waits for a free slot has its job, and one that nobody may claim is left alone for a while.
+
+        After ``sweep_s`` it is tried again: arq may lose jobs.
+        """
         since = self._kit.clock.monotonic() - self._kit.settings.sweep_s
         self._hinted = {job_id: at for job_id, at in self._hinted.items() if at > since}
-
-    def _run_here(self, step: Step, id_: str) -> None:
-        if len(self._here) < self._kit.settings.steps_max:
-            task = asyncio.create_task(self._run(step, id_))
-            self._here.add(task)
-            task.add_done_callback(self._here.discard)
 
     def _late(self, overdue_ms: int) -> int:
         """For how many leases a step has been overdue: a job whose worker died before its claim blocks its id."""
