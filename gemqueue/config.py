@@ -30,6 +30,7 @@ from gemqueue.setting_values import (
     is_policy,
     too_large,
     too_short,
+    waits_for_replica,
     wrong_weights,
 )
 from gemqueue.urls import shown_url
@@ -58,7 +59,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     queue: str = "default"
     account: str = ""
     tier: str = ""
-    durability: str = "local"
+    durability: str = "auto"
     memory_bytes_max: int = 4_000_000_000
     linger_s: float = 5.0
     deadline_policy: str = "batch"
@@ -305,11 +306,11 @@ def _relations(s: Settings) -> tuple[tuple[bool, str], ...]:
             "webhook_url must be https://host[:port]/path (http only on loopback), without user, query or fragment",
         ),
         (
-            s.durability == "local" or bool(s.redis_url),
+            s.durability != "replicated" or bool(s.redis_url),
             'durability = "replicated" needs redis_url: the embedded server has no replica',
         ),
         (
-            s.durability == "local" or s.replicate_s <= min(s.lease_s / 6, s.submit_timeout_s),
+            not waits_for_replica(s.durability, s.redis_url) or s.replicate_s <= min(s.lease_s / 6, s.submit_timeout_s),
             "replicate_s must be at most lease_s / 6 and submit_timeout_s: a step waits for it under its lease",
         ),
         (

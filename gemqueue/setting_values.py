@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeGuard
 from urllib.parse import urlsplit
 
 from gemqueue.errors import ConfigError
-from gemqueue.urls import host_of, safe_url
+from gemqueue.urls import CLUSTER_SCHEMES, SENTINEL_SCHEMES, host_of, safe_url, url_parts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,6 +29,12 @@ class DeleteFiles(StrEnum):
     """An input file as soon as its job runs: makes room, and assumes that the job does not need it any more."""
     NEVER = "never"
     """They go by themselves, 48 h after they were made."""
+
+
+def waits_for_replica(durability: str, url: str) -> bool:
+    """Whether a write counts once a replica has it: where that is said, or the URL names sentinels or a Cluster."""
+    follows = url_parts(url).scheme in SENTINEL_SCHEMES | CLUSTER_SCHEMES
+    return durability == "replicated" or (durability == "auto" and follows)
 
 
 def provider_host(base_url: str) -> str:
@@ -54,7 +60,7 @@ def expanded(path: str, way_out: str) -> Path:
 
 
 CHOICES: Final = {
-    "durability": (("local", "replicated"), '"local" or "replicated"'),
+    "durability": (("auto", "local", "replicated"), '"auto", "local" or "replicated"'),
     "tier": (("", "1", "2", "3"), '"1", "2" or "3", or empty where it is not known'),
     "deadline_policy": (
         ("batch", "flex", "standard"),

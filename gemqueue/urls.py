@@ -7,7 +7,9 @@ import re
 from typing import Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
-_SCHEMES: Final = frozenset({"redis", "rediss", "redis+sentinel", "rediss+sentinel", "unix", "http", "https"})
+SENTINEL_SCHEMES: Final = frozenset({"redis+sentinel", "rediss+sentinel"})
+CLUSTER_SCHEMES: Final = frozenset({"redis+cluster", "rediss+cluster"})
+_SCHEMES: Final = SENTINEL_SCHEMES | CLUSTER_SCHEMES | {"redis", "rediss", "unix", "http", "https"}
 _HIDDEN: Final = "***"
 _PORT_MAX: Final = 65_535
 _NUMBER: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,3})?")
@@ -60,6 +62,11 @@ def url_parts(url: str) -> UrlParts:
     tail = urlsplit(f"//host{rest[len(place) :]}")
     login, _, hosts = place.rpartition("@")
     return UrlParts(scheme.lower(), login, hosts, tail.path, tail.query)
+
+
+def names_cluster(url: str) -> bool:
+    """Whether it is the URL of a Redis Cluster."""
+    return url_parts(url).scheme in CLUSTER_SCHEMES
 
 
 def host_and_port(text: str) -> tuple[str, int | None]:

@@ -19,14 +19,18 @@ _POLL_S = 0.005
 class ValkeyServer:
     """Append-only, written through, nothing saved beside; on a private Unix socket, and on TCP where ``port`` is given.
 
-    Without a ``folder`` it makes a short one, which ``remove`` deletes. ``extra`` goes to the command line.
+    Without a ``folder`` it makes a short one, which ``remove`` deletes. ``extra`` goes to the command line, and
+    ``binary`` is another server than the packaged one.
     """
 
-    def __init__(self, folder: Path | None = None, *, port: int = 0, extra: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, folder: Path | None = None, *, port: int = 0, extra: tuple[str, ...] = (), binary: str = ""
+    ) -> None:
         self._owned = folder is None
         self.folder = folder or Path(tempfile.mkdtemp(prefix="gqt-", dir="/tmp"))  # a socket's path must be short
         self.port = port
         self.extra = extra
+        self._binary = binary or str(get_binary_path())
         self.socket_path = self.folder / "valkey.sock"
         self.log_path = self.folder / "valkey.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -99,7 +103,7 @@ class ValkeyServer:
         listen = ["--port", str(self.port), "--bind", "127.0.0.1"] if self.port else ["--port", "0"]
         unix = ["--unixsocket", str(self.socket_path), "--unixsocketperm", "700"]
         durable = ["--appendonly", "yes", "--appendfsync", "always", "--save", "", "--maxmemory-policy", "noeviction"]
-        return [str(get_binary_path()), "--dir", str(self.folder), *listen, *unix, *durable, *self.extra]
+        return [self._binary, "--dir", str(self.folder), *listen, *unix, *durable, *self.extra]
 
     def _answers(self) -> bool:
         with socket.socket(socket.AF_UNIX) as connection:

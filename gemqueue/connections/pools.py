@@ -1,9 +1,10 @@
 """How the server is reached: what a URL says, and the pool of connections that it makes.
 
 ``redis://``, ``rediss://`` and ``unix://`` name a server. ``redis+sentinel://host:port,host:port/service/db`` names
-sentinels, which say who the master is. A connection to a master that has been replaced does not always break: one that
-is cut off from its sentinels and replicas goes on answering. So the sentinels are asked again every second, and when
-another server is master, the connections to the old one are given up.
+sentinels, which say who the master is, and ``redis+cluster://`` nodes of a Cluster (``cluster``). A connection to a
+master that has been replaced does not always break: one that is cut off from its sentinels and replicas goes on
+answering. So the sentinels are asked again every second, and when another server is master, the connections to the old
+one are given up.
 """
 
 from __future__ import annotations
@@ -23,26 +24,36 @@ from redis.asyncio.sentinel import (
 )
 from redis.exceptions import RedisError
 
+from gemqueue.connections.cluster import cluster_pool
 from gemqueue.connections.tls import SentinelTlsConnection, TlsConnection, TlsError, checked, untold_weakness
 from gemqueue.errors import ConfigError
-from gemqueue.urls import UrlParts, check_brackets, host_and_port, safe_url, url_parts
+from gemqueue.urls import (
+    CLUSTER_SCHEMES,
+    SENTINEL_SCHEMES,
+    UrlParts,
+    check_brackets,
+    host_and_port,
+    safe_url,
+    url_parts,
+)
 
 log = logging.getLogger("gemqueue")
 
 _ASK_S = 1.0
 _SENTINEL_PORT = 26379
 _FORMS = (
-    "redis://[user:password@]host:port/db, rediss://..., unix:///path, or "
-    "redis+sentinel://[user:password@]host:port,host:port/service/db, with an IPv6 address in brackets "
+    "redis://[user:password@]host:port/db, rediss://..., unix:///path, "
+    "redis+sentinel://[user:password@]host:port,host:port/service/db, or "
+    "redis+cluster://[user:password@]host:port,host:port, with an IPv6 address in brackets "
     "([::1]:6379) and special characters in the password percent-encoded"
 )
 
 
-def make_pool(url: str, connections_max: int = 32, **options: Any) -> redis.ConnectionPool:
+def make_pool(url: str, connections_max: int = 32, *, key: str = "", **options: Any) -> redis.ConnectionPool:
     """A pool that waits for a free connection instead of raising; ``options`` are redis-py's, and the URL's win.
 
-    Connects to nothing yet. What the URL leaves unchecked of TLS is warned of, once. Raises ConfigError when the URL
-    cannot be read.
+    On a Cluster it leads to the node that has ``key``, and to all keys of the same tag. Connects to nothing yet. What
+    the URL leaves unchecked of TLS is warned of, once. Raises ConfigError when the URL cannot be read.
     """
     defaults: dict[str, Any] = {
         "max_connections": connections_max,
@@ -52,7 +63,7 @@ def make_pool(url: str, connections_max: int = 32, **options: Any) -> redis.Conn
         "health_check_interval": 0,
     }
     try:
-        made: Any = _pool(url, defaults | options)
+        made: Any = _pool(url, defaults | options, key)
         made.make_connection()  # an option that redis-py does not know shows here
     except (ValueError, TypeError):
         # redis-py's own words may quote a piece of the password.
@@ -64,10 +75,12 @@ def make_pool(url: str, connections_max: int = 32, **options: Any) -> redis.Conn
     return cast("redis.ConnectionPool", made)
 
 
-def _pool(url: str, options: dict[str, Any]) -> redis.ConnectionPool:
+def _pool(url: str, options: dict[str, Any], key: str) -> redis.ConnectionPool:
     parts = url_parts(url)
-    if parts.scheme in {"redis+sentinel", "rediss+sentinel"}:
+    if parts.scheme in SENTINEL_SCHEMES:
         return _sentinel_pool(parts, options)
+    if parts.scheme in CLUSTER_SCHEMES:
+        return cluster_pool(url, parts, options, key)
     check_brackets(parts.hosts)
     asked: dict[str, Any] = dict(parse_url(url))
     if asked.get("connection_class") is SSLConnection:

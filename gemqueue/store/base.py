@@ -14,6 +14,7 @@ from gemqueue.clock import Clock, clock_from_env
 from gemqueue.errors import StoreError
 from gemqueue.ids import SHARD
 from gemqueue.records import Batch, Lane, LaneState, SegmentMeta
+from gemqueue.setting_values import waits_for_replica
 from gemqueue.states import BatchState, SegmentState
 from gemqueue.store import calls
 from gemqueue.store.scripts import Scripts, connect, translated
@@ -50,9 +51,10 @@ class StoreBase:
         self.clock = clock or clock_from_env()
         self.prefix = f"{{gq:{settings.queue}:{SHARD}}}"
         self.url = url
-        self.redis: Any = connect(url)  # redis-py 5.3 types its async commands as either kind
+        self.redis: Any = connect(url, self.prefix)  # redis-py 5.3 types its async commands as either kind
         self.scripts = Scripts(self.redis, url, self.prefix, self.clock)
-        if settings.durability == "replicated":
+        self.replicated = waits_for_replica(settings.durability, url)
+        if self.replicated:
             self.scripts.replicate_ms = int(settings.replicate_s * 1000)
 
     def key(self, *parts: str) -> str:
@@ -73,7 +75,7 @@ class StoreBase:
         return int(seconds) * 1000 + int(micros) // 1000
 
     async def confirm(self) -> None:
-        """Return when a replica has everything that was written before; at once where ``durability`` is local.
+        """Return when a replica has everything that was written before; at once where ``durability`` asks for none.
 
         Raises NotReplicated.
         """

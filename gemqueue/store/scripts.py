@@ -3,8 +3,8 @@
 A script is sent by its hash and, when the server does not know it (a restart, a dropped cache), once more by its text.
 Every script but ``claim`` may be repeated without harm, so a lost connection is retried here a few times.
 
-With ``durability = "replicated"`` the scripts that others rely on once they are through (enqueue, begin, accept) are
-followed by ``confirm`` and ``WAIT 1`` on the same connection, in the same round trip. What no replica has is not
+Where ``durability`` asks for a replica, the scripts that others rely on once they are through (enqueue, begin, accept)
+are followed by ``confirm`` and ``WAIT 1`` on the same connection, in the same round trip. What no replica has is not
 acknowledged.
 """
 
@@ -32,6 +32,7 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from gemqueue.connections.cluster import ClusterPool, code_of, needs_cluster_url, says_cluster
 from gemqueue.connections.pools import SentinelPool, drop_idle, make_pool
 from gemqueue.connections.tls import TlsError
 from gemqueue.errors import ConfigError, StoreUnavailable
@@ -106,24 +107,24 @@ def translated(url: str) -> Generator[None]:
             "check redis_url / GEMQUEUE_REDIS_URL and that the server runs"
         ) from error
     except ResponseError as error:
-        word = _code(error)
+        word = code_of(error)
         if word == "OOM":
             raise ServerFull(f"Redis at {safe_url(url)} is at its maxmemory: {error}") from error
         if word in _PASSING:
             raise StoreUnavailable(f"Redis at {safe_url(url)} takes no writes for now: {error}") from error
+        if says_cluster(error):
+            raise ConfigError(f"{needs_cluster_url(url)} ({error})") from error
         raise
     except RedisError as error:
         raise StoreUnavailable(f"Redis at {safe_url(url)}: {error}") from error
 
 
-def _code(error: ResponseError) -> str:
-    """The server's word for it; in a pipeline redis-py puts "Command # 1 (...) of pipeline caused error: " before."""
-    return str(error).rpartition("caused error: ")[2].partition(" ")[0]
+def connect(url: str, key: str, connections_max: int = 32) -> redis.Redis:
+    """A client on a pool that waits for a free connection instead of raising, on a Cluster one to where ``key`` is.
 
-
-def connect(url: str, connections_max: int = 32) -> redis.Redis:
-    """A client on a pool that waits for a free connection instead of raising. Raises ConfigError for a bad URL."""
-    return redis.Redis(connection_pool=make_pool(url, connections_max))
+    Raises ConfigError for a bad URL.
+    """
+    return redis.Redis(connection_pool=make_pool(url, connections_max, key=key))
 
 
 def _script(class_name: str) -> str:
@@ -222,14 +223,14 @@ class Scripts:
         if wait and int(own[-1]) < 1:
             raise NotReplicated(
                 f"Redis at {safe_url(self.url)} has it, but no replica confirmed within {self.replicate_ms} ms "
-                '(durability = "replicated", replicate_s)'
+                '(replicate_s; with durability = "local" none is waited for)'
             )
         return cast("list[Any]", own[0])
 
     async def _try_elsewhere(self, error: Exception) -> None:
         """A server that may not write, or has no replica any more, may have been replaced."""
         pool: Any = self.client.connection_pool
-        if isinstance(error, NotReplicated) and isinstance(pool, SentinelPool):
+        if isinstance(error, NotReplicated) and isinstance(pool, (SentinelPool, ClusterPool)):
             with suppress(RedisError, OSError):
                 await pool.ask()
         elif isinstance(error, ReadOnlyError):

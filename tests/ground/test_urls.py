@@ -21,6 +21,7 @@ from gemqueue.urls import safe_url, shown_url
             "rediss+sentinel://u:***@a:1,b/orders/0?sentinel_password=***&ssl_ca_certs=/ca.pem",
             "rediss+sentinel://a:1,b/orders/0",
         ),
+        ("redis+cluster://u:hush@a:1,b", "redis+cluster://u:***@a:1,b", "redis+cluster://a:1,b"),
         ("unix:///a/b.sock?db=1", "unix:///a/b.sock?db=1", "unix:///a/b.sock"),
         ("https://api.example/v1?key=hush", "https://api.example/v1?***", "https://api.example/v1"),
         ("redis://u:p?x@host/0", "redis://***", "redis://***"),

@@ -844,4 +844,26 @@ MUTANTS: dict[str, Mutant] = {
         ),
         ("tests/proofs/test_liepoints.py",),
     ),
+    "moved-is-an-error": Mutant(
+        "a node's word that the slot is elsewhere goes to whoever called, and the owner is not asked for",
+        (
+            Patch(
+                "gemqueue/connections/cluster.py",
+                "            if word not in _ELSEWHERE:\n",
+                "            if word not in ():\n",
+            ),
+        ),
+        ("tests/connections/test_cluster.py",),
+    ),
+    "own-loop-runs-twice": Mutant(
+        "without arq a step that runs is begun again by the next sweep",
+        (
+            Patch(
+                "workers/gemqueue_workers/worker/own_loop.py",
+                "self._is_draining or (step, id_) in self._running or",
+                "self._is_draining or",
+            ),
+        ),
+        ("tests/worker/test_own_loop.py",),
+    ),
 }

@@ -1,8 +1,8 @@
 """``gemqueue work``: a worker that is started again when Redis comes back.
 
-arq runs its steps, and beside the embedded server our own loop does. An arq worker ends when its server restarts, and
-drops nothing that matters: the truth is in the due index. It is started anew, with growing pauses, until SIGTERM or
-SIGINT says to stop, and then running steps end first.
+arq runs its steps; beside the embedded server and on a Cluster, where arq cannot run, our own loop does. An arq worker
+ends when its server restarts, and drops nothing that matters: the truth is in the due index. It is started anew, with
+growing pauses, until SIGTERM or SIGINT says to stop, and then running steps end first.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from gemqueue.errors import ConfigError, StoreUnavailable
 from gemqueue.store.scripts import ServerError
 from gemqueue.store.store import Store
 from gemqueue.tasks import end_tasks
+from gemqueue.urls import names_cluster
 from gemqueue_workers.settings import begin, make_provider, stop, worker_options
 from gemqueue_workers.worker.memory import give_back_large_buffers
 
@@ -53,7 +54,7 @@ async def start(roles: tuple[Step, ...], *, emulate: bool | None, companion: boo
 
 
 async def work(settings: Settings, roles: tuple[Step, ...], *, companion: bool = False) -> None:
-    """Run the roles until SIGTERM or SIGINT; a ``companion`` of the embedded server does without arq.
+    """Run the roles until SIGTERM or SIGINT; a ``companion`` of the embedded server does without arq, as on a Cluster.
 
     Raises ConfigError when the settings cannot work at all.
     """
@@ -63,7 +64,7 @@ async def work(settings: Settings, roles: tuple[Step, ...], *, companion: bool =
     pause_s = _PAUSE_FIRST_S
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, stopping.set)
-    run = _by_own_loop if companion else _by_arq
+    run = _by_own_loop if companion or names_cluster(settings.redis_url) else _by_arq
     while not stopping.is_set():
         started = loop.time()
         try:

@@ -366,7 +366,7 @@ def _own_kit(_settings: Settings) -> Kit:
     return kit
 
 
-def _no_client(_url: str) -> None:
+def _no_client(_url: str, _key: str) -> None:
     """A store has its line instead."""
 
 

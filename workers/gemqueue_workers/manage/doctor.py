@@ -101,7 +101,7 @@ async def _server(store: RunStore, settings: Settings) -> AsyncGenerator[Finding
     yield Finding("version", "ok" if new_enough else "failed", f"{version} (6.2 or newer)")
     for warning in await store.durability_warnings():
         yield Finding("durability", "warning", warning)
-    yield written(await store.server_config(), settings.durability)
+    yield written(await store.server_config(), "replicated" if store.replicated else "local")
     yield await _replication(store, settings)
     used, limit = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
     tight = bool(limit) and settings.memory_bytes_max > 0.9 * limit
@@ -184,16 +184,21 @@ async def _inputs(store: RunStore, settings: Settings, missed: int) -> Finding:
 async def _replication(store: RunStore, settings: Settings) -> Finding:
     n = await store.replicas()
     found = "it does not say whether it has replicas" if n is None else f"{n} in step"
-    if settings.durability == "local":
-        more = "; durability is local: a failover may lose what was just acknowledged" if n else ""
+    if not store.replicated:
+        more = "; writes do not wait for them (durability): a failover may lose what was just acknowledged" if n else ""
         return Finding("replicas", "ok", found + more)
     try:
         await store.confirm()
     except NotReplicated:
         return Finding(
-            "replicas", "failed", f'{found}: with durability = "replicated" nothing is acknowledged or created'
+            "replicas", "failed", f"{found}: without one nothing is acknowledged or created ({_waits(settings)})"
         )
     return Finding("replicas", "ok", f"{found}, and one has confirmed a write")
+
+
+def _waits(settings: Settings) -> str:
+    why = ", for the URL names sentinels or a Cluster" if settings.durability == "auto" else ""
+    return f'durability = "{settings.durability}"{why}'
 
 
 def show_findings(console: Console, findings: list[Finding]) -> None:
