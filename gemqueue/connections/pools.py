@@ -16,12 +16,14 @@ from typing import Any, cast
 
 import redis.asyncio as redis
 from redis.asyncio.connection import SSLConnection, parse_url
+from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import (
     MasterNotFoundError,
     Sentinel,
     SentinelConnectionPool,
     SentinelManagedConnection,
 )
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from gemqueue.connections.cluster import cluster_pool
@@ -41,6 +43,11 @@ log = logging.getLogger("gemqueue")
 
 _ASK_S = 1.0
 _SENTINEL_PORT = 26379
+_SAME_EVERYWHERE: dict[str, Any] = {"protocol": 2, "retry": Retry(NoBackoff(), 0)}
+"""What releases of redis-py differ in: from 6 its clients repeat calls that failed, and from 8 they speak RESP3.
+
+A claim must not be repeated, and replies of RESP3 have other shapes.
+"""
 _FORMS = (
     "redis://[user:password@]host:port/db, rediss://..., unix:///path, "
     "redis+sentinel://[user:password@]host:port,host:port/service/db, or "
@@ -61,6 +68,7 @@ def make_pool(url: str, connections_max: int = 32, *, key: str = "", **options: 
         "socket_timeout": 30,
         "socket_connect_timeout": 5,
         "health_check_interval": 0,
+        **_SAME_EVERYWHERE,
     }
     try:
         made: Any = _pool(url, defaults | options, key)
@@ -85,8 +93,17 @@ def _pool(url: str, options: dict[str, Any], key: str) -> redis.ConnectionPool:
     asked: dict[str, Any] = dict(parse_url(url))
     if asked.get("connection_class") is SSLConnection:
         asked = checked(asked, parts.query) | {"connection_class": TlsConnection}
-    pool_class: Any = redis.BlockingConnectionPool
+    pool_class: Any = Pool
     return cast("redis.ConnectionPool", pool_class(**(options | asked)))
+
+
+class Pool(redis.BlockingConnectionPool):
+    """Connections to one server."""
+
+    def __repr__(self) -> str:
+        """Where they lead; redis-py 6 shows the password beside it."""
+        where: dict[str, Any] = self.connection_kwargs
+        return f"<Pool of {where.get('path') or where.get('host', 'localhost')}>"
 
 
 class SentinelPool(SentinelConnectionPool, redis.BlockingConnectionPool):
@@ -161,7 +178,7 @@ def _sentinel_pool(parts: UrlParts, options: dict[str, Any]) -> SentinelPool:
     tls = asked.pop("connection_class", None) is SSLConnection
     if tls:
         asked = checked(asked, query)
-    to_sentinel = _sentinel_options(asked) | {"ssl": tls}
+    to_sentinel = _sentinel_options(asked) | {"ssl": tls} | _SAME_EVERYWHERE
     sentinel: Any = Sentinel
     manager = sentinel([_address(host) for host in hosts.split(",")], sentinel_kwargs=to_sentinel)
     connection = SentinelTlsConnection if tls else SentinelManagedConnection

@@ -8,7 +8,8 @@ A certificate that does not hold ends a connection as a server that is away does
 from __future__ import annotations
 
 import ssl
-from typing import Any, Final, cast
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import parse_qs
 
 from redis.asyncio.connection import SSLConnection
@@ -18,6 +19,9 @@ from redis.exceptions import RedisError
 
 from gemqueue.errors import ConfigError
 from gemqueue.urls import safe_url, url_parts
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
 
 _REQUIREMENTS: Final = ("none", "optional", "required")
 _YES: Final = frozenset({"true", "t", "yes", "y", "1"})
@@ -62,8 +66,20 @@ class TlsConnection(SSLConnection):
 
     async def connect(self) -> None:
         """As redis-py's. Raises TlsError."""
-        try:
+        with self._in_words():
             await cast("Any", super()).connect()
+
+    async def connect_check_health(self, *args: Any, **options: Any) -> None:
+        """As redis-py's, by which redis-py 6 and later connect to masters that sentinels name. Raises TlsError."""
+        with self._in_words():
+            await cast("Any", super()).connect_check_health(*args, **options)
+
+    @contextmanager
+    def _in_words(self) -> Generator[None]:
+        try:
+            yield
+        except TlsError:
+            raise
         except RedisConnectionError as error:
             said = self._meaning(error)
             if not said:

@@ -145,6 +145,19 @@ def test_arq_is_reached_as_the_store_is(url: str, kind: type | None, expected: d
         assert kind is None or issubclass(found.connection_class, kind)
 
 
+@pytest.mark.parametrize("url", ["redis://one", "rediss://one", "unix:///one.sock", "redis+sentinel://one/orders"])
+def test_every_redis_py_is_asked_for_the_same(url: str) -> None:
+    """No release of redis-py repeats a call by itself, a claim above all, or speaks RESP3, to servers and sentinels."""
+    pool: Any = make_pool(url)
+    sentinels = [
+        sentinel.connection_pool for sentinel in getattr(getattr(pool, "sentinel_manager", None), "sentinels", ())
+    ]
+    for each in (pool, *sentinels):
+        made = each.make_connection()
+        assert made.protocol == 2
+        assert made.retry._retries == 0
+
+
 @pytest.mark.parametrize(
     "url",
     [

@@ -287,7 +287,7 @@ async def real_sentinel(master_port: int) -> AsyncGenerator[int]:
 
             async def sees_it() -> bool:
                 try:
-                    return "sdown" not in (await client.sentinel_master(SERVICE))["flags"]
+                    return "sdown" not in (await client.sentinel_masters())[SERVICE]["flags"]
                 except (RedisError, OSError):
                     return False
 
