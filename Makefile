@@ -4,7 +4,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo check test proofs format soak lint simulate clean \
+.PHONY: help demo check test proofs format soak lint simulate installs clean \
 	style contracts types strict pure tests-first tests-second tests-chosen clients
 
 BIN := .venv/bin
@@ -22,7 +22,7 @@ unexport PYTHONDONTWRITEBYTECODE
 help: ## Say what there is
 	@echo 'make TARGET, where TARGET is one of'
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do \
-		printf '%-8s %s\n' "$$name" "$$text"; done
+		printf '%-10s %s\n' "$$name" "$$text"; done
 
 demo: .venv/run.stamp ## The whole thing on real text, against the emulator: make demo ARGS="--prompts 500 --json"
 	@$(BIN)/gemqueue demo $(ARGS)
@@ -45,6 +45,9 @@ lint: style contracts types strict ## ruff, mypy, pyright and the import contrac
 format: .venv/dev.stamp ## Let ruff write the code as it wants it
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+installs: .venv/dev.stamp ## What installs where, in fresh environments: make installs ARGS="--only redis"
+	$(BIN)/python -m tests.installs $(ARGS)
 
 simulate: .venv/dev.stamp ## Seeds of the simulation: make simulate ARGS="--seeds 100000 --jobs 2 --json report.json"
 	$(BIN)/python -m tests.simulation $(ARGS)
@@ -98,7 +101,7 @@ clean: ## Remove .venv, caches and build results
 	@# --group needs pip 25.1, which a new virtual environment of Python 3.11 does not have.
 	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 	@echo 'Installing gemqueue into .venv ...'
-	@$(BIN)/python -m pip install --quiet --editable .
+	@$(BIN)/python -m pip install --quiet --editable '.[all]'
 	@touch $@
 
 .venv/dev.stamp: .venv/run.stamp

@@ -14,7 +14,6 @@ import hashlib
 import hmac
 import re
 from enum import StrEnum
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
@@ -144,11 +143,6 @@ def signed_by_secret(delivery: Delivery, secrets: Sequence[str]) -> bool:
         for item in given:  # all of them, always: how long it takes says nothing
             genuine |= hmac.compare_digest(digest, item) and bool(key)
     return genuine
-
-
-def can_verify_published() -> bool:
-    """Whether the package for the asymmetric kinds is installed."""
-    return find_spec("cryptography") is not None
 
 
 def signed_by_published(delivery: Delivery, keys: PublicKeys, *, audience: str, now_s: float) -> bool:

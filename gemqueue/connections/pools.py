@@ -102,7 +102,7 @@ class Pool(redis.BlockingConnectionPool):
 
     def __repr__(self) -> str:
         """Where they lead; redis-py 6 shows the password beside it."""
-        where: dict[str, Any] = self.connection_kwargs
+        where: dict[str, Any] = cast("Any", self).connection_kwargs
         return f"<Pool of {where.get('path') or where.get('host', 'localhost')}>"
 
 

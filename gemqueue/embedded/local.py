@@ -22,6 +22,7 @@ from gemqueue.accounts import account_id, api_key_from_env, pool_id
 from gemqueue.config import CONFIG_ENV, Settings, data_dir
 from gemqueue.embedded import server
 from gemqueue.errors import ConfigError, GemqueueError
+from gemqueue.extras import need
 from gemqueue.policy.workers import serves_alone
 
 if TYPE_CHECKING:
@@ -63,6 +64,8 @@ class Local:
                 "No API key for the worker that the embedded default starts: set GOOGLE_API_KEY or GEMINI_API_KEY, "
                 "ask for the emulator with Queue.connect(emulate=True), or set GEMQUEUE_REDIS_URL and run a worker"
             )
+        if settings.emulate and not settings.base_url and not look:
+            need("emulator", "Emulation without an emulator's address (emulate=True, --emulate)")
         folder = data_dir(settings).resolve()
         return Local(await server.acquire(folder, look=look), settings, folder)
 

@@ -322,6 +322,6 @@ def test_webhook_config_of_the_official_client(official: genai.Client, receiver:
 def test_without_the_extra_the_refusal_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where `cryptography` is not installed, a job's own webhooks are refused with the command that installs it."""
     monkeypatch.setattr("gemqueue_adapters.emulator.webhooks.signing.find_spec", dict[str, object]().get)
-    with pytest.raises(ApiError, match=r"pip install -e '\.\[webhooks\]'") as caught:
+    with pytest.raises(ApiError, match=r"pip install 'gemqueue\[webhooks\]'") as caught:
         Keys(0, tmp_path / "rsa.pem").available()
     assert caught.value.status == "FAILED_PRECONDITION"

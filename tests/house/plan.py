@@ -27,6 +27,7 @@ GROUND = (
         "config",
         "effects",
         "errors",
+        "extras",
         "ids",
         "provider",
         "records",

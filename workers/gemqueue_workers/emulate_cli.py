@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from gemqueue_workers.exits import Exit
+from gemqueue_workers.exits import Exit, need_extra
 from gemqueue_workers.worker.memory import imported
 
 
@@ -39,6 +39,7 @@ def emulate(**options: Any) -> None:
 
     Exit 0: it was stopped. 2: it could not start.
     """  # noqa: D301 - \b is click's mark for text that it must not wrap
+    need_extra("emulator", "`gemqueue emulate`")
     from gemqueue_adapters.emulator import Options  # noqa: PLC0415 - starlette and uvicorn are slow to import
     from gemqueue_workers.emulate import run_emulator  # noqa: PLC0415
 

@@ -8,7 +8,8 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from gemqueue.errors import GemqueueError
+from gemqueue.errors import ConfigError, GemqueueError
+from gemqueue.extras import need
 from gemqueue_workers.worker.memory import imported
 
 if TYPE_CHECKING:
@@ -29,6 +30,14 @@ class Exit(click.ClickException):
     def show(self, file: IO[Any] | None = None) -> None:
         """Print the line."""
         click.echo(f"gemqueue: {self.message}", file=file, err=True)
+
+
+def need_extra(extra: str, what: str) -> None:
+    """Raise Exit where an extra that the command needs is not installed, before anything of it is imported."""
+    try:
+        need(extra, what)
+    except ConfigError as error:
+        raise Exit(str(error)) from error
 
 
 def run_main(main: Coroutine[Any, Any, T]) -> T:

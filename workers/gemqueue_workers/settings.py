@@ -18,6 +18,7 @@ from gemqueue.accounts import account_id, api_key_from_env, pool_id
 from gemqueue.clock import clock_from_env
 from gemqueue.config import DEFAULT_BASE_URL, Settings, load_settings
 from gemqueue.errors import ConfigError
+from gemqueue.extras import need
 from gemqueue.states import Step
 from gemqueue.store.store import Store
 from gemqueue_adapters.gemini import GeminiProvider
@@ -114,10 +115,11 @@ def worker_queue(settings: Settings, roles: tuple[Step, ...]) -> str:
 def worker_options(settings: Settings, roles: tuple[Step, ...]) -> dict[str, Any]:
     """What ``arq.Worker`` is made with (queues.md section 4 says why each).
 
-    Raises ConfigError where Redis's URL is missing.
+    Raises ConfigError where Redis's URL or arq is missing.
     """
     if not settings.redis_url:
         raise ConfigError("A worker needs redis_url / GEMQUEUE_REDIS_URL (`gemqueue work` finds the embedded server)")
+    need("worker", "A worker that others start")
     from gemqueue_workers.worker.arq_client import EXPIRES_MS, make_arq_client  # noqa: PLC0415 - others need no arq
 
     queue_name = worker_queue(settings, roles)

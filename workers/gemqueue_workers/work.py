@@ -81,11 +81,10 @@ async def work(settings: Settings, roles: tuple[Step, ...], *, companion: bool =
 
 
 async def _by_arq(settings: Settings, roles: tuple[Step, ...], stopping: asyncio.Event) -> None:
+    options = worker_options(settings, roles)
     from gemqueue_workers.worker.arq_worker import PromptWorker, run_once  # noqa: PLC0415 - our own loop needs no arq
 
-    worker = PromptWorker(
-        settings.sweep_s, 2 * settings.lease_s, handle_signals=False, **worker_options(settings, roles)
-    )
+    worker = PromptWorker(settings.sweep_s, 2 * settings.lease_s, handle_signals=False, **options)
 
     async def end() -> None:
         await stopping.wait()

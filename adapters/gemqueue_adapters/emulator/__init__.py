@@ -12,6 +12,7 @@ from gemqueue_adapters.emulator.options import Options
 
 if TYPE_CHECKING:
     import asyncio
+    from types import ModuleType
 
 __all__ = ["Options", "run", "serve"]
 
@@ -21,15 +22,19 @@ def run(options: Options) -> None:
 
     Raises:
         OSError: the port is taken.
-        ValueError: the faults file does not hold faults, or an open address has no token.
+        ValueError: the faults file does not hold faults, an open address has no token, or the extra is not installed.
     """
-    from gemqueue_adapters.emulator import server  # noqa: PLC0415 - slow to import, and pytest imports this package
-
-    server.run(options)
+    _server().run(options)
 
 
 async def serve(options: Options, *, stop: asyncio.Event | None = None) -> None:
     """Serve until `stop` is set, or SIGTERM or SIGINT comes when there is no `stop`. Raises as `run` does."""
-    from gemqueue_adapters.emulator import server  # noqa: PLC0415 - as above
+    await _server().serve(options, stop=stop)
 
-    await server.serve(options, stop=stop)
+
+def _server() -> ModuleType:
+    try:
+        from gemqueue_adapters.emulator import server  # noqa: PLC0415 - slow to import, and pytest imports this package
+    except ModuleNotFoundError as error:
+        raise ValueError(f"the emulator needs {error.name}: pip install 'gemqueue[emulator]'") from error
+    return server

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from gemqueue_workers.exits import run_main
+from gemqueue_workers.exits import need_extra, run_main
 from gemqueue_workers.options import print_json
 
 
@@ -40,6 +40,7 @@ def demo(*, prompts_count: int, as_json: bool, keep: bool, out: Path | None) -> 
     Exit 0: every prompt was answered.
          1: some were not.
     """  # noqa: D301 - \b is click's mark for text that it must not wrap
+    need_extra("emulator", "`gemqueue demo`")
     from gemqueue_workers.demo import command as module  # noqa: PLC0415 - rich is slow to import
     from gemqueue_workers.screen import make_console  # noqa: PLC0415
 

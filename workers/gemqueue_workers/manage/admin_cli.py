@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from gemqueue_workers.exits import run_main
+from gemqueue_workers.exits import need_extra, run_main
 from gemqueue_workers.groups import Commands
 from gemqueue_workers.manage.link import with_link
 from gemqueue_workers.options import emulate_option, json_option, one_of, print_json
@@ -168,6 +168,7 @@ def metrics(*, emulate: bool | None) -> None:
 
     For a quick look, or for a file that node_exporter's textfile collector reads. Needs no API key.
     """  # noqa: D301
+    need_extra("serve", "`gemqueue admin metrics`")
     from gemqueue_workers import metrics as module  # noqa: PLC0415 - as above
 
     click.echo(run_main(module.exposition_once(emulate=emulate)), nl=False)

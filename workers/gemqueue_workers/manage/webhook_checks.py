@@ -9,8 +9,9 @@ import httpx
 from gemqueue.clock import clock_from_env
 from gemqueue.config import DEFAULT_BASE_URL
 from gemqueue.errors import ConfigError
+from gemqueue.extras import missing
 from gemqueue_adapters.jwks import KeySource
-from gemqueue_adapters.webhooks import SECRETS_MAX, can_verify_published, is_secret
+from gemqueue_adapters.webhooks import SECRETS_MAX, is_secret
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
@@ -59,9 +60,9 @@ def _of_secrets(secrets: Sequence[str]) -> list[Heard]:
 
 async def _of_keys(settings: Settings) -> list[Heard]:
     """Where the keys of a job's own webhooks come from; asked for nothing here."""
-    if settings.webhook_url and not can_verify_published():
-        more = "where gemqueue serve runs: pip install -e '.[webhooks]' in the checkout"
-        return [Heard("warning", f"webhook_url is set, and its events cannot be verified by this installation; {more}")]
+    lacking = missing("webhooks", "webhook_url is set, and verifying its events where gemqueue serve runs")
+    if settings.webhook_url and lacking:
+        return [Heard("warning", lacking)]
     if settings.emulate and not settings.base_url:
         return []
     base_url = settings.base_url or DEFAULT_BASE_URL

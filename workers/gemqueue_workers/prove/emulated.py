@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from gemqueue.embedded.local import healthy_url
 from gemqueue.errors import ConfigError
+from gemqueue.extras import need
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -47,6 +48,7 @@ def forget(folder: Path) -> None:
 
 
 async def _started(folder: Path, ready_file: Path) -> str:
+    need("emulator", "`gemqueue prove` without --live")
     ready_file.unlink(missing_ok=True)  # noqa: ASYNC240 - as above
     argv = [sys.executable, "-m", "gemqueue_adapters.emulator", f"--job-s={JOB_S}"]
     argv += [f"--data={folder / 'data'}", f"--ready-file={ready_file}"]

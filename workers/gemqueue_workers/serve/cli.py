@@ -9,7 +9,7 @@ import click
 
 from gemqueue.config import load_settings
 from gemqueue.errors import ConfigError
-from gemqueue_workers.exits import run_main
+from gemqueue_workers.exits import need_extra, run_main
 from gemqueue_workers.options import emulate_option, json_option, print_json
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ def serve(
 
     SIGTERM stops it with exit 0.
     """  # noqa: D301 - \b is click's mark for text that it must not wrap
+    need_extra("serve", "`gemqueue serve`")
     from gemqueue_workers.logs import set_up_logs  # noqa: PLC0415 - starlette, uvicorn and rich are slow to import
     from gemqueue_workers.serve import command  # noqa: PLC0415
 

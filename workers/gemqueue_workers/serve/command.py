@@ -13,9 +13,10 @@ from gemqueue.clock import clock_from_env
 from gemqueue.config import DEFAULT_BASE_URL, data_dir
 from gemqueue.embedded.server import acquire
 from gemqueue.errors import ConfigError
+from gemqueue.extras import missing
 from gemqueue.store.store import Store
 from gemqueue_adapters.jwks import KeySource
-from gemqueue_adapters.webhooks import can_verify_published, is_secret
+from gemqueue_adapters.webhooks import is_secret
 from gemqueue_workers.serve.app import WEBHOOK_PATH, build
 from gemqueue_workers.serve.receiver import Receiver
 from gemqueue_workers.serve.server import listen, serve_app, url_of
@@ -74,10 +75,9 @@ def _secrets() -> list[str]:
 
 
 def _keys(settings: Settings, clock: Clock) -> KeySource | None:
-    if not can_verify_published():
+    if said := missing("webhooks", "webhook_url is set, and verifying its events (Ed25519)"):
         if settings.webhook_url:
-            install = "pip install -e '.[webhooks]' in the checkout"
-            raise ConfigError(f"webhook_url is set, so events are signed with Ed25519 (cryptography): {install}")
+            raise ConfigError(said)
         return None
     if settings.emulate and not settings.base_url:
         return None

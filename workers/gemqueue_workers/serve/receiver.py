@@ -34,8 +34,8 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("gemqueue.serve")
 
 _FLUSH_S: Final = 1.0
 _NO_KEYS: Final = (
-    "a job's own webhooks cannot be verified here: pip install -e '.[webhooks]' in the checkout (cryptography), and "
-    "where an emulator sends them, set base_url to it"
+    "a job's own webhooks cannot be verified here: pip install 'gemqueue[webhooks]' (cryptography), and where "
+    "an emulator sends them, set base_url to it"
 )
 _STATUS: Final = {
     Reason.HEADERS: 400,

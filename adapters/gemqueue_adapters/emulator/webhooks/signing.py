@@ -53,8 +53,8 @@ class Keys:
             ApiError: 400, if `cryptography` is not installed.
         """
         if find_spec("cryptography") is None:
-            install = "pip install -e '.[webhooks]' in the checkout"
-            message = f"This emulator cannot sign a job's own webhooks without cryptography: {install}."
+            install = "pip install 'gemqueue[webhooks]'"
+            message = f"This emulator cannot sign a job's own webhooks without cryptography: {install}"
             raise ApiError(400, message, status="FAILED_PRECONDITION")
 
     def ed25519_signature(self, message_id: str, seconds: int, body: bytes) -> str:

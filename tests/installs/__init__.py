@@ -1,0 +1,1 @@
+"""What installs where: fresh environments by pip, and what works in them."""
