@@ -4,7 +4,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo check test proofs format soak lint simulate installs clean \
+.PHONY: help demo check test proofs format soak lint simulate installs release clean \
 	style contracts types strict pure tests-first tests-second tests-chosen clients
 
 BIN := .venv/bin
@@ -48,6 +48,9 @@ format: .venv/dev.stamp ## Let ruff write the code as it wants it
 
 installs: .venv/dev.stamp ## What installs where, in fresh environments: make installs ARGS="--only redis"
 	$(BIN)/python -m tests.installs $(ARGS)
+
+release: .venv/dev.stamp ## Sdist and wheel into dist/: built twice, checked, tried out, with hashes and an SBOM
+	$(BIN)/python -m tests.release $(ARGS)
 
 simulate: .venv/dev.stamp ## Seeds of the simulation: make simulate ARGS="--seeds 100000 --jobs 2 --json report.json"
 	$(BIN)/python -m tests.simulation $(ARGS)

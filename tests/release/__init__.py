@@ -1,0 +1,1 @@
+"""A release, built and tried out: ``python -m tests.release``."""
