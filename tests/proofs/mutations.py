@@ -866,4 +866,20 @@ MUTANTS: dict[str, Mutant] = {
         ),
         ("tests/worker/test_own_loop.py",),
     ),
+    "arq-for-all": Mutant(
+        "the embedded default's worker is run by arq, which a base installation does not have",
+        (Patch(f"{_WORKERS}work.py", "    run = _by_own_loop if companion else _by_arq\n", "    run = _by_arq\n"),),
+        ("tests/cli/test_extras.py",),
+    ),
+    "late-sentence": Mutant(
+        "a server is started before it is said that the emulator is not installed",
+        (
+            Patch(
+                "gemqueue/embedded/local.py",
+                "        if settings.emulate and not settings.base_url and not look:\n",
+                "        if False:\n",
+            ),
+        ),
+        ("tests/cli/test_extras.py",),
+    ),
 }
