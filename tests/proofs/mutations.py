@@ -868,7 +868,13 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "arq-for-all": Mutant(
         "the embedded default's worker is run by arq, which a base installation does not have",
-        (Patch(f"{_WORKERS}work.py", "    run = _by_own_loop if companion else _by_arq\n", "    run = _by_arq\n"),),
+        (
+            Patch(
+                f"{_WORKERS}work.py",
+                "    run = _by_own_loop if companion or names_cluster(settings.redis_url) else _by_arq\n",
+                "    run = _by_arq\n",
+            ),
+        ),
         ("tests/cli/test_extras.py",),
     ),
     "late-sentence": Mutant(
