@@ -17,7 +17,7 @@ KEPT = frozenset(
     }
 )  # fmt: skip
 """What a queue that has nothing to do keeps."""
-INDEXES = frozenset({"due", "batches", "pending", "later", "tenants", "waiting", "deadlines"})
+INDEXES = frozenset({"due", "batches", "pending", "later", "tenants", "waiting", "parked", "deadlines"})
 """What names work that is to be done: Redis drops each when its last member leaves."""
 OF_SEGMENT = frozenset({"segment", "segmeta", "settled", "outcomes", "names", "watch"})
 OF_BATCH = frozenset({"batch", "manifest", "job"})

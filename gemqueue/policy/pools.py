@@ -40,6 +40,8 @@ class OpenBatch(msgspec.Struct, frozen=True, kw_only=True):
     tokens: int = 0
     raw_bytes: int = 0
     input_file: str = ""
+    priority: int = 0
+    """The highest of its segments."""
 
 
 class Room(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,9 +90,18 @@ def why_left(room: Room, model: str, tokens: int, limits: Limits, raw_bytes: int
             return f"{room.account}: {one.hold.text}"
     if before_job and not with_job:
         return f"{room.account}: its first job is on its way"
-    stored = [*sealed, *(one for one in with_job if one.input_file)]
-    held = _no_room(room, sealed, model, tokens, limits) or _no_storage(stored, raw_bytes, limits)
+    held = no_room(room, model, tokens, limits, raw_bytes)
     return f"{room.account}: {holds.why_no_room(held).text}" if held is not None else ""
+
+
+def no_room(room: Room, model: str, tokens: int, limits: Limits, raw_bytes: int) -> QuotaHold | None:
+    """What one more batch of about so many tokens and bytes would stand in line for; None where there is room for it.
+
+    What is sealed counts as if it had its room already.
+    """
+    sealed = [one for one in room.batches if one.state in {BatchState.SEALED, BatchState.SUBMITTING}]
+    stored = [one for one in room.batches if one in sealed or (one.state is BatchState.SUBMITTED and one.input_file)]
+    return _no_room(room, sealed, model, tokens, limits) or _no_storage(stored, raw_bytes, limits)
 
 
 def _no_storage(stored: Sequence[OpenBatch], raw_bytes: int, limits: Limits) -> QuotaHold | None:

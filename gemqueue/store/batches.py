@@ -23,6 +23,7 @@ from gemqueue.store.scripts import translated
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 
+    from gemqueue.policy.packing import Parked
     from gemqueue.provider import JobStatus
 
 _pack = msgspec.msgpack.encode
@@ -188,10 +189,14 @@ class BatchStore(StoreBase):
         call = calls.Release(claim.member, claim.account, claim.fence, int(delay_s * 1000), changes)
         _check(await self.scripts.run(call), "release")
 
-    async def rest(self, claim: Claim, delay_s: float = 0.0) -> None:
-        """Put a lane's pack step back for when it is next due, but not within ``delay_s``."""
+    async def rest(self, claim: Claim, delay_s: float = 0.0, parked: Parked | None = None) -> None:
+        """Put a lane's pack step back for when it is next due, but not within ``delay_s``.
+
+        A ``parked`` one is due when the batch that it is parked behind has left the line.
+        """
         full = _pack(full_limits(self.settings, Lane.parse(claim.id)))
-        _check(await self.scripts.run(calls.Rest(claim.id, claim.fence, full, int(delay_s * 1000))), "rest")
+        why = _pack(msgspec.structs.asdict(parked)) if parked is not None else b""
+        _check(await self.scripts.run(calls.Rest(claim.id, claim.fence, full, int(delay_s * 1000), why)), "rest")
 
     async def pack(
         self, claim: Claim, batch: str, weights: Mapping[str, float], own: Lane | None = None, **limits_max: int

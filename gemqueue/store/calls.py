@@ -304,6 +304,7 @@ class Rest(Call, frozen=True, gc=False):
     fence: int
     full: bytes
     not_within_ms: int
+    parked: bytes
 
 
 class Restart(Call, frozen=True, gc=False):

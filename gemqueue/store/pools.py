@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from gemqueue.policy.holds import hold_of
+from gemqueue.policy.packing import Line
 from gemqueue.policy.pools import OpenBatch
 from gemqueue.records import Lane
 from gemqueue.states import BatchState
@@ -15,7 +16,12 @@ from gemqueue.store.scripts import ServerFull, translated
 if TYPE_CHECKING:
     from gemqueue.records import LaneState
 
-_FIELDS = ("state", "lane", "held_cause", "held_reason", "held_since", "held_for", "tokens", "raw_bytes", "input_file")
+_FIELDS = (
+    "state", "lane", "held_cause", "held_reason", "held_since", "held_for", "tokens", "raw_bytes", "input_file",
+    "priority",
+)  # fmt: skip
+_CLASS = 4_398_046_511_104
+"""How far apart priorities are in the scores of a lane's tenants (lua/_lanes.lua)."""
 
 
 class PoolStore(StoreBase):
@@ -48,6 +54,7 @@ class PoolStore(StoreBase):
                 tokens=int(tokens or 0),
                 raw_bytes=int(raw_bytes or 0),
                 input_file=input_file,
+                priority=int(priority or 0),
             )
             for id_, (
                 state,
@@ -59,9 +66,20 @@ class PoolStore(StoreBase):
                 tokens,
                 raw_bytes,
                 input_file,
+                priority,
             ) in found
             if state and lane.startswith(f"{account}/") and (named := Lane.named(lane)) is not None
         ]
+
+    async def line(self, lane: Lane) -> Line:
+        """The line for room at the lane's account, and the highest priority of what waits in the lane."""
+        with translated(self.url):
+            pipe: Any = self.redis.pipeline(transaction=False)
+            pipe.zrange(self.key("waiting", lane.account), 0, -1)
+            pipe.zrange(self.key("tenants", str(lane)), 0, 0, withscores=True)
+            ids, first = await pipe.execute()
+        priority = -int(first[0][1] // _CLASS) if first else 0
+        return Line(batches=[id_.decode() for id_ in ids], priority=priority)
 
     async def leave_lane(self, lane: LaneState, reason: str) -> None:
         """Say why nobody packs a lane, unless the server is full; ``pack`` takes it back."""

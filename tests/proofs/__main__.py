@@ -24,7 +24,7 @@ class Proof(NamedTuple):
 
 
 PROOFS = {
-    "days": Proof("the worst days on the virtual clock: a day of 429s, a model that stalls", (), 5),
+    "days": Proof("the worst days on the virtual clock: a day of 429s, a model that stalls, floods", (), 10),
     "deadlines": Proof("a day of prompts with deadlines, against the offline optimum", (), 5),
     "emulator_scale": Proof("the emulator with the largest input that the service takes", (), 5),
     "run_large": Proof("gemqueue run on a million rows: time, memory, and a bar that is true", (), 3),

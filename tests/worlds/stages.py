@@ -109,7 +109,7 @@ class Stages:
         }
         self.lane = str(Lane(pool or ACCOUNT, MODEL, Kind.GENERATE))
 
-    async def submit(self, *texts: str, deadline_at: int = 0) -> str:
+    async def submit(self, *texts: str, deadline_at: int = 0, tenant: str = "default", priority: int = 0) -> str:
         """One segment of these prompts; its id."""
         id_ = new_segment_id()
         body = b"".join(line(f"{id_}.{n}", generate_request(text)) for n, text in enumerate(texts))
@@ -121,6 +121,8 @@ class Stages:
             raw_bytes=len(body),
             tokens=len(texts),
             deadline_at=deadline_at,
+            tenant=tenant,
+            priority=priority,
         )
         assert (await self.store.enqueue(segment, codec.compress(body))).word == "ok"
         self.keys += [f"{id_}.{n}" for n in range(len(texts))]

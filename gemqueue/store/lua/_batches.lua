@@ -1,8 +1,9 @@
 -- Batches and their jobs.
 -- takes: _core (KEEPS_INPUT, T, VERSION, account_of, count, key, now, num)
 -- takes: _steps (due_key, ring)
+-- takes: _line (line_up)
 
--- A sealed batch stands in the due index and in the list of open batches.
+-- A sealed batch stands in the due index, in the list of open batches and, if it becomes a job, in the line for room.
 local function seal(id, lane, fields)
   local account = account_of(lane)
   redis.call('HSET', key('batch', id), 'v', VERSION, 'state', 'sealed', 'lane', lane, 'sealed_at', now,
@@ -10,6 +11,7 @@ local function seal(id, lane, fields)
   redis.call('ZADD', due_key(account), now, 'submit ' .. id)
   ring(account)
   redis.call('ZADD', T .. ':batches', now, id)
+  if string.match(lane, '/batch$') then line_up(id, account) end
   count('sealed', 1)
 end
 

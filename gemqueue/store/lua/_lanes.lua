@@ -1,6 +1,7 @@
 -- Segments wait in lanes to be packed.
 -- takes: _core (T, VERSION, account_of, key, now, num)
 -- takes: _steps (want)
+-- takes: _line (PARKED_MS, is_parked)
 
 -- Scores hold a priority and, below it, a time in ms (until 2109) or a number of prompts: highest priority first.
 local CLASS = 4398046511104
@@ -77,5 +78,6 @@ local function wait(lane, id, meta, ready_at, full)
   pend(lane, id, meta)
   local at = now
   if not lane_is_full(lane_key, full) then at = lingered(lane_key, full) end
+  if is_parked(lane_key, account, num(meta.priority)) then at = now + PARKED_MS end
   want(lane_key, account, 'pack ' .. lane, at)
 end

@@ -6,10 +6,7 @@
 -- takes: _core (account_of, count, key, now, num)
 -- takes: _steps (want)
 -- takes: _server (paused)
-
-local function model_of(lane)
-  return string.match(lane, '^[^/]+/([^/]+)')
-end
+-- takes: _line (leave_line, line_up, model_of)
 
 local function lesson(account, resource)
   local packed = redis.call('HGET', key('quota', account), resource)
@@ -67,10 +64,10 @@ local function reconcile(account)
   count('unreserved', dropped)
 end
 
--- A batch waits for a resource, first come first served.
-local function queue_up(batch, account, resource, sealed_at)
+-- A batch waits for a resource.
+local function queue_up(batch, account, resource)
   redis.call('HSET', key('batch', batch), 'held_for', resource)
-  redis.call('ZADD', key('waiting', account), 'NX', sealed_at, batch)
+  line_up(batch, account)
 end
 
 -- Whether a batch cannot be claimed, because the pool that it was packed from waits for another account: it keeps its
@@ -82,12 +79,14 @@ local function waits_for_pool(pool)
   return pools_paused[pool]
 end
 
--- The first that waits for each resource, found in one pass; what has moved on leaves the line.
-local function first_waiting(account)
-  local waiting, first = key('waiting', account), {}
-  for _, id in ipairs(redis.call('ZRANGE', waiting, 0, 199)) do
-    local b = redis.call('HMGET', key('batch', id), 'state', 'held_for', 'pool')
-    if b[1] ~= 'sealed' and b[1] ~= 'submitting' then redis.call('ZREM', waiting, id)
+-- The first that waits for each resource, found in one pass, before a batch that asks. What has moved on leaves the
+-- line.
+local function first_waiting(account, before)
+  local first = {}
+  for _, id in ipairs(redis.call('ZRANGE', key('waiting', account), 0, 199)) do
+    if id == before then break end
+    local b = redis.call('HMGET', key('batch', id), 'state', 'held_for', 'pool', 'lane')
+    if b[1] ~= 'sealed' and b[1] ~= 'submitting' then leave_line(id, account, b[4] and model_of(b[4]))
     elseif b[2] and not first[b[2]] and not waits_for_pool(b[3]) then first[b[2]] = id end
   end
   return first
@@ -119,6 +118,7 @@ local function unreserve(batch, lane, cool_ms)
     redis.call('HDEL', reserved, batch)
   end
   redis.call('HSET', record, 'reserved', 0)
+  if redis.call('HGET', record, 'state') == 'sealed' then line_up(batch, account) end
 end
 
 -- A job was accepted: shrunken ceilings grow, quickly to what was in use before, beyond that the faster the longer
@@ -156,5 +156,5 @@ local function book(batch, lane)
   local amount = math.max(1, math.ceil(num(redis.call('HGET', record, 'tokens')) * ratio))
   redis.call('HSET', reserved, batch, string.format('%d 0 ', amount) .. model_of(lane))
   redis.call('HSET', record, 'reserved', amount, 'reserved_at', 0, 'held_for', '')
-  redis.call('ZREM', key('waiting', account), batch)
+  leave_line(batch, account, model_of(lane))
 end

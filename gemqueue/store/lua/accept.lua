@@ -8,7 +8,8 @@
 -- ok | stale | state <state>
 -- takes: _core (account_of, count, key, now, num, pass_when_full, stale)
 -- takes: _steps (step_over)
--- takes: _quota (book, grow, model_of, wake)
+-- takes: _line (model_of)
+-- takes: _quota (book, grow, wake)
 local batch, fence, job, how, delay_ms, input_file, created_at_ms, by_key = unpack(ARGV, 2)
 local record = key('batch', batch)
 local b = redis.call('HMGET', record, 'state', 'lane', 'job', 'intent_file', 'prompts')

@@ -12,7 +12,8 @@
 -- takes: _core (BELIEVES, account_of, count, key, now, num, pass_when_full, stale)
 -- takes: _steps (step_over)
 -- takes: _batches (JOB_KEEP_S, prove)
--- takes: _quota (model_of, unreserve, wake)
+-- takes: _line (leave_line, model_of)
+-- takes: _quota (unreserve, wake)
 local batch, fence, ending = unpack(ARGV, 2)
 local HALF_LIFE_MS, JOBS_MAX = 3 * 24 * 3600 * 1000, 200
 local COOL_SHARE = 0.04 -- of how long the job took
@@ -58,7 +59,7 @@ elseif a.job_state == 'succeeded' and ceiling > 0 and num(b[3]) * 2 >= ceiling t
 end
 local cool_ms = math.floor(math.min(num(a.cool_ms), math.max(0, now - num(b[6])) * COOL_SHARE))
 unreserve(batch, b[2], b[1] == 'submitted' and cool_ms or 0)
-redis.call('ZREM', key('waiting', account_of(b[2])), batch)
+leave_line(batch, account_of(b[2]), model_of(b[2]))
 wake(account_of(b[2]), model_of(b[2]))
 if a.sample then learn(account_of(b[2]), model_of(b[2]), a.sample[1], a.sample[2]) end
 if b[1] == 'submitted' then

@@ -48,8 +48,9 @@ if own ~= lane then
   redis.call('HSETNX', key('lane', own), 'v', VERSION)
   redis.call('HDEL', lane_key, 'held_reason')
 end
-local has = redis.call('HMGET', batch_key, 'prompts', 'raw_bytes', 'tokens', 'segments')
+local has = redis.call('HMGET', batch_key, 'prompts', 'raw_bytes', 'tokens', 'segments', 'priority')
 local prompts, raw_bytes, tokens, segments = num(has[1]), num(has[2]), num(has[3]), num(has[4])
+local priority = tonumber(has[5] or nil)
 local ceiling = num(redis.call('HGET', key('lane', own), 'ceiling'))
 if ceiling > 0 then limit.prompts = math.min(limit.prompts, ceiling) end
 
@@ -100,12 +101,14 @@ for _ = 1, 500 - #ready do
     took[#took + 1] = id
     redis.call('HSET', key('segmeta', id), 'batch', batch)
     prompts, raw_bytes, tokens, segments = prompts + n, raw_bytes + b, tokens + k, segments + 1
+    priority = math.max(priority or -class, -class)
   end
   served(live and n / (limit.weights[tenant] or 1) or 0)
 end
 if tenant then step_down() end
 if #took > 0 then redis.call('RPUSH', key('manifest', batch), unpack(took)) end
-redis.call('HSET', batch_key, 'prompts', prompts, 'raw_bytes', raw_bytes, 'tokens', tokens, 'segments', segments)
+redis.call('HSET', batch_key, 'prompts', prompts, 'raw_bytes', raw_bytes, 'tokens', tokens, 'segments', segments,
+  'priority', priority or 0)
 
 -- What is left: the counters, and since when its oldest waits, as far as those show who are next.
 local waiting = redis.call('ZRANGE', tenants, 0, 99)

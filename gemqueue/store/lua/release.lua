@@ -6,7 +6,8 @@
 -- takes: _core (account_of, key, now, num, pass_when_full, stale)
 -- takes: _groups (groups)
 -- takes: _steps (due_key)
--- takes: _quota (model_of, unreserve, wake)
+-- takes: _line (model_of)
+-- takes: _quota (unreserve, wake)
 local member, account, fence, delay_ms = unpack(ARGV, 2, 5)
 local record = key('batch', string.match(member, ' (.+)$'))
 if stale(record, fence) then return { 'stale' } end

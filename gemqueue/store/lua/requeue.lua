@@ -47,7 +47,8 @@ else
   redis.call('RPUSH', key('manifest', a.new_batch), a.id)
   local b = redis.call('HMGET', record, 'lane', 'pool')
   seal(a.new_batch, b[1], { 'fence', 0, 'created_at', now, 'prompts', a.count, 'raw_bytes', a.raw_bytes,
-    'tokens', a.tokens, 'segments', 1, 'refusals', a.refusals, 'solo', a.count == 1 and 1 or 0 })
+    'tokens', a.tokens, 'segments', 1, 'priority', a.priority, 'refusals', a.refusals,
+    'solo', a.count == 1 and 1 or 0 })
   if b[2] then redis.call('HSET', key('batch', a.new_batch), 'pool', b[2]) end
   redis.call('HSET', record, 'refusals', a.refusals)
 end

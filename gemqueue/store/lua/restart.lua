@@ -9,7 +9,8 @@
 -- takes: _core (account_of, has_word, key, now, pass_when_full, stale)
 -- takes: _steps (step_over)
 -- takes: _batches (JOB_KEEP_S, missed_input)
--- takes: _quota (model_of, unreserve, wake)
+-- takes: _line (model_of)
+-- takes: _quota (unreserve, wake)
 local batch, fence, job, delay_ms, held_reason, proven = unpack(ARGV, 2)
 local record = key('batch', batch)
 if stale(record, fence) then return { 'stale' } end

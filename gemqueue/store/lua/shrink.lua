@@ -7,21 +7,22 @@
 -- refusal: msgpack {resource='jobs'|'tokens', jobs_max, tokens_max, first_ms, max_ms, wish_ms}
 -- ok <hold ms> <refusals in a row> <1 when nothing else was in use and as much never was> | stale | state <state>
 -- takes: _core (account_of, count, key, now, num, pass_when_full, stale)
--- takes: _quota (lesson, model_of, queue_up, remember, usage)
+-- takes: _line (model_of)
+-- takes: _quota (lesson, queue_up, remember, usage)
 local batch, fence, refusal = unpack(ARGV, 2)
 local record, a = key('batch', batch), cmsgpack.unpack(refusal)
 if stale(record, fence) then return { 'stale' } end
-local b = redis.call('HMGET', record, 'state', 'lane', 'sealed_at', 'reserved', 'reserved_at')
+local b = redis.call('HMGET', record, 'state', 'lane', 'reserved', 'reserved_at')
 if b[1] ~= 'submitting' then return { 'state', b[1] or 'gone' } end
 pass_when_full()
 local account, model = account_of(b[2]), model_of(b[2])
 local resource = a.resource == 'jobs' and 'jobs' or 'tokens/' .. model
-local amount = a.resource == 'jobs' and 1 or num(b[4])
+local amount = a.resource == 'jobs' and 1 or num(b[3])
 local used = usage(account, model, batch)[a.resource]
 local q = lesson(account, resource)
   or { ceiling = 0, base = 0, proven = 0, since = 0, refusals = 0, shrunk_at = 0, held_until = 0, probe = '' }
 q.max = a[a.resource .. '_max']
-if num(b[5]) > q.shrunk_at then
+if num(b[4]) > q.shrunk_at then
   q.refusals, q.since, q.shrunk_at = q.refusals + 1, 0, now
   local total = used + amount
   q.proven = math.max(q.proven, used)
@@ -35,5 +36,5 @@ if num(b[5]) > q.shrunk_at then
   count('quota_refused', 1)
 end
 remember(account, resource, q)
-queue_up(batch, account, resource, b[3])
+queue_up(batch, account, resource)
 return { 'ok', math.max(0, q.held_until - now), q.refusals, used == 0 and amount > q.proven and 1 or 0 }

@@ -9,7 +9,7 @@ local batch, fence, new_batch, segments, refusals = unpack(ARGV, 2)
 local record, other = key('batch', batch), key('batch', new_batch)
 if redis.call('EXISTS', other) == 1 then return { 'ok' } end
 if stale(record, fence) then return { 'stale' } end
-local b = redis.call('HMGET', record, 'state', 'lane', 'segments', 'pool')
+local b = redis.call('HMGET', record, 'state', 'lane', 'segments', 'pool', 'priority')
 if b[1] ~= 'sealed' then return { 'state', b[1] or 'gone' } end
 local n = math.min(tonumber(segments), 500, num(b[3]) - 1)
 if n < 1 then return { 'state', 'one segment' } end
@@ -28,7 +28,7 @@ redis.call('RPUSH', key('manifest', new_batch), unpack(moved))
 for j, field in ipairs({ 'prompts', 'raw_bytes', 'tokens' }) do redis.call('HINCRBY', record, field, -sums[j]) end
 redis.call('HINCRBY', record, 'segments', -n)
 seal(new_batch, b[2], { 'fence', 0, 'created_at', now, 'prompts', sums[1], 'raw_bytes', sums[2], 'tokens', sums[3],
-  'segments', n, 'refusals', refusals })
+  'segments', n, 'refusals', refusals, 'priority', num(b[5]) })
 if b[4] then redis.call('HSET', other, 'pool', b[4]) end
 redis.call('HSET', record, 'refusals', refusals)
 return { 'ok' }

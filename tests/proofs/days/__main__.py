@@ -1,6 +1,6 @@
-"""The worst days on the virtual clock, in full: a day of 429s, and a model that stalls.
+"""The worst days on the virtual clock, in full: a day of 429s, a model that stalls, floods of fifty tenants.
 
-python -m tests.days --json FILE
+python -m tests.days --json FILE [--only NAME]
 
 Prints each claim (``tests/proofs/days/claims.py``) and what was seen; exit 1 where one does not hold.
 """
@@ -13,39 +13,50 @@ import json
 import logging
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from tests.proofs.days.claims import quota_claims, slow_claims
+from tests.proofs.days.claims import fair_claims, quota_claims, slow_claims
+from tests.proofs.days.fair_day import fair_day
 from tests.proofs.days.quota_day import quota_day
 from tests.proofs.days.slow_day import slow_day
 from tests.valkey_server import ValkeyServer
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
-async def days(url: str, folder: Path) -> dict[str, Any]:
-    """Every day, one after the other."""
-    return {
-        "quota_learned": await quota_day(url, folder / "q1", storm_h=24, calm_h=12, known=False),
-        "quota_known": await quota_day(url, folder / "q2", storm_h=24, calm_h=12, known=True),
-        "stall_30_h": await slow_day(url, folder / "s1", stall_h=30),
-        "stall_past_48_h": await slow_day(url, folder / "s2", stall_h=60),
-        "given_up_and_split": await slow_day(url, folder / "s3", stall_h=60, policy="split"),
-        "given_up": await slow_day(url, folder / "s4", stall_h=60, policy="cancel"),
-    }
+
+DAYS = {
+    "quota_learned": partial(quota_day, storm_h=24, calm_h=12, known=False),
+    "quota_known": partial(quota_day, storm_h=24, calm_h=12, known=True),
+    "stall_30_h": partial(slow_day, stall_h=30),
+    "stall_past_48_h": partial(slow_day, stall_h=60),
+    "given_up_and_split": partial(slow_day, stall_h=60, policy="split"),
+    "given_up": partial(slow_day, stall_h=60, policy="cancel"),
+    "floods": partial(fair_day, jobs=200),
+}
+_CLAIMS = {"quota_learned": quota_claims, "quota_known": quota_claims, "floods": fair_claims}
+
+
+async def days(url: str, folder: Path, names: Iterable[str]) -> dict[str, Any]:
+    """These days, one after the other."""
+    return {name: await DAYS[name](url, folder / name) for name in names}
 
 
 def main() -> int:
     """The command."""
     parser = argparse.ArgumentParser(prog="tests.days")
     parser.add_argument("--json", type=Path, help="write what was seen here")
+    parser.add_argument("--only", choices=DAYS, help="one day alone")
     options = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     with ValkeyServer() as valkey, tempfile.TemporaryDirectory() as folder:
-        seen = asyncio.run(days(valkey.url, Path(folder)))
-    for one in seen.values():
-        one["claims"] = quota_claims(one) if "known_limit" in one else slow_claims(one)
+        seen = asyncio.run(days(valkey.url, Path(folder), [options.only] if options.only else DAYS))
+    for name, one in seen.items():
+        one["claims"] = _CLAIMS.get(name, slow_claims)(one)
     text = json.dumps(seen, indent=1)
     sys.stdout.write(f"{text}\n")
     for name, one in seen.items():

@@ -53,3 +53,14 @@ def slow_claims(seen: dict[str, Any]) -> dict[str, bool]:
     elif policy == "wait":
         claims["it was answered by its own job"] = ended == []
     return claims
+
+
+def fair_claims(seen: dict[str, Any]) -> dict[str, bool]:
+    """Of fifty tenants that flood a queue with room for two jobs; shares are of what went into all jobs of the day."""
+    least, most = seen["share_of_weight_least"], seen["share_of_weight_most"]
+    return {
+        f"each share of {seen['jobs']} jobs is within 5 % of its weight": 0.95 <= least <= most <= 1.05,
+        "an urgent prompt waited for one job at most": seen["urgent_waited_jobs_most"] <= 1.1,  # ends are polled
+        "nobody was left out": seen["tenants_with_nothing"] == seen["urgent_without_a_job"] == 0,
+        "room was used as it came": seen["room_used"] >= 0.9,
+    }

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.proofs.days.claims import quota_claims, slow_claims
+from tests.proofs.days.claims import fair_claims, quota_claims, slow_claims
+from tests.proofs.days.fair_day import fair_day
 from tests.proofs.days.quota_day import quota_day
 from tests.proofs.days.slow_day import slow_day
 
@@ -39,3 +40,9 @@ async def test_a_stalled_model_is_left_alone_until_it_expires(policy: str, redis
         assert 47 <= seen["cancelled_after_h"] < 48
         assert seen["jobs_of_the_stalled_model_afterwards"] == [50]
         assert seen["returned_free_of_charge"] == 50
+
+
+async def test_who_floods_first_has_no_more_than_its_share(redis_url: str, tmp_path: Path) -> None:
+    """While quota is full shares are by weight, what is urgent waits for one job at most, and nobody is left out."""
+    seen = await fair_day(redis_url, tmp_path / "e", jobs=20)
+    assert [claim for claim, holds in fair_claims(seen).items() if not holds] == []

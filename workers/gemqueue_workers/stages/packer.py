@@ -2,8 +2,9 @@
 
 A lane's life: it is due when it is full, or when its oldest segment has lingered. The packer claims it, moves
 segments into a batch a slice at a time until the script says that the batch is sealed, goes on while the lane is
-still full, and lets it rest. A crash in between leaves the batch ``packing``, named in the lane; the next claim goes
-on with it.
+still full, and lets it rest. While one of the lane's model waits for room the lane is parked instead, so that who is
+next is chosen when there is room. A crash in between leaves the batch ``packing``, named in the lane; the next claim
+goes on with it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from gemqueue.policy.packing import full_limits
 from gemqueue.records import Lane, LaneState
 from gemqueue.setting_values import tenant_weights
 from gemqueue.states import Step
-from gemqueue_workers.stages.pooling import own_lane, read_room, why_left
+from gemqueue_workers.stages.pooling import own_lane, read_room, why_left, why_parked
 from gemqueue_workers.stages.reservations import limits_of
 
 if TYPE_CHECKING:
@@ -46,18 +47,27 @@ class Packer:
         full = full_limits(self._kit.settings, record.lane)["prompts"]
         own = await own_lane(self._kit, record)
         ceiling = min(own.ceiling or full, full)
-        batch = record.batch or new_batch_id()
-        while True:
-            if own is not record and await why_left(self._kit, record.lane, await read_room(self._kit)):
-                with effect(Effect.PACK_RELEASE):  # shortly: another account may have room
-                    await self._kit.store.rest(lease.claim, self._kit.settings.sweep_s)
-                return
-            left = await self._pack_one(lease, batch, record, own)
+        batch = record.batch
+        while not await self._left_for_later(lease, record, own, begun=bool(batch)):
+            left = await self._pack_one(lease, batch or new_batch_id(), record, own)
             if left < ceiling:
-                break
-            batch = new_batch_id()
+                with effect(Effect.PACK_RELEASE):
+                    await self._kit.store.rest(lease.claim)
+                return
+            batch = ""
+
+    async def _left_for_later(self, lease: Lease, lane: LaneState, own: LaneState, *, begun: bool) -> bool:
+        if own is lane:
+            parked = None if begun else await why_parked(self._kit, lane.lane)
+            delay_s = None if parked is None else 0.0
+        else:
+            parked, left = None, await why_left(self._kit, lane.lane, await read_room(self._kit))
+            delay_s = self._kit.settings.sweep_s if left else None  # shortly: another account may have room
+        if delay_s is None:
+            return False
         with effect(Effect.PACK_RELEASE):
-            await self._kit.store.rest(lease.claim)
+            await self._kit.store.rest(lease.claim, delay_s, parked)
+        return True
 
     async def _pack_one(self, lease: Lease, batch: str, lane: LaneState, own: LaneState) -> int:
         limits = {} if lane.lane.interactive else await self._limits(lane, own)

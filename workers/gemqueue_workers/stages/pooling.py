@@ -1,13 +1,14 @@
-"""A worker's share of its pool: which lanes its account may pack now, by the rule of ``gemqueue/policy/pools.py``."""
+"""Which lanes an account packs now: a pool's by ``policy/pools.py``, its own by ``policy/packing.py``."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gemqueue.policy import pools, quota
+from gemqueue.policy import packing, pools, quota
 from gemqueue_workers.stages.reservations import limits_of
 
 if TYPE_CHECKING:
+    from gemqueue.policy.packing import Parked
     from gemqueue.records import Lane, LaneState
     from gemqueue_workers.stages.loop import Kit
 
@@ -41,3 +42,14 @@ async def own_lane(kit: Kit, packed: LaneState) -> LaneState:
     if not pools.belongs(str(packed.lane), kit.pool):
         return packed
     return await kit.store.lane(pools.lane_of(packed.lane, kit.provider.account))
+
+
+async def why_parked(kit: Kit, lane: Lane) -> Parked | None:
+    """Why a lane of the account's own waits until the line for room has moved; None where it may be packed."""
+    line = await kit.store.line(lane)
+    if lane.interactive or not line.batches:
+        return None
+    limit, state = limits_of(kit.settings, lane), await kit.store.lane(lane)
+    tokens_max = quota.batch_tokens_max(kit.settings, limit, state.token_ratio)
+    bounds = quota.Limits(1, tokens_max, stored_bytes_max=kit.settings.batch_bytes_max)
+    return packing.why_parked(await read_room(kit), line, state, limit, bounds)
