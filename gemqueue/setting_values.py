@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _NAME_CHARS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_.")
 _TENANT_CHARS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.@")
 _TENANT_CHARS_MAX = 64
-_WEIGHT_MAX = 100  # at every priority: the scores that tenants have in Redis tell no smaller parts of a prompt apart
+WEIGHT_MAX = 100  # at every priority: the scores that tenants have in Redis tell no smaller parts of a prompt apart
 
 
 class DeleteFiles(StrEnum):
@@ -204,9 +204,9 @@ def tenant_weights(text: str) -> dict[str, int]:
         tenant, _, weight = word.rpartition("=")
         if not is_tenant(tenant):
             raise ValueError(f'{word!r} must be tenant=weight, a tenant of letters, digits, - _ . @, as in "alice=3"')
-        if not weight.isascii() or not weight.isdigit() or not 1 <= int(weight) <= _WEIGHT_MAX:
+        if not weight.isascii() or not weight.isdigit() or not 1 <= int(weight) <= WEIGHT_MAX:
             raise ValueError(
-                f"the weight in {word!r} must be a whole number from 1 to {_WEIGHT_MAX}: leave out who shall have 1"
+                f"the weight in {word!r} must be a whole number from 1 to {WEIGHT_MAX}: leave out who shall have 1"
             )
         if tenant in found:
             raise ValueError(f"{tenant!r} is there twice: keep one of its weights")

@@ -117,6 +117,8 @@ class Record(StrEnum):
     """The server as one account knows it."""
     WORKER = "worker"
     """A worker process, as its last heartbeat left it."""
+    TENANT = "tenant"
+    """What a tenant of an account may have."""
     DEAD = "dead"
 
 
@@ -145,6 +147,7 @@ MOVES: dict[str, frozenset[Record]] = {
     "greet": frozenset({Record.SERVER}),
     "hasten": frozenset({_B, _L, Record.RESCUE}),
     "learn_token_ratio": frozenset({_L}),
+    "limit": frozenset({_B, _L, Record.TENANT}),
     "note_unknown": frozenset(),
     "open_run": frozenset({Record.RUN}),
     "pack": frozenset({_B, _S, _L}),
@@ -238,6 +241,8 @@ class Cause(StrEnum):
     """No replica of the server confirms a write."""
     CRASHES = "crashes"
     """Workers die at its steps."""
+    TENANT = "tenant"
+    """Its tenant has as many jobs in flight, or prompts a minute, as it may have."""
     DOUBT = "doubt"
     """What the provider says would cost money or answers if it were wrong: it is asked again before it is believed."""
     DEFECT = "defect"

@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 KEPT = frozenset(
     {
         "counts", "kept", "workers", "lanes", "lane", "rescue", "spent", "usage", "dead", "quarantine", "meta",
-        "turnaround", "quota", "server", "pool", "account", "store", "clock",
+        "turnaround", "quota", "server", "pool", "account", "store", "clock", "tenant", "tally",
     }
 )  # fmt: skip
 """What a queue that has nothing to do keeps."""
-INDEXES = frozenset({"due", "batches", "pending", "later", "tenants", "waiting", "parked", "deadlines"})
+INDEXES = frozenset({"due", "batches", "pending", "later", "tenants", "waiting", "parked", "deadlines", "sums", "over"})
 """What names work that is to be done: Redis drops each when its last member leaves."""
 OF_SEGMENT = frozenset({"segment", "segmeta", "settled", "outcomes", "names", "watch"})
 OF_BATCH = frozenset({"batch", "manifest", "job"})

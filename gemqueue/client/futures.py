@@ -91,7 +91,8 @@ class Future:
         seen = self._watchdog.looks.last(self._ticket)
         if nobody := self._watchdog.why_nobody(seen):
             return nobody
-        return seen.held_reason if seen is not None and seen.batch else self._watchdog.held_reason or None
+        own = seen is not None and (seen.batch or seen.held_reason)
+        return seen.held_reason if seen is not None and own else self._watchdog.held_reason or None
 
     @property
     def held_since(self) -> datetime | None:

@@ -174,6 +174,14 @@ class LearnTokenRatio(Call, frozen=True, gc=False):
     ratio: float
 
 
+class Limit(Call, frozen=True, gc=False):
+    account: str
+    tenant: str
+    weight: str
+    jobs_max: str
+    per_min_max: str
+
+
 class NoteUnknown(Call, frozen=True, gc=False):
     account: str
     again_ms: int

@@ -9,10 +9,12 @@ import msgspec
 from gemqueue.errors import StoreError
 from gemqueue.policy.beliefs import evidence_of
 from gemqueue.policy.holds import hold_of, waits_for, why_held
+from gemqueue.policy.tenants import over_of, why_passed_over
 from gemqueue.records import NOT_HELD, Hold, Lane
 from gemqueue.states import Cause
 from gemqueue.store.base import batch_of, keys_of
 from gemqueue.store.scripts import translated
+from gemqueue.store.tenants import TenantStore
 from gemqueue.store.turnaround import TurnaroundStore
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from gemqueue.records import Batch
 
 _HOPS_MAX = 32
-_FIELDS = ("lane", "batch", "went", "keys")
+_FIELDS = ("lane", "batch", "went", "keys", "tenant")
 _POOL_KEEP_MS = 360_000_000
 """An account that had no worker for so long is not waited for (lua/_server.lua)."""
 
@@ -44,11 +46,12 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     batch_state: str = ""
     held_reason: str = ""
     held_since: int = 0
+    held_cause: Cause = Cause.NONE
     accepted_at: int = 0
     prompts: int = 0
 
 
-class LookStore(TurnaroundStore):
+class LookStore(TurnaroundStore, TenantStore):
     """Looks at single prompts."""
 
     async def place(self, segment: str, index: int) -> Place:
@@ -61,7 +64,7 @@ class LookStore(TurnaroundStore):
                 break
             lane, batch = Lane.parse(fields[0].decode()), (fields[1] or b"").decode()
             if settled or not moved:
-                return await self._in_batch(lane, batch, settled=settled)
+                return await self._in_batch(lane, batch, (fields[4] or b"default").decode(), settled=settled)
             following = await self._following((fields[2] or b"").decode().split(), segment, index)
             if following is None:
                 return Place(lane=lane, moved=True)
@@ -77,10 +80,12 @@ class LookStore(TurnaroundStore):
             fields, settled, moved = await pipe.execute()
         return fields, bool(settled), bool(moved)
 
-    async def _in_batch(self, lane: Lane, batch: str, *, settled: bool) -> Place:
+    async def _in_batch(self, lane: Lane, batch: str, tenant: str, *, settled: bool) -> Place:
         if not batch:
-            held = await self._lane_held(lane)
-            return Place(lane=lane, settled=settled, held_reason=held.text, held_since=held.since_ms)
+            held = await self._lane_held(lane, tenant)
+            return Place(
+                lane=lane, settled=settled, held_reason=held.text, held_since=held.since_ms, held_cause=held.cause
+            )
         names = ("state", "held_cause", "held_reason", "held_since", "accepted_at", "prompts", "lane", "pool")
         with translated(self.url):
             values: list[bytes | None] = await self.redis.hmget(self.key("batch", batch), names)
@@ -97,16 +102,20 @@ class LookStore(TurnaroundStore):
             batch_state=state,
             held_reason=held.text,
             held_since=held.since_ms,
+            held_cause=held.cause,
             accepted_at=int(accepted_at or 0),
             prompts=int(prompts or 0),
         )
 
-    async def _lane_held(self, lane: Lane) -> Hold:
+    async def _lane_held(self, lane: Lane, tenant: str) -> Hold:
         (account,) = waits_for(lane)
         paused = await self.pause(account)
         if paused.text:
             return paused
         with translated(self.url):
+            over: bytes | None = await self.redis.hget(self.key("over", str(lane)), tenant)
+            if over is not None:
+                return why_passed_over(over_of(tenant, over.decode()))
             reason = (await self.redis.hget(self.key("lane", str(lane)), "held_reason") or b"").decode()
         return hold_of("", reason, 0)
 

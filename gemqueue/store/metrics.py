@@ -15,8 +15,11 @@ from gemqueue.policy.workers import is_stuck, serves
 from gemqueue.states import BatchState, Step
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from gemqueue.config import Settings
-    from gemqueue.records import LaneState, Worker
+    from gemqueue.policy.tenants import Over, Tenant
+    from gemqueue.records import Lane, LaneState, Worker
     from gemqueue.store.store import Store
 
 COUNTERS: Final = {
@@ -103,26 +106,51 @@ async def read(store: Store, account: str = "") -> Reading:
     """
     counts = await store.counts()
     lanes = await store.lanes()
+    overs = await store.passed_over(lane.lane for lane in lanes)
     accounts = {account} if account else {lane.lane.account for lane in lanes}
     among = [Gauge(name, text, counts.pop(name, 0)) for name, text in _GAUGES_AMONG_COUNTS.items()]
     gauges = [
         *among,
-        *_lanes(lanes, await store.server_now_ms()),
+        *_lanes(lanes, overs, await store.server_now_ms()),
+        *_tenants(await store.tenants()),
         *await _batches(store),
         *await _turnarounds(store, lanes),
     ]
     return Reading(dict.fromkeys(COUNTERS, 0) | counts, [*gauges, *await _places(store, accounts)])
 
 
-def _lanes(lanes: list[LaneState], now_ms: int) -> list[Gauge]:
+def _lanes(lanes: list[LaneState], overs: Mapping[Lane, list[Over]], now_ms: int) -> list[Gauge]:
     found: list[Gauge] = []
     for lane in lanes:
         labels = {"lane": str(lane.lane)}
+        passed_over = sum(over.prompts for over in overs.get(lane.lane, ()))
         age_s = max(0, now_ms - lane.oldest) / 1000 if lane.oldest else 0.0
         found += [
-            Gauge("pending_prompts", "Prompts that wait to be packed.", lane.prompts, labels),
+            Gauge("pending_prompts", "Prompts that wait to be packed.", lane.prompts + passed_over, labels),
             Gauge("oldest_pending_seconds", "How long the oldest prompt waits to be packed.", age_s, labels),
         ]
+    return found
+
+
+_OF_TENANT: Final = {
+    "waiting": "A tenant's prompts that wait to be packed.",
+    "in_flight": "A tenant's prompts in batches that are not closed.",
+    "accepted": "A tenant's prompts that were acknowledged as durable, since they are counted by tenant.",
+    "answered": "A tenant's prompts that ended in an answer, since they are counted by tenant.",
+    "failed": "A tenant's prompts that ended in a typed failure, since they are counted by tenant.",
+}
+
+
+def _tenants(tenants: list[Tenant]) -> list[Gauge]:
+    """Some counts of each, of as many tenants as may have a label; the others are ``other``."""
+    found: list[Gauge] = []
+    for one in tenants:
+        labels = {"account": one.account, "tenant": one.tenant}
+        found += [
+            Gauge(f"tenant_{what}_prompts", text, getattr(one, what), labels) for what, text in _OF_TENANT.items()
+        ]
+        text = "1 while a tenant is passed over, because it is over a limit of its own."
+        found.append(Gauge("tenant_over_limit", text, int(bool(one.over)), labels))
     return found
 
 

@@ -206,6 +206,7 @@ class OperationsStore(BatchStore, WorkerStore):
         """Every segment of a lane that is in no batch: pending, and waiting for its retry."""
         with translated(self.url):
             tenants: list[bytes] = await self.redis.zrange(self.key("tenants", str(lane)), 0, -1)
+            tenants += await self.redis.hkeys(self.key("over", str(lane)))
             pipe: Any = self.redis.pipeline(transaction=False)
             pipe.zrange(self.key("later", str(lane)), 0, -1)
             for tenant in tenants:

@@ -35,6 +35,65 @@ local function place(lane, tenant, passed)
   redis.call('ZADD', tenants, scored(class, passed), tenant)
 end
 
+-- What of a tenant waits in a lane, those who are passed over included: prompts, bytes, tokens and segments.
+local SIZES = { 'prompts', 'raw_bytes', 'tokens', 'segments' }
+
+local function sums_of(lane, tenant)
+  local found = redis.call('HGET', key('sums', lane), tenant)
+  local n, b, k, s = string.match(found or '0 0 0 0', '^(%d+) (%d+) (%d+) (%d+)$')
+  return { tonumber(n), tonumber(b), tonumber(k), tonumber(s) }
+end
+
+-- After its segments have come or gone. A first one counts from zero, whatever workers of 0.2.0 have left there.
+local function sum_up(lane, tenant, sizes, sign)
+  local sums, has, waiting = key('sums', lane), sums_of(lane, tenant), redis.call('ZCARD', key('pending', lane, tenant))
+  if waiting == 0 then
+    redis.call('HDEL', sums, tenant)
+    return
+  end
+  for i = 1, 4 do has[i] = math.max(0, (sign > 0 and waiting == sizes[4] and 0 or has[i]) + sign * sizes[i]) end
+  redis.call('HSET', sums, tenant, string.format('%d %d %d %d', unpack(has)))
+end
+
+-- A lane counts what may be packed; it counts from zero again when that is nothing.
+local function count_lane(lane, sizes, sign)
+  local lane_key, left = key('lane', lane), sign > 0 or redis.call('EXISTS', key('tenants', lane)) == 1
+  for i, field in ipairs(SIZES) do
+    if left then redis.call('HINCRBY', lane_key, field, sign * sizes[i]) else redis.call('HSET', lane_key, field, 0) end
+  end
+  if not left then redis.call('HDEL', lane_key, 'oldest') end
+end
+
+-- A tenant that is over a limit of its own does not hold up the others: it leaves those who are served, and comes back
+-- level with them, so that nobody saves up turns.
+local function pass_over(lane, tenant, until_ms, why)
+  local since = string.match(redis.call('HGET', key('over', lane), tenant) or '', '^%d+ (%d+)') or now
+  redis.call('HSET', key('over', lane), tenant, string.format('%d %d ', until_ms, since) .. why)
+  redis.call('ZREM', key('tenants', lane), tenant)
+  count_lane(lane, sums_of(lane, tenant), -1)
+end
+
+local function readmit(lane, tenant)
+  redis.call('HDEL', key('over', lane), tenant)
+  if redis.call('EXISTS', key('pending', lane, tenant)) == 0 then return end
+  place(lane, tenant)
+  redis.call('HSETNX', key('lane', lane), 'oldest', now)
+  count_lane(lane, sums_of(lane, tenant), 1)
+end
+
+-- A segment leaves a lane otherwise than by being packed; whether it was pending there.
+local function unpend(lane, tenant, id, sizes)
+  if redis.call('ZREM', key('pending', lane, tenant), id) == 0 then return false end
+  sum_up(lane, tenant, sizes, -1)
+  if redis.call('HEXISTS', key('over', lane), tenant) == 1 then
+    if redis.call('EXISTS', key('pending', lane, tenant)) == 0 then redis.call('HDEL', key('over', lane), tenant) end
+  else
+    place(lane, tenant)
+    count_lane(lane, sizes, -1)
+  end
+  return true
+end
+
 local PATIENCE_MS = 86400000 -- by when prompts without a deadline are taken to be wanted: what the provider aims at
 
 -- A segment is ready to be packed: within its priority, who is wanted first goes first. The lane's counters are what is
@@ -43,12 +102,12 @@ local function pend(lane, id, meta)
   local lane_key, wanted_at = key('lane', lane), num(redis.call('HGET', key('segmeta', id), 'deadline_at'))
   if wanted_at == 0 then wanted_at = now + PATIENCE_MS end
   redis.call('ZADD', key('pending', lane, meta.tenant), scored(-meta.priority, wanted_at), id)
+  local sizes = { meta.count, meta.raw_bytes, meta.tokens, 1 }
+  sum_up(lane, meta.tenant, sizes, 1)
+  if redis.call('HEXISTS', key('over', lane), meta.tenant) == 1 then return end
   place(lane, meta.tenant)
   redis.call('HSETNX', lane_key, 'oldest', now)
-  redis.call('HINCRBY', lane_key, 'segments', 1)
-  redis.call('HINCRBY', lane_key, 'prompts', meta.count)
-  redis.call('HINCRBY', lane_key, 'raw_bytes', meta.raw_bytes)
-  redis.call('HINCRBY', lane_key, 'tokens', meta.tokens)
+  count_lane(lane, sizes, 1)
 end
 
 local function lane_is_full(lane_key, full)
@@ -78,6 +137,7 @@ local function wait(lane, id, meta, ready_at, full)
   pend(lane, id, meta)
   local at = now
   if not lane_is_full(lane_key, full) then at = lingered(lane_key, full) end
-  if is_parked(lane_key, account, num(meta.priority)) then at = now + PARKED_MS end
+  local over = redis.call('HEXISTS', key('over', lane), meta.tenant) == 1
+  if over or is_parked(lane_key, account, num(meta.priority)) then at = now + PARKED_MS end
   want(lane_key, account, 'pack ' .. lane, at)
 end

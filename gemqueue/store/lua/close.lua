@@ -99,7 +99,7 @@ if #slice > 0 and start < num(b[4]) then
 end
 redis.call('HSET', record, 'state', 'closed', 'closed_at', now, 'lease_until', 0)
 step_over(batch, b[2], 'resolve', nil, 0)
-redis.call('UNLINK', manifest, key('asked', batch))
+redis.call('UNLINK', manifest, key('asked', batch), key('shares', batch))
 redis.call('ZREM', T .. ':batches', batch)
 redis.call('EXPIRE', record, a.keep_s)
 count('closed', 1)

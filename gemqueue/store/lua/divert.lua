@@ -4,23 +4,17 @@
 -- ok <prompts> | stale | gone (it does not wait here any more)
 -- takes: _core (count, key, num, pass_when_full, stale)
 -- takes: _deadlines (unpromise)
--- takes: _lanes (place, wait)
+-- takes: _lanes (unpend, wait)
 local lane, fence, segment, to, full = unpack(ARGV, 2)
 if stale(key('rescue', lane), fence) then return { 'stale' } end
-local lane_key, meta_key = key('lane', lane), key('segmeta', segment)
+local meta_key = key('segmeta', segment)
 local m = redis.call('HMGET', meta_key, 'state', 'tenant', 'priority', 'count', 'raw_bytes', 'tokens', 'settled',
   'batch')
 if m[1] ~= 'live' or m[8] then return { 'gone' } end
 pass_when_full()
 local meta = { tenant = m[2], priority = num(m[3]), count = num(m[4]), raw_bytes = num(m[5]), tokens = num(m[6]) }
-if redis.call('ZREM', key('pending', lane, meta.tenant), segment) == 1 then
-  place(lane, meta.tenant)
-  local left = redis.call('EXISTS', key('tenants', lane)) == 1
-  for field, n in pairs({ segments = 1, prompts = meta.count, raw_bytes = meta.raw_bytes, tokens = meta.tokens }) do
-    if left then redis.call('HINCRBY', lane_key, field, -n) else redis.call('HSET', lane_key, field, 0) end
-  end
-  if not left then redis.call('HDEL', lane_key, 'oldest') end
-elseif redis.call('ZREM', key('later', lane), segment) == 0 then
+local sizes = { meta.count, meta.raw_bytes, meta.tokens, 1 }
+if not unpend(lane, meta.tenant, segment, sizes) and redis.call('ZREM', key('later', lane), segment) == 0 then
   return { 'gone' }
 end
 redis.call('HSET', meta_key, 'lane', to, 'requeues', 0)

@@ -14,6 +14,7 @@
 -- takes: _batches (JOB_KEEP_S, prove)
 -- takes: _line (leave_line, model_of)
 -- takes: _quota (unreserve, wake)
+-- takes: _tenants (leave_jobs)
 local batch, fence, ending = unpack(ARGV, 2)
 local HALF_LIFE_MS, JOBS_MAX = 3 * 24 * 3600 * 1000, 200
 local COOL_SHARE = 0.04 -- of how long the job took
@@ -35,7 +36,8 @@ end
 
 local record, a = key('batch', batch), cmsgpack.unpack(ending)
 if stale(record, fence) then return { 'stale' } end
-local b = redis.call('HMGET', record, 'state', 'lane', 'prompts', 'job', 'event_at', 'intent_at')
+local b = redis.call('HMGET', record, 'state', 'lane', 'prompts', 'job', 'event_at', 'intent_at', 'pool',
+  'limited')
 if b[1] == 'ended' then return { 'ok' } end
 if b[1] ~= 'submitted' and b[1] ~= 'sealed' then return { 'state', b[1] or 'gone' } end
 pass_when_full()
@@ -60,6 +62,7 @@ end
 local cool_ms = math.floor(math.min(num(a.cool_ms), math.max(0, now - num(b[6])) * COOL_SHARE))
 unreserve(batch, b[2], b[1] == 'submitted' and cool_ms or 0)
 leave_line(batch, account_of(b[2]), model_of(b[2]))
+leave_jobs(batch, b[2], b[7], b[8])
 wake(account_of(b[2]), model_of(b[2]))
 if a.sample then learn(account_of(b[2]), model_of(b[2]), a.sample[1], a.sample[2]) end
 if b[1] == 'submitted' then

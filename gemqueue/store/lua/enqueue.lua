@@ -9,6 +9,7 @@
 -- takes: _expiry (has_room)
 -- takes: _deadlines (promise)
 -- takes: _lanes (wait)
+-- takes: _tally (tally)
 local segment, entry = unpack(ARGV, 2)
 local a = cmsgpack.unpack(segment)
 local body, meta_key, account = key('segment', a.id), key('segmeta', a.id), account_of(a.lane)
@@ -64,6 +65,7 @@ if a.run ~= '' then
   redis.call('PERSIST', runlist)
 end
 count('accepted', a.count)
+tally(account, a.tenant, 'accepted', a.count)
 count('live_bytes', size)
 promise(a.lane, a.id, a.deadline_at, a.review_ms)
 wait(a.lane, a.id, a, num(a.review_ms) > 0 and now + a.review_ms or 0, a.full)

@@ -1,13 +1,15 @@
 -- pack: move up to 500 segments of a lane into a batch; seal it when it is full or nothing is left. By priority, then
--- by weighted fair share between tenants (who has had least goes first), first come first served within one.
+-- by weighted fair share between tenants (who has had least goes first), first come first served within one. Who is
+-- over a limit of its own is passed over, and the others go on.
 -- The segments of a pool's lane go into a batch of the account that packs: from then on it is that account's alone.
 -- KEYS: prefix. ARGV: now, lane, fence, batch, limits
 -- limits: msgpack {prompts, raw_bytes, tokens, review_ms, weights={tenant=w}, own = the batch's lane, where the packed
 -- lane is a pool's}
--- ok <'packing'|'sealed'|'empty'> <prompts in the batch> <prompts left in the lane> | stale
--- takes: _core (T, VERSION, account_of, key, now, num, pass_when_full, stale)
--- takes: _lanes (CLASS, class_of, pend, place)
+-- ok <'packing'|'sealed'|'empty'> <prompts in the batch> <prompts left that may be packed> | stale
+-- takes: _core (T, VERSION, account_of, has_word, key, now, num, pass_when_full, stale)
+-- takes: _lanes (CLASS, SIZES, class_of, pass_over, pend, place, readmit, sum_up)
 -- takes: _batches (seal)
+-- takes: _tenants (enter_job, note_packed, share, why_over)
 local lane, fence, batch, limits = unpack(ARGV, 2)
 local lane_key, batch_key, limit = key('lane', lane), key('batch', batch), cmsgpack.unpack(limits)
 if stale(lane_key, fence) then return { 'stale' } end
@@ -35,6 +37,11 @@ for _, id in ipairs(ready) do
   end
 end
 
+local overs = redis.call('HGETALL', key('over', lane))
+for i = 1, #overs, 2 do
+  if tonumber(string.match(overs[i + 1], '^%d+')) <= now then readmit(lane, overs[i]) end
+end
+
 local own = limit.own or lane
 if not state then
   redis.call('HSET', batch_key, 'v', VERSION, 'state', 'packing', 'fence', 0, 'created_at', now)
@@ -58,19 +65,33 @@ if ceiling > 0 then limit.prompts = math.min(limit.prompts, ceiling) end
 -- passed is summed up apart from its class: beside a large one, small parts of a prompt would be rounded away.
 local tenants = key('tenants', lane)
 local tenant, class, passed, rival, queue, at
+-- What of this tenant has left the lane; how much each has in; whose jobs are limited.
+local gone, taken, limited = {}, {}, {}
+
+local scope, rules = account_of(lane), {}
+local ruled, makes_job = redis.call('EXISTS', key('tenant', scope)) == 1, string.match(lane, '/batch$')
+local function rule_of(name)
+  if not rules[name] then
+    local r = ruled and redis.call('HMGET', key('tenant', scope, name), 'weight', 'jobs_max', 'per_min_max') or {}
+    rules[name] = { weight = tonumber(r[1] or nil) or limit.weights[name] or 1, jobs_max = makes_job and num(r[2]) or 0,
+      per_min_max = num(r[3]) }
+  end
+  return rules[name]
+end
 
 local function first()
   if not tenant then
     local two = redis.call('ZRANGE', tenants, 0, 1, 'WITHSCORES')
     if not two[1] then return nil end
     tenant, class, passed, rival = two[1], class_of(two[2]), two[2] % CLASS, tonumber(two[4])
-    queue, at = redis.call('ZRANGE', key('pending', lane, tenant), 0, 99, 'WITHSCORES'), 1
+    queue, at, gone = redis.call('ZRANGE', key('pending', lane, tenant), 0, 99, 'WITHSCORES'), 1, { 0, 0, 0, 0 }
   end
   return queue[at]
 end
 
 local function step_down()
   place(lane, tenant, passed)
+  if gone[4] > 0 then sum_up(lane, tenant, gone, -1) end
   tenant = nil
 end
 
@@ -82,6 +103,27 @@ local function served(amount)
 end
 
 local sealed, took, left_lane = false, {}, { 0, 0, 0, 0 }
+
+local function take(id, sizes, rule, live)
+  for i, size in ipairs(sizes) do left_lane[i], gone[i] = left_lane[i] + size, gone[i] + size end
+  if live then
+    took[#took + 1], taken[tenant] = id, { prompts = (taken[tenant] or { prompts = 0 }).prompts + sizes[1], last = id }
+    if rule.jobs_max > 0 and not limited[tenant] then
+      limited[tenant] = true
+      enter_job(batch, scope, tenant)
+    end
+    redis.call('HSET', key('segmeta', id), 'batch', batch)
+    priority = math.max(priority or -class, -class)
+  end
+  served(live and sizes[1] / rule.weight or 0)
+end
+
+local function pass(until_ms, why)
+  local name = tenant
+  step_down()
+  pass_over(lane, name, until_ms, why)
+end
+
 for _ = 1, 500 - #ready do
   local id = first()
   if not id then
@@ -90,30 +132,38 @@ for _ = 1, 500 - #ready do
   end
   local m = redis.call('HMGET', key('segmeta', id), 'count', 'raw_bytes', 'tokens', 'state')
   local n, b, k = num(m[1]), num(m[2]), num(m[3])
-  local live = m[4] == 'live'
+  local live, rule, why, until_ms = m[4] == 'live', rule_of(tenant), nil, nil
   if live and prompts > 0
     and (prompts + n > limit.prompts or raw_bytes + b > limit.raw_bytes or tokens + k > limit.tokens) then
     sealed = true
     break
   end
-  left_lane = { left_lane[1] + 1, left_lane[2] + n, left_lane[3] + b, left_lane[4] + k }
   if live then
-    took[#took + 1] = id
-    redis.call('HSET', key('segmeta', id), 'batch', batch)
-    prompts, raw_bytes, tokens, segments = prompts + n, raw_bytes + b, tokens + k, segments + 1
-    priority = math.max(priority or -class, -class)
+    why, until_ms = why_over(scope, tenant, rule, batch, n, taken[tenant] and taken[tenant].prompts or 0)
   end
-  served(live and n / (limit.weights[tenant] or 1) or 0)
+  if why then
+    pass(until_ms, why)
+  else
+    if live then prompts, raw_bytes, tokens, segments = prompts + n, raw_bytes + b, tokens + k, segments + 1 end
+    take(id, { n, b, k, 1 }, rule, live)
+  end
 end
 if tenant then step_down() end
 if #took > 0 then redis.call('RPUSH', key('manifest', batch), unpack(took)) end
+local names = redis.call('HGET', batch_key, 'limited') or ''
+for name, has in pairs(taken) do
+  share(batch, name, has.prompts)
+  local rule = rule_of(name)
+  if rule.per_min_max > 0 then note_packed(scope, name, has.last, has.prompts, rule.per_min_max) end
+  if limited[name] and not has_word(names, name) then names = names .. ' ' .. name end
+end
 redis.call('HSET', batch_key, 'prompts', prompts, 'raw_bytes', raw_bytes, 'tokens', tokens, 'segments', segments,
-  'priority', priority or 0)
+  'priority', priority or 0, 'limited', names)
 
 -- What is left: the counters, and since when its oldest waits, as far as those show who are next.
 local waiting = redis.call('ZRANGE', tenants, 0, 99)
 redis.call('HDEL', lane_key, 'oldest')
-for i, field in ipairs({ 'segments', 'prompts', 'raw_bytes', 'tokens' }) do
+for i, field in ipairs(SIZES) do
   if waiting[1] then redis.call('HINCRBY', lane_key, field, -left_lane[i])
   else redis.call('HSET', lane_key, field, 0) end
 end

@@ -10,7 +10,8 @@
 -- takes: _core (T, VERSION, account_of, count, key, now, num, pass_when_full)
 -- takes: _groups (groups)
 -- takes: _steps (due_key)
--- takes: _lanes (place)
+-- takes: _lanes (unpend)
+-- takes: _tenants (share)
 -- takes: _quota (book)
 local batch, account, job = unpack(ARGV, 2, 4)
 local record, a = key('batch', batch), cmsgpack.unpack(job)
@@ -32,7 +33,7 @@ pass_when_full()
 redis.call('HSETNX', record, 'created_at', now)
 redis.call('HSET', record, 'v', VERSION, 'state', 'packing', 'lane', a.lane)
 redis.call('HSETNX', record, 'fence', 0)
-local SIZES = { 'prompts', 'raw_bytes', 'tokens' }
+local PARTS = { 'prompts', 'raw_bytes', 'tokens' }
 local function let_go(lane)
   if redis.call('HGET', key('lane', lane), 'batch') == batch then redis.call('HDEL', key('lane', lane), 'batch') end
 end
@@ -40,21 +41,17 @@ let_go(a.lane)
 for _, take in ipairs(takes) do
   local segment, m = take[1], take[2]
   local tenant, lane = m[6] or 'default', m[7]
-  local lane_key = key('lane', lane)
   let_go(lane)
   if account_of(lane) ~= account then redis.call('HSET', record, 'pool', account_of(lane)) end
-  if redis.call('ZREM', key('pending', lane, tenant), segment) == 1 then
-    for j, field in ipairs(SIZES) do redis.call('HINCRBY', lane_key, field, -num(m[j + 2])) end
-    redis.call('HINCRBY', lane_key, 'segments', -1)
-    place(lane, tenant)
-    if redis.call('EXISTS', key('tenants', lane)) == 0 then redis.call('HDEL', lane_key, 'oldest') end
-  end
+  unpend(lane, tenant, segment, { num(m[3]), num(m[4]), num(m[5]), 1 })
+  share(batch, tenant, num(m[3]))
   redis.call('ZREM', key('later', lane), segment)
   redis.call('HSET', key('segmeta', segment), 'batch', batch)
   redis.call('RPUSH', key('manifest', batch), segment)
   local other = m[2] and key('batch', m[2])
   if other and redis.call('EXISTS', other) == 0 then other = nil end
-  for j, field in ipairs(SIZES) do
+  if other then share(m[2], tenant, -num(m[3])) end
+  for j, field in ipairs(PARTS) do
     redis.call('HINCRBY', record, field, num(m[j + 2]))
     if other then redis.call('HINCRBY', other, field, -num(m[j + 2])) end
   end

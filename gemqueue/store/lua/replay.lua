@@ -4,10 +4,11 @@
 -- segment: msgpack {id, lane, tenant, priority, count, raw_bytes, tokens, full={...}, memory_bytes_max, names=[[name
 -- key, old value, new value]]}. letter: its id in the stream; at most 1,000
 -- ok | gone <id> (somebody else has taken it) | full | resend (the body is gone)
--- takes: _core (T, VERSION, count, key, now)
+-- takes: _core (T, VERSION, account_of, count, key, now)
 -- takes: _groups (groups)
 -- takes: _expiry (has_room)
 -- takes: _lanes (wait)
+-- takes: _tally (tally)
 -- takes: _dead (unbury)
 local segment = ARGV[2]
 local a = cmsgpack.unpack(segment)
@@ -57,6 +58,7 @@ if #owned > 0 then
 end
 for _, letter in ipairs(letters) do unbury(letter[1], letter[2]) end
 count('accepted', a.count)
+tally(account_of(a.lane), a.tenant, 'accepted', a.count)
 count('replayed', a.count)
 count('live_bytes', size)
 wait(a.lane, a.id, a, 0, a.full)

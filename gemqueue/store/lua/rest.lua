@@ -38,6 +38,10 @@ end
 local later = redis.call('ZRANGE', key('later', lane), 0, 0, 'WITHSCORES')
 if later[2] then at = math.min(at or tonumber(later[2]), tonumber(later[2])) end
 redis.call('HDEL', lane_key, 'look_again')
+for _, over in ipairs(redis.call('HVALS', key('over', lane))) do
+  local until_ms = tonumber(string.match(over, '^%d+'))
+  at = math.min(at or until_ms, until_ms)
+end
 if redis.call('HGET', lane_key, 'batch') then at = now end
 if at then
   redis.call('ZADD', index, math.max(at, now + tonumber(not_within_ms)), member)

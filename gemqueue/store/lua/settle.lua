@@ -5,11 +5,12 @@
 -- KEYS: prefix. ARGV: now, batch, fence, keep_s, dead_bytes_max, dead, each (segment, bits, rows, blob, failed, lost)
 -- dead: msgpack [[key, lane, kind, message, body]]
 -- ok | stale | state <state> | conflict <flat list of segment, bitmap> | unknown <segment>
--- takes: _core (count, key, pass_when_full, stale)
+-- takes: _core (account_of, count, key, pass_when_full, stale)
 -- takes: _groups (groups)
 -- takes: _bitmaps (merged, overlaps)
 -- takes: _segments (land, notify)
 -- takes: _dead (bury)
+-- takes: _tally (tally)
 local batch, fence, keep_s, dead_bytes_max, dead = unpack(ARGV, 2, 6)
 local record = key('batch', batch)
 if stale(record, fence) then return { 'stale' } end
@@ -32,6 +33,9 @@ local notices, sums = {}, { rows = 0, failed = 0, lost = 0 }
 for segment, _, rows, blob, failed, lost in groups(7, 6) do
   land(segment, maps[segment], rows, blob, keep_s, notices)
   sums.rows, sums.failed, sums.lost = sums.rows + rows, sums.failed + failed, sums.lost + lost
+  local m = redis.call('HMGET', key('segmeta', segment), 'lane', 'tenant')
+  tally(account_of(m[1]), m[2] or 'default', 'answered', rows - failed)
+  tally(account_of(m[1]), m[2] or 'default', 'failed', tonumber(failed))
 end
 notify(notices)
 count('answered', sums.rows - sums.failed)

@@ -27,6 +27,7 @@ _SECTIONS: Final = {
             "gemqueue_workers.manage.belief_cli:belief",
             "See what is being believed of the provider, and decide it.",
         ),
+        "tenant": ("gemqueue_workers.manage.tenant_cli:tenant", "Say what each tenant may have, and see what it has."),
         "reconcile": (f"{_HERE}:reconcile", "Compare the provider's jobs with the records."),
         "return": (f"{_HERE}:give_back", "Give a batch back to its pool."),
         "metrics": (f"{_HERE}:metrics", "Print all counters and gauges in Prometheus's format."),

@@ -157,7 +157,8 @@ async def _prompt(link: Link, key: str) -> dict[str, Any]:
     found: dict[str, Any] = {"sort": "prompt", "key": key, "lane": str(meta.lane), "batch": meta.batch, "settled": done}
     if not done:
         place = await link.store.place(segment, index)
-        found |= await _why(link, Hold(text=place.held_reason, since_ms=place.held_since))
+        why = Hold(place.held_cause, place.held_reason, place.held_since)
+        found |= {"held_cause": why.cause} | await _why(link, why) if why.text else {}
     (body,) = await link.store.bodies([segment])
     if body is not None:
         found["request"] = _row(codec.expand(body), key, "request")

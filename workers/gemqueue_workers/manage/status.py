@@ -16,8 +16,9 @@ from rich.text import Text
 from gemqueue.config import data_dir, load_settings
 from gemqueue.embedded.server import acquire
 from gemqueue.policy.believed import batch_waits
-from gemqueue.policy.holds import waits_for
+from gemqueue.policy.holds import hold_of, waits_for
 from gemqueue.policy.job_names import batch_of
+from gemqueue.policy.tenants import why_lane_waits
 from gemqueue.policy.workers import why_nobody
 from gemqueue.records import Hold, Lane
 from gemqueue.states import STEP_OF, BatchState, Step
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     from gemqueue.config import Settings
     from gemqueue.language.gemini.usage import Charge, Spent
+    from gemqueue.policy.tenants import Over
     from gemqueue.records import Batch, LaneState
 
 SCHEMA: Final = 1
@@ -80,6 +82,7 @@ class LaneStatus(msgspec.Struct, frozen=True, kw_only=True):
     pending: int
     oldest_age_s: float | None
     held_reason: str
+    held_cause: str = ""
     held_age_s: float | None = None
     cost: Cost = Cost()
     turnaround: list[Turnaround] = []
@@ -168,18 +171,16 @@ async def _read(settings: Settings) -> Status:
         places = {(one.lane, "") for one in lanes} | {(one.lane, one.pool) for one in batches}
         accounts = sorted({account for place in places for account in waits_for(*place)})
         paused = await store.pauses(accounts)
+        overs = await store.passed_over(lane.lane for lane in lanes)
         return Status(
             queue=settings.queue,
             lanes=[
-                msgspec.structs.replace(
-                    _lane(
-                        lane,
-                        batches,
-                        now_ms,
-                        paused[lane.lane.account],
-                        await store.charges(lane.lane),
-                        nobody=nobody(lane.lane.account, Step.PACK),
-                    ),
+                _lane(
+                    lane,
+                    _why(lane, batches, paused, overs.get(lane.lane, []), nobody(lane.lane.account, Step.PACK)),
+                    now_ms,
+                    await store.charges(lane.lane),
+                    sum(over.prompts for over in overs.get(lane.lane, ())),
                     turnaround=await _turnaround(store, lane.lane),
                 )
                 for lane in lanes
@@ -200,27 +201,29 @@ async def _read(settings: Settings) -> Status:
         await store.aclose()
 
 
+def _why(lane: LaneState, batches: list[Batch], paused: dict[str, Hold], overs: list[Over], nobody: str) -> Hold:
+    if nobody and (lane.prompts or overs):
+        return Hold(text=nobody)
+    pause = paused[lane.lane.account]
+    of_batches = (hold_of(one.held_cause, one.held_reason, one.held_since) for one in batches if one.lane == lane.lane)
+    own = hold_of("", lane.held_reason, 0) if lane.prompts and lane.held_reason else why_lane_waits(overs)
+    return pause if pause.text else next((hold for hold in of_batches if hold.text), own)
+
+
 def _lane(
-    lane: LaneState, batches: list[Batch], now_ms: int, paused: Hold, spent: dict[Charge, Spent], *, nobody: str
+    lane: LaneState, held: Hold, now_ms: int, spent: dict[Charge, Spent], over: int, *, turnaround: list[Turnaround]
 ) -> LaneStatus:
     named = lane.lane
     versions = versions_of(spent)
-    waits = [
-        Hold(text=batch.held_reason, since_ms=batch.held_since)
-        for batch in batches
-        if batch.lane == lane.lane and batch.held_reason
-    ]
-    own = Hold(text=lane.held_reason if lane.prompts else "")
-    held = paused if paused.text else waits[0] if waits else own
-    if lane.prompts and nobody:
-        held = Hold(text=nobody)
     return LaneStatus(
         lane=str(lane.lane),
-        pending=lane.prompts,
+        pending=lane.prompts + over,
         oldest_age_s=_age_s(lane.oldest, now_ms) if lane.oldest else None,
         held_reason=held.text,
+        held_cause=held.cause,
         held_age_s=_age_s(held.since_ms, now_ms) if held.text and held.since_ms else None,
         cost=cost_of(named.model, spent, named.service),
+        turnaround=turnaround,
         answered_by=versions,
         rerouted=rerouted_of(named.model, versions),
         warnings=[*of_model(named.model), *of_answers(named.model, versions)],
