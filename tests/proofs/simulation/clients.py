@@ -29,13 +29,23 @@ class Prompt:
     """One prompt as its application knows it; ``unknown`` means that nobody will ever know whether it was taken."""
 
     def __init__(
-        self, text: str, name: str | None, delay_s: float, *, cancel: bool, deadline_s: float | None = None
+        self,
+        text: str,
+        name: str | None,
+        delay_s: float,
+        *,
+        cancel: bool,
+        deadline_s: float | None = None,
+        tenant: str = "default",
+        priority: int = 0,
     ) -> None:
         self.text = text
         self.name = name
         self.delay_s = delay_s
         self.cancel = cancel
         self.deadline_s = deadline_s
+        self.tenant = tenant
+        self.priority = priority
         self.tried = False
         self.unknown = False
         self.key = ""
@@ -113,7 +123,12 @@ class ClientProcess:
         while True:
             try:
                 future = await self._queue.submit(
-                    prompt.text, model=MODEL, name=prompt.name, deadline=prompt.deadline_s
+                    prompt.text,
+                    model=MODEL,
+                    name=prompt.name,
+                    deadline=prompt.deadline_s,
+                    tenant=prompt.tenant,
+                    priority=prompt.priority,
                 )
             except (StoreUnavailable, QueueFull) as error:
                 self._world.note(self._process.name, f"submit {prompt.text}", type(error).__name__)
@@ -145,7 +160,10 @@ class ClientProcess:
             return
         for prompt in prompts:
             prompt.tried, prompt.name = True, None
-        rows = [{"contents": prompt.text, "deadline": prompt.deadline_s} for prompt in prompts]
+        rows = [
+            {"contents": one.text, "deadline": one.deadline_s, "tenant": one.tenant, "priority": one.priority}
+            for one in prompts
+        ]
         for prompt, outcome in zip(prompts, await self._queue.map(rows, model=MODEL), strict=True):
             prompt.key = outcome.key
             if isinstance(outcome, Failed) and not outcome.key:

@@ -2,7 +2,7 @@
 
 Dead letters are submitted again, or forgotten, by several at once: a letter is submitted again once, however often it
 is asked for. Batches are given back to their pool, whoever else has them in hand. What is believed of a batch is
-decided by one who knows.
+decided by one who knows. What tenants may have is said, and said otherwise.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from tests.proofs.simulation.loop import Process
     from tests.proofs.simulation.world import SimulatedWorld
 
+LIMITED = ("alice", "bob")
+"""The tenants that have limits."""
 _PAUSE_S_MAX = 12.0
 _FORGETS = 0.15
 WAIT = "wait"
@@ -95,6 +97,22 @@ async def decide_beliefs(world: SimulatedWorld, process: Process) -> None:
                     await decide(store, batch.id, WAIT)
         except (StoreError, ConfigError) as error:
             world.note(process.name, "decide", f"{type(error).__name__}: {error}")
+
+
+async def limit_tenants(world: SimulatedWorld, process: Process) -> None:
+    """The life of one who gives tenants limits, other ones, and none: until the calm, in which the last ones hold."""
+    clock, rng = world.clock_of(process), world.rng
+    store = CoreStore(Network(world, process), world.settings, clock)
+    while world.faults.on:
+        jobs_max, per_min_max, weight = rng.choice((0, 1, 1, 2)), rng.choice((0, 0, 3, 6)), rng.choice((0, 1, 5))
+        try:
+            await store.limit(
+                world.account, rng.choice(LIMITED), weight=weight, jobs_max=jobs_max, per_min_max=per_min_max
+            )
+        except StoreError as error:
+            world.note(process.name, "limit", f"{type(error).__name__}: {error}")
+        await clock.sleep(_PAUSE_S_MAX * rng.random())
+    world.operators.discard(process.name)
 
 
 async def _look_after(store: CoreStore, letters: list[DeadLetter], *, forget: bool) -> None:

@@ -20,10 +20,13 @@ POOL = "pool"
 """Two accounts share a queue, and one's key may be refused."""
 FAILOVER = "failover"
 """The replica that confirmed takes the server's place, and has nothing that came after."""
-_MIXED = {"dead": 0.15, "replicated": 0.2}
+TENANTS = "tenants"
+"""Prompts are of two tenants that have limits, which somebody changes, and there is room for few jobs."""
+_MIXED = {"dead": 0.15, "replicated": 0.2, TENANTS: 0.25}
 """Scenes that any other may have beside it, and how often.
 
-In the first many rows fail for good, and are submitted again; in the second a replica is waited for, and is late.
+In the first many rows fail for good, and are submitted again; in the second a replica is waited for, and is late; in
+the third tenants are over their limits.
 """
 SETTINGS: dict[str, Any] = {
     "queue": "sim", "emulate": True, "redis_url": "redis://simulated",
@@ -64,6 +67,7 @@ def settings_of(scenes: Sequence[str], rng: random.Random) -> Settings:
         "dead": {"attempts_max": 1, "requeues_max": 0},
         "replicated": {"durability": "replicated", "replicate_s": 0.5},
         FAILOVER: {"watchdog_s": 10.0},
+        TENANTS: {"open_jobs_max": rng.choice((1, 2))},
     }
     for scene in scenes:
         changed |= of_scenes[scene]

@@ -35,9 +35,9 @@ from tests.proofs.simulation.lines import REFUSED
 from tests.proofs.simulation.loop import Process, Scheduler
 from tests.proofs.simulation.memory import Memory
 from tests.proofs.simulation.network import Network, Server
-from tests.proofs.simulation.operator import Replays, decide_beliefs, give_back_all, operate
+from tests.proofs.simulation.operator import LIMITED, Replays, decide_beliefs, give_back_all, limit_tenants, operate
 from tests.proofs.simulation.provider import SimulatedProvider
-from tests.proofs.simulation.scenes import FAILOVER, POOL, choose, settings_of
+from tests.proofs.simulation.scenes import FAILOVER, POOL, TENANTS, choose, settings_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator, Sequence
@@ -269,6 +269,8 @@ class SimulatedWorld:
             self._start_operator(f"operator-{n}", operate)
         if POOL in self.scenes and rng.random() < 0.5:
             self._start_operator("returner", give_back_all)
+        if TENANTS in self.scenes:
+            self._start_operator("limiter", limit_tenants)
         if self.has_lies and rng.random() < 0.3:
             self._start_person()
         if rng.random() < 0.5:
@@ -292,7 +294,10 @@ class SimulatedWorld:
                 delay_s = 30 * rng.random() if rng.random() < 0.3 else 0.0
                 wish_s = rng.choice(DEADLINES_S) if self.has_deadlines and rng.random() < 0.6 else None
                 cancel = rng.random() < 0.06 and FAILOVER not in self.scenes  # a lost cancel buys the prompt after all
-                journal.append(Prompt(text, name, delay_s, cancel=cancel, deadline_s=wish_s))
+                of = rng.choice((*LIMITED, "default")) if TENANTS in self.scenes else "default"
+                priority = rng.choice((0, 0, 1)) if TENANTS in self.scenes else 0
+                made = Prompt(text, name, delay_s, cancel=cancel, deadline_s=wish_s, tenant=of, priority=priority)
+                journal.append(made)
             self.journals.append(journal)
 
     def _start_worker(self, name: str, account: str) -> None:

@@ -89,8 +89,8 @@ def tenant_set(
       gemqueue admin tenant set bob --jobs-max none
 
     It holds at once, for whatever is packed from then on. A job is in flight from when its first prompt is packed until
-    it has ended, and counts for each tenant that has prompts in it. A tenant over a limit is passed over, and the others
-    go on.
+    it has ended, and counts for each tenant that has prompts in it. A tenant over a limit is passed over; the others go
+    on.
 
     Exit 2: the tenant cannot be called so, a weight is above 100, or nothing was given.
     """  # noqa: D301
