@@ -888,4 +888,41 @@ MUTANTS: dict[str, Mutant] = {
         ),
         ("tests/cli/test_extras.py",),
     ),
+    "all-is-sealed-at-once": Mutant(
+        "a flood is sealed whatever stands in line",
+        (Patch("gemqueue/policy/packing.py", "    if not standing:\n", "    if standing or not standing:\n"),),
+        ("tests/policy/test_packing.py", "tests/stages/test_line.py"),
+    ),
+    "first-sealed-first": Mutant(
+        "the line goes by who was sealed first, whatever the priority",
+        (Patch(f"{_LUA}_line.lua", "num(b[1]) - num(b[2]) * PRIORITY_MS", "num(b[1]) - num(b[2]) * 0"),),
+        ("tests/stages/test_line.py",),
+    ),
+    "nobody-wakes-the-lane": Mutant(
+        "a lane that is parked stays so when the line moves",
+        (
+            Patch(
+                f"{_LUA}_line.lua",
+                "    if model_of(lane) == model then\n",
+                "    if model_of(lane) == model and parked == model then\n",
+            ),
+        ),
+        ("tests/stages/test_line.py",),
+    ),
+    "jobs-unlimited": Mutant(
+        "a tenant gets into any number of jobs",
+        (Patch(f"{_LUA}_tenants.lua", "    if used >= rule.jobs_max then return", "    if false then return"),),
+        ("tests/store/test_tenants.py",),
+    ),
+    "a-held-flood-fills-the-lane": Mutant(
+        "what is passed over counts as if it could be packed",
+        (
+            Patch(
+                f"{_LUA}_lanes.lua",
+                "  count_lane(lane, sums_of(lane, tenant), -1)\nend\n\nlocal function readmit",
+                "end\n\nlocal function readmit",
+            ),
+        ),
+        ("tests/store/test_tenants.py",),
+    ),
 }

@@ -40,6 +40,7 @@ async def fair_day(url: str, folder: Path, *, jobs: int) -> dict[str, Any]:
         "linger_s": 1.0,
         "poll_max_s": 300.0,
         "quota_cool_s": 0.0,
+        "backoff_max_s": HOUR_S,  # whoever waits for room is woken
         "tenant_weights": " ".join(f"{name}={weight}" for name, weight in TENANTS.items()),
     }
     async with day(url, folder, settings, job_s=HOUR_S, answers="echo") as made:
