@@ -255,6 +255,37 @@ class Sign(msgspec.Struct, frozen=True, kw_only=True):
     """What it cannot go on without, in a few words: the server, a refused key."""
 
 
+class Known(msgspec.Struct):
+    """What a process remembers of the server for one account: for as long as it lives, whatever the server forgets.
+
+    ``seen_at`` is the last heartbeat that the server noted, by its clock; ``fence`` the highest that a claim was given.
+    ``forgot`` is why nothing is bought, as the server last said it, or empty. ``was`` is the home before this one,
+    where the account goes on although the server has forgotten it.
+    """
+
+    home: str = ""
+    run_id: str = ""
+    seen_at: int = 0
+    fence: int = 0
+    forgot: str = ""
+    was: str = ""
+
+    def packed(self) -> bytes:
+        """As the scripts take it."""
+        said = {"home": self.home, "run_id": self.run_id, "seen_at": self.seen_at, "fence": self.fence}
+        return msgspec.msgpack.encode(said)
+
+    def met(self, home: str, run_id: str, forgot: str, seen_at: int = 0) -> None:
+        """What the server says of itself. A home that it has forgotten stays remembered while nothing is bought."""
+        self.forgot = forgot
+        if forgot and self.home:
+            return
+        if self.home not in {"", home}:
+            self.was, self.seen_at = self.home, 0
+        self.home, self.run_id = home, run_id
+        self.seen_at = seen_at or self.seen_at
+
+
 class Worker(msgspec.Struct, frozen=True, kw_only=True):
     """A worker process as its last heartbeat left it. Times are milliseconds of the store's clock, 0 for never.
 

@@ -157,6 +157,7 @@ MOVES: dict[str, frozenset[Record]] = {
     "purge_run": frozenset({_S, Record.RUN}),
     "rebuild": frozenset({_B, _S, _L, _Q}),
     "reconsider": frozenset({Record.RESCUE}),
+    "rehome": frozenset({Record.SERVER}),
     "release": frozenset({_B, _L, _Q, Record.SERVER}),
     "renew": frozenset({_B, _L, Record.RESCUE}),
     "reopen": frozenset({_B, _Q}),
@@ -214,7 +215,9 @@ class FailureKind(StrEnum):
     CANCELLED = "cancelled"
     """Somebody cancelled it."""
     LOST = "lost"
-    """Redis lost its body before it was bought, or before it could be bought again; what it was is gone."""
+    """Redis lost its body before it was bought, or before it could be bought again; what it was is gone.
+
+    Or the server has forgotten the queue that took it; then it may have been bought."""
     REFUSED = "refused"
     """The queue did not take it: it was full, or its server stayed away; the error says which."""
     DOUBT = "doubt"
@@ -237,6 +240,8 @@ class Cause(StrEnum):
     """Its job failed because the input file was gone."""
     SERVER = "server"
     """The server was restarted or changed: the provider's jobs are compared first."""
+    FORGOTTEN = "forgotten"
+    """The server has forgotten the queue, or is another one: a person says how to go on."""
     REPLICA = "replica"
     """No replica of the server confirms a write."""
     CRASHES = "crashes"

@@ -89,8 +89,8 @@ class Future:
         if self._ticket.outcome is not None:
             return None
         seen = self._watchdog.looks.last(self._ticket)
-        if nobody := self._watchdog.why_nobody(seen):
-            return nobody
+        if why := self._watchdog.forgot or self._watchdog.why_nobody(seen):
+            return why
         own = seen is not None and (seen.batch or seen.held_reason)
         return seen.held_reason if seen is not None and own else self._watchdog.held_reason or None
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 from gemqueue.client.inbox import Inbox, hold_off
-from gemqueue.client.router import Router
+from gemqueue.client.router import Router, why_gone
 from gemqueue.client.tickets import Segment, Ticket, chain
 from gemqueue.errors import ConfigError
 from gemqueue.ids import new_producer_id
@@ -55,6 +55,8 @@ class Listener:
         self._ripe: frozenset[str] = frozenset()
         self._tasks: list[asyncio.Task[None]] = []
         self._closed: GemqueueError | None = None
+        self.forgot = ""
+        """What to say of prompts of this process that the server does not know: it has forgotten the queue."""
 
     @property
     def account(self) -> str:
@@ -200,7 +202,7 @@ class Listener:
 
     def gone(self, segment: Segment, *, unreadable: bool = False) -> None:
         """No more outcomes will come from this segment."""
-        self._router.give_up(segment, unreadable=unreadable)
+        self._router.give_up(segment, why_gone(segment, self.forgot, unreadable=unreadable))
         self._finish(segment)
 
     # --- the fetcher ---

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from gemqueue.client.kept import KeptLines
 from gemqueue.client.tickets import chain
 from gemqueue.language.lines import read_lines
-from gemqueue.language.outcomes import expired, outcome_of, refused
+from gemqueue.language.outcomes import Failed, expired, forgotten, outcome_of, refused
 from gemqueue.states import FailureKind
 from gemqueue.store import codec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from gemqueue.client.tickets import Segment, Span, Ticket
     from gemqueue.language.lines import OutcomeLine
@@ -22,7 +22,27 @@ if TYPE_CHECKING:
 log = logging.getLogger("gemqueue")
 
 _GONE = "its outcome is no longer kept (keep_outcome_s), or no such prompt was ever submitted to this queue"
+_TAKEN = (
+    "the server took it and knows nothing of it any more: it has lost it, the prompt was purged, or its outcome is no "
+    "longer kept (keep_outcome_s)"
+)
 _UNREADABLE = "it is settled, but its outcome cannot be read"
+
+
+class Why(NamedTuple):
+    """Why no more lines of a segment will come: the words, and the outcome that is made of them."""
+
+    words: str
+    end: Callable[[str, str, str | None, object], Failed] = expired
+
+
+def why_gone(segment: Segment, forgot: str, *, unreadable: bool) -> Why:
+    """Of a segment that the store does not know, or whose outcomes it cannot give; ``forgot`` is its home's loss."""
+    if unreadable:
+        return Why(_UNREADABLE)
+    if segment.own:
+        return Why(forgot, forgotten) if forgot else Why(_TAKEN)
+    return Why(f"{_GONE}; and {forgot}" if forgot else _GONE)
 
 
 class Router:
@@ -78,16 +98,15 @@ class Router:
         for each in spans:
             each.hand_over()
 
-    def give_up(self, segment: Segment, *, unreadable: bool) -> None:
-        """No more lines will come: what is waited for has expired."""
+    def give_up(self, segment: Segment, why: Why) -> None:
+        """No more lines will come: what is waited for has expired, or was forgotten."""
         for first in list(segment.tickets.values()):
             for ticket in chain(first):
-                ticket.settle(expired(ticket.key, _UNREADABLE if unreadable else _GONE, ticket.name, ticket.tag))
+                ticket.settle(why.end(ticket.key, why.words, ticket.name, ticket.tag))
         for span in segment.spans:
             for index in range(span.start, span.stop):
                 if not segment.routed[index]:
-                    key, tag = f"{segment.prefix}{index}", span.tag_of(index)
-                    span.add(index, expired(key, _UNREADABLE if unreadable else _GONE, None, tag))
+                    span.add(index, why.end(f"{segment.prefix}{index}", why.words, None, span.tag_of(index)))
             span.hand_over()
 
     def _settle(self, first: Ticket, line: OutcomeLine) -> None:

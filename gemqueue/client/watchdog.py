@@ -17,6 +17,7 @@ from gemqueue.client.waiting import SignOfLife
 from gemqueue.errors import GemqueueError, StoreError
 from gemqueue.policy.workers import NO_WORKER, why_nobody, why_unserved
 from gemqueue.states import SegmentState
+from gemqueue.store.producer import forgotten_words
 from gemqueue.tasks import end_tasks, ending
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from gemqueue.client.listener import Listener
     from gemqueue.client.looks import Look
+    from gemqueue.client.tickets import Segment
     from gemqueue.records import Worker
     from gemqueue.store.producer import ProducerStore
 
@@ -53,6 +55,7 @@ class Watchdog:
         self._sign_of_life = SignOfLife(store, listener, self.looks)
         self._task: asyncio.Task[None] | None = None
         self._warned: set[str] = set()
+        self._forgot_at = 0.0
 
     def start(self) -> None:
         """Start looking."""
@@ -76,6 +79,7 @@ class Watchdog:
             await asyncio.sleep(self._store.settings.watchdog_s)
             try:
                 await self._listener.deliver(ripe=True)
+                await self._recall()
                 await self._compare()
                 await self._find_workers(late=loop.time() >= worried_at)
                 await self._find_held()
@@ -84,6 +88,31 @@ class Watchdog:
                 log.debug("The watchdog could not look: %s", error)
             except Exception:  # it must outlive whatever it meets
                 log.exception("The watchdog failed and goes on")
+
+    async def _recall(self) -> None:
+        """Whether the server still knows the home under which it took the prompts that somebody waits for."""
+        if not self._listener.waited:
+            return
+        account, loop = self._listener.account, asyncio.get_running_loop()
+        known = await self._store.recall(account)
+        if known.was:
+            self._warn(f"The server has forgotten the home {known.was} of the account {account}, and it goes on")
+        if known.forgot:
+            self._warn(f"Queue {self._store.settings.queue!r}, account {account}: {known.forgot}")
+            self._forgot_at = self._forgot_at or loop.time()
+        else:
+            self._forgot_at = 0.0
+        self._listener.forgot = known.forgot or (forgotten_words(known.was) if known.was else "")
+
+    @property
+    def forgot(self) -> str:
+        """What the server has forgotten, in words, while nobody has said that the queue goes on without it."""
+        return self._store.known(self._listener.account).forgot if self._forgot_at else ""
+
+    def _holds(self, segment: Segment) -> bool:
+        """Whether what the server has forgotten is waited for: the right one may come back, or a person decide."""
+        held_s = asyncio.get_running_loop().time() - self._forgot_at
+        return segment.own and bool(self.forgot) and held_s < self._store.settings.server_gone_s
 
     async def _compare(self) -> None:
         waited = self._listener.waited
@@ -109,6 +138,8 @@ class Watchdog:
             segment.news_at = now
             if blobs > segment.cursor:
                 self._listener.expect_news((id_,))
+            elif not state and self._holds(segment):
+                continue
             elif not state or (state is SegmentState.CLOSED and segment.read_anew):
                 self._listener.gone(segment, unreadable=bool(state))
             elif state is SegmentState.CLOSED:  # after a failover others may stand where this cursor has been
@@ -119,7 +150,7 @@ class Watchdog:
     async def _find_held(self) -> None:
         """A refused key or a quota shows in no outcome, so whoever waits is told here."""
         self.held_reason = await self._store.held_reason(self._listener.account) if self._listener.waited else ""
-        if self.held_reason:
+        if self.held_reason and not self.forgot:
             self._warn(f"Prompts of the queue {self._store.settings.queue!r} are held: {self.held_reason}")
 
     async def _find_workers(self, *, late: bool) -> None:

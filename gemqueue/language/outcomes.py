@@ -86,6 +86,11 @@ def expired(key: str, why: str, name: str | None = None, tag: object = None) -> 
     return Failed(Failure(key=key, kind=FailureKind.EXPIRED, message=message, name=name), name, tag, cause)
 
 
+def forgotten(key: str, why: str, name: str | None = None, tag: object = None) -> Failed:
+    """The outcome of a prompt that the server took and has forgotten, with the whole queue."""
+    return Failed(Failure(key=key, kind=FailureKind.LOST, message=f"{key}: {why}", name=name), name, tag)
+
+
 def refused(
     error: GemqueueError, kind: FailureKind, name: str | None = None, tag: object = None, key: str = ""
 ) -> Failed:

@@ -11,6 +11,8 @@ import re
 
 import msgspec
 
+from gemqueue.errors import ConfigError
+
 _NAME = re.compile(r"gq-(?:([0-9a-f]{8})-)?(00b[0-9a-f]{20})(?:-([0-9]{1,15}))?", re.ASCII)
 
 
@@ -24,6 +26,15 @@ class Token(msgspec.Struct, frozen=True):
     def is_of(self, home: str) -> bool:
         """Whether it may be this home's; one without a home may be anybody's who is old enough."""
         return self.home in {home, ""}
+
+
+def checked_home(text: str) -> str:
+    """The home that a person names. Raises ConfigError where it is none."""
+    if parse(f"gq-{text}-00b{'0' * 20}") is None or not text:
+        raise ConfigError(
+            f"{text[:40]!r} is no home: that is the first word behind gq- in the names of jobs, like 1f2e3d4c"
+        )
+    return text
 
 
 def job_token(home: str, batch: str, fence: int) -> str:

@@ -13,7 +13,7 @@ from gemqueue.accounts import made_of_key
 from gemqueue.clock import Clock, clock_from_env
 from gemqueue.errors import StoreError
 from gemqueue.ids import SHARD
-from gemqueue.records import Batch, Lane, LaneState, SegmentMeta
+from gemqueue.records import Batch, Known, Lane, LaneState, SegmentMeta
 from gemqueue.setting_values import waits_for_replica
 from gemqueue.states import BatchState, SegmentState
 from gemqueue.store import calls
@@ -44,10 +44,17 @@ def names_go_with_key(account: str) -> str:
 
 
 class StoreBase:
-    """One queue in one Redis or Valkey. Raises StoreUnavailable from every method when the server stays away."""
+    """One queue in one Redis or Valkey. Raises StoreUnavailable from every method when the server stays away.
 
-    def __init__(self, url: str, settings: Settings, clock: Clock | None = None) -> None:
+    ``memory`` is what the process remembers of the server, by account; a process that makes stores anew lends it to
+    each of them.
+    """
+
+    def __init__(
+        self, url: str, settings: Settings, clock: Clock | None = None, memory: dict[str, Known] | None = None
+    ) -> None:
         self.settings = settings
+        self.memory: dict[str, Known] = {} if memory is None else memory
         self.clock = clock or clock_from_env()
         self.prefix = f"{{gq:{settings.queue}:{SHARD}}}"
         self.url = url
@@ -56,6 +63,10 @@ class StoreBase:
         self.replicated = waits_for_replica(settings.durability, url)
         if self.replicated:
             self.scripts.replicate_ms = int(settings.replicate_s * 1000)
+
+    def known(self, account: str) -> Known:
+        """What this process remembers of the server for an account."""
+        return self.memory.setdefault(account, Known())
 
     def key(self, *parts: str) -> str:
         """The Redis key of a thing."""

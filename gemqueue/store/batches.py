@@ -149,13 +149,15 @@ class BatchStore(StoreBase):
     ) -> tuple[Claim, Batch | LaneState] | None:
         """Take a due step under a lease of ``lease_s``; None when it is not due or not there.
 
-        Pack and submit steps are not to be had while they are held after a change of the server, but with ``held``,
-        which takes a step before it is due, too. Not retried on a lost reply: the lease that may have been taken runs
-        out by itself. Raises StoreError for a record that cannot be read: its step is left alone for as long.
+        Pack and submit steps are not to be had while they are held after a change of the server, or because it has
+        forgotten a home that this process remembers, but with ``held``, which takes a step before it is due, too. Not
+        retried on a lost reply: the lease that may have been taken runs out by itself. Raises StoreError for a record
+        that cannot be read: its step is left alone for as long.
         """
         since = self.clock.monotonic()
         lease_ms = int(self.settings.lease_s * 1000)
-        call = calls.Claim(f"{step} {id_}", account, lease_ms, "held" if held else "")
+        known = self.known(account)
+        call = calls.Claim(f"{step} {id_}", account, lease_ms, "held" if held else "", known.packed())
         reply = await self.scripts.run(call, retry=False)
         if reply[0] == b"newer":
             raise WrongState(f"{step} {id_}: its record is of a newer gemqueue; upgrade this process")
@@ -164,6 +166,7 @@ class BatchStore(StoreBase):
         flat: list[bytes] = reply[1]
         raw = dict(zip(flat[::2], flat[1::2], strict=True))
         record = lane_of(id_, raw) if step in LANE_STEPS else batch_of(id_, raw)
+        known.fence = max(known.fence, record.fence)
         return Claim(step, id_, account, record.fence, since, reply[2].decode(), reply[3]), record
 
     async def renew(self, claim: Claim) -> Claim:

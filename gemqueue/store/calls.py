@@ -51,6 +51,7 @@ class Beat(Call, frozen=True, gc=False):
     version: str
     swept_at: int
     waiting_for: str
+    known: bytes
 
 
 class Begin(Call, frozen=True, gc=False):
@@ -75,6 +76,7 @@ class Claim(Call, frozen=True, gc=False):
     account: str
     lease_ms: int
     take_held: str
+    known: bytes
 
 
 class ClearUnknown(Call, frozen=True, gc=False):
@@ -161,7 +163,7 @@ class Greet(Call, frozen=True, gc=False):
     account: str
     home: str
     lossless: int
-    again: int
+    known: bytes
 
 
 class Hasten(Call, frozen=True, gc=False):
@@ -241,6 +243,11 @@ class Rebuild(Call, frozen=True, gc=False):
 class Reconsider(Call, frozen=True, gc=False):
     lane: str
     segments: list[str]
+
+
+class Rehome(Call, frozen=True, gc=False):
+    account: str
+    home: str
 
 
 class Release(Call, frozen=True, gc=False):

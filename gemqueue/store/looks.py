@@ -35,6 +35,9 @@ _BELIEVED = (
 )  # fmt: skip
 
 
+_PAUSED = ("held_reason", "noticed_at", "forgot_reason", "forgot_at")
+
+
 class Place(msgspec.Struct, frozen=True, kw_only=True):
     """Where a prompt is. ``moved`` without a batch: it went on, and the store no longer says where to."""
 
@@ -120,7 +123,7 @@ class LookStore(TurnaroundStore, TenantStore):
         return hold_of("", reason, 0)
 
     async def pause(self, account: str) -> Hold:
-        """Why packing and submitting of an account wait after a change of the server, and since when.
+        """Why packing and submitting of an account wait after a change of the server, or a loss, and since when.
 
         A pool waits for each of its accounts, and says for which.
         """
@@ -138,7 +141,7 @@ class LookStore(TurnaroundStore, TenantStore):
             parts = [[account, *map(bytes.decode, ids)] for account, ids in zip(asked, members, strict=True)]
             for part in parts:
                 for one in part:
-                    pipe.hmget(self.key("server", one), "held_reason", "noticed_at")
+                    pipe.hmget(self.key("server", one), _PAUSED)
             found: list[list[bytes | None]] = await pipe.execute() if asked else []
         rows = iter(found)
         return {part[0]: _first_held(part, [next(rows) for _ in part]) for part in parts}
@@ -182,8 +185,9 @@ def _believed(id_: str, row: list[bytes | None]) -> Batch | None:
 
 def _first_held(accounts: list[str], servers: list[list[bytes | None]]) -> Hold:
     """An account's own pause, else that of the first of those that it waits for."""
-    for account, (reason, since) in zip(accounts, servers, strict=True):
+    for account, (changed, changed_at, forgot, forgot_at) in zip(accounts, servers, strict=True):
+        reason, since = (forgot, forgot_at) if forgot else (changed, changed_at)
         if reason:
-            words = reason.decode()
-            return Hold(Cause.SERVER, words if account == accounts[0] else f"{account}: {words}", int(since or 0))
+            words = reason.decode() if account == accounts[0] else f"{account}: {reason.decode()}"
+            return Hold(Cause.FORGOTTEN if forgot else Cause.SERVER, words, int(since or 0))
     return NOT_HELD

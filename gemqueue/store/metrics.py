@@ -38,6 +38,8 @@ COUNTERS: Final = {
     "clock_back": "How often the server's clock went back; what was due later came forward by as much.",
     "server_changes": "How often the server was another one than before: started again, or a replica in its place.",
     "reconciled": "How often the provider's jobs were compared with the records after that, and the queue went on.",
+    "forgotten": "How often a worker found that the server has forgotten the queue, or is another one: it is held.",
+    "rehomed": "How often a person said how to go on after that.",
     "replayed": "Dead letters that were submitted again.",
     "fenced": "Creates in doubt: their input file was deleted, so that they can succeed no more.",
     "inputs_missed": "Jobs that failed because their input file was gone, and in whose place another was created.",
@@ -192,8 +194,13 @@ async def _turnarounds(store: Store, lanes: list[LaneState]) -> list[Gauge]:
 
 async def _places(store: Store, accounts: set[str]) -> list[Gauge]:
     sizes = await store.sizes(accounts)
+    workers = await store.workers()
+    served = accounts.union(*(worker.accounts for worker in workers))
+    holds = await store.pauses(sorted(served))
+    paused = "Whether packing and submitting are held: the server has changed, or has forgotten the queue."
     return [
-        *_workers(await store.workers(), accounts, store.settings),
+        *_workers(workers, served, store.settings),
+        *[Gauge("paused", paused, bool(hold.text), {"account": account}) for account, hold in holds.items()],
         Gauge("overdue_steps", "Steps that are due and that no worker has claimed.", sizes.overdue),
         Gauge("dead_letters", "Prompts kept that ended through no fault of their own.", sizes.dead),
         Gauge("quarantined_rows", "Rows kept that belong to nobody.", sizes.quarantine),
@@ -207,7 +214,7 @@ def _workers(workers: list[Worker], accounts: set[str], settings: Settings) -> l
         Gauge("workers", "Workers whose heartbeat is fresh.", len(workers)),
         Gauge("stuck_workers", "Workers whose heartbeat is fresh, and whose sweeps fail.", len(stuck)),
     ]
-    for account in sorted(accounts.union(*(worker.accounts for worker in workers))):
+    for account in sorted(accounts):
         for role in Step:
             n = sum(serves(worker, account, role) for worker in working)
             text = "Workers that take an account's steps of a role, without those whose sweeps fail."

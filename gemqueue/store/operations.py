@@ -66,6 +66,8 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
 
     ``noticed`` is the server's run id where it is another one than ``run_id``, on which the records were last known
     whole; packing and submitting are held since ``noticed_at``. What was written before ``seen_at`` was not lost.
+    ``forgot`` are the homes that workers remember and this server does not know, for which the account is held;
+    ``past_homes`` those to whose jobs somebody has seen.
     """
 
     home: str = ""
@@ -74,6 +76,10 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     noticed_at: int = 0
     seen_at: int = 0
     held_reason: str = ""
+    forgot: str = ""
+    forgot_at: int = 0
+    forgot_reason: str = ""
+    past_homes: str = ""
 
 
 class ClockBack(msgspec.Struct, frozen=True):
@@ -105,14 +111,17 @@ def writes_through(config: Mapping[str, str]) -> bool:
 class OperationsStore(BatchStore, WorkerStore):
     """Reading for operators; the life of a server's record."""
 
-    async def greet(self, account: str, *, again: bool = False) -> tuple[str, bool]:
-        """A worker of the account begins: the home of its jobs' names, and whether packing and submitting are held.
+    async def greet(self, account: str) -> tuple[str, bool]:
+        """A worker of the account begins, or meets a server that does not know it.
 
-        ``again``: it has begun before, and the server does not know of it.
+        Returns the home of its jobs' names, and whether packing and submitting wait for a comparison. Whether the
+        server has forgotten a home that this process remembers, ``known`` says then.
         """
-        home, lossless = secrets.token_hex(4), int(await self.lossless())
-        reply = await self.scripts.run(calls.Greet(account, home, lossless=lossless, again=int(again)))
-        return reply[1].decode(), bool(reply[0] == b"held")
+        known, lossless = self.known(account), int(await self.lossless())
+        call = calls.Greet(account, secrets.token_hex(4), lossless=lossless, known=known.packed())
+        word, home, run_id, forgot = await self.scripts.run(call)
+        known.met(home.decode(), run_id.decode(), forgot.decode())
+        return home.decode(), bool(word == b"held")
 
     async def beat(self, worker: str, roles: str, account: str, sign: Sign | None = None) -> bool:
         """This worker is alive, for three heartbeats; whether packing and submitting are held.
@@ -120,7 +129,15 @@ class OperationsStore(BatchStore, WorkerStore):
         A server that has forgotten the account's beginning is greeted anew, or its next change would go unnoticed.
         """
         word = await self.heartbeat(worker, roles, account, sign)
-        return (await self.greet(account, again=True))[1] if word == "new" else word == "held"
+        return (await self.greet(account))[1] if word == "new" else word == "held"
+
+    async def rehome(self, account: str, home: str) -> list[str]:
+        """The account goes on here without the other home, to whose jobs somebody has seen.
+
+        Returns the homes that it is still held for.
+        """
+        reply = await self.scripts.run(calls.Rehome(account, home))
+        return str(reply[1].decode()).split()
 
     async def server(self, account: str) -> Server:
         """What is known of the server."""

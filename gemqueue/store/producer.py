@@ -8,7 +8,7 @@ import msgspec
 
 from gemqueue.effects import Effect, effect
 from gemqueue.policy.packing import first_review_ms, full_limits
-from gemqueue.records import Lane
+from gemqueue.records import Known, Lane
 from gemqueue.states import SegmentState
 from gemqueue.store import bitmap, calls
 from gemqueue.store.looks import LookStore
@@ -57,11 +57,12 @@ class Owner(NamedTuple):
 class Enqueued(msgspec.Struct, frozen=True):
     """What became of a segment: ``word`` is ok, taken, full, resend or superseded.
 
-    ``taken`` maps an index to who has its name already.
+    ``taken`` maps an index to who has its name already. ``home`` is the account's in this server, once it has one.
     """
 
     word: str
     taken: dict[int, Owner] = {}
+    home: str = ""
 
 
 class Watched(msgspec.Struct, frozen=True):
@@ -93,7 +94,29 @@ class ProducerStore(LookStore, WorkerStore):
         body_first = ("SET", self.key("segment", segment.id), body, "NX", "EX", RETRY_WINDOW_S)
         with effect(Effect.PRODUCE_ENQUEUE):
             call = calls.Enqueue(packed, entry)
-            return _enqueued(await self.scripts.run(call, retry=False, confirm=True, before=body_first))
+            reply = _enqueued(await self.scripts.run(call, retry=False, confirm=True, before=body_first))
+        known = self.known(segment.lane.partition("/")[0])
+        known.home = known.home or reply.home
+        return reply
+
+    async def recall(self, account: str) -> Known:
+        """What this process remembers of the server, after a look at it.
+
+        ``forgot`` is the sentence to say while the server does not know the home under which it took prompts of this
+        process; ``was`` that home, once somebody has said that the account goes on without it, or if it is emulated.
+        """
+        known = self.known(account)
+        with translated(self.url):
+            here, past = await self.redis.hmget(self.key("server", account), "home", "past_homes")
+        home = (here or b"").decode()
+        known.forgot = ""
+        if known.home not in {"", home}:
+            if not account.startswith("emulated.") and known.home not in (past or b"").decode().split():
+                known.forgot = forgotten_words(known.home)
+                return known
+            known.was = known.home
+        known.home = home
+        return known
 
     async def discard(self, segment: str) -> None:
         """Drop the payload of a segment that will not be registered."""
@@ -209,6 +232,15 @@ class ProducerStore(LookStore, WorkerStore):
         return next((reason.decode() for reason in (*batches, *waiting) if reason), "")
 
 
+def forgotten_words(home: str) -> str:
+    """What a process is told whose prompts a server took under a home that it does not know any more."""
+    return (
+        f"the server has forgotten this queue: it took the prompt under home {home}, which it does not know any more "
+        "(it was emptied or set back, or another server or database answers). Its job may run or have ended: "
+        f"`gemqueue admin reconcile --home {home}` says so. Submitted again, it may be bought again"
+    )
+
+
 def _is_of(account: str, lane: bytes | None, pool: bytes | None) -> bool:
     """Whether a batch has prompts of the account, which may be a pool."""
     return (lane or b"").startswith(f"{account}/".encode()) or (pool or b"").decode() == account
@@ -220,4 +252,4 @@ def _enqueued(reply: list[Any]) -> Enqueued:
     for row in reply[1] if word == "taken" else ():
         index, key, digest, merges = row.decode().split(" ")
         taken[int(index)] = Owner(key, digest, merges == "1")
-    return Enqueued(word, taken)
+    return Enqueued(word, taken, reply[1].decode() if word == "ok" else "")

@@ -24,6 +24,7 @@ class WorkerStore(StoreBase):
 
     async def heartbeat(self, worker: str, roles: str, account: str, sign: Sign | None = None) -> str:
         """What ``beat`` writes: ok, held, or new where the server knows nothing of the account."""
+        known = self.known(account)
         said = sign or Sign(accounts=(account,))
         call = calls.Beat(
             account,
@@ -36,8 +37,12 @@ class WorkerStore(StoreBase):
             version=said.version,
             swept_at=said.last_good_sweep_at,
             waiting_for=said.waiting_for,
+            known=known.packed(),
         )
-        return str((await self.scripts.run(call))[0].decode())
+        word, home, run_id, forgot, now = await self.scripts.run(call)
+        if word != b"new":
+            known.met(home.decode(), run_id.decode(), forgot.decode(), int(now) if word == b"ok" else 0)
+        return str(word.decode())
 
     async def goodbye(self, worker: str, roles: str) -> None:
         """This worker has stopped."""

@@ -121,8 +121,8 @@ class Answering:
 
 def connect(url: str, queue: str, **settings: Any) -> Connecting:
     """A queue on the emulated account whose prompts do not linger, with a busy watchdog."""
-    given: dict[str, Any] = {"linger_s": 0.001, "watchdog_s": 0.05, **settings}
-    return Queue.connect(url, queue=queue, emulate=True, **given)
+    given: dict[str, Any] = {"linger_s": 0.001, "watchdog_s": 0.05, "emulate": True, **settings}
+    return Queue.connect(url, queue=queue, **given)
 
 
 @asynccontextmanager

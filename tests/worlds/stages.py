@@ -78,9 +78,15 @@ class MovedClock(HandClock):
 
 
 class Stages:
-    """One queue, its stages and an account at the provider; nothing runs unless the test says so."""
+    """One queue, its stages and an account at the provider; nothing runs unless the test says so.
 
-    def __init__(self, url: str, queue: str, emulator: EmulatorProcess, **settings: Any) -> None:
+    An ``account`` of another name is a real one to the queue, and the emulator's all the same.
+    """
+
+    def __init__(
+        self, url: str, queue: str, emulator: EmulatorProcess, *, account: str = ACCOUNT, **settings: Any
+    ) -> None:
+        self.account = account
         self.clock = MovedClock(emulator.now_ms())
         chosen: dict[str, Any] = {"linger_s": 0.001, "create_timeout_s": 20.0, "delete_files": "never"} | settings
         self.settings = Settings(queue=queue, emulate=True, redis_url=url, **chosen)
@@ -88,7 +94,7 @@ class Stages:
         self.store = Store(url, self.settings, self.clock)
         self.provider = GeminiProvider(
             api_key="emulated-local",
-            account=ACCOUNT,
+            account=account,
             base_url=emulator.url,
             emulate=True,
             create_timeout_s=self.settings.create_timeout_s,
@@ -107,11 +113,13 @@ class Stages:
             Step.RESOLVE: Resolver(self.kit),
             Step.RESCUE: Rescuer(self.kit),
         }
-        self.lane = str(Lane(pool or ACCOUNT, MODEL, Kind.GENERATE))
+        self.lane = str(Lane(pool or self.account, MODEL, Kind.GENERATE))
 
-    async def submit(self, *texts: str, deadline_at: int = 0, tenant: str = "default", priority: int = 0) -> str:
-        """One segment of these prompts; its id."""
-        id_ = new_segment_id()
+    async def submit(
+        self, *texts: str, deadline_at: int = 0, tenant: str = "default", priority: int = 0, id_: str = ""
+    ) -> str:
+        """One segment of these prompts, with a new id or the one given; its id."""
+        id_ = id_ or new_segment_id()
         body = b"".join(line(f"{id_}.{n}", generate_request(text)) for n, text in enumerate(texts))
         segment = SegmentWrite(
             id=id_,
@@ -134,7 +142,7 @@ class Stages:
 
     async def compare(self, *, apply: bool = True) -> Survey:
         """Every job of the account against the records."""
-        server = await self.store.server(ACCOUNT)
+        server = await self.store.server(self.account)
         return await Reconciler(self.kit, server.home, apply=apply).survey(0)
 
     async def reconnect(self) -> None:
@@ -143,7 +151,7 @@ class Stages:
 
     async def step_of_a_sleeper(self, step: Step, id_: str) -> None:
         """A step whose holder renews nothing, as if its process were stopped whenever it waits."""
-        taken = await self.store.claim(step, id_, ACCOUNT)
+        taken = await self.store.claim(step, id_, self.account)
         assert taken is not None
         await self.handlers[step].handle(Lease(self.kit, taken[0]), taken[1])
 
@@ -185,7 +193,7 @@ class Stages:
         """Do whatever falls due, moving the time on, until no batch is open and nothing is pending."""
         for _ in range(rounds_max):
             pooled = await self.store.overdue(self.kit.pool, (Step.PACK,)) if self.kit.pool else []
-            for member, _ in await self.store.overdue(ACCOUNT, tuple(Step)) + pooled:
+            for member, _ in await self.store.overdue(self.account, tuple(Step)) + pooled:
                 step, _, id_ = member.partition(" ")
                 await self.step(Step(step), id_)
             if not await self.store.open_batches() and not await self._due():
@@ -195,7 +203,7 @@ class Stages:
 
     async def _due(self) -> list[bytes]:
         found: list[bytes] = []
-        for account in filter(None, (ACCOUNT, self.kit.pool)):
+        for account in filter(None, (self.account, self.kit.pool)):
             found += await self.store.redis.zrange(self.store.key("due", account), 0, -1)
         return found
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from arq.worker import Function
 
     from gemqueue.provider import Provider
+    from gemqueue.records import Known
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("gemqueue.workers")
 
@@ -47,6 +48,8 @@ _HANDLERS: dict[Step, type[Packer | Submitter | Tracker | Resolver | Rescuer]] =
 }
 _warned: set[str] = set()
 """The accounts of whose keys this process has warned: a worker is started again with each change of the server."""
+_memory: dict[tuple[str, str], dict[str, Known]] = {}
+"""What this process remembers of each server and queue: its workers come and go with the server."""
 _STEP_S_MAX = 6 * 3600
 """arq drops a job for good at its timeout; the lease, not arq, finds a step that hangs."""
 _CLASSES: dict[str, tuple[Step, ...]] = {
@@ -92,7 +95,8 @@ def make_provider(settings: Settings, api_key: str) -> Provider:
 def make_kit(settings: Settings) -> Kit:
     """Store, provider and clock for the stages."""
     clock = clock_from_env()
-    store = Store(settings.redis_url, settings, clock)
+    memory = _memory.setdefault((settings.redis_url, settings.queue), {})
+    store = Store(settings.redis_url, settings, clock, memory)
     return Kit(
         store=store,
         provider=make_provider(settings, api_key_from_env()),

@@ -1,16 +1,17 @@
 -- claim: take a due step under a lease. Raises the record's fence, so that whoever held it before is stale.
 -- A step that is held moves behind what else is due: however many are held, a look at the first of the index finds the
 -- rest.
--- KEYS: prefix. ARGV: now, member, account, lease_ms, take_held
+-- KEYS: prefix. ARGV: now, member, account, lease_ms, take_held, known
 -- take_held: 'held' to claim even what the pause after a change of the server holds, and what nobody has though it is
--- not due; else ''
+-- not due; else ''. known: msgpack {home, run_id, seen_at, fence}, what the worker remembers of the server
 -- ok <record as flat list> <home> <now> | early | gone | newer (the record is of a later version of gemqueue: left
--- alone) | held (pack and submit wait until the provider's jobs have been compared with the records)
+-- alone) | held (pack and submit wait until the provider's jobs have been compared with the records, or a person has
+-- said how to go on)
 -- takes: _core (BELIEVES, VERSION, key, now, num, pass_when_full)
 -- takes: _steps (RECORDS, due_key, record_of)
--- takes: _server (paused)
+-- takes: _server (paused, recall)
 -- takes: _quota (unreserve)
-local member, account, lease_ms, take_held = unpack(ARGV, 2)
+local member, account, lease_ms, take_held, known = unpack(ARGV, 2)
 local HELD_MS = 1000 -- held steps come round together, once in so long
 lease_ms = tonumber(lease_ms)
 local index = due_key(account)
@@ -26,9 +27,12 @@ if redis.call('EXISTS', record) == 0 then
 end
 if num(redis.call('HGET', record, 'v')) > (RECORDS[step] and VERSION or BELIEVES) then return { 'newer' } end
 pass_when_full()
-local held, floor = paused(account)
+local knows = cmsgpack.unpack(known)
+local nameless = recall(account, knows)
+local held, floor = paused(account, knows.fence)
+held = held or nameless
 local pool = step == 'submit' and redis.call('HGET', record, 'pool')
-if pool then held = paused(pool) or held end
+if pool then held = paused(pool, knows.fence) or held end
 if held and (step == 'pack' or step == 'submit') and take_held ~= 'held' then
   local b = redis.call('HMGET', record, 'state', 'lane')
   if step == 'submit' and b[1] == 'sealed' then unreserve(id, b[2], 0) end -- who held it died: nobody waits for it
@@ -36,6 +40,7 @@ if held and (step == 'pack' or step == 'submit') and take_held ~= 'held' then
   return { 'held' }
 end
 if lease_until > 0 then redis.call('HINCRBY', record, 'crashes', 1) end
+if floor > 0 then floor = math.max(floor, knows.fence + 1) end -- what it remembers may have been lost here
 if redis.call('HINCRBY', record, 'fence', 1) < floor then
   redis.call('HSET', record, 'fence', string.format('%d', floor))
 end

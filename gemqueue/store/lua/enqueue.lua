@@ -3,8 +3,8 @@
 -- segment: msgpack {id, lane, tenant, priority, count, raw_bytes, tokens, producer, names=[[index, name, digest]],
 -- memory_bytes_max, full={prompts, raw_bytes, tokens, linger_ms}, run, epoch, deadline_at, review_ms}
 -- entry: what the run's list gets with it
--- ok | taken <list of "index key digest merges"> (nothing written; merges: the digest is of a whole config) | full |
--- resend (the body is gone) | superseded (the run is another process's now, or was purged)
+-- ok <the account's home, or ''> | taken <list of "index key digest merges"> (nothing written; merges: the digest is
+-- of a whole config) | full | resend (the body is gone) | superseded (the run is another process's now, or was purged)
 -- takes: _core (VERSION, account_of, count, key, now, num)
 -- takes: _expiry (has_room)
 -- takes: _deadlines (promise)
@@ -13,10 +13,11 @@
 local segment, entry = unpack(ARGV, 2)
 local a = cmsgpack.unpack(segment)
 local body, meta_key, account = key('segment', a.id), key('segmeta', a.id), account_of(a.lane)
+local home = redis.call('HGET', key('server', account), 'home') or ''
 local state = redis.call('HGET', meta_key, 'state')
 if state then
   if state == 'closed' then redis.call('UNLINK', body) end
-  return { 'ok' }
+  return { 'ok', home }
 end
 
 local run, runlist = key('run', account, a.run), key('runlist', account, a.run)
@@ -69,4 +70,4 @@ tally(account, a.tenant, 'accepted', a.count)
 count('live_bytes', size)
 promise(a.lane, a.id, a.deadline_at, a.review_ms)
 wait(a.lane, a.id, a, num(a.review_ms) > 0 and now + a.review_ms or 0, a.full)
-return { 'ok' }
+return { 'ok', home }

@@ -16,5 +16,7 @@ if reason ~= '' then
 end
 redis.call('HSET', server, 'run_id', noticed, 'seen_at', now, 'lossless', lossless)
 redis.call('HDEL', server, 'held_reason', 'noticed', 'noticed_at')
+local forgot = redis.call('HGET', server, 'forgot_reason')
+if forgot then redis.call('HSET', server, 'held_reason', forgot) end
 count('reconciled', 1)
 return { 'ok' }

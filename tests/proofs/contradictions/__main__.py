@@ -47,6 +47,7 @@ SCRIPTS: dict[int, Script] = {
     19: Script("a_cancel_reads_every_batch", alone=True),
     20: Script("line_held_by_a_pools_pause"),
     21: Script("succeeded_without_output_yet", ("late", "stale")),
+    22: Script("a_server_that_forgot", ("flushall", "database", "backup", "fresh")),
 }
 AT_ONCE = 4
 """Most of what the scripts do is wait."""

@@ -26,8 +26,12 @@ _NOT_PASSED = {"content-length", "transfer-encoding", "connection", "content-enc
 
 
 @contextlib.asynccontextmanager
-async def proxied(target: str, hook: Hook) -> AsyncGenerator[str]:
-    """The URL of a proxy to ``target``: the hook gives a reply, another path, or None to pass the request on."""
+async def proxied(target: str, hook: Hook, *, without: frozenset[str] = frozenset()) -> AsyncGenerator[str]:
+    """The URL of a proxy to ``target``: the hook gives a reply, another path, or None to pass the request on.
+
+    What the target replies comes ``without`` these headers: without its mark an emulator is a real service.
+    """
+    dropped = _NOT_PASSED | without
     client = httpx.AsyncClient(timeout=60, trust_env=False)
 
     async def handle(request: Request) -> Response:
@@ -42,7 +46,7 @@ async def proxied(target: str, hook: Hook) -> AsyncGenerator[str]:
             got = await client.request(request.method, target + (made or path), content=body, headers=headers)
         except httpx.HTTPError:
             return Response(b"bad gateway", 502, MARK)
-        return Response(got.content, got.status_code, {k: v for k, v in got.headers.items() if k not in _NOT_PASSED})
+        return Response(got.content, got.status_code, {k: v for k, v in got.headers.items() if k not in dropped})
 
     methods = ["GET", "POST", "DELETE", "PATCH", "PUT"]
     app = Starlette(routes=[Route("/{path:path}", handle, methods=methods)])

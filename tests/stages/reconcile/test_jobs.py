@@ -8,7 +8,7 @@ import pytest
 
 from gemqueue.policy import job_names
 from gemqueue.policy.reconciling import Standing
-from gemqueue.records import Lane
+from gemqueue.records import Known, Lane
 from gemqueue.states import Kind, Step
 from gemqueue.store import calls
 from gemqueue_adapters import gemini
@@ -126,7 +126,7 @@ async def test_segments_that_were_packed_anew_are_taken_back(stages: Stages, los
     batch = await stages.submitted()
     await lose(stages, lossy)
     stages.jobs_end()
-    await stages.store.scripts.run(calls.Greet(ACCOUNT, "", 1, 0))
+    await stages.store.scripts.run(calls.Greet(ACCOUNT, "", 1, Known().packed()))
     await stages.store.resume(ACCOUNT, (await stages.store.server(ACCOUNT)).noticed)  # as if nobody had noticed
     await stages.submit("three", "four", "five")
     other = await stages.sealed()

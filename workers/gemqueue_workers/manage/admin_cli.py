@@ -101,29 +101,36 @@ def purge(name: str | None, run: str | None, *, emulate: bool | None, as_json: b
 @click.option("--apply", is_flag=True, help="Adopt jobs that batches wait for, and rebuild lost records.")
 @click.option("--orphans", is_flag=True, help="Also cancel running jobs without a record, and delete stray files.")
 @click.option("--go-on", is_flag=True, help="End the pause after a change of the server, whatever is still open.")
+@click.option("--home", metavar="HOME", default="", help="Another home's jobs: of the queue that a server forgot.")
+@click.option("--answers", metavar="FILE", default="", help="Write what its orphans brought to a file, one row a line.")
 @click.option(
     "--hours", type=click.FloatRange(min=0.01), default=100.0, show_default=True, help="How far to look back."
 )
 @emulate_option
 @json_option
-def reconcile(*, apply: bool, orphans: bool, go_on: bool, hours: float, emulate: bool | None, as_json: bool) -> None:
+def reconcile(*, hours: float, emulate: bool | None, as_json: bool, **wishes: Any) -> None:
     """Compare the provider's jobs with the records. Without --apply nothing is changed.
 
     \b
       gemqueue admin reconcile
       gemqueue admin reconcile --apply
       gemqueue admin reconcile --json | jq '.jobs[] | .standing'
+      gemqueue admin reconcile --home 1f2e3d4c --apply --answers paid.jsonl
 
     Workers do this themselves when the server was restarted and may have lost something, or when a replica took over;
     until then nothing is packed or submitted. Do it by hand after you restored a server from a backup. Jobs that are
     not ours are never touched.
+
+    With --home: after FLUSHALL, or where another server or database answers, workers hold the account and name the
+    home of the jobs that it has forgotten. --apply gives such jobs to the prompts that wait here under their keys, and
+    once none of them runs, lifts the hold. --go-on lifts it at once: what runs may be bought again.
     """  # noqa: D301
     from gemqueue_workers.logs import set_up_logs  # noqa: PLC0415 - as above
     from gemqueue_workers.manage import reconcile as module  # noqa: PLC0415
     from gemqueue_workers.screen import make_console  # noqa: PLC0415
 
     def work(link: Link) -> Awaitable[Any]:
-        return module.reconcile(link, apply=apply, orphans=orphans, go_on=go_on, since_s=hours * 3600)
+        return module.reconcile(link, module.Wish(since_s=hours * 3600, **wishes))
 
     set_up_logs(json=False, verbose=False)
     report = run_main(with_link(emulate, work))

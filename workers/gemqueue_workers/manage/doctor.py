@@ -16,6 +16,7 @@ from gemqueue.connections.tls import untold_weakness
 from gemqueue.errors import GemqueueError
 from gemqueue.policy.quota import Resource
 from gemqueue.setting_values import DeleteFiles
+from gemqueue.states import Cause
 from gemqueue.store.operations import writes_through
 from gemqueue.store.scripts import NotReplicated
 from gemqueue_workers.manage.belief_checks import believing, unknown
@@ -50,6 +51,7 @@ _WAY_OUT: Final = (
     "with appendfsync always nothing is lost, and a thousand prompts are one write; "
     'or durability = "replicated", with two replicas'
 )
+_HELD: Final = {Cause.SERVER: "warning", Cause.FORGOTTEN: "failed"}
 _STYLE: Final = {"ok": "green", "warning": "yellow", "failed": "bold red"}
 
 
@@ -118,6 +120,8 @@ async def _server(store: RunStore, settings: Settings) -> AsyncGenerator[Finding
     yield Finding("workers", *unserved(workers, settings, lane_account(settings, api_key_from_env())))
     for said in troubled(workers, settings):
         yield Finding("workers", "warning", said)
+    held = await store.pause(lane_account(settings, api_key_from_env()))
+    yield Finding("held", _HELD.get(held.cause, "ok"), held.text or "packing and submitting go on")
     yield await _spend(store, settings)
     counts = await store.counts()
     twice = counts.get("bought_twice", 0)

@@ -12,7 +12,9 @@ from rich.text import Text
 
 from gemqueue.accounts import api_key_from_env, pool_id
 from gemqueue.clock import clock_from_env
+from gemqueue.policy.job_names import checked_home
 from gemqueue.policy.reconciling import Standing
+from gemqueue_workers.manage.orphans import Orphan, orphan_words, read_orphans
 from gemqueue_workers.screen import counted, plain
 from gemqueue_workers.settings import make_provider
 from gemqueue_workers.stages.loop import Kit
@@ -22,8 +24,9 @@ from gemqueue_workers.worker.recovery import LOOK_BACK_S, resume, since_ms
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from gemqueue.store.operations import Stray
+    from gemqueue.store.operations import Server, Stray
     from gemqueue_workers.run.connection import Link
+    from gemqueue_workers.worker.reconciler import Survey
 
 SCHEMA: Final = 1
 _KEPT_SHOWN_MAX: Final = 20
@@ -49,7 +52,11 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, kw_only=True):
-    """One comparison. ``held_reason`` says why packing and submitting wait, or is empty."""
+    """One comparison. ``held_reason`` says why packing and submitting wait, or is empty.
+
+    ``home`` is whose jobs were compared, not this server's where it is an ``other_home``; ``homes`` how many jobs of
+    the account are named for other ones. ``orphans`` are the jobs that nobody here waits for.
+    """
 
     schema: int = SCHEMA
     account: str
@@ -61,9 +68,24 @@ class Report(msgspec.Struct, kw_only=True):
     held_reason: str
     counts: dict[str, int]
     quarantined: list[Kept] = []
+    home: str = ""
+    other_home: bool = False
+    homes: dict[str, int] = {}
+    orphans: list[Orphan] = []
 
 
-async def reconcile(link: Link, *, apply: bool, orphans: bool, go_on: bool, since_s: float = LOOK_BACK_S) -> Report:
+class Wish(msgspec.Struct, frozen=True, kw_only=True):
+    """What a person asks for: see the command's options. ``home`` is another one than this server's, or empty."""
+
+    apply: bool = False
+    orphans: bool = False
+    go_on: bool = False
+    since_s: float = LOOK_BACK_S
+    home: str = ""
+    answers: str = ""
+
+
+async def reconcile(link: Link, wish: Wish) -> Report:
     """Compare, and do what is allowed. Raises GemqueueError."""
     store = link.store
     provider = make_provider(store.settings, api_key_from_env())
@@ -72,33 +94,48 @@ async def reconcile(link: Link, *, apply: bool, orphans: bool, go_on: bool, sinc
     )
     try:
         server = await store.server(provider.account)
-        reconciler = Reconciler(kit, server.home, apply=apply)
+        home = checked_home(wish.home) if wish.home else server.home
+        reconciler = Reconciler(kit, home, apply=wish.apply)
         now_ms = await store.server_now_ms()
-        survey_from_ms = now_ms - int(since_s * 1000)
-        survey = await reconciler.survey(
-            min(survey_from_ms, since_ms(server, kit)) if server.noticed else survey_from_ms
-        )
+        since = now_ms - int(wish.since_s * 1000)
+        survey = await reconciler.survey(min(since, since_ms(server, kit)) if server.noticed else since)
         survey.stray_files = await reconciler.stray_files()
-        if orphans:
+        asked = home != server.home or wish.answers
+        orphans = await read_orphans(provider, survey.findings, wish.answers) if asked else []
+        if wish.orphans:
             await reconciler.clean_up(survey)
-        settled = now_ms >= server.noticed_at + store.settings.settle_s * 1000
-        if server.noticed and (go_on or (apply and settled)):
-            survey_now = msgspec.structs.replace(survey, findings=[]) if go_on else survey
-            await resume(kit, server, survey_now)
+        await _end_pause(kit, server, survey, wish)
         counts = await store.counts()
         return Report(
             account=provider.account,
-            applied=apply,
+            applied=wish.apply,
             jobs=survey.findings,
             foreign_jobs=survey.foreign,
             batches_without_job=survey.missing,
             stray_files=survey.stray_files,
-            held_reason=(await store.server(provider.account)).held_reason,
+            held_reason=(await store.pause(provider.account)).text,
             counts={name: counts.get(name, 0) for name in COUNTS},
             quarantined=_kept(await store.quarantined()),
+            home=home,
+            other_home=home != server.home,
+            homes=survey.homes,
+            orphans=orphans,
         )
     finally:
         await provider.aclose()
+
+
+async def _end_pause(kit: Kit, server: Server, survey: Survey, wish: Wish) -> None:
+    """End what holds packing and submitting, where the comparison leaves no question open, or a person says so."""
+    account, settle_ms = kit.provider.account, kit.settings.settle_s * 1000
+    now_ms = await kit.store.server_now_ms()
+    if wish.home and wish.home != server.home:
+        settled = now_ms >= server.forgot_at + settle_ms
+        if wish.go_on or (wish.apply and settled and not survey.open_questions()):
+            await kit.store.rehome(account, wish.home)
+    elif server.noticed and (wish.go_on or (wish.apply and now_ms >= server.noticed_at + settle_ms)):
+        survey_now = msgspec.structs.replace(survey, findings=[]) if wish.go_on else survey
+        await resume(kit, server, survey_now)
 
 
 def _kept(strays: list[Stray]) -> list[Kept]:
@@ -118,7 +155,13 @@ def show_report(console: Console, report: Report) -> None:
         console.print(table)
     over = len(report.jobs) - len(jobs)
     ours = counted(len(report.jobs), "job is", "jobs are")
-    console.print(f"{ours} ours, {over:,} of them over; {report.foreign_jobs:,} are not ours")
+    whose = f"of home {report.home}" if report.other_home else "ours"
+    console.print(f"{ours} {whose}, {over:,} of them over; {report.foreign_jobs:,} are not {whose}")
+    for home, n in report.homes.items():
+        those = counted(n, "job is", "jobs are")
+        console.print(plain(f"{those} of home {home}, another queue's or this one's before it was lost: --home {home}"))
+    for words in orphan_words(report.orphans):
+        console.print(plain(words))
     for batch in report.batches_without_job:
         console.print(Text(f"The provider does not know the job of batch {batch}", "yellow"))
     if report.stray_files:

@@ -135,6 +135,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """The accounts in which a job failed because its input file had been deleted; they are kept to the end now."""
     unknown_jobs: list[UnknownJob] = []
     """They were seen twice and compared with the records; they are never cancelled by themselves."""
+    paused: dict[str, str] = {}
+    """By account: why nothing is packed or submitted, after a change of the server, or because it has forgotten."""
 
 
 async def status(*, emulate: bool | None = None) -> Status:
@@ -169,7 +171,8 @@ async def _read(settings: Settings) -> Status:
         nobody = partial(why_nobody, workers, settings=settings)
         lanes = await store.lanes()
         places = {(one.lane, "") for one in lanes} | {(one.lane, one.pool) for one in batches}
-        accounts = sorted({account for place in places for account in waits_for(*place)})
+        served = {account for worker in workers for account in worker.accounts}
+        accounts = sorted(served.union(*(waits_for(*place) for place in places)))
         paused = await store.pauses(accounts)
         overs = await store.passed_over(lane.lane for lane in lanes)
         return Status(
@@ -196,6 +199,7 @@ async def _read(settings: Settings) -> Status:
             counts=dict.fromkeys(COUNTS, 0) | await store.counts(),
             input_needed=list(await store.input_needed(accounts)),
             unknown_jobs=await read_unknown(store, accounts, now_ms),
+            paused={account: hold.text for account, hold in paused.items() if hold.text},
         )
     finally:
         await store.aclose()
@@ -293,6 +297,8 @@ def show_status(console: Console, status: Status) -> None:
         f"Queue [bold]{status.queue}[/]: {counts['accepted']:,} prompts accepted, {counts['answered']:,} answered, "
         f"{counts['failed']:,} failed, {max(0, counts['accepted'] - ended):,} under way; {_workers(status.workers)}"
     )
+    for account, why in status.paused.items():
+        console.print(Text.assemble(("Held: ", "bold red"), plain(f"{account}: {why}")), soft_wrap=True)
     lanes = waiting(status)
     if lanes:
         console.print(_lanes_table(lanes))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from gemqueue.errors import StoreUnavailable
+from gemqueue.errors import ConfigError, StoreUnavailable
 from gemqueue.language.answers import Answer
 from gemqueue.language.lines import decode_line
 from gemqueue.language.outcomes import expired, outcome_of
@@ -54,7 +54,15 @@ class Collector:
     """See the module's text. ``answers`` and ``failures`` are where results go, which may be one file."""
 
     def __init__(
-        self, store: RunStore, index: Index, files: tuple[OutFile, OutFile], tally: Tally, *, model: str, text: bool
+        self,
+        store: RunStore,
+        index: Index,
+        files: tuple[OutFile, OutFile],
+        tally: Tally,
+        *,
+        model: str,
+        text: bool,
+        forgotten: Callable[[], Awaitable[str]],
     ) -> None:
         self.tally = tally
         self.usage = UsageSum(model)
@@ -69,20 +77,25 @@ class Collector:
         self._written: list[str] = []
         self._synced_at = time.monotonic()
         self._emulated = store.settings.emulate
+        self._home = index.get("home")
+        self._forgotten = forgotten
 
     def expect(self, segment: str, rows: bytearray, entry: bytes | None, *, live: bool = False) -> None:
         """Outcomes of this segment will come; ``live`` says that it is registered."""
         self._open[segment] = Open(rows, live=live)
         self.open_rows += rows.count(1)
         if entry is not None:
-            self._index.keep_entry(segment, entry)
+            self._index.keep_sent(segment, entry)
         if live:
             self._news[segment] = None
 
-    def registered(self, segment: str) -> None:
-        """The store has said ok."""
+    def registered(self, segment: str, home: str) -> None:
+        """The store has said ok, and the home of the account's jobs, once it has one."""
         found = self._open.get(segment)
         self._index.count_entry()
+        if home and home != self._home:
+            self._home = home
+            self._index.set("home", home)
         if found is not None:
             found.live = True
 
@@ -121,6 +134,8 @@ class Collector:
             if blobs > found.cursor:
                 self._news[id_] = None
             elif not state or (state is SegmentState.CLOSED and blobs == found.cursor):
+                if not state and (why := await self._forgotten()):
+                    raise ConfigError(why)
                 self._give_up(id_, found)
         return turn + _SEGMENTS_A_ROUND if turn + _SEGMENTS_A_ROUND < len(ids) else 0
 

@@ -1,9 +1,10 @@
 """What the command knows of the rows, on disk instead of in memory: ``OUT.gemqueue``, an SQLite file beside OUT.
 
-Its lasting part says whose OUT it is and which store the run was begun on, and for each row that IN ever held a digest
-of its content, its size and how it begins. The rest is scratch, made anew at each start from what counts: the run's
-list in the store, and OUT. Without the file contents are not compared, and a store that has forgotten the run is not
-noticed.
+Its lasting part says whose OUT it is and which store the run was begun on, for each row that IN ever held a digest of
+its content, its size and how it begins, and for each segment that is under way its id and its rows: if the store
+forgets it, they can be sent again under the keys that a job may have them by. The rest is scratch, made anew at each
+start from what counts: the run's list in the store, and OUT. Without the file contents are not compared, and a store
+that has forgotten the run is not noticed.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from gemqueue.errors import ConfigError
 from gemqueue.store.runs import digest64
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Sequence
+    from collections.abc import Callable, Generator, Iterable, Sequence
     from pathlib import Path
 
     from gemqueue.store.runs import RunEntry
@@ -35,8 +36,10 @@ CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS rows (
   hash INTEGER PRIMARY KEY, body INTEGER NOT NULL, line INTEGER NOT NULL, pass INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS begins (place INTEGER PRIMARY KEY, size INTEGER NOT NULL, begin BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS sent (segment TEXT PRIMARY KEY, entry BLOB NOT NULL);
 CREATE TEMP TABLE known (hash INTEGER PRIMARY KEY, body INTEGER, state INTEGER NOT NULL);
 CREATE TEMP TABLE entries (segment TEXT PRIMARY KEY, entry BLOB NOT NULL);
+CREATE TEMP TABLE places (hash INTEGER PRIMARY KEY, segment TEXT NOT NULL, at INTEGER NOT NULL, count INTEGER NOT NULL);
 """
 
 
@@ -168,6 +171,33 @@ class Index:
         """Remember a segment's rows until their outcomes come."""
         self._db.execute("INSERT OR REPLACE INTO entries VALUES (?, ?)", (segment, blob))
 
+    def keep_sent(self, segment: str, blob: bytes) -> None:
+        """The same, and lastingly: the segment is about to be registered."""
+        self.keep_entry(segment, blob)
+        self._db.execute("INSERT OR REPLACE INTO sent VALUES (?, ?)", (segment, blob))
+
+    def forget_unsent(self) -> None:
+        """The store knows the run: what was about to be registered and is not in its list never was."""
+        self._db.execute("DELETE FROM sent WHERE segment NOT IN (SELECT segment FROM entries)")
+
+    def recall_sent(self, unpack: Callable[[bytes], RunEntry]) -> None:
+        """The store has forgotten the run: whole segments that were under way keep their places, the last first.
+
+        One of which OUT has a row is not whole: what it lacks is a row like any other.
+        """
+        for segment, blob in self._db.execute("SELECT segment, entry FROM sent ORDER BY rowid DESC").fetchall():
+            hashes = [number_of(key.encode()) for key in unpack(blob).keys]
+            if not self._states(hashes):
+                places = [(hash_, segment, at, len(hashes)) for at, hash_ in enumerate(hashes)]
+                self._db.executemany("INSERT OR IGNORE INTO places VALUES (?, ?, ?, ?)", places)
+        self._db.execute("DELETE FROM sent")
+
+    def place_of(self, key: str) -> tuple[str, int, int] | None:
+        """Where a row was, before the store forgot it: its segment, its index there and how many there were."""
+        query = "SELECT segment, at, count FROM places WHERE hash = ?"
+        found = self._db.execute(query, (number_of(key.encode()),)).fetchone()
+        return None if found is None else (found[0], found[1], found[2])
+
     def entry(self, segment: str) -> bytes:
         """What ``keep_entry`` was given."""
         found: bytes = self._db.execute("SELECT entry FROM entries WHERE segment = ?", (segment,)).fetchone()[0]
@@ -176,6 +206,7 @@ class Index:
     def drop_entry(self, segment: str) -> None:
         """All of the segment is written."""
         self._db.execute("DELETE FROM entries WHERE segment = ?", (segment,))
+        self._db.execute("DELETE FROM sent WHERE segment = ?", (segment,))
 
     def _states(self, hashes: Sequence[int]) -> dict[int, tuple[int | None, int]]:
         if not self._anything_known:

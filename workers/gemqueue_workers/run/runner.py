@@ -23,7 +23,7 @@ import msgspec
 from gemqueue.accounts import api_key_from_env, lane_account
 from gemqueue.errors import ConfigError, SubmitError
 from gemqueue.language.gemini.configs import ConfigMode
-from gemqueue.store.runs import RunEntry, RunRecord, pack_entry
+from gemqueue.store.runs import RunEntry, RunRecord, pack_entry, unpack_entry
 from gemqueue_workers.model_notes import of_model
 from gemqueue_workers.run.collecting import Collector
 from gemqueue_workers.run.connection import connected
@@ -33,7 +33,7 @@ from gemqueue_workers.run.options import STDIO, deadline_at_now
 from gemqueue_workers.run.planning import BEGUN, survey
 from gemqueue_workers.run.progress import Outcome
 from gemqueue_workers.run.reading import BadLine, read_rows
-from gemqueue_workers.run.stores import known_by, note_in, noted_in
+from gemqueue_workers.run.stores import known_by, note_in, noted_in, way_out
 from gemqueue_workers.run.submitting import RowEncoder, Submitter
 from gemqueue_workers.run.writing import OutFile, Tally, is_plain, note_written, sort_by_input
 from gemqueue_workers.screen import counted
@@ -183,10 +183,16 @@ class Runner:
 
     async def _run(self, link: Link, place: Place, progress: Progress) -> None:
         files = (place.answers, place.failures)
-        collector = Collector(
-            link.store, place.index, files, place.tally, model=self.encoder.model, text=self.options.text
-        )
         record = await take_over(link, self.options, [], place.config_mode)
+        collector = Collector(
+            link.store,
+            place.index,
+            files,
+            place.tally,
+            model=self.encoder.model,
+            text=self.options.text,
+            forgotten=partial(self._forgotten, link, place, record),
+        )
         self._go_on_as_begun(record, progress)
         await load_entries(link, self.options.name, record, place.index, collector)
         compare = Differences(link.store, self.account, self.options.name, self.encoder)
@@ -204,7 +210,7 @@ class Runner:
                 submitted = asyncio.Event()
                 async with asyncio.TaskGroup() as group:
                     group.create_task(collector.run(record.producer, submitted, link.revive))
-                    await self._submit(submitter, place.source, plan)
+                    await self._submit(submitter, place, plan)
                     submitted.set()
         except BaseExceptionGroup as group:
             raise _first(group) from None
@@ -217,7 +223,8 @@ class Runner:
 
         Raises ConfigError when the store has forgotten what an earlier start bought, and would sell it again.
         """
-        here, noted = known_by(self.settings, link.store.url, record), noted_in(place.index)
+        server = await link.store.server(self.account)
+        here, noted = known_by(self.settings, link.store.url, record, server), noted_in(place.index)
         gone = noted.forgotten_by(here, self.settings.keep_outcome_s)
         again = await self._still_to_buy(place.source, plan) if gone and plan.begun else 0
         if again:
@@ -225,7 +232,8 @@ class Runner:
             if not self._buy_again:
                 raise ConfigError(
                     f"{self.options.out} was begun {gone}. {rows} may have been bought there, and would be bought "
-                    "again. Repeat the command on the store that knows the run, or say --buy-again"
+                    f"again{way_out(noted.home, here.home)}. Repeat the command on the store that knows the run, or "
+                    "say --buy-again"
                 )
             progress.note(f"{self.options.out} was begun {gone}. --buy-again: {rows} may be paid for a second time.")
         if place.bound and not noted.store:
@@ -234,6 +242,10 @@ class Runner:
                 + (f", and what was bought on another one is bought again: {plan.begun:,} rows." if plan.begun else ".")
             )
         self.report.bought_again = again
+        if again:
+            place.index.recall_sent(unpack_entry)
+        else:
+            place.index.forget_unsent()
         place.bind(record.config_mode)
         note_in(place.index, here)
 
@@ -260,13 +272,26 @@ class Runner:
                 "(--config-mode replace). A new run lays it over --config."
             )
 
-    async def _submit(self, submitter: Submitter, path: str, plan: Plan) -> None:
+    async def _forgotten(self, link: Link, place: Place, record: RunRecord) -> str:
+        """Why this command stops, where the server does not know the run any more; else empty."""
+        now = await link.store.run_record(self.account, self.options.name)
+        if now is not None and now.producer == record.producer:
+            return ""
+        here, noted = await link.store.server(self.account), noted_in(place.index)
+        more = way_out(noted.home, here.home)
+        return (
+            f"the server has forgotten run {self.options.name!r} while its rows were under way: {noted.place} was "
+            f"emptied, or is another one now. OUT has what had come{more}. Repeat the command: it says how to go on"
+        )
+
+    async def _submit(self, submitter: Submitter, place: Place, plan: Plan) -> None:
         if not plan.new:
             return
-        for row in read_rows(self.options, path):
+        for row in read_rows(self.options, place.source):
             if isinstance(row, BadLine) or not plan.wants(row.line):
                 continue
-            bad = await submitter.put(row)
+            was = place.index.place_of(row.key) if self.report.bought_again else None
+            bad = await (submitter.put_back(row, was) if was else submitter.put(row))
             if bad is not None:
                 self.report.bad_lines += 1
                 self.report.rows -= 1

@@ -15,17 +15,23 @@ from gemqueue_workers.screen import counted, duration
 
 if TYPE_CHECKING:
     from gemqueue.config import Settings
+    from gemqueue.store.operations import Server
     from gemqueue.store.runs import RunRecord
     from gemqueue_workers.run.index import Index
 
 
 class Known(NamedTuple):
-    """A run as one store knows it: the store's id and where it is, the run's record, how many entries its list has."""
+    """A run as one store knows it: the store's id and where it is, the run's record, how many entries its list has.
+
+    ``home`` is that of the account's jobs there, and ``run_id`` the server's, once a worker has been there.
+    """
 
     store: str = ""
     place: str = ""
     producer: str = ""
     entries: int = 0
+    home: str = ""
+    run_id: str = ""
 
     def forgotten_by(self, now: Known, keep_s: float) -> str:
         """What has become of this on the store at hand, in words; empty where that still knows all of it."""
@@ -50,17 +56,32 @@ def place_of(settings: Settings, url: str) -> str:
     return f"the queue {settings.queue!r} {where}"
 
 
-def known_by(settings: Settings, url: str, record: RunRecord) -> Known:
+def known_by(settings: Settings, url: str, record: RunRecord, server: Server) -> Known:
     """The run as the store at hand knows it."""
-    return Known(record.store, place_of(settings, url), record.producer, record.entries)
+    place = place_of(settings, url)
+    return Known(record.store, place, record.producer, record.entries, server.home, server.run_id)
 
 
 def noted_in(index: Index) -> Known:
     """The run as OUT.gemqueue remembers it; 0.2.0 wrote nothing of it."""
-    return Known(index.get("store"), index.get("place"), index.get("producer"), int(index.get("entries") or 0))
+    return Known(
+        index.get("store"),
+        index.get("place"),
+        index.get("producer"),
+        int(index.get("entries") or 0),
+        *(index.get(name) for name in ("home", "run_id")),
+    )
 
 
 def note_in(index: Index, known: Known) -> None:
     """OUT.gemqueue remembers it from now on."""
     for name, value in known._asdict().items():
-        index.set(name, str(value))
+        if value or name != "home":  # of a store that no worker has met yet
+            index.set(name, str(value))
+
+
+def way_out(home: str, here: str = "") -> str:
+    """What to do about the jobs of a home that the store at hand does not know, as the end of a message."""
+    if not home or home == here:
+        return ""
+    return f". Their jobs are of home {home}: `gemqueue admin reconcile --home {home}` says what they hold"

@@ -115,6 +115,7 @@ class Submitter:
         self._rows: list[tuple[str, int, bytes]] = []
         self._bytes = 0
         self._flights: set[asyncio.Task[None]] = set()
+        self._places: dict[str, dict[int, tuple[str, int, bytes]]] = {}
 
     async def put(self, row: Row) -> BadLine | None:
         """Take a row; the reason when its request is not valid. Raises what a segment's write raised."""
@@ -131,8 +132,28 @@ class Submitter:
             await self._cut()
         return None
 
+    async def put_back(self, row: Row, place: tuple[str, int, int]) -> BadLine | None:
+        """Take a row that had this place in a segment which the store has forgotten: it goes there again.
+
+        A job may hold it by its key. Of a segment whose rows do not all come, those that came are new ones.
+        """
+        segment, at, count = place
+        try:
+            request = self._encoder.encode(row)
+        except SubmitError as error:
+            return BadLine(row.line, row.content[:200].decode("utf-8", "replace"), str(error))
+        rows = self._places.setdefault(segment, {})
+        rows[at] = (row.key, number_of(row.content), request)
+        if len(rows) == count:
+            del self._places[segment]
+            await self._launch([rows[n] for n in range(count)], segment)
+        return None
+
     async def finish(self) -> None:
         """Write the rest, and wait until everything is registered."""
+        for rows in self._places.values():
+            await self._launch(list(rows.values()))
+        self._places.clear()
         if self._rows:
             await self._cut()
         while self._flights:
@@ -148,14 +169,17 @@ class Submitter:
             task.result()
 
     async def _cut(self) -> None:
+        rows, self._rows, self._bytes = self._rows, [], 0
+        await self._launch(rows)
+
+    async def _launch(self, rows: list[tuple[str, int, bytes]], segment: str = "") -> None:
         while len(self._flights) >= self._settings.flushes_max:
             await self._wait(asyncio.FIRST_COMPLETED)
-        rows, self._rows, self._bytes = self._rows, [], 0
-        self._flights.add(asyncio.create_task(self._fly(rows), name="gemqueue-run-flush"))
+        self._flights.add(asyncio.create_task(self._fly(rows, segment), name="gemqueue-run-flush"))
         await asyncio.sleep(0)
 
-    async def _fly(self, rows: list[tuple[str, int, bytes]]) -> None:
-        id_ = new_segment_id()
+    async def _fly(self, rows: list[tuple[str, int, bytes]], segment_id: str) -> None:
+        id_ = segment_id or new_segment_id()
         entry = pack_entry(RunEntry(id_, [key for key, _, _ in rows], digests_of([digest for _, digest, _ in rows])))
         lines = b"".join([line(f"{id_}.{i}", request) for i, (_, _, request) in enumerate(rows)])
         segment = SegmentWrite(
@@ -172,7 +196,7 @@ class Submitter:
         )
         self._collector.expect(id_, bytearray(b"\1") * len(rows), entry)
         await self._register(segment, await codec.compress_async(lines))
-        self._collector.registered(id_)
+        self._collector.registered(id_, self._store.known(self.lane.account).home)
         self.submitted += len(rows)
 
     async def _register(self, segment: SegmentWrite, body: bytes) -> None:
@@ -191,7 +215,8 @@ class Submitter:
                     return
                 if word == "superseded":
                     raise ConfigError(
-                        f"run {self._name!r} was taken over by another process, or purged; this one stops"
+                        f"run {self._name!r} was taken over by another process, purged, or forgotten by its server; "
+                        "this one stops: repeat the command to see which"
                     )
                 if word == "full":
                     self.held = "the queue is full (memory_bytes_max)"

@@ -73,6 +73,7 @@ def status_page(status: Status) -> str:
         "events": counts.get("events", 0),
     }
     alarms = [_alarm(counts["bought_twice"]), *map(_unknown, status.unknown_jobs[:_UNKNOWN_MAX])]
+    alarms += [f'<p class="bad">{_text(f"{account} is held: {why}")}</p>' for account, why in status.paused.items()]
     parts = [_head(status), _tiles(tiles), *alarms, _lanes(status), _batches(status)]
     rest = {name: n for name, n in sorted(counts.items()) if n and name not in COUNTS[:3]}
     if rest:

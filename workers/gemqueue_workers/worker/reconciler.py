@@ -52,10 +52,14 @@ class Finding(msgspec.Struct, kw_only=True):
 
 
 class Survey(msgspec.Struct, kw_only=True):
-    """What a comparison found. ``foreign`` jobs carry no name of ours, or that of another installation."""
+    """What a comparison found.
+
+    ``foreign`` jobs carry no name of ours, or that of another home: ``homes`` counts those.
+    """
 
     findings: list[Finding] = []
     foreign: int = 0
+    homes: dict[str, int] = {}
     missing: list[str] = []
     """Batches whose job the provider does not know."""
     stray_files: list[str] = []
@@ -75,15 +79,19 @@ class Reconciler:
 
     async def survey(self, since_ms: int) -> Survey:
         """Compare every job created at ``since_ms`` or later. Raises ProviderError, StoreUnavailable."""
-        found = Survey(findings=[], missing=[], stray_files=[])
+        found = Survey(findings=[], homes={}, missing=[], stray_files=[])
+        listed: set[str] = set()
         async for page in self._kit.provider.jobs(since_ms=since_ms):
             for job in page:
+                listed.add(job.job)
                 token = job_names.parse(job.display_name)
-                if token is None or not token.fence or not token.is_of(self._home):
-                    found.foreign += 1
-                else:
+                if token is not None and token.fence and token.is_of(self._home):
                     found.findings.append(await self._judge(job, token))
-        found.missing = await self._missing({finding.job for finding in found.findings}, since_ms)
+                    continue
+                found.foreign += 1
+                if token is not None and token.fence:
+                    found.homes[token.home] = found.homes.get(token.home, 0) + 1
+        found.missing = await self._missing(listed, since_ms)
         return found
 
     async def _judge(self, job: JobStatus, token: Token) -> Finding:

@@ -38,6 +38,7 @@ from gemqueue_workers.worker.recovery import HELD, Recovery
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
 
+    from gemqueue.records import Known
     from gemqueue_workers.stages.loop import Kit
     from gemqueue_workers.worker.arq_client import ArqClient
 
@@ -76,6 +77,7 @@ class Sweeper:
         self._hinted: dict[str, float] = {}
         self._followed: Counter[str] = Counter()
         self._passed_over = False
+        self._forgot = ""
 
     def start(self) -> None:
         """Begin to sweep, to listen and to beat."""
@@ -247,11 +249,25 @@ class Sweeper:
             last_good_sweep_at=self._last_good_sweep_at,
             waiting_for=waits.text,
         )
-        if await self._kit.store.beat(self._worker, self._role_names, account, sign):
+        held = await self._kit.store.beat(self._worker, self._role_names, account, sign)
+        known = self._kit.store.known(account)
+        self._say(known)
+        if held:
             self._recovery.begin()
-            waits.begin(Wait.PAUSE, HELD)
+        if held or known.forgot:
+            waits.begin(Wait.PAUSE, known.forgot or HELD)
         else:
             waits.end(Wait.PAUSE)
+
+    def _say(self, known: Known) -> None:
+        """Say once that the server has forgotten the queue, and once that it goes on under another home."""
+        if known.forgot != self._forgot:
+            self._forgot = known.forgot
+            if known.forgot:
+                log.error("server.forgot", account=self._kit.provider.account, home=known.home, reason=known.forgot)
+        if known.was:
+            log.warning("server.rehomed", account=self._kit.provider.account, home=known.home, was=known.was)
+            known.was = ""
 
 
 @cache
