@@ -8,10 +8,16 @@ Jobs of 0.1.0 carry no home.
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from gemqueue.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from gemqueue.provider import JobStatus
 
 _NAME = re.compile(r"gq-(?:([0-9a-f]{8})-)?(00b[0-9a-f]{20})(?:-([0-9]{1,15}))?", re.ASCII)
 
@@ -57,3 +63,14 @@ def parse(display_name: str) -> Token | None:
     """The name read; None where it is none of ours."""
     found = _NAME.fullmatch(display_name)
     return Token(found[1] or "", found[2], int(found[3] or 0)) if found else None
+
+
+def older_homes(jobs: Iterable[JobStatus], home: str, began_at_ms: int) -> list[str]:
+    """The other homes that have jobs from before this one was given: another queue's, or this one's, if it was lost."""
+    named = [(job, parse(job.display_name)) for job in jobs]
+    found = [
+        token.home
+        for job, token in named
+        if token is not None and token.fence and token.home not in {"", home} and job.created_at_ms < began_at_ms
+    ]
+    return list(dict.fromkeys(found))

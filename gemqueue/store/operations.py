@@ -67,7 +67,8 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     ``noticed`` is the server's run id where it is another one than ``run_id``, on which the records were last known
     whole; packing and submitting are held since ``noticed_at``. What was written before ``seen_at`` was not lost.
     ``forgot`` are the homes that workers remember and this server does not know, for which the account is held;
-    ``past_homes`` those to whose jobs somebody has seen.
+    ``past_homes`` those to whose jobs somebody has seen. The home was given at ``began_at``; ``older_homes`` are those
+    of jobs from before, None until a worker has looked.
     """
 
     home: str = ""
@@ -80,6 +81,8 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     forgot_at: int = 0
     forgot_reason: str = ""
     past_homes: str = ""
+    began_at: int = 0
+    older_homes: str | None = None
 
 
 class ClockBack(msgspec.Struct, frozen=True):
@@ -130,6 +133,11 @@ class OperationsStore(BatchStore, WorkerStore):
         """
         word = await self.heartbeat(worker, roles, account, sign)
         return (await self.greet(account))[1] if word == "new" else word == "held"
+
+    async def note_older(self, account: str, homes: Iterable[str]) -> None:
+        """The account has jobs of these homes that are older than its own."""
+        with translated(self.url):
+            await self.redis.hset(self.key("server", account), "older_homes", " ".join(homes))
 
     async def rehome(self, account: str, home: str) -> list[str]:
         """The account goes on here without the other home, to whose jobs somebody has seen.

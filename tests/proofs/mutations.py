@@ -925,4 +925,33 @@ MUTANTS: dict[str, Mutant] = {
         ),
         ("tests/store/test_tenants.py",),
     ),
+    "home-forgotten": Mutant(
+        "a worker takes the home of whatever server answers",
+        (Patch(f"{_LUA}_server.lua", "string.sub(account, 1, 9) ~= 'emulated.'", "account == ''"),),
+        ("tests/stages/reconcile/test_forgotten.py",),
+    ),
+    "copy-unnoticed": Mutant(
+        "a copy that is put back on a server that writes through has lost nothing",
+        (Patch(f"{_LUA}_server.lua", "if seen_at + COPY_MS < known.seen_at and", "if false and"),),
+        ("tests/stages/reconcile/test_forgotten.py",),
+    ),
+    "fence-below-memory": Mutant(
+        "a claim's fence may lie below one that its worker remembers",
+        (
+            Patch(f"{_LUA}claim.lua", "math.max(floor, knows.fence + 1)", "floor"),
+            Patch(f"{_LUA}_server.lua", ", fence or 0)", ", 0)"),
+        ),
+        ("tests/stages/reconcile/test_forgotten.py",),
+    ),
+    "sent-again-as-new": Mutant(
+        "a run sends the rows that its store forgot as new ones",
+        (
+            Patch(
+                "workers/gemqueue_workers/run/runner.py",
+                "            place.index.recall_sent(unpack_entry)\n",
+                "            place.index.forget_unsent()\n",
+            ),
+        ),
+        ("tests/stages/reconcile/test_forgotten.py",),
+    ),
 }

@@ -13,7 +13,7 @@ local account, home, lossless, known = unpack(ARGV, 2)
 local server, knows = key('server', account), cmsgpack.unpack(known)
 pass_when_full()
 recall(account, knows)
-redis.call('HSETNX', server, 'home', home)
+if redis.call('HSETNX', server, 'home', home) == 1 then redis.call('HSET', server, 'began_at', now) end
 local s = redis.call('HMGET', server, 'run_id', 'lossless', 'home', 'forgot_reason')
 local id = s[1]
 if not id then

@@ -41,7 +41,7 @@ class World(Processes):
     def __init__(self, folder: Path, server: ValkeyServer, base_url: str, emulator: Any) -> None:
         super().__init__(folder, server, PROD["queue"], lent=emulator)
         self.server = server
-        known = {"redis_url": server.url, "base_url": base_url}
+        known: dict[str, Any] = {"redis_url": server.url, "base_url": base_url}
         self.settings = Settings(**(QUICK | PROD | known))
 
     def env(self, **more: str) -> dict[str, str]:
@@ -60,6 +60,10 @@ class World(Processes):
         return sum(job["rows"] for job in self.emulator.ledger()["jobs"])
 
 
+def _passed_on(_method: str, _path: str, _body: bytes) -> None:
+    """What the proxy does to requests."""
+
+
 @asynccontextmanager
 async def world() -> AsyncGenerator[World]:
     """All of it, with a server that writes through."""
@@ -68,7 +72,7 @@ async def world() -> AsyncGenerator[World]:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, ValkeyServer() as server:
         path = Path(folder)
         with EmulatorProcess(path / "emulator", job_s=JOB_S) as emulator:
-            async with proxied(emulator.url, lambda *_: None, without=frozenset(MARK)) as url:
+            async with proxied(emulator.url, _passed_on, without=frozenset(MARK)) as url:
                 made = World(path, server, url, emulator)
                 async with made:
                     yield made

@@ -11,6 +11,7 @@ import pytest
 from gemqueue.errors import ConfigError
 from gemqueue.policy.reconciling import Standing
 from gemqueue.states import Cause, Step
+from gemqueue_workers.worker.lookout import Lookout
 from gemqueue_workers.worker.reconciler import Reconciler
 from gemqueue_workers.worker.recovery import Recovery
 from tests.cli.run.test_other_stores import ROWS, Place
@@ -288,3 +289,22 @@ async def test_a_run_that_is_forgotten_under_way_stops(stages: Stages, tmp_path:
     with pytest.raises(ConfigError, match=f"has forgotten run .*gemqueue admin reconcile --home {home}"):
         await asyncio.wait_for(running, 60)
     assert place.out.read_bytes() == b""
+
+
+async def test_a_worker_that_remembers_nothing_looks_back_once(prod: Stages, lossy: Past) -> None:
+    """On an emptied server a new worker notes, by one list call, that the account has jobs of an older home."""
+    await prod.submit("one")
+    await prod.submitted()
+    home = await home_of(prod)
+    await flush(prod)
+    fresh = beside(prod, lossy, prod.emulator)
+    try:
+        fresh.clock.advance(60)
+        await fresh.store.greet(PROD)
+        before = len(prod.emulator.requests())
+        for _ in range(2):
+            await Lookout(fresh.kit).look_back()
+        assert len(prod.emulator.requests()) - before == 1
+        assert (await fresh.store.server(PROD)).older_homes == home
+    finally:
+        await fresh.aclose()

@@ -51,6 +51,10 @@ _WAY_OUT: Final = (
     "with appendfsync always nothing is lost, and a thousand prompts are one write; "
     'or durability = "replicated", with two replicas'
 )
+_OLDER: Final = (
+    "the account has jobs of home {0} from before this server knew it: another queue's, or this one's, if the server "
+    "was emptied or replaced: `gemqueue admin reconcile --home {0}` (with --go-on, this is said no more)"
+)
 _HELD: Final = {Cause.SERVER: "warning", Cause.FORGOTTEN: "failed"}
 _STYLE: Final = {"ok": "green", "warning": "yellow", "failed": "bold red"}
 
@@ -122,6 +126,8 @@ async def _server(store: RunStore, settings: Settings) -> AsyncGenerator[Finding
         yield Finding("workers", "warning", said)
     held = await store.pause(lane_account(settings, api_key_from_env()))
     yield Finding("held", _HELD.get(held.cause, "ok"), held.text or "packing and submitting go on")
+    for home in await _older(store, lane_account(settings, api_key_from_env())):
+        yield Finding("home", "warning", _OLDER.format(home))
     yield await _spend(store, settings)
     counts = await store.counts()
     twice = counts.get("bought_twice", 0)
@@ -134,6 +140,12 @@ async def _server(store: RunStore, settings: Settings) -> AsyncGenerator[Finding
         yield Finding("beliefs", state, words)
     async for state, words in unknown(store, await store.server_now_ms()):
         yield Finding("unknown jobs", state, words)
+
+
+async def _older(store: RunStore, account: str) -> list[str]:
+    """Homes of jobs from before this server knew the account, to which nobody has seen."""
+    server = await store.server(account)
+    return [home for home in (server.older_homes or "").split() if home not in server.past_homes.split()]
 
 
 async def _spend(store: RunStore, settings: Settings) -> Finding:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from gemqueue.errors import GemqueueError, ProviderError
+from gemqueue.policy.job_names import older_homes
 from gemqueue.policy.reconciling import Standing
 from gemqueue.policy.unknown import KEEP_S, again_s, look_every_s
 from gemqueue.store.scripts import ServerError
@@ -23,6 +24,8 @@ from gemqueue_workers.stages.shared_polls import UnknownJobs
 from gemqueue_workers.worker.reconciler import BUSY, Reconciler
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from gemqueue.policy.unknown import Unknown
     from gemqueue.provider import JobStatus
     from gemqueue_workers.stages.loop import Kit
@@ -45,14 +48,31 @@ class Lookout:
 
     async def watch(self) -> None:
         """Take turns until cancelled."""
+        await self._guarded(self.look_back)
         while not ending():
             await self._kit.clock.sleep(again_s(self._kit.settings))
-            try:
-                await self.turn()
-            except (GemqueueError, ServerError, OSError) as error:
-                log.warning("look.failed", error=str(error))
-            except Exception:  # the worker's other tasks go on
-                log.exception("look.failed")
+            await self._guarded(self.turn)
+
+    async def _guarded(self, look: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await look()
+        except (GemqueueError, ServerError, OSError) as error:
+            log.warning("look.failed", error=str(error))
+        except Exception:  # the worker's other tasks go on
+            log.exception("look.failed")
+
+    async def look_back(self) -> None:
+        """Once in a home's life: does the account have jobs of another one from before? This one may have lost it.
+
+        Raises ProviderError, StoreUnavailable.
+        """
+        server = await self._kit.store.server(self._account)
+        if server.older_homes is not None or not server.began_at or self._account.startswith("emulated."):
+            return
+        homes = older_homes(await self._kit.provider.newest(), server.home, server.began_at)
+        await self._kit.store.note_older(self._account, homes)
+        for home in homes:
+            log.warning("home.older", account=self._account, home=home, say=f"gemqueue admin reconcile --home {home}")
 
     async def turn(self) -> None:
         """Look, if it is time, and compare, if there is a reason. Raises ProviderError, StoreUnavailable."""
