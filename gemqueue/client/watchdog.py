@@ -90,10 +90,10 @@ class Watchdog:
                 log.exception("The watchdog failed and goes on")
 
     async def _recall(self) -> None:
-        """Whether the server still knows the home under which it took the prompts that somebody waits for."""
-        if not self._listener.waited:
-            return
+        """Whether the server still knows the home under which it took the prompts of this process."""
         account, loop = self._listener.account, asyncio.get_running_loop()
+        if not (self._listener.waited or self._store.known(account).home):
+            return
         known = await self._store.recall(account)
         if known.was:
             self._warn(f"The server has forgotten the home {known.was} of the account {account}, and it goes on")

@@ -116,3 +116,11 @@ async def test_a_bulk_call_gets_its_rows_back(server: ValkeyServer) -> None:
         outcomes = await asyncio.wait_for(rows, 60)
         assert [o.failure.kind for o in outcomes if isinstance(o, Failed)] == [FailureKind.LOST] * 2
         await store.aclose()
+
+
+async def test_who_awaits_nothing_is_told_too(server: ValkeyServer, caplog: pytest.LogCaptureFixture) -> None:
+    """A process that only submits says that the server has forgotten what it took, and goes on submitting."""
+    async with real(server) as (queue, _, store):
+        await flush(store)
+        await until(lambda: "the server has forgotten this queue" in caplog.text)
+        assert (await queue.submit("again", model=MODEL)).key

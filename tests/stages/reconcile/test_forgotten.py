@@ -11,6 +11,7 @@ import pytest
 from gemqueue.errors import ConfigError
 from gemqueue.policy.reconciling import Standing
 from gemqueue.states import Cause, Step
+from gemqueue_workers.settings import make_kit
 from gemqueue_workers.worker.lookout import Lookout
 from gemqueue_workers.worker.reconciler import Reconciler
 from gemqueue_workers.worker.recovery import Recovery
@@ -308,3 +309,16 @@ async def test_a_worker_that_remembers_nothing_looks_back_once(prod: Stages, los
         assert (await fresh.store.server(PROD)).older_homes == home
     finally:
         await fresh.aclose()
+
+
+async def test_a_process_remembers_while_its_workers_come_and_go(stages: Stages) -> None:
+    """A worker that is started again with its server, in the same process, knows what the one before it did."""
+    settings = msgspec.structs.replace(stages.settings, base_url=stages.emulator.url)
+    before, other = make_kit(settings), make_kit(msgspec.structs.replace(settings, queue="another"))
+    await before.store.greet(ACCOUNT)
+    after = make_kit(settings)
+    assert after.store.known(ACCOUNT).home == await home_of(stages)
+    assert other.store.known(ACCOUNT).home == ""
+    for kit in (before, other, after):
+        await kit.provider.aclose()
+        await kit.store.aclose()
