@@ -335,13 +335,8 @@ MUTANTS: dict[str, Mutant] = {
         (
             Patch(
                 f"{_LUA}divert.lua",
-                "if redis.call('ZREM', key('pending', lane, meta.tenant), segment) == 1 then\n",
-                "if redis.call('ZSCORE', key('pending', lane, meta.tenant), segment) then\n",
-            ),
-            Patch(
-                f"{_LUA}divert.lua",
-                "elseif redis.call('ZREM', key('later', lane), segment) == 0 then\n",
-                "elseif not redis.call('ZSCORE', key('later', lane), segment) then\n",
+                "if not unpend(lane, meta.tenant, segment, sizes) and redis.call('ZREM', key('later', lane), segment)",
+                "if false and redis.call('ZREM', key('later', lane), segment)",
             ),
         ),
     ),
