@@ -56,8 +56,9 @@ async def due_in_s(here: Bench) -> float | None:
 
 
 async def end(here: Bench) -> None:
-    """The job of the batch that was sealed first ends."""
-    batch = (await here.store.open_batches())[0]
+    """The job of a batch that has prompts of tenant a ends."""
+    batches = await here.store.open_batches()
+    (batch, *_) = [one for one in batches if await here.store.redis.hexists(here.store.key("shares", one), "a")]
     claim = await here.claim(Step.SUBMIT, batch)
     await here.store.begin(claim, "token", "files/f")
     await here.store.accept(claim, f"batches/{batch}", "created", 0)
@@ -228,3 +229,20 @@ async def test_a_thousand_tenants_are_counted_by_name(here: Bench) -> None:
     assert (found[OTHER].accepted, found[OTHER].waiting) == (3, 2)
     assert found["t1002"].rule == Rule(jobs_max=3)
     assert int(await here.store.redis.hlen(here.store.key("tally", ACCOUNT))) == 4 * 1001
+
+
+async def test_what_0_2_0_has_left_pending_goes_on(here: Bench) -> None:
+    """It kept no sums; a tenant that is passed over with such a backlog comes back, and is packed to its end."""
+    await flood(here, "a", 8)
+    await here.store.redis.delete(here.store.key("sums", LANE))
+    await here.store.limit(ACCOUNT, "a", jobs_max=1)
+    claim = await here.claim(Step.PACK)
+    prompts = sum((await packed(here, claim)).values())
+    assert await packed(here, claim) == {}
+    await here.store.rest(claim)
+    await here.store.limit(ACCOUNT, "a", jobs_max=0)
+    while prompts < 40:
+        claim = await here.claim(Step.PACK)
+        prompts += sum((await packed(here, claim)).values())
+        await here.store.rest(claim)
+    assert await due_in_s(here) is None

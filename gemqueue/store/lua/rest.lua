@@ -31,7 +31,7 @@ if redis.call('ZREM', key('parked', account), lane) == 1 then
   redis.call('HDEL', lane_key, 'ahead', 'ahead_priority', 'held_reason')
 end
 local at
-if num(redis.call('HGET', lane_key, 'prompts')) > 0 then
+if num(redis.call('HGET', lane_key, 'prompts')) > 0 or redis.call('EXISTS', key('tenants', lane)) == 1 then
   at = lingered(lane_key, full)
   if lane_is_full(lane_key, full) then at = now end
 end
