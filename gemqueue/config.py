@@ -350,10 +350,7 @@ def _times(s: Settings) -> tuple[tuple[bool, str], ...]:
             s.watchdog_s < s.keep_outcome_s,
             "watchdog_s must be below keep_outcome_s, or what no notice told of is gone",
         ),
-        (
-            s.inbox_keep_s >= max(1, 3 * s.watchdog_s),
-            "inbox_keep_s must be at least 1 and 3 x watchdog_s: so often it is renewed",
-        ),
+        (s.inbox_keep_s >= 1, "inbox_keep_s must be at least 1: the server keeps it for whole seconds"),
         *(
             (getattr(s, name) <= 86_400, f"{name} must be at most 86400: results are kept for 48 hours")
             for name in ("poll_max_s", "backoff_max_s", "retry_max_s", "cancel_settle_s", "quota_cool_s")

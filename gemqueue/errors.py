@@ -174,5 +174,14 @@ class StaleFence(StoreError):  # noqa: N818
     """Somebody else has claimed the step since; whatever the caller holds is void."""
 
 
+class UnreadableRecord(StoreError):  # noqa: N818
+    """A record in Redis is malformed; ``what`` names it (``batch 00b1...``), ``why`` says what is wrong with it."""
+
+    def __init__(self, what: str, why: str) -> None:
+        super().__init__(f"the record of {what} cannot be read: {why}")
+        self.what = what
+        self.why = why
+
+
 class StoreUnavailable(StoreError):  # noqa: N818
     """Redis does not answer, or refuses; the message says which and what to do."""

@@ -153,7 +153,7 @@ def bounded(values: Mapping[str, Any], default: Mapping[str, Any]) -> dict[str, 
 def too_large(name: str, values: Mapping[str, Any]) -> str:
     """What is wrong with a bounded setting that somebody set, and the way out; empty where nothing is."""
     least, words = BOUNDED[name].least(values)
-    if values[name] <= least:
+    if values[name] <= max(least, name.endswith("_max")):  # of what is counted there is at least one
         return ""
     wrong = f"{name} must be at most {words}, and is {values[name]:g}: {BOUNDED[name].why}"
     return f"{wrong}; lower it, or leave {name} out, and it follows"

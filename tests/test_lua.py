@@ -22,8 +22,8 @@ ROOT = Path(__file__).parents[1]
 COLUMNS_MAX = 120
 LUA = {file.name: file.read_text(encoding="utf-8") for file in sorted((ROOT / "gemqueue").rglob("*.lua"))}
 LUA_NAMES = {
-    "ARGV", "KEYS", "bit", "cmsgpack", "ipairs", "math", "pairs", "redis", "string", "table", "tonumber", "tostring",
-    "type", "unpack",
+    "ARGV", "KEYS", "bit", "cmsgpack", "ipairs", "math", "pairs", "pcall", "redis", "string", "table", "tonumber",
+    "tostring", "type", "unpack",
 }  # fmt: skip
 """What the server gives to a script."""
 

@@ -11,6 +11,7 @@ Another process's segment is watched first and looked at then, so nothing can la
 from __future__ import annotations
 
 import asyncio
+import logging
 from itertools import islice
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
@@ -18,7 +19,7 @@ from weakref import WeakValueDictionary
 from gemqueue.client.inbox import Inbox, hold_off
 from gemqueue.client.router import Router, why_gone
 from gemqueue.client.tickets import Segment, Ticket, chain
-from gemqueue.errors import ConfigError
+from gemqueue.errors import ConfigError, UnreadableRecord
 from gemqueue.ids import new_producer_id
 from gemqueue.tasks import end_tasks, ending
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
     from gemqueue.errors import GemqueueError
     from gemqueue.store.producer import ProducerStore, Watched
+
+log = logging.getLogger("gemqueue")
 
 _SEGMENTS_MAX = 64
 _BLOBS_MAX = 8
@@ -254,12 +257,19 @@ class Listener:
     async def _watch(self, segments: list[Segment]) -> None:
         for start in range(0, len(segments), _WATCHES_MAX):
             group = segments[start : start + _WATCHES_MAX]
-            replies = await asyncio.gather(*(self._store.watch(segment.id, self._producer) for segment in group))
+            replies = await asyncio.gather(*map(self._watched, group))
             for segment, watched in zip(group, replies, strict=True):
-                if watched is None:
-                    self.gone(segment)
+                if watched is None or isinstance(watched, UnreadableRecord):
+                    self.gone(segment, unreadable=watched is not None)
                 else:
                     self._admit(segment, watched)
+
+    async def _watched(self, segment: Segment) -> Watched | UnreadableRecord | None:
+        try:
+            return await self._store.watch(segment.id, self._producer)
+        except UnreadableRecord as error:
+            log.error("%s; its outcomes cannot be read", error)  # noqa: TRY400 - it is expected
+            return error
 
     def _admit(self, segment: Segment, watched: Watched) -> None:
         """Another process's segment is known now: its account, and how many prompts it has."""

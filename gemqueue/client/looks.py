@@ -7,6 +7,7 @@ every ``watchdog_s``, for as long as somebody holds the future and it is not set
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from datetime import UTC, datetime
 from enum import StrEnum
 from itertools import islice
@@ -15,6 +16,7 @@ from weakref import WeakKeyDictionary
 
 import msgspec
 
+from gemqueue.errors import UnreadableRecord
 from gemqueue.records import Lane
 from gemqueue.states import BatchState, Step
 
@@ -101,7 +103,7 @@ def look_of(place: Place, history: Turnaround | None, now_ms: int) -> Look:
     elif place.moved:
         state = PromptState.MOVED
     else:
-        state = _STATES[place.batch_state]
+        state = _STATES.get(place.batch_state, PromptState.UNKNOWN)
     held = place.held_reason and place.held_since
     return Look(
         state=state,
@@ -157,11 +159,15 @@ class Looks:
             history = await self._store.turnaround(lane.account, lane.model, place.prompts or 1)
         return place, look_of(place, history, self._store.clock.now_ms())
 
+    async def _look_if_readable(self, ticket: Ticket) -> None:
+        with suppress(UnreadableRecord):  # the others are looked at all the same
+            await self.look(ticket)
+
     async def refresh(self) -> None:
         """Look at what was asked for and is not settled, a bounded number a round, each in its turn."""
         for start in range(0, _LOOKS_MAX, _AT_ONCE_MAX):
             tickets = [ticket for ticket in islice(self._seen, start, start + _AT_ONCE_MAX) if ticket.outcome is None]
-            await asyncio.gather(*[self.look(ticket) for ticket in tickets])
+            await asyncio.gather(*map(self._look_if_readable, tickets))
         for ticket in list(islice(self._seen, _LOOKS_MAX)):
             last = self._seen.pop(ticket)
             (self._seen if ticket.outcome is None else self._over)[ticket] = last

@@ -51,6 +51,7 @@ class Router:
     def __init__(self, *, emulated: bool) -> None:
         self._emulated = emulated
         self._kept = KeptLines()
+        self._told: set[str] = set()
 
     def at_hand(self, segment: Segment, ticket: Ticket) -> Outcome | None:
         """The ticket's outcome where it needs no reading: kept, refused, or of a prompt that the segment never had."""
@@ -67,8 +68,10 @@ class Router:
         """Give every line of a blob to those whom its key names."""
         try:
             text = await codec.expand_async(blob)
-        except ValueError:
-            log.exception("An outcome blob of segment %s cannot be read", segment.id)
+        except ValueError as error:  # the others go on; what stood in it has expired once the segment has ended
+            if segment.id not in self._told:
+                self._told.add(segment.id)
+                log.error("An outcome blob of segment %s cannot be read: %s", segment.id, error)  # noqa: TRY400
             return
         lines, bad = read_lines(text, segment.prefix, segment.count)
         if bad:

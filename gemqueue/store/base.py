@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from sys import intern
 from typing import TYPE_CHECKING, Any
 
@@ -11,17 +10,17 @@ import msgspec
 
 from gemqueue.accounts import made_of_key
 from gemqueue.clock import Clock, clock_from_env
-from gemqueue.errors import StoreError
 from gemqueue.ids import SHARD
 from gemqueue.records import Batch, Known, Lane, LaneState, SegmentMeta
 from gemqueue.setting_values import waits_for_replica
 from gemqueue.states import BatchState, SegmentState
 from gemqueue.store import calls
 from gemqueue.store.scripts import Scripts, connect, translated
+from gemqueue.store.unreadable import Unreadable, is_wrong_type, reading
 from gemqueue.urls import safe_url
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
+    from collections.abc import Iterable
 
     from gemqueue.config import Settings
     from gemqueue.states import Step
@@ -60,6 +59,8 @@ class StoreBase:
         self.url = url
         self.redis: Any = connect(url, self.prefix)  # redis-py 5.3 types its async commands as either kind
         self.scripts = Scripts(self.redis, url, self.prefix, self.clock)
+        self.unreadable = Unreadable()
+        """The malformed records that were met, and left out."""
         self.replicated = waits_for_replica(settings.durability, url)
         if self.replicated:
             self.scripts.replicate_ms = int(settings.replicate_s * 1000)
@@ -71,6 +72,14 @@ class StoreBase:
     def key(self, *parts: str) -> str:
         """The Redis key of a thing."""
         return ":".join((self.prefix, *parts))
+
+    async def replies(self, pipe: Any) -> list[Any]:
+        """A pipeline's replies; in the place of one for a key of another type than asked for stands its error."""
+        found: list[Any] = await pipe.execute(raise_on_error=False)
+        for reply in found:
+            if isinstance(reply, Exception) and not is_wrong_type(reply):
+                raise reply
+        return found
 
     async def ping(self) -> None:
         """Raise StoreUnavailable unless the server answers."""
@@ -144,16 +153,19 @@ class StoreBase:
         """Every counter that the transitions keep, and the gauge ``live_bytes``."""
         with translated(self.url):
             raw: dict[bytes, bytes] = await self.redis.hgetall(self.key("counts"))
-        return {name.decode(): int(value) for name, value in raw.items()}
+        names = {name.decode(errors="replace"): value for name, value in raw.items()}
+        read = {name: self.unreadable.read(f"counter {name}", int, value) for name, value in names.items()}
+        return {name: value for name, value in read.items() if value is not None}
 
     async def segment_metas(self, ids: list[str]) -> list[SegmentMeta | None]:
-        """What is known of each segment, in order; None for one that is gone."""
+        """What is known of each segment, in order; None for one that is gone, or cannot be read (``unreadable``)."""
         with translated(self.url):
             pipe: Any = self.redis.pipeline(transaction=False)
             for id_ in ids:
                 pipe.hmget(self.key("segmeta", id_), _META_FIELDS)
-            rows: list[list[bytes | None]] = await pipe.execute() if ids else []
-        return [_meta(id_, row) for id_, row in zip(ids, rows, strict=True)]
+            rows: list[list[bytes | None]] = await self.replies(pipe) if ids else []
+        read = self.unreadable.read
+        return [read(segment_record(id_), partial(_meta, id_), row) for id_, row in zip(ids, rows, strict=True)]
 
     async def bitmaps(self, settled: Iterable[str], moved: Iterable[str]) -> tuple[dict[str, bytes], dict[str, bytes]]:
         """The settled bitmaps of origins and the moved bitmaps of segments; absent ones are empty."""
@@ -242,18 +254,14 @@ def _meta(id_: str, row: list[bytes | None]) -> SegmentMeta | None:
     )
 
 
-@contextmanager
-def _read(what: str) -> Generator[None]:
-    """One record that cannot be read is an error that everybody expects, not a fault that stops the others."""
-    try:
-        yield
-    except (KeyError, ValueError) as error:
-        raise StoreError(f"the record of {what} cannot be read: {type(error).__name__}: {error}") from error
+def segment_record(id_: str) -> str:
+    """What the record of a segment is called where it cannot be read."""
+    return f"segment {id_}"
 
 
 def batch_of(id_: str, raw: dict[bytes, bytes]) -> Batch:
-    """A batch's record as Redis has it. Raises StoreError when it cannot be read."""
-    with _read(f"batch {id_}"):
+    """A batch's record as Redis has it. Raises UnreadableRecord."""
+    with reading(f"batch {id_}"):
         return _batch(id_, raw)
 
 
@@ -275,8 +283,8 @@ def _batch(id_: str, raw: dict[bytes, bytes]) -> Batch:
 
 
 def lane_of(id_: str, raw: dict[bytes, bytes]) -> LaneState:
-    """A lane's record as Redis has it. Raises StoreError when it cannot be read."""
-    with _read(f"lane {id_}"):
+    """A lane's record as Redis has it. Raises UnreadableRecord."""
+    with reading(f"lane {id_}"):
         return _lane(id_, raw)
 
 

@@ -7,11 +7,12 @@ StaleFence and has changed nothing; one that is in the wrong state gets WrongSta
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from gemqueue.errors import StaleFence, WrongState
+from gemqueue.errors import StaleFence, UnreadableRecord, WrongState
 from gemqueue.policy.packing import first_review_ms, full_limits
 from gemqueue.records import NOT_HELD, Batch, Hold, Lane, LaneState, Note, Onward
 from gemqueue.states import LANE_STEPS, Step
@@ -19,6 +20,7 @@ from gemqueue.store import calls
 from gemqueue.store.base import StoreBase, batch_of, lane_of
 from gemqueue.store.groups import Field, Landing, Move, Raise
 from gemqueue.store.scripts import translated
+from gemqueue.store.unreadable import reading
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
@@ -118,7 +120,7 @@ class BatchStore(StoreBase):
                 pipe.zrange(self.key("due", account), start, start + page - 1, withscores=True)
                 (seconds, micros), found = await pipe.execute()
             now = self.scripts.now_arg() or int(seconds) * 1000 + int(micros) // 1000
-            members = ((member.decode(), int(score)) for member, score in found)
+            members = ((member.decode(errors="replace"), int(score)) for member, score in found)
             ours = [(member, due_ms) for member, due_ms in members if member.partition(" ")[0] in steps]
             due += [(member, due_ms) for member, due_ms in ours if due_ms <= now]
             if ours and ours[-1][1] > now:
@@ -151,14 +153,16 @@ class BatchStore(StoreBase):
 
         Pack and submit steps are not to be had while they are held after a change of the server, or because it has
         forgotten a home that this process remembers, but with ``held``, which takes a step before it is due, too. Not
-        retried on a lost reply: the lease that may have been taken runs out by itself. Raises StoreError for a record
-        that cannot be read: its step is left alone for as long.
+        retried on a lost reply: the lease that may have been taken runs out by itself. Raises UnreadableRecord: its
+        step is left alone for as long.
         """
         since = self.clock.monotonic()
         lease_ms = int(self.settings.lease_s * 1000)
         known = self.known(account)
         call = calls.Claim(f"{step} {id_}", account, lease_ms, "held" if held else "", known.packed())
         reply = await self.scripts.run(call, retry=False)
+        if reply[0] == b"unreadable":
+            raise UnreadableRecord(f"{'lane' if step in LANE_STEPS else 'batch'} {id_}", reply[1].decode())
         if reply[0] == b"newer":
             raise WrongState(f"{step} {id_}: its record is of a newer gemqueue; upgrade this process")
         if reply[0] != b"ok":
@@ -344,18 +348,14 @@ class BatchStore(StoreBase):
     async def manifest(self, batch: str) -> list[str]:
         """The batch's segments, in order."""
         with translated(self.url):
-            return [id_.decode() for id_ in await self.redis.lrange(self.key("manifest", batch), 0, -1)]
+            ids: list[bytes] = await self.redis.lrange(self.key("manifest", batch), 0, -1)
+        return [id_.decode(errors="replace") for id_ in ids]
 
     async def batch(self, batch: str) -> Batch | None:
-        """The batch's record; None when it is gone."""
-        with translated(self.url):
+        """The batch's record; None when it is gone. Raises UnreadableRecord."""
+        with reading(f"batch {batch}"), translated(self.url):
             raw: dict[bytes, bytes] = await self.redis.hgetall(self.key("batch", batch))
         return batch_of(batch, raw) if raw else None
-
-    async def open_batches(self) -> list[str]:
-        """The ids of all batches that are not closed, oldest first."""
-        with translated(self.url):
-            return [id_.decode() for id_ in await self.redis.zrange(self.key("batches"), 0, -1)]
 
     async def open_count(self) -> int:
         """How many batches are not closed."""
@@ -363,15 +363,22 @@ class BatchStore(StoreBase):
             return int(await self.redis.zcard(self.key("batches")))
 
     async def lane(self, lane: Lane) -> LaneState:
-        """One lane, with what waits in it."""
-        with translated(self.url):
+        """One lane, with what waits in it. Raises UnreadableRecord."""
+        with reading(f"lane {lane}"), translated(self.url):
             return lane_of(str(lane), await self.redis.hgetall(self.key("lane", str(lane))))
 
     async def lanes(self) -> list[LaneState]:
-        """Every lane that was ever used, with what waits in it."""
+        """Every lane that was ever used, with what waits in it, without those that cannot be read."""
         with translated(self.url):
-            names = sorted(name.decode() for name in await self.redis.smembers(self.key("lanes")))
-            return [lane_of(name, await self.redis.hgetall(self.key("lane", name))) for name in names]
+            members: set[bytes] = await self.redis.smembers(self.key("lanes"))
+            names = sorted(name.decode(errors="replace") for name in members)
+            pipe: Any = self.redis.pipeline(transaction=False)
+            for name in names:
+                pipe.hgetall(self.key("lane", name))
+            raws = await self.replies(pipe) if names else []
+        read = self.unreadable.read
+        found = [read(f"lane {name}", partial(lane_of, name), raw) for name, raw in zip(names, raws, strict=True)]
+        return [lane for lane in found if lane is not None]
 
     async def quarantine(self, batch: str, rows: list[tuple[str, bytes]]) -> None:
         """Keep rows that belong to nobody, with the reason and their bytes, and count them."""

@@ -16,6 +16,7 @@ from gemqueue.errors import ConfigError, QueueFull
 from gemqueue.ids import new_segment_id, split_key
 from gemqueue.language.lines import line, token_estimate
 from gemqueue.policy.packing import full_limits
+from gemqueue.records import Lane
 from gemqueue.store import calls, codec
 from gemqueue.store.batches import BatchStore
 from gemqueue.store.producer import RETRY_WINDOW_S
@@ -51,14 +52,15 @@ class DeadStore(BatchStore):
     """Dead letters: looking, replaying, forgetting."""
 
     async def dead_letters(self) -> AsyncGenerator[DeadLetter, None]:
-        """Every dead letter, oldest first."""
+        """Every dead letter that can be read, oldest first."""
         after = "-"
         while True:
             with translated(self.url):
                 found: list[Any] = await self.redis.xrange(self.key("dead"), after, "+", count=_AT_ONCE)
             for id_, fields in found:
-                values = {name.decode(): value.decode(errors="replace") for name, value in fields.items()}
-                yield msgspec.convert(values | {"id": id_.decode()}, DeadLetter, strict=False)
+                letter = self.unreadable.read(f"dead letter {id_.decode()}", _letter, (id_, fields))
+                if letter is not None:
+                    yield letter
             if len(found) < _AT_ONCE:
                 return
             after = f"({found[-1][0].decode()}"
@@ -108,10 +110,33 @@ class DeadStore(BatchStore):
         with translated(self.url):
             for origin in sorted({split_key(key)[0] for key in new_keys}):
                 packed: bytes | None = await self.redis.get(self.key("names", origin))
-                names = msgspec.msgpack.decode(packed, type=list[str]) if packed else []
+                read = self.unreadable.read(f"names of segment {origin}", _names, packed) if packed else None
+                names = read or []
                 values: list[bytes | None] = await self.redis.mget(names) if names else []
                 for name, value in zip(names, values, strict=True):
-                    old, _, digest = (value or b"").decode().partition(" ")
+                    old, _, digest = (value or b"").decode(errors="replace").partition(" ")
                     if old in new_keys:
                         found.append((name, f"{old} {digest}", f"{new_keys[old]} {digest}"))
         return found
+
+
+def _letter(entry: tuple[bytes, dict[bytes, bytes]]) -> DeadLetter:
+    """Raises ValueError also for one of which there is no request, so that it cannot be replayed."""
+    id_, fields = entry
+    values = {name.decode(): value.decode(errors="replace") for name, value in fields.items()}
+    letter = msgspec.convert(values | {"id": id_.decode()}, DeadLetter, strict=False)
+    Lane.parse(letter.lane)
+    _key_of(letter)
+    msgspec.json.decode(letter.body, type=_Line)
+    return letter
+
+
+def _key_of(letter: DeadLetter) -> None:
+    try:
+        split_key(letter.key)
+    except ConfigError as error:
+        raise ValueError(str(error)) from error
+
+
+def _names(packed: bytes) -> list[str]:
+    return msgspec.msgpack.decode(packed, type=list[str])

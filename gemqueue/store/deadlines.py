@@ -98,8 +98,8 @@ class DeadlineStore(StoreBase):
             pipe: Any = self.redis.pipeline(transaction=False)
             for lane in lanes:
                 pipe.hget(self.key("lane", str(lane)), "prompts")
-            found: list[bytes | None] = await pipe.execute()
-        return [int(value or 0) for value in found]
+            found: list[bytes | None] = await self.replies(pipe)
+        return [_number(value) for value in found]
 
     async def defer(self, claim: Claim, again_at: dict[str, int], not_within_s: float | None = None) -> None:
         """When to look at these segments again, in ms; 0 for never. With ``not_within_s`` the step is put back."""
@@ -168,8 +168,11 @@ class DeadlineStore(StoreBase):
         """By key, the calls of the batch's prompts that were noted and whose replies are not known."""
         with translated(self.url):
             raw: dict[bytes, bytes] = await self.redis.hgetall(self.key("asked", batch))
-        notes = {key.decode(): value.decode().partition(" ") for key, value in raw.items()}
-        return {key: Asked(int(n), int(at_ms)) for key, (n, _, at_ms) in notes.items()}
+        found: dict[str, Asked] = {}
+        for key, value in raw.items():
+            read = self.unreadable.read(f"call of {key.decode(errors='replace')}", _asked, value)
+            found[key.decode(errors="replace")] = read or Asked(1)  # there was a call, and it may be billed
+        return found
 
     async def count_doubt(self, claim: Claim, crashes: int, calls_max: int) -> int:
         """Count calls that a crashed holder may have left behind, once for each crash; how many were counted."""
@@ -199,7 +202,7 @@ class DeadlineStore(StoreBase):
         whole, usage = await self._spent(lane)
         charges: dict[Charge, Spent] = {}
         for name, n in usage.items():
-            version, since, what = name.split(_SEPARATOR)
+            version, since, what = name.rsplit(_SEPARATOR, 2)
             setattr(charges.setdefault(Charge(version, since), Spent()), what, n)
         rest = whole.less(charges.values())
         if rest.answers:
@@ -211,5 +214,25 @@ class DeadlineStore(StoreBase):
             pipe: Any = self.redis.pipeline(transaction=True)
             pipe.hgetall(self.key("spent", str(lane)))
             pipe.hgetall(self.key("usage", str(lane)))
-            spent, usage = [{k.decode(): int(v) for k, v in raw.items()} for raw in await pipe.execute()]
-        return Spent(**spent), usage
+            spent, usage = [{k.decode(errors="replace"): v for k, v in raw.items()} for raw in await pipe.execute()]
+        totals = {name: self._spent_n(lane, name, n) for name, n in spent.items() if name in Spent.__struct_fields__}
+        parts = {name: self._spent_n(lane, name, n) for name, n in usage.items() if _is_charged(name)}
+        return Spent(**totals), parts
+
+    def _spent_n(self, lane: Lane, name: str, value: bytes) -> int:
+        return self.unreadable.read(f"cost of {lane} {name}", int, value) or 0
+
+
+def _is_charged(name: str) -> bool:
+    """Whether it is a number of ours; a newer gemqueue may have others."""
+    return name.count(_SEPARATOR) == 2 and name.rpartition(_SEPARATOR)[2] in Spent.__struct_fields__
+
+
+def _asked(value: bytes) -> Asked:
+    n, _, at_ms = value.decode().partition(" ")
+    return Asked(int(n), int(at_ms))
+
+
+def _number(value: object) -> int:
+    """A number as it stands in Redis, 0 for anything else."""
+    return int(value) if isinstance(value, bytes) and value.isdigit() else 0

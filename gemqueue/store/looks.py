@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from gemqueue.errors import StoreError
 from gemqueue.policy.beliefs import evidence_of
 from gemqueue.policy.holds import hold_of, waits_for, why_held
 from gemqueue.policy.tenants import over_of, why_passed_over
-from gemqueue.records import NOT_HELD, Hold, Lane
+from gemqueue.records import NOT_HELD, Batch, Hold, Lane
 from gemqueue.states import Cause
 from gemqueue.store.base import batch_of, keys_of
 from gemqueue.store.scripts import translated
 from gemqueue.store.tenants import TenantStore
 from gemqueue.store.turnaround import TurnaroundStore
+from gemqueue.store.unreadable import reading
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from gemqueue.records import Batch
+    from collections.abc import Iterable, Sequence
 
 _HOPS_MAX = 32
 _FIELDS = ("lane", "batch", "went", "keys", "tenant")
@@ -33,6 +32,8 @@ _BELIEVED = (
     "v", "state", "lane", "fence", "prompts", "raw_bytes", "job", "job_state", "intent_at", "accepted_at", "ended_at",
     "held_reason", "held_cause", "held_since", "seen_what", "seen_n", "seen_first_at", "seen_last_at", "decided",
 )  # fmt: skip
+_BRIEF = tuple(name for name in Batch.__struct_fields__ if name not in {"id", "operation"})
+"""What an operation says takes up to 64 KiB a batch."""
 
 
 _PAUSED = ("held_reason", "noticed_at", "forgot_reason", "forgot_at")
@@ -58,7 +59,11 @@ class LookStore(TurnaroundStore, TenantStore):
     """Looks at single prompts."""
 
     async def place(self, segment: str, index: int) -> Place:
-        """Where the prompt is; follows it through its retry segments."""
+        """Where the prompt is; follows it through its retry segments. Raises UnreadableRecord."""
+        with reading(f"segment {segment}"):
+            return await self._place(segment, index)
+
+    async def _place(self, segment: str, index: int) -> Place:
         at, line = segment, index
         lane: Lane | None = None
         for _ in range(_HOPS_MAX):
@@ -146,6 +151,33 @@ class LookStore(TurnaroundStore, TenantStore):
         rows = iter(found)
         return {part[0]: _first_held(part, [next(rows) for _ in part]) for part in parts}
 
+    async def batch_records(self, batches: Sequence[str]) -> list[Batch]:
+        """The records of those of the batches that are there and can be read, in order, without ``operation``."""
+        found: list[Batch] = []
+        for start in range(0, len(batches), _READ_AT_ONCE):
+            ids = batches[start : start + _READ_AT_ONCE]
+            with translated(self.url):
+                pipe: Any = self.redis.pipeline(transaction=False)
+                for id_ in ids:
+                    pipe.hmget(self.key("batch", id_), _BRIEF)
+                rows = await self.replies(pipe)
+            read = [
+                self.unreadable.read(f"batch {id_}", partial(_brief, id_), row)
+                for id_, row in zip(ids, rows, strict=True)
+            ]
+            found += [batch for batch in read if batch is not None]
+        return found
+
+    async def open_records(self) -> list[Batch]:
+        """The records of all batches that are not closed, oldest first, without those that cannot be read."""
+        return await self.batch_records(await self.open_batches())
+
+    async def open_batches(self) -> list[str]:
+        """The ids of all batches that are not closed, oldest first."""
+        with translated(self.url):
+            ids: list[bytes] = await self.redis.zrange(self.key("batches"), 0, -1)
+        return [id_.decode(errors="replace") for id_ in ids]
+
     async def believed(self, batches_max: int = 0) -> list[Batch]:
         """The open batches that are under a belief, oldest first, without what no belief is about.
 
@@ -157,9 +189,13 @@ class LookStore(TurnaroundStore, TenantStore):
             for start in range(0, len(ids), _READ_AT_ONCE):
                 pipe: Any = self.redis.pipeline(transaction=False)
                 for id_ in ids[start : start + _READ_AT_ONCE]:
-                    pipe.hmget(self.key("batch", id_.decode()), _BELIEVED)
-                found += await pipe.execute()
-        read = [_believed(id_.decode(), row) for id_, row in zip(ids, found, strict=True)]
+                    pipe.hmget(self.key("batch", id_.decode(errors="replace")), _BELIEVED)
+                found += await self.replies(pipe)
+        names = [id_.decode(errors="replace") for id_ in ids]
+        read = [
+            self.unreadable.read(f"batch {id_}", partial(_believed, id_), row)
+            for id_, row in zip(names, found, strict=True)
+        ]
         return [batch for batch in read if batch is not None]
 
     async def _following(self, went: list[str], segment: str, index: int) -> tuple[str, int] | None:
@@ -176,10 +212,7 @@ class LookStore(TurnaroundStore, TenantStore):
 
 def _believed(id_: str, row: list[bytes | None]) -> Batch | None:
     raw = {name.encode(): value for name, value in zip(_BELIEVED, row, strict=True) if value is not None}
-    try:
-        batch = batch_of(id_, raw) if raw else None
-    except StoreError:
-        return None
+    batch = batch_of(id_, raw) if raw else None
     return batch if batch is not None and batch.seen_n and evidence_of(batch).belief is not None else None
 
 
@@ -188,6 +221,13 @@ def _first_held(accounts: list[str], servers: list[list[bytes | None]]) -> Hold:
     for account, (changed, changed_at, forgot, forgot_at) in zip(accounts, servers, strict=True):
         reason, since = (forgot, forgot_at) if forgot else (changed, changed_at)
         if reason:
-            words = reason.decode() if account == accounts[0] else f"{account}: {reason.decode()}"
-            return Hold(Cause.FORGOTTEN if forgot else Cause.SERVER, words, int(since or 0))
+            words = reason.decode(errors="replace")
+            since_ms = int(since) if since is not None and since.isdigit() else 0
+            cause = Cause.FORGOTTEN if forgot else Cause.SERVER
+            return Hold(cause, words if account == accounts[0] else f"{account}: {words}", since_ms)
     return NOT_HELD
+
+
+def _brief(id_: str, row: list[bytes | None]) -> Batch | None:
+    raw = {name.encode(): value for name, value in zip(_BRIEF, row, strict=True) if value is not None}
+    return batch_of(id_, raw) if raw else None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from gemqueue.policy.beliefs import Belief, Evidence
+from gemqueue.policy.beliefs import Belief, evidence_of
 from gemqueue.policy.workers import is_stuck, serves
 from gemqueue.states import BatchState, Step
 
@@ -82,6 +82,7 @@ _GAUGES_AMONG_COUNTS: Final = {
     "live_bytes": "Bytes of live bodies and kept outcomes, held against memory_bytes_max.",
     "dead_bytes": "Bytes of dead letters; live_bytes counts them, too.",
 }
+_UNREADABLE: Final = "Records that are malformed, and that nothing else here counts: gemqueue status names them."
 _BELIEVING: Final = "Batches that wait because of what is being believed of them: gemqueue belief show."
 
 
@@ -118,7 +119,9 @@ async def read(store: Store, account: str = "") -> Reading:
         *await _batches(store),
         *await _turnarounds(store, lanes),
     ]
-    return Reading(dict.fromkeys(COUNTERS, 0) | counts, [*gauges, *await _places(store, accounts)])
+    gauges += await _places(store, accounts)
+    gauges.append(Gauge("unreadable_records", _UNREADABLE, len(store.unreadable.found)))
+    return Reading(dict.fromkeys(COUNTERS, 0) | counts, gauges)
 
 
 def _lanes(lanes: list[LaneState], overs: Mapping[Lane, list[Over]], now_ms: int) -> list[Gauge]:
@@ -160,13 +163,12 @@ async def _batches(store: Store) -> list[Gauge]:
     states = {str(state): 0 for state in BatchState if state is not BatchState.CLOSED}
     believing = {str(belief): 0 for belief in Belief}
     prompts = held = 0
-    names = ("state", "prompts", "held_reason", "seen_what", "seen_n")
-    for fields in await store.batch_fields(await store.open_batches(), *names):
-        if fields.get("state") in states:
-            states[fields["state"]] += 1
-            prompts += int(fields.get("prompts", "0"))
-            held += bool(fields.get("held_reason"))
-            seen = Evidence(fields.get("seen_what", ""), int(fields.get("seen_n", "0")))
+    for batch in await store.open_records():
+        if batch.state in states:
+            states[batch.state] += 1
+            prompts += batch.prompts
+            held += bool(batch.held_reason)
+            seen = evidence_of(batch)
             if seen.belief is not None and seen.n:
                 believing[seen.belief] += 1
     by_state = [Gauge("open_batches", "Batches that are not closed.", n, {"state": s}) for s, n in states.items()]

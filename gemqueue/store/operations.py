@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import secrets
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from gemqueue.errors import StoreError, WrongState
+from gemqueue.errors import WrongState
 from gemqueue.policy.unknown import KEEP_S, Unknown, again_s
 from gemqueue.store import calls
 from gemqueue.store.base import batch_of
@@ -22,6 +23,7 @@ from gemqueue.store.batches import QUARANTINE_ROWS_MAX, BatchStore
 from gemqueue.store.groups import Compared, Listed
 from gemqueue.store.quota import checked
 from gemqueue.store.scripts import ServerFull, translated
+from gemqueue.store.unreadable import reading
 from gemqueue.store.workers import WorkerStore
 
 if TYPE_CHECKING:
@@ -148,11 +150,12 @@ class OperationsStore(BatchStore, WorkerStore):
         return str(reply[1].decode()).split()
 
     async def server(self, account: str) -> Server:
-        """What is known of the server."""
+        """What is known of the server. Raises UnreadableRecord."""
         with translated(self.url):
             raw: dict[bytes, bytes] = await self.redis.hgetall(self.key("server", account))
-        found = {name.decode(): value.decode() for name, value in raw.items()}
-        return msgspec.convert(found, Server, strict=False)
+        with reading(f"server of {account}"):
+            found = {name.decode(): value.decode() for name, value in raw.items()}
+            return msgspec.convert(found, Server, strict=False)
 
     async def tick(self, account: str) -> float:
         """Look at the server's clock for an account, or a pool; the seconds that it went back since the last look.
@@ -165,7 +168,11 @@ class OperationsStore(BatchStore, WorkerStore):
         """When the account's workers last saw the server's clock go back; None if never."""
         with translated(self.url):
             at, ms = await self.redis.hmget(self.key("clock", account), "back_at", "back_ms")
-        return ClockBack(int(at), int(ms)) if at else None
+        return (
+            self.unreadable.read(f"clock of {account}", lambda both: ClockBack(*map(int, both)), (at, ms))
+            if at
+            else None
+        )
 
     async def lossless(self) -> bool:
         """Whether the server writes through to its disk before it answers, and is no replica that was promoted.
@@ -259,7 +266,7 @@ class OperationsStore(BatchStore, WorkerStore):
             )
         found = [
             Stray(
-                batch=fields.get(b"batch", b"").decode(),
+                batch=fields.get(b"batch", b"").decode(errors="replace"),
                 reason=fields.get(b"reason", b"").decode(errors="replace"),
                 row=fields.get(b"row", b"").decode(errors="replace"),
             )
@@ -275,8 +282,8 @@ class OperationsStore(BatchStore, WorkerStore):
                 pipe: Any = self.redis.pipeline(transaction=False)
                 for id_ in batches[start : start + _READ_AT_ONCE]:
                     pipe.hmget(self.key("batch", id_), fields)
-                rows: list[list[bytes | None]] = await pipe.execute()
-            found += [{f: v.decode(errors="replace") for f, v in zip(fields, row, strict=True) if v} for row in rows]
+                rows: list[list[bytes | None]] = await self.replies(pipe)
+            found += [_texts(fields, row) for row in rows]
         return found
 
     async def note_unknown(self, account: str, jobs: Iterable[Unknown]) -> list[str]:
@@ -296,16 +303,17 @@ class OperationsStore(BatchStore, WorkerStore):
         """The account's jobs that are noted, the first first."""
         with translated(self.url):
             raw: dict[bytes, bytes] = await self.redis.hgetall(self.key("unknown", account))
-        found: list[Unknown] = []
-        for job, packed in raw.items():
-            values = dict(zip(_NOTED, msgspec.msgpack.decode(packed), strict=False))
-            found.append(msgspec.convert(values | {"job": job.decode()}, Unknown, strict=False))
-        return sorted(found, key=lambda one: (one.first_at, one.job))
+        read = [
+            self.unreadable.read(f"unknown job {job.decode(errors='replace')}", _unknown, (job, packed))
+            for job, packed in raw.items()
+        ]
+        return sorted((one for one in read if one is not None), key=lambda one: (one.first_at, one.job))
 
     async def take_look(self, account: str, every_s: float, now_ms: int) -> bool:
         """Whether nobody has looked at the account's newest jobs for so long; then it is up to the caller."""
         with translated(self.url):
-            looked_at = int(await self.redis.get(self.key("looked", account)) or 0)
+            value: bytes | None = await self.redis.get(self.key("looked", account))
+        looked_at = int(value) if value is not None and value.isdigit() else 0
         if looked_at and 0 <= now_ms - looked_at < every_s * 1000:
             return False
         await self.looked(account, now_ms)
@@ -325,12 +333,12 @@ class OperationsStore(BatchStore, WorkerStore):
             pipe: Any = self.redis.pipeline(transaction=False)
             for id_ in batches:
                 pipe.hmget(self.key("batch", id_), _COMPARED)
-            rows: list[list[bytes | None]] = await pipe.execute() if batches else []
+            rows: list[list[bytes | None]] = await self.replies(pipe) if batches else []
         found: dict[str, Batch | None] = {}
         for id_, row in zip(batches, rows, strict=True):
-            raw = {name.encode(): value for name, value in zip(_COMPARED, row, strict=True) if value is not None}
-            with suppress(StoreError):
-                found[id_] = batch_of(id_, raw) if raw else None
+            read = self.unreadable.read(f"batch {id_}", partial(_compared, id_), row)
+            if read is not None:
+                found[id_] = read[0]
         return found
 
     async def due_at(self, step: Step, batch: str, account: str) -> int:
@@ -348,3 +356,20 @@ class OperationsStore(BatchStore, WorkerStore):
         reply = checked(await self.scripts.run(call), "decide")
         if reply[0] == b"none":
             raise WrongState(f"decide {claim.id}: nothing is believed of it any more")
+
+
+def _texts(fields: Sequence[str], row: list[bytes | None] | Exception) -> dict[str, str]:
+    if isinstance(row, Exception):  # no record: its key holds another type
+        return {}
+    return {f: v.decode(errors="replace") for f, v in zip(fields, row, strict=True) if v}
+
+
+def _unknown(noted: tuple[bytes, bytes]) -> Unknown:
+    job, packed = noted
+    values = dict(zip(_NOTED, msgspec.msgpack.decode(packed), strict=False))
+    return msgspec.convert(values | {"job": job.decode()}, Unknown, strict=False)
+
+
+def _compared(id_: str, row: list[bytes | None]) -> tuple[Batch | None]:
+    raw = {name.encode(): value for name, value in zip(_COMPARED, row, strict=True) if value is not None}
+    return (batch_of(id_, raw) if raw else None,)

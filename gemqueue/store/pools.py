@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from gemqueue.policy.holds import hold_of
@@ -41,35 +42,13 @@ class PoolStore(StoreBase):
             ids: list[bytes] = await self.redis.zrange(self.key("batches"), 0, -1)
             pipe: Any = self.redis.pipeline(transaction=False)
             for id_ in ids:
-                pipe.hmget(self.key("batch", id_.decode()), _FIELDS)
-            rows: list[list[bytes | None]] = await pipe.execute() if ids else []
-        found = [(id_.decode(), [(value or b"").decode() for value in row]) for id_, row in zip(ids, rows, strict=True)]
-        return [
-            OpenBatch(
-                id=id_,
-                state=BatchState(state),
-                lane=named,
-                hold=hold_of(held_cause, held_reason, int(held_since or 0)),
-                held_for=held_for,
-                tokens=int(tokens or 0),
-                raw_bytes=int(raw_bytes or 0),
-                input_file=input_file,
-                priority=int(priority or 0),
-            )
-            for id_, (
-                state,
-                lane,
-                held_cause,
-                held_reason,
-                held_since,
-                held_for,
-                tokens,
-                raw_bytes,
-                input_file,
-                priority,
-            ) in found
-            if state and lane.startswith(f"{account}/") and (named := Lane.named(lane)) is not None
+                pipe.hmget(self.key("batch", id_.decode(errors="replace")), _FIELDS)
+            rows: list[list[bytes | None]] = await self.replies(pipe) if ids else []
+        read = [
+            self.unreadable.read(f"batch {id_}", partial(_open_batch, id_), row)
+            for id_, row in zip([id_.decode(errors="replace") for id_ in ids], rows, strict=True)
         ]
+        return [batch for batch in read if batch is not None and batch.lane.account == account]
 
     async def line(self, lane: Lane) -> Line:
         """The line for room at the lane's account, and the highest priority of what waits in the lane."""
@@ -86,3 +65,22 @@ class PoolStore(StoreBase):
         if lane.held_reason != reason:
             with suppress(ServerFull), translated(self.url):
                 await self.redis.hset(self.key("lane", str(lane.lane)), "held_reason", reason)
+
+
+def _open_batch(id_: str, row: list[bytes | None]) -> OpenBatch | None:
+    """None for one that is gone, or in a lane that only a newer gemqueue knows."""
+    text = [(value or b"").decode(errors="replace") for value in row]
+    state, lane, held_cause, held_reason, held_since, held_for, tokens, raw_bytes, input_file, priority = text
+    if not state or (named := Lane.named(lane)) is None:
+        return None
+    return OpenBatch(
+        id=id_,
+        state=BatchState(state),
+        lane=named,
+        hold=hold_of(held_cause, held_reason, int(held_since or 0)),
+        held_for=held_for,
+        tokens=int(tokens or 0),
+        raw_bytes=int(raw_bytes or 0),
+        input_file=input_file,
+        priority=int(priority or 0),
+    )

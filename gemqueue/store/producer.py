@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -11,8 +11,10 @@ from gemqueue.policy.packing import first_review_ms, full_limits
 from gemqueue.records import Known, Lane
 from gemqueue.states import SegmentState
 from gemqueue.store import bitmap, calls
+from gemqueue.store.base import segment_record
 from gemqueue.store.looks import LookStore
 from gemqueue.store.scripts import translated
+from gemqueue.store.unreadable import reading
 from gemqueue.store.workers import WorkerStore
 
 RETRY_WINDOW_S = 3600
@@ -129,7 +131,7 @@ class ProducerStore(LookStore, WorkerStore):
             value: bytes | None = await self.redis.get(self.key("name", account, name))
         if value is None:
             return None
-        key, _, digest = value.decode().partition(" ")
+        key, _, digest = value.decode(errors="replace").partition(" ")
         return key, digest
 
     async def open_inbox(self, producer: str) -> str:
@@ -156,7 +158,7 @@ class ProducerStore(LookStore, WorkerStore):
         seen: dict[str, None] = {}
         for entry_id, fields in entries:
             after = entry_id.decode()
-            seen.update(dict.fromkeys(fields[b"s"].decode().split()))
+            seen.update(dict.fromkeys(fields.get(b"s", b"").decode(errors="replace").split()))
         return after, list(seen)
 
     async def close_inbox(self, producer: str) -> None:
@@ -170,7 +172,9 @@ class ProducerStore(LookStore, WorkerStore):
             pipe: Any = self.redis.pipeline(transaction=False)
             for segment, seen in cursors:
                 pipe.lrange(self.key("outcomes", segment), seen, seen + blobs_max - 1)
-            return cast("list[list[bytes]]", await pipe.execute()) if cursors else []
+            found = await self.replies(pipe) if cursors else []
+        pairs = zip([segment for segment, _ in cursors], found, strict=True)
+        return [self.unreadable.read(f"outcomes of segment {id_}", list, blobs) or [] for id_, blobs in pairs]
 
     async def outcome_counts(self, segments: list[str]) -> list[tuple[SegmentState | None, int]]:
         """For each segment, its state (None when it is gone) and how many blobs had landed just after."""
@@ -179,16 +183,27 @@ class ProducerStore(LookStore, WorkerStore):
             for segment in segments:
                 pipe.hget(self.key("segmeta", segment), "state")  # first: what is closed has all of its blobs
                 pipe.llen(self.key("outcomes", segment))
-            flat: list[Any] = await pipe.execute() if segments else []
-        states = [SegmentState(state.decode()) if state else None for state in flat[::2]]
-        return list(zip(states, flat[1::2], strict=True))
+            flat: list[Any] = await self.replies(pipe) if segments else []
+        return [
+            (self._state_of(id_, state) if state else None, blobs if isinstance(blobs, int) else 0)
+            for id_, state, blobs in zip(segments, flat[::2], flat[1::2], strict=True)
+        ]
+
+    def _state_of(self, id_: str, state: bytes | Exception) -> SegmentState:
+        """The state; live where it cannot be read, for then nobody can say that no more outcomes will come."""
+        return self.unreadable.read(segment_record(id_), _state, state) or SegmentState.LIVE
 
     async def watch(self, segment: str, producer: str) -> Watched | None:
-        """Register this inbox for a segment's notices, then look; None when there is no such segment."""
-        reply = await self.scripts.run(calls.Watch(segment, producer))
+        """Register this inbox for a segment's notices, then look; None when there is no such segment.
+
+        Raises UnreadableRecord.
+        """
+        with reading(segment_record(segment)):
+            reply = await self.scripts.run(calls.Watch(segment, producer))
         if reply[0] != b"ok":
             return None
-        return Watched(SegmentState(reply[1].decode()), int(reply[2]), Lane.named(reply[3].decode()))
+        with reading(segment_record(segment)):
+            return Watched(_state(reply[1]), int(reply[2]), Lane.named(reply[3].decode()))
 
     async def deliver(self, segments: list[str], *, keyed: bool = False) -> None:
         """The caller has taken every outcome of these segments: they may go after ``keep_delivered_s``.
@@ -222,14 +237,16 @@ class ProducerStore(LookStore, WorkerStore):
             pipe.smembers(self.key("lanes"))
             ids, lanes = await pipe.execute()
             for id_ in ids:
-                pipe.hmget(self.key("batch", id_.decode()), "lane", "held_reason", "pool")
-            for lane in sorted(lane.decode() for lane in lanes):
+                pipe.hmget(self.key("batch", id_.decode(errors="replace")), "lane", "held_reason", "pool")
+            for lane in sorted(lane.decode(errors="replace") for lane in lanes):
                 if lane.startswith(f"{account}/"):
                     pipe.hmget(self.key("lane", lane), "prompts", "held_reason")
-            rows: list[Any] = await pipe.execute()
-        batches = [row[1] for row in rows[: len(ids)] if _is_of(account, row[0], row[2])]
-        waiting = [row[1] for row in rows[len(ids) :] if int(row[0] or 0) > 0]
-        return next((reason.decode() for reason in (*batches, *waiting) if reason), "")
+            rows: list[Any] = await self.replies(pipe)
+        of_batches = [row for row in rows[: len(ids)] if isinstance(row, list)]  # else no record
+        of_lanes = [row for row in rows[len(ids) :] if isinstance(row, list)]
+        batches = [row[1] for row in of_batches if _is_of(account, row[0], row[2])]
+        waiting = [row[1] for row in of_lanes if row[0] and row[0].isdigit() and int(row[0]) > 0]
+        return next((reason.decode(errors="replace") for reason in (*batches, *waiting) if reason), "")
 
 
 def forgotten_words(home: str) -> str:
@@ -243,7 +260,11 @@ def forgotten_words(home: str) -> str:
 
 def _is_of(account: str, lane: bytes | None, pool: bytes | None) -> bool:
     """Whether a batch has prompts of the account, which may be a pool."""
-    return (lane or b"").startswith(f"{account}/".encode()) or (pool or b"").decode() == account
+    return (lane or b"").startswith(f"{account}/".encode()) or (pool or b"") == account.encode()
+
+
+def _state(text: bytes) -> SegmentState:
+    return SegmentState(text.decode())
 
 
 def _enqueued(reply: list[Any]) -> Enqueued:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -14,6 +15,8 @@ from gemqueue.store.scripts import translated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
+
+    from gemqueue.records import SegmentMeta
 
 _READ_AT_ONCE: Final = 500
 _BODY: Final = -1
@@ -36,7 +39,7 @@ class PurgeStore(StoreBase):
         pattern = self.key("segmeta", "??b*r*-*")
         with translated(self.url):
             found = [key async for key in self.redis.scan_iter(match=pattern, count=1000)]
-        return [key.decode().rpartition(":")[2] for key in found]
+        return [key.decode(errors="replace").rpartition(":")[2] for key in found]
 
     async def purge_outcome_line(self, segment: str, key: str, line: bytes) -> bool:
         """Put ``line`` in the place of the outcome of ``key``; False when there is none, or it is that already."""
@@ -44,11 +47,11 @@ class PurgeStore(StoreBase):
             blobs: int = await self.redis.llen(self.key("outcomes", segment))
         return any([await self._purge_line(segment, at, key, line) for at in range(blobs)])
 
-    async def purge_body_line(self, segment: str, key: str, line: bytes) -> bool:
+    async def purge_body_line(self, segment: SegmentMeta, key: str, line: bytes) -> bool:
         """Put ``line`` in the place of the request of ``key`` in a segment's body; False when it is not there."""
-        return await self._purge_line(segment, _BODY, key, line)
+        return await self._purge_line(segment.id, _BODY, key, line, segment.raw_bytes)
 
-    async def _purge_line(self, segment: str, at: int, key: str, line: bytes) -> bool:
+    async def _purge_line(self, segment: str, at: int, key: str, line: bytes, bytes_max: int | None = None) -> bool:
         for _ in range(_TRIES):
             with translated(self.url):
                 old: bytes | None = await (
@@ -56,7 +59,9 @@ class PurgeStore(StoreBase):
                     if at == _BODY
                     else self.redis.lindex(self.key("outcomes", segment), at)
                 )
-            new = None if old is None else _without(codec.expand(old), key, line)
+            expand = partial(codec.expand, bytes_max=bytes_max)
+            text = None if old is None else self.unreadable.read(f"value {at} of segment {segment}", expand, old)
+            new = None if text is None else _without(text, key, line)
             if old is None or new is None:
                 return False
             digest = hashlib.sha1(old, usedforsecurity=False).hexdigest()
@@ -71,10 +76,10 @@ class PurgeStore(StoreBase):
 
     async def purge_streams(self, ours: Callable[[str], bool], batches: Collection[str]) -> None:
         """Take rows of these keys out of the dead letters and, where they came of these batches, out of quarantine."""
-        await self._purge_stream("dead", lambda fields: ours(fields.get(b"key", b"").decode()))
+        await self._purge_stream("dead", lambda fields: ours(_text(fields, b"key")))
         await self._purge_stream(
             "quarantine",
-            lambda fields: fields.get(b"batch", b"").decode() in batches and ours(_key_in(fields.get(b"row", b""))),
+            lambda fields: _text(fields, b"batch") in batches and ours(_key_in(fields.get(b"row", b""))),
         )
 
     async def _purge_stream(self, name: str, ours: Callable[[dict[bytes, bytes]], bool]) -> None:
@@ -98,6 +103,10 @@ class PurgeStore(StoreBase):
         """A closed batch's record forgets the provider's last words, which may hold answers."""
         with translated(self.url):
             await self.redis.hdel(self.key("batch", batch), "operation")
+
+
+def _text(fields: dict[bytes, bytes], name: bytes) -> str:
+    return fields.get(name, b"").decode(errors="replace")
 
 
 def _key_in(row: bytes) -> str:

@@ -83,14 +83,23 @@ class QuotaStore(StoreBase):
             pipe.hgetall(self.key("reserved", account))
             pipe.hgetall(self.key("quota", account))
             reserved, quota = await pipe.execute()
-        entries = ((batch.decode(), entry.decode().split(" ", 2)) for batch, entry in reserved.items())
-        corrections = {
-            resource.decode(): msgspec.msgpack.decode(packed, type=Correction) for resource, packed in quota.items()
-        }
-        return Ledger(
-            tuple(Reservation(batch, model, int(tokens), int(until)) for batch, (tokens, until, model) in entries),
-            corrections,
-        )
+        read = self.unreadable.read
+        taken = [read(f"reservation {_text(one[0])}", _reservation, one) for one in reserved.items()]
+        learnt = [read(f"quota {account} {_text(one[0])}", _correction, one) for one in quota.items()]
+        return Ledger(tuple(one for one in taken if one is not None), dict(one for one in learnt if one is not None))
+
+
+def _text(name: bytes) -> str:
+    return name.decode(errors="replace")
+
+
+def _reservation(entry: tuple[bytes, bytes]) -> Reservation:
+    tokens, until, model = entry[1].decode().split(" ", 2)
+    return Reservation(entry[0].decode(), model, int(tokens), int(until))
+
+
+def _correction(entry: tuple[bytes, bytes]) -> tuple[str, Correction]:
+    return entry[0].decode(), msgspec.msgpack.decode(entry[1], type=Correction)
 
 
 def checked(reply: list[Any], what: str) -> list[Any]:
@@ -119,6 +128,8 @@ class InputStore(StoreBase):
         found: dict[str, int] = {}
         with translated(self.url):
             for account in sorted(set(accounts)):
-                if at := await self.redis.hget(self.key("account", account), _INPUT_NEEDED):
-                    found[account] = int(at)
+                at: bytes | None = await self.redis.hget(self.key("account", account), _INPUT_NEEDED)
+                since = self.unreadable.read(f"account {account}", int, at) if at else None
+                if since is not None:
+                    found[account] = since
         return found

@@ -20,6 +20,7 @@ from gemqueue.store import calls, codec
 from gemqueue.store.purge import PurgeStore
 from gemqueue.store.scripts import translated
 from gemqueue.store.store import Store
+from gemqueue.store.unreadable import reading
 
 _ENTRIES_A_CALL = 32
 _SEGMENTS_A_CALL = 500
@@ -118,28 +119,33 @@ class RunStore(Store, PurgeStore):
         )
 
     async def run_record(self, account: str, name: str) -> RunRecord | None:
-        """The run as it is; None when nothing is known of it (any more)."""
-        with translated(self.url):
+        """The run as it is; None when nothing is known of it (any more). Raises UnreadableRecord."""
+        with reading(f"run {name}"), translated(self.url):
             raw: dict[bytes, bytes] = await self.redis.hgetall(self.key("run", account, name))
             entries: int = await self.redis.llen(self.key("runlist", account, name))
-        if b"settings" not in raw:
+        if not raw:
             return None
-        text = {field.decode(): value.decode() for field, value in raw.items()}
-        return msgspec.convert(text | {"entries": entries}, RunRecord, strict=False)
+        with reading(f"run {name}"):
+            text = {field.decode(): value.decode() for field, value in raw.items()}
+            return msgspec.convert(text | {"entries": entries}, RunRecord, strict=False)
 
     async def run_entries(self, account: str, name: str, start: int, stop: int) -> list[RunEntry]:
-        """The entries at ``start`` to ``stop`` (not included), at most 32 of them a call."""
+        """The entries at ``start`` to ``stop`` (not included), at most 32 of them a call, that can be read."""
         stop = min(stop, start + _ENTRIES_A_CALL)
         with translated(self.url):
             blobs: list[bytes] = await self.redis.lrange(self.key("runlist", account, name), start, stop - 1)
-        return [unpack_entry(blob) for blob in blobs]
+        read = [
+            self.unreadable.read(f"run {name}: entry {number}", unpack_entry, blob)
+            for number, blob in enumerate(blobs, start)
+        ]
+        return [entry for entry in read if entry is not None]
 
     async def run_names(self, account: str) -> list[str]:
         """The names of all runs of an account that are known, sorted."""
         prefix = self.key("run", account, "")
         with translated(self.url):
             found: list[bytes] = [key async for key in self.redis.scan_iter(match=f"{_literal(prefix)}*", count=1000)]
-        return sorted(key.decode().removeprefix(prefix) for key in found)
+        return sorted(key.decode(errors="replace").removeprefix(prefix) for key in found)
 
     async def purge(self, account: str, name: str, segments: list[str]) -> int:
         """Forget these segments and, with a ``name``, the run. Raises ConfigError while one of them is live."""

@@ -34,4 +34,15 @@ class TurnaroundStore(StoreBase):
     async def _histograms(self, account: str, model: str) -> dict[int, Histogram]:
         with translated(self.url):
             raw: dict[bytes, bytes] = await self.redis.hgetall(self.key("turnaround", account, model))
-        return {int(size): msgspec.msgpack.decode(packed, type=Histogram, strict=False) for size, packed in raw.items()}
+        found: dict[int, Histogram] = {}
+        for size, packed in raw.items():
+            what = f"turnaround {account} {model} {size.decode(errors='replace')}"
+            read = self.unreadable.read(what, _histogram, (size, packed))
+            if read is not None:
+                found[read[0]] = read[1]
+        return found
+
+
+def _histogram(entry: tuple[bytes, bytes]) -> tuple[int, Histogram]:
+    size, packed = entry
+    return int(size), msgspec.msgpack.decode(packed, type=Histogram, strict=False)

@@ -39,7 +39,7 @@ class WebhookStore(StoreBase):
         """How far this lane's webhooks can be relied on."""
         with translated(self.url):
             raw: list[bytes | None] = await self.redis.hmget(self.key("lane", str(lane)), "announced", "announced_at")
-        return WebhookHealth(*(int(value or 0) for value in raw))
+        return WebhookHealth(*(int(value) if value is not None and value.isdigit() else 0 for value in raw))
 
     async def add_counts(self, counts: Mapping[str, int]) -> None:
         """Raise several counters at once; on a full server, too."""

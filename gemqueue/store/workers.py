@@ -5,6 +5,7 @@ Both go by the server's clock. A member is ``<id> <roles>``, as 0.2.0 writes and
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from gemqueue.records import Sign, Worker
@@ -57,16 +58,21 @@ class WorkerStore(StoreBase):
         after_ms = await self.server_now_ms() + 1
         with translated(self.url):
             members: list[bytes] = await self.redis.zrangebyscore(self.key("workers"), after_ms, "+inf")
-            names = [member.decode().partition(" ") for member in members]
+            names = [member.decode(errors="replace").partition(" ") for member in members]
             pipe: Any = self.redis.pipeline(transaction=False)
             for id_, _, _ in names:
                 pipe.hgetall(self.key("worker", id_))
-            records: list[dict[bytes, bytes]] = await pipe.execute() if names else []
-        return [_worker(id_, roles, raw) for (id_, _, roles), raw in zip(names, records, strict=True)]
+            records: list[dict[bytes, bytes]] = await self.replies(pipe) if names else []
+        read = self.unreadable.read
+        found = [
+            read(f"worker {id_}", partial(_worker, id_, roles), raw)
+            for (id_, _, roles), raw in zip(names, records, strict=True)
+        ]
+        return [worker for worker in found if worker is not None]
 
 
 def _worker(id_: str, roles: str, raw: Mapping[bytes, bytes]) -> Worker:
-    found = {name.decode(): value.decode(errors="replace") for name, value in raw.items()}
+    found = {name.decode(errors="replace"): value.decode(errors="replace") for name, value in raw.items()}
     known: dict[str, Any] = {name: found.get(name, "") for name in _WORDS}
     known |= {name: int(value) for name in _NUMBERS if (value := found.get(name, "")).isdecimal()}
     known["accounts"] = tuple(found.get("accounts", "").split())

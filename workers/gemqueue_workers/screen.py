@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from rich.console import Console
 from rich.text import Text
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 _PIPE_WIDTH: Final = 120
+_LEFT_OUT_MAX: Final = 10
 
 
 def make_console(*, stderr: bool) -> Console:
@@ -60,3 +64,10 @@ def held(reason: str, age_s: float | None) -> str:
 def counted(n: int, one: str, many: str) -> str:
     """A number and what it counts: 1 batch, 2,000 batches."""
     return f"{n:,} {one if n == 1 else many}"
+
+
+def left_out(unreadable: Mapping[str, str]) -> list[str]:
+    """Malformed records in words, the first few by name."""
+    said = [f"the record of {what} cannot be read and is left out: {why}" for what, why in unreadable.items()]
+    more = len(said) - _LEFT_OUT_MAX
+    return said if more <= 0 else [*said[:_LEFT_OUT_MAX], f"{counted(more, 'more record', 'more records')} like these"]

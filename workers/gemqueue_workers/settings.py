@@ -11,7 +11,6 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import structlog
 
 from gemqueue.accounts import account_id, api_key_from_env, pool_id
@@ -124,13 +123,13 @@ def worker_options(settings: Settings, roles: tuple[Step, ...]) -> dict[str, Any
     if not settings.redis_url:
         raise ConfigError("A worker needs redis_url / GEMQUEUE_REDIS_URL (`gemqueue work` finds the embedded server)")
     need("worker", "A worker that others start")
-    from gemqueue_workers.worker.arq_client import EXPIRES_MS, make_arq_client  # noqa: PLC0415 - others need no arq
+    from gemqueue_workers.worker import arq_client  # noqa: PLC0415 - others need no arq
 
     queue_name = worker_queue(settings, roles)
     return {
         "functions": [_function(step) for step in roles],
         "queue_name": queue_name,
-        "redis_pool": make_arq_client(settings.redis_url, queue_name),
+        "redis_pool": arq_client.make_arq_client(settings.redis_url, queue_name),
         "on_startup": partial(begin, settings=settings, roles=roles, queue_name=queue_name),
         "on_shutdown": stop,
         "job_completion_wait": settings.drain_s,
@@ -140,9 +139,9 @@ def worker_options(settings: Settings, roles: tuple[Step, ...]) -> dict[str, Any
         "max_tries": 1_000_000,
         "poll_delay": 0.1,
         "allow_abort_jobs": False,
-        "expires_extra_ms": EXPIRES_MS,
-        "job_serializer": msgspec.msgpack.encode,
-        "job_deserializer": msgspec.msgpack.decode,
+        "expires_extra_ms": arq_client.EXPIRES_MS,
+        "job_serializer": arq_client.write_job,
+        "job_deserializer": arq_client.read_job,
         "log_results": False,
     }
 

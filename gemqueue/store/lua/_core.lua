@@ -17,8 +17,8 @@ local function key(...)
   return T .. ':' .. table.concat({ ... }, ':')
 end
 
-local function count(name, n)
-  if n ~= 0 then redis.call('HINCRBY', T .. ':counts', name, n) end
+local function count(name, n) -- a counter that is no number holds up nothing
+  if n ~= 0 then redis.pcall('HINCRBY', T .. ':counts', name, n) end
 end
 
 -- A script whose first write frees memory may go on writing on a full server. All but enqueue and replay do: what is

@@ -10,7 +10,8 @@
 
 local function lesson(account, resource)
   local packed = redis.call('HGET', key('quota', account), resource)
-  return packed and cmsgpack.unpack(packed)
+  local readable, q = pcall(cmsgpack.unpack, packed or '')
+  return packed and readable and q -- a malformed one has taught nothing
 end
 
 local function remember(account, resource, q)
@@ -24,10 +25,10 @@ local function usage(account, model, except)
   local flat = redis.call('HGETALL', reserved)
   for i = 1, #flat, 2 do
     local tokens, until_ms, of = string.match(flat[i + 1], '^(%d+) (%d+) (.+)$')
-    until_ms = tonumber(until_ms)
-    if until_ms > 0 and until_ms <= now then
+    until_ms = tonumber(until_ms) -- none in a malformed entry, which stands for nothing
+    if until_ms and until_ms > 0 and until_ms <= now then
       redis.call('HDEL', reserved, flat[i])
-    elseif flat[i] ~= except then
+    elseif until_ms and flat[i] ~= except then
       used.jobs = used.jobs + 1
       if of == model then
         used.tokens = used.tokens + tonumber(tokens)
@@ -44,7 +45,7 @@ end
 local function stored_bytes(account, except)
   local bytes = 0
   for _, id in ipairs(redis.call('HKEYS', key('reserved', account))) do
-    local b = id ~= except and redis.call('HMGET', key('batch', id), 'state', 'raw_bytes', 'input_file') or {}
+    local b = id ~= except and redis.pcall('HMGET', key('batch', id), 'state', 'raw_bytes', 'input_file') or {}
     if b[1] == 'sealed' or b[1] == 'submitting' or (b[1] == 'submitted' and b[3] ~= '') then
       bytes = bytes + num(b[2])
     end
@@ -57,7 +58,7 @@ local function reconcile(account)
   local reserved = key('reserved', account)
   local flat, dropped = redis.call('HGETALL', reserved), 0
   for i = 1, math.min(#flat, 1000), 2 do
-    if string.match(flat[i + 1], '^%d+ 0 ') and num(redis.call('HGET', key('batch', flat[i]), 'reserved')) == 0 then
+    if string.match(flat[i + 1], '^%d+ 0 ') and num(redis.pcall('HGET', key('batch', flat[i]), 'reserved')) == 0 then
       dropped = dropped + redis.call('HDEL', reserved, flat[i])
     end
   end

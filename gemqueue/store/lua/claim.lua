@@ -6,7 +6,7 @@
 -- not due; else ''. known: msgpack {home, run_id, seen_at, fence}, what the worker remembers of the server
 -- ok <record as flat list> <home> <now> | early | gone | newer (the record is of a later version of gemqueue: left
 -- alone) | held (pack and submit wait until the provider's jobs have been compared with the records, or a person has
--- said how to go on)
+-- said how to go on) | unreadable <why> (the record is malformed: looked at again after a lease)
 -- takes: _core (BELIEVES, VERSION, key, now, num, pass_when_full)
 -- takes: _steps (RECORDS, due_key, record_of)
 -- takes: _server (paused, recall)
@@ -19,13 +19,24 @@ local score = redis.call('ZSCORE', index, member)
 if not score then return { 'gone' } end
 local step, id = string.match(member, '^(%a+) (.+)$')
 local record = record_of(step, id)
-local lease_until = num(redis.call('HGET', record, 'lease_until'))
+local numbers = { 'lease_until', 'fence', 'crashes', 'v' }
+local read = redis.pcall('HMGET', record, unpack(numbers))
+local lease_until = num(read[1])
 if tonumber(score) > now and (take_held ~= 'held' or lease_until > now) then return { 'early' } end
 if redis.call('EXISTS', record) == 0 then
   redis.call('ZREM', index, member)
   return { 'gone' }
 end
-if num(redis.call('HGET', record, 'v')) > (RECORDS[step] and VERSION or BELIEVES) then return { 'newer' } end
+local broken = read.err and 'its key holds another type of value'
+for i, name in ipairs(numbers) do
+  if read[i] and not string.match(read[i], '^%d+$') then broken = name .. ' is no number' end
+end
+if broken then
+  pass_when_full()
+  redis.call('ZADD', index, now + lease_ms, member)
+  return { 'unreadable', broken }
+end
+if num(read[4]) > (RECORDS[step] and VERSION or BELIEVES) then return { 'newer' } end
 pass_when_full()
 local knows = cmsgpack.unpack(known)
 local nameless = recall(account, knows)

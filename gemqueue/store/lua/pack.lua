@@ -24,7 +24,7 @@ local later = key('later', lane)
 local ready = redis.call('ZRANGEBYSCORE', later, '-inf', now, 'LIMIT', 0, 250)
 for _, id in ipairs(ready) do
   redis.call('ZREM', later, id)
-  local m = redis.call('HMGET', key('segmeta', id), 'tenant', 'priority', 'count', 'raw_bytes', 'tokens', 'state',
+  local m = redis.pcall('HMGET', key('segmeta', id), 'tenant', 'priority', 'count', 'raw_bytes', 'tokens', 'state',
     'postponed')
   local review = not m[7] and redis.call('ZSCORE', key('deadlines', lane), id)
   if review and tonumber(review) <= now then
@@ -130,7 +130,7 @@ for _ = 1, 500 - #ready do
     sealed = #ready < 250
     break
   end
-  local m = redis.call('HMGET', key('segmeta', id), 'count', 'raw_bytes', 'tokens', 'state')
+  local m = redis.pcall('HMGET', key('segmeta', id), 'count', 'raw_bytes', 'tokens', 'state')
   local n, b, k = num(m[1]), num(m[2]), num(m[3])
   local live, rule, why, until_ms = m[4] == 'live', rule_of(tenant), nil, nil
   if live and prompts > 0
@@ -170,7 +170,7 @@ end
 local oldest
 for _, name in ipairs(waiting) do
   local id = redis.call('ZRANGE', key('pending', lane, name), 0, 0)[1]
-  local created_at = num(redis.call('HGET', key('segmeta', id), 'created_at'))
+  local created_at = num(redis.pcall('HGET', key('segmeta', id), 'created_at'))
   oldest = math.min(oldest or created_at, created_at)
 end
 if oldest then redis.call('HSET', lane_key, 'oldest', oldest) end

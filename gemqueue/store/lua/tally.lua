@@ -8,7 +8,8 @@ pass_when_full()
 local reply = { 'ok' }
 for hash, name, n in groups(2, 3) do
   local at, more = key(hash), tonumber(n)
-  local value = more ~= 0 and redis.call('HINCRBY', at, name, n) or 0
+  local value = more ~= 0 and redis.pcall('HINCRBY', at, name, n) or 0
+  if type(value) == 'table' then value = 0 end -- an error: what is there is no number
   if value == more and more ~= 0 and redis.call('HLEN', at) > 1000 then
     redis.call('HDEL', at, name)
     value = 0

@@ -25,7 +25,7 @@ from gemqueue_workers.manage.working import troubled, unserved
 from gemqueue_workers.model_notes import of_answers, of_later_prices, of_model, versions_of
 from gemqueue_workers.prices import DATED
 from gemqueue_workers.run.connection import connected
-from gemqueue_workers.screen import duration, plain
+from gemqueue_workers.screen import duration, left_out, plain
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
@@ -140,6 +140,12 @@ async def _server(store: RunStore, settings: Settings) -> AsyncGenerator[Finding
         yield Finding("beliefs", state, words)
     async for state, words in unknown(store, await store.server_now_ms()):
         yield Finding("unknown jobs", state, words)
+    await store.open_records()
+    broken = left_out(store.unreadable.found)
+    for said in broken:
+        yield Finding("records", "warning", said)
+    if not broken:
+        yield Finding("records", "ok", "all that were looked at can be read")
 
 
 async def _older(store: RunStore, account: str) -> list[str]:

@@ -87,7 +87,7 @@ async def _purge_prompt(link: Link, key: str) -> Purged:
     purged = Purged(prompts=1, key=key, left=[batch.id for batch in batches if batch.state is not BatchState.CLOSED])
     await _forget(link, [batch for batch in batches if batch.state is BatchState.CLOSED], purged)
     for meta in bodies:
-        await store.purge_body_line(meta.id, key, b'{"key":"%b","request":{}}' % key.encode())
+        await store.purge_body_line(meta, key, b'{"key":"%b","request":{}}' % key.encode())
     await store.purge_streams(lambda other: other == key, {batch.id for batch in batches})
     await store.forget_name(link.account, segment, key)
     await store.purge_outcome_line(segment, key, purged_line(key))

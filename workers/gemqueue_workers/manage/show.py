@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -55,8 +56,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
 async def batches(link: Link) -> list[Line]:
     """Every open batch, oldest first."""
     now_ms = await link.store.server_now_ms()
-    found = [await link.store.batch(id_) for id_ in await link.store.open_batches()]
-    open_ = [batch for batch in found if batch is not None]
+    open_ = await link.store.open_records()
     paused = await link.store.pauses(account for batch in open_ for account in waits_for(batch.lane, batch.pool))
     return [_line(batch, now_ms, batch_waits(batch, paused, link.store.settings)) for batch in open_]
 
@@ -160,12 +160,17 @@ async def _prompt(link: Link, key: str) -> dict[str, Any]:
         why = Hold(place.held_cause, place.held_reason, place.held_since)
         found |= {"held_cause": why.cause} | await _why(link, why) if why.text else {}
     (body,) = await link.store.bodies([segment])
+    store = link.store
     if body is not None:
-        found["request"] = _row(codec.expand(body), key, "request")
+        lines = store.unreadable.read(
+            f"body of segment {segment}", partial(codec.expand, bytes_max=meta.raw_bytes), body
+        )
+        found["request"] = _row(lines or b"", key, "request")
     if done:
         (blobs,) = await link.store.outcomes([(segment, 0)], _BLOBS_MAX)
-        for blob in blobs:
-            row = _row(codec.expand(blob), key, "")
+        for number, blob in enumerate(blobs):
+            lines = store.unreadable.read(f"outcome {number} of segment {segment}", codec.expand, blob)
+            row = _row(lines or b"", key, "")
             if row:
                 found["outcome"] = row
     return found
@@ -175,7 +180,10 @@ def _row(lines: bytes, key: str, field: str) -> Any:
     mark = msgspec.json.encode(key)
     for line in lines.split(b"\n"):
         if mark in line:
-            row = msgspec.json.decode(line)
+            try:
+                row = msgspec.json.decode(line)
+            except (ValueError, RecursionError) as error:
+                return f"it cannot be read: {error}"
             if row["key"] == key:
                 return row[field] if field else {name: value for name, value in row.items() if name != "key"}
     return None

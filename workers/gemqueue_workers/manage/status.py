@@ -26,7 +26,7 @@ from gemqueue.store.store import Store
 from gemqueue_workers.manage.working import WorkerStatus, waiting_workers, worker_status
 from gemqueue_workers.model_notes import of_answers, of_model, rerouted_of, versions_of
 from gemqueue_workers.prices import Cost, cost_of
-from gemqueue_workers.screen import duration, held, plain, since
+from gemqueue_workers.screen import duration, held, left_out, plain, since
 from gemqueue_workers.stages.contents import BatchContents
 
 if TYPE_CHECKING:
@@ -137,6 +137,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """They were seen twice and compared with the records; they are never cancelled by themselves."""
     paused: dict[str, str] = {}
     """By account: why nothing is packed or submitted, after a change of the server, or because it has forgotten."""
+    unreadable: dict[str, str] = {}
+    """Records that are malformed, by their names, and why: nothing else here tells of them."""
 
 
 async def status(*, emulate: bool | None = None) -> Status:
@@ -166,8 +168,7 @@ async def _read(settings: Settings) -> Status:
     try:
         workers = await store.workers()
         now_ms = await store.server_now_ms()
-        found = [await store.batch(id_) for id_ in await store.open_batches()]
-        batches = [batch for batch in found if batch is not None and batch.state is not BatchState.CLOSED]
+        batches = [batch for batch in await store.open_records() if batch.state is not BatchState.CLOSED]
         nobody = partial(why_nobody, workers, settings=settings)
         lanes = await store.lanes()
         places = {(one.lane, "") for one in lanes} | {(one.lane, one.pool) for one in batches}
@@ -200,6 +201,7 @@ async def _read(settings: Settings) -> Status:
             input_needed=list(await store.input_needed(accounts)),
             unknown_jobs=await read_unknown(store, accounts, now_ms),
             paused={account: hold.text for account, hold in paused.items() if hold.text},
+            unreadable=dict(store.unreadable.found),  # the last: what all else has met
         )
     finally:
         await store.aclose()
@@ -321,6 +323,8 @@ def show_status(console: Console, status: Status) -> None:
         console.print(Text(f"{account}: {INPUT_NEEDED}", style="yellow"))
     for job in status.unknown_jobs[:_UNKNOWN_SHOWN_MAX]:
         console.print(Text(f"Warning: {unknown_words(job)}", style="yellow"), soft_wrap=True)
+    for said in left_out(status.unreadable):
+        console.print(Text.assemble(("Warning: ", "yellow"), plain(said)), soft_wrap=True)
     if counts["bought_twice"]:
         console.print("[bold red]Prompts were bought twice: this is a defect, please report it.[/]")
 

@@ -14,7 +14,7 @@ import msgspec
 
 from gemqueue.errors import ConfigError, StoreUnavailable
 from gemqueue.language.answers import Answer
-from gemqueue.language.lines import decode_line
+from gemqueue.language.lines import read_lines
 from gemqueue.language.outcomes import expired, outcome_of
 from gemqueue.states import SegmentState
 from gemqueue.store import codec
@@ -41,13 +41,14 @@ _PAUSE_S: Final = 0.5
 class Open:
     """A segment whose outcomes are not all written; ``rows`` has a byte for each that is missing."""
 
-    __slots__ = ("cursor", "left", "live", "rows")
+    __slots__ = ("cursor", "left", "live", "rows", "unreadable")
 
     def __init__(self, rows: bytearray, *, live: bool) -> None:
         self.rows = rows
         self.left = rows.count(1)
         self.cursor = 0
         self.live = live
+        self.unreadable = ""
 
 
 class Collector:
@@ -160,12 +161,7 @@ class Collector:
         self.usage.renew()
         answers: list[bytes] = []
         failures: list[bytes] = []
-        n = len(segment) + 1
-        for raw in (await codec.expand_async(blob)).split(b"\n"):
-            if not raw:
-                continue
-            line = decode_line(raw)
-            at = int(line.key[n:])
+        for at, line in await self._lines(segment, found, blob):
             if not found.rows[at]:
                 continue
             found.rows[at] = 0
@@ -175,6 +171,18 @@ class Collector:
         self._write(answers, failures)
         if not found.left:
             self._close(segment)
+
+    async def _lines(self, segment: str, found: Open, blob: bytes) -> list[tuple[int, OutcomeLine]]:
+        """The lines of a blob; what cannot be read of it is noted, and its rows are failures once no more will come."""
+        try:
+            text = await codec.expand_async(blob)
+        except ValueError as error:
+            found.unreadable = str(error)
+            return []
+        lines, bad = read_lines(text, f"{segment}.", len(found.rows))
+        if bad:
+            found.unreadable = f"{bad} lines are malformed, or of others"
+        return lines
 
     def _line(self, key: str, line: OutcomeLine) -> bytes:
         response = bytes(line.response)
@@ -206,7 +214,8 @@ class Collector:
         """No more will come: the outcomes were kept for a time, and that is over."""
         keys = unpack_entry(self._index.entry(segment)).keys
         lost = [key for key, missing in zip(keys, found.rows, strict=True) if missing]
-        why = "its outcome is no longer kept; `gemqueue admin retry --run` asks again, and pays again"
+        how = f"cannot be read ({found.unreadable})" if found.unreadable else "is no longer kept"
+        why = f"its outcome {how}; `gemqueue admin retry --run` asks again, and pays again"
         self._write([], [result_line(key, expired(key, why), text=self._text) for key in lost])
         self._close(segment)
 

@@ -6,6 +6,7 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+import click
 import msgspec
 
 from gemqueue.accounts import api_key_from_env, lane_account
@@ -14,6 +15,7 @@ from gemqueue.errors import StoreUnavailable
 from gemqueue.policy.workers import why_unserved
 from gemqueue.store.runs import RunStore
 from gemqueue.urls import safe_url
+from gemqueue_workers.screen import left_out, stripped
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -54,7 +56,7 @@ class Link:
 async def connected(settings: Settings, *, with_worker: bool, look: bool = False) -> AsyncGenerator[Link]:
     """Connect, with a worker of one's own only where no URL is set. Raises ConfigError, StoreUnavailable.
 
-    With ``look``, an embedded server is left as it was found.
+    With ``look``, an embedded server is left as it was found. Malformed records that were met are named at the end.
     """
     account = lane_account(settings, api_key_from_env())
     local = None if settings.redis_url else await Local.acquire(settings, look=look)
@@ -69,6 +71,8 @@ async def connected(settings: Settings, *, with_worker: bool, look: bool = False
             await local.ensure_worker(store)
         yield Link(store, account, local)
     finally:
+        for said in left_out(store.unreadable.found):
+            click.echo(f"gemqueue: {stripped(said)}", err=True)
         await store.aclose()
         if local is not None:
             await local.release()

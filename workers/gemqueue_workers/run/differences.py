@@ -70,7 +70,10 @@ class Differences:
     async def _request(self, segment: str, key: str) -> bytes | None:
         (body,) = await self._store.bodies([segment])
         start = b'{"key":"%b",' % key.encode()
-        for line in codec.expand(body).split(b"\n") if body is not None else ():
+        if body is None:
+            return None
+        text = self._store.unreadable.read(f"body of segment {segment}", codec.expand, body)
+        for line in (text or b"").split(b"\n"):
             if line.startswith(start):
                 return bytes(_decode_line(line).request)
         return None

@@ -178,10 +178,8 @@ async def _lane_state(link: Link, lane: Lane) -> tuple[int, int, float, str]:
     nobody = await link.ensure_worker()
     store = link.store
     now_ms = await store.server_now_ms()
-    found = [await store.batch(id_) for id_ in (await store.open_batches())[:_BATCHES_MAX]]
-    batches = [
-        batch for batch in found if batch is not None and _is_of(batch, lane) and batch.state != BatchState.CLOSED
-    ]
+    found = await store.batch_records((await store.open_batches())[:_BATCHES_MAX])
+    batches = [batch for batch in found if _is_of(batch, lane) and batch.state != BatchState.CLOSED]
     places = [[lane.account], *(waits_for(batch.lane, batch.pool) for batch in batches)]
     pauses = await store.pauses(account for place in places for account in place)
     holds = [*(batch_held(batch, pauses) for batch in batches), pauses[lane.account]]

@@ -241,6 +241,7 @@ class Runner:
                 f"{self.options.out} is of a gemqueue that did not note its store. From now on that is {here.place}"
                 + (f", and what was bought on another one is bought again: {plan.begun:,} rows." if plan.begun else ".")
             )
+        self._refuse_unreadable(link, plan)
         self.report.bought_again = again
         if again:
             place.index.recall_sent(unpack_entry)
@@ -248,6 +249,16 @@ class Runner:
             place.index.forget_unsent()
         place.bind(record.config_mode)
         note_in(place.index, here)
+
+    def _refuse_unreadable(self, link: Link, plan: Plan) -> None:
+        """An entry that cannot be read may be of rows that look new. Raises ConfigError unless they may be paid for."""
+        broken = [what for what in link.store.unreadable.found if what.startswith(f"run {self.options.name}: entry ")]
+        if broken and plan.new and not self._buy_again:
+            raise ConfigError(
+                f"{broken[0]} cannot be read ({counted(len(broken), 'such entry', 'such entries')}): up to "
+                f"{counted(plan.new, 'row', 'rows')} that would be bought may be in it, and bought already. Restore "
+                "the entry, or say --buy-again"
+            )
 
     async def _still_to_buy(self, path: str, plan: Plan) -> int:
         """How many rows that an earlier start was to buy would be bought now: those whose requests are valid."""

@@ -9,7 +9,7 @@ from html import escape
 from typing import TYPE_CHECKING, Final
 
 from gemqueue_workers.manage.status import COUNTS, unknown_words, waiting
-from gemqueue_workers.screen import duration, held, stripped
+from gemqueue_workers.screen import duration, held, left_out, stripped
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,6 +74,7 @@ def status_page(status: Status) -> str:
     }
     alarms = [_alarm(counts["bought_twice"]), *map(_unknown, status.unknown_jobs[:_UNKNOWN_MAX])]
     alarms += [f'<p class="bad">{_text(f"{account} is held: {why}")}</p>' for account, why in status.paused.items()]
+    alarms += [f'<p class="bad">{_text(said)}</p>' for said in left_out(status.unreadable)]
     parts = [_head(status), _tiles(tiles), *alarms, _lanes(status), _batches(status)]
     rest = {name: n for name, n in sorted(counts.items()) if n and name not in COUNTS[:3]}
     if rest:

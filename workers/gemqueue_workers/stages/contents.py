@@ -14,6 +14,7 @@ import msgspec
 from gemqueue.ids import split_key
 from gemqueue.states import SegmentState
 from gemqueue.store import bitmap, codec
+from gemqueue.store.base import segment_record
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
@@ -60,11 +61,15 @@ class Source(msgspec.Struct, frozen=True):
 class BatchContents:
     """The open lines of a batch, segment by segment in manifest order."""
 
-    def __init__(self, store: Store, sources: list[Source], closed: dict[str, int] | None = None) -> None:
+    def __init__(
+        self, store: Store, sources: list[Source], closed: dict[str, int] | None = None, unreadable: str = ""
+    ) -> None:
         self._store = store
         self.sources = sources
         self.closed = closed or {}
         """Segments of the batch whose every prompt has its outcome, and how many those are (at most)."""
+        self.unreadable = unreadable
+        """A segment whose record cannot be read, if there is one: what is known is without it."""
 
     @classmethod
     async def load(cls, store: Store, batch: str, only: Iterable[str] | None = None) -> BatchContents:
@@ -86,7 +91,8 @@ class BatchContents:
             settled, moved = await store.bitmaps(sorted(origins), [m.id for m in live])
             gone = await store.gone(origins - {m.id for m in live})  # after the bitmaps, which may go in between
             sources += [_source(m, settled, moved[m.id], gone) for m in live]
-        return cls(store, sources, closed)
+        unreadable = next((id_ for id_ in closed if segment_record(id_) in store.unreadable.found), "")
+        return cls(store, sources, closed, unreadable)
 
     def open_prompts(self) -> int:
         """How many lines are open."""

@@ -29,6 +29,7 @@ from gemqueue.errors import (
     StaleFence,
     StoreUnavailable,
     Transient,
+    UnreadableRecord,
     WrongState,
 )
 from gemqueue.ids import retry_segment_id
@@ -179,6 +180,9 @@ async def take_step(kit: Kit, handler: Handler[R], id_: str) -> Turn:
     try:
         with effect(handler.claim_effect):
             taken = await kit.store.claim(handler.step, id_, kit.account_of(handler.step, id_))
+    except UnreadableRecord as error:  # said by the sweeper, once
+        kit.store.unreadable.note(error)
+        return Turn(claimed=False)
     except (GemqueueError, ServerError) as error:
         log.warning("claim.failed", step=handler.step, id=id_, error=str(error))
         return Turn(claimed=False)
@@ -216,6 +220,9 @@ async def _handled(kit: Kit, handler: Handler[R], lease: Lease, record: R) -> St
         await _put_back(kit, handler, lease.claim, record, error)
     except StoreUnavailable as error:
         log.warning("step.store_unavailable", step=member, error=str(error))
+    except UnreadableRecord as error:  # said by the sweeper, once
+        kit.store.unreadable.note(error)
+        await _put_back(kit, handler, lease.claim, record, error)
     except Exception as error:  # a defect must not stop the other steps
         log.exception("step.failed", step=member)
         await _put_back(kit, handler, lease.claim, record, error)
@@ -275,6 +282,8 @@ def _delay_and_hold(kit: Kit, batch: Batch, error: Exception) -> tuple[float, Ho
     first_s = settings.backoff_first_s if not isinstance(error, ConfigError) else settings.quota_backoff_s
     if isinstance(error, ProviderError):
         hold = why_call_failed(error)
+    elif isinstance(error, UnreadableRecord):
+        hold = Hold(Cause.DEFECT, f"{error}: mend it, or delete it and give its prompts up")
     elif isinstance(error, NotReplicated):
         hold = Hold(Cause.REPLICA, f"replica: {error}")
     else:

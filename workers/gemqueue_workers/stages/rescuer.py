@@ -84,7 +84,8 @@ class _Round:
         metas = await self._store.segment_metas(due)
         known = {meta.id: meta for meta in metas if meta is not None and meta.state is SegmentState.LIVE}
         again_at = {id_: 0 for id_ in due if id_ not in known}
-        batches = {id_: await self._store.batch(id_) for id_ in {meta.batch for meta in known.values()} - {""}}
+        records = await self._store.batch_records(sorted({meta.batch for meta in known.values()} - {""}))
+        batches = {batch.id: batch for batch in records}
         batch_s = await self._batch_s()
         for meta in sorted(known.values(), key=lambda meta: meta.deadline_at):
             batch = batches.get(meta.batch)

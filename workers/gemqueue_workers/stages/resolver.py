@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING
 import structlog
 
 from gemqueue.effects import Effect, effect
-from gemqueue.errors import ProviderError, ShortRead
+from gemqueue.errors import ProviderError, ShortRead, UnreadableRecord
 from gemqueue.policy import backoff, resolving
 from gemqueue.policy.resolving import ResolvePlan
 from gemqueue.records import Batch
 from gemqueue.setting_values import DeleteFiles
 from gemqueue.states import FailureKind, Step
+from gemqueue.store.base import segment_record
 from gemqueue_workers.stages.collector import Collector
 from gemqueue_workers.stages.contents import BatchContents
 from gemqueue_workers.stages.ended_jobs import EndedJobs
@@ -99,6 +100,9 @@ class Resolver:
     async def _close_open(self, lease: Lease, batch: Batch, segments: list[str], *, give_back: bool) -> None:
         """Segments that went back too often fail; lines that a collection has settled are not bought again."""
         contents = await BatchContents.load(self._kit.store, batch.id, only=segments)
+        if contents.unreadable:
+            record = segment_record(contents.unreadable)
+            raise UnreadableRecord(record, self._kit.store.unreadable.found[record])
         collector = Collector(self._kit, lease, batch, contents)
         if give_back:
             message = f"its jobs came to nothing {self._kit.settings.requeues_max + 1} times, last: {batch.job_state}"

@@ -131,8 +131,7 @@ class Submitter:
         await self._submit(lease, batch)
 
     async def _records(self) -> list[Batch]:
-        ids = await self._kit.store.open_batches()
-        return [batch for id_ in ids if (batch := await self._kit.store.batch(id_)) is not None]
+        return await self._kit.store.open_records()
 
     async def _adopt_announced(self, lease: Lease, batch: Batch) -> bool:
         """An event named the job of a create in doubt: one poll by name settles it, long before the list would."""

@@ -25,6 +25,22 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 EXPIRES_MS = 8 * 24 * 3600 * 1000
+_NO_JOB: dict[str, Any] = {"t": 1, "f": "unreadable", "a": (), "k": {}, "et": 0}
+"""In the place of a job that cannot be read: arq says that there is no such function, and drops it."""
+
+
+def read_job(raw: bytes) -> dict[str, Any]:
+    """A job as arq stores it. What is none costs a line of the log, and no traceback."""
+    try:
+        job = msgspec.msgpack.decode(raw, type=dict[str, Any])
+    except (ValueError, RecursionError):  # msgspec's errors are some of the former
+        return _NO_JOB
+    return job if _NO_JOB.keys() <= job.keys() else _NO_JOB
+
+
+def write_job(job: object) -> bytes:
+    """A job, or a result, for arq; an exception in it is written as its words."""
+    return msgspec.msgpack.encode(job, enc_hook=repr)
 
 
 class ArqClient(ArqRedis):
@@ -67,8 +83,8 @@ def make_arq_client(url: str, queue_name: str) -> ArqClient:
     )
     return ArqClient(
         pool,
-        job_serializer=msgspec.msgpack.encode,
-        job_deserializer=msgspec.msgpack.decode,
+        job_serializer=write_job,
+        job_deserializer=read_job,
         default_queue_name=queue_name,
         expires_extra_ms=EXPIRES_MS,
     )

@@ -15,7 +15,7 @@ import msgspec
 import structlog
 
 from gemqueue.effects import Effect, effect
-from gemqueue.errors import ConfigError, Rejected, StoreError, Transient
+from gemqueue.errors import ConfigError, Rejected, StoreError, Transient, UnreadableRecord
 from gemqueue.ids import split_key
 from gemqueue.language.gemini.rows import row_verdict
 from gemqueue.policy import job_names
@@ -95,15 +95,21 @@ class Reconciler:
         return found
 
     async def _judge(self, job: JobStatus, token: Token) -> Finding:
-        record = await self._kit.store.batch(token.batch)
         finding = Finding(
             job=job.job,
             state=str(job.state),
             batch=token.batch,
             token=job.display_name,
             rows=job.rows,
-            standing=standing(job, token, record),
+            standing=Standing.KNOWN,
         )
+        try:
+            record = await self._kit.store.batch(token.batch)
+        except UnreadableRecord as error:  # there is one: nothing is adopted, and nothing is made anew beside it
+            self._kit.store.unreadable.note(error)
+            finding.done = str(error)
+            return finding
+        finding.standing = standing(job, token, record)
         if finding.standing is Standing.WAITING and self._apply:
             await self._adopt(job, token, finding)
         elif finding.standing is Standing.LOST:
@@ -198,8 +204,7 @@ class Reconciler:
         return best, list(dict.fromkeys(by_lane.get(best, [])))
 
     async def _records(self) -> list[Batch]:
-        ids = await self._kit.store.open_batches()
-        return [batch for id_ in ids if (batch := await self._kit.store.batch(id_)) is not None]
+        return await self._kit.store.open_records()
 
     async def _missing(self, listed: set[str], since_ms: int) -> list[str]:
         """Batches whose job is in no list, and that nobody knows by its name either."""
@@ -230,7 +235,12 @@ class Reconciler:
                 token = job_names.parse(stored.display_name)
                 if token is None or not token.is_of(self._home):
                     continue
-                if is_stray(stored, token, await self._kit.store.batch(token.batch), now_ms, _FILE_GRACE_MS):
+                try:
+                    record = await self._kit.store.batch(token.batch)
+                except UnreadableRecord as error:  # nobody can say what it needs
+                    self._kit.store.unreadable.note(error)
+                    continue
+                if is_stray(stored, token, record, now_ms, _FILE_GRACE_MS):
                     found.append(stored.file)
         return found
 

@@ -140,6 +140,8 @@ class Sweeper:
         if due.overdue and self._on_jobs is not None:
             self._on_jobs()
         self._last_good_sweep_at = due.now_ms
+        for record, why in self._kit.store.unreadable.untold().items():
+            log.error("record.unreadable", record=record, why=why, but="everything else goes on")
         sweep_s = self._kit.settings.sweep_s
         return sweep_s if due.next_ms is None else min(sweep_s, due.next_ms / 1000)
 
