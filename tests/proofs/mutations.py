@@ -950,4 +950,58 @@ MUTANTS: dict[str, Mutant] = {
         ),
         ("tests/stages/reconcile/test_forgotten.py",),
     ),
+    "broken-bodies-unread": Mutant(
+        "a body that is there counts as one, whatever it holds",
+        (
+            Patch(
+                f"{_WORKERS}stages/submitter.py",
+                "            contents = await without_lost(self._kit, lease, batch, read=True)\n",
+                "            contents = await without_lost(self._kit, lease, batch, read=False)\n",
+            ),
+        ),
+        ("tests/stages/test_bodies.py",),
+    ),
+    "a-turned-bit-passes": Mutant(
+        "what is compressed has no checksum",
+        (Patch("gemqueue/store/codec.py", "level=1, write_checksum=True", "level=1"),),
+        ("tests/stages/test_bodies.py",),
+    ),
+    "bombs-unpacked": Mutant(
+        "a frame is unpacked to whatever it says that it is",
+        (Patch("gemqueue/store/codec.py", "        if size > bytes_max:\n", "        if size > 10**12:\n"),),
+        ("tests/stages/test_bodies.py",),
+    ),
+    "one-record-stops-all": Mutant(
+        "whoever reads many records stops at a malformed one",
+        (
+            Patch(
+                "gemqueue/store/unreadable.py",
+                "            self.note(error)\n            return None\n",
+                "            self.note(error)\n            raise\n",
+            ),
+        ),
+        ("tests/stages/test_unreadable.py",),
+    ),
+    "limits-contradict": Mutant(
+        "a limit that others bound keeps its default above them",
+        (
+            Patch(
+                "gemqueue/config.py",
+                "    settings = _with_bounds(msgspec.structs.replace(settings, **follow), values)\n",
+                "    settings = msgspec.structs.replace(settings, **follow)\n",
+            ),
+        ),
+        ("tests/ground/test_config.py",),
+    ),
+    "a-nested-line-stops-all": Mutant(
+        "a line of IN that is nested too deeply ends the run",
+        (
+            Patch(
+                f"{_WORKERS}run/reading.py",
+                "    except (ValueError, RecursionError) as error:  # msgspec's errors are some of the former\n",
+                "    except ValueError as error:\n",
+            ),
+        ),
+        ("tests/cli/run/test_bad_input.py",),
+    ),
 }

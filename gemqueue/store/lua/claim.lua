@@ -33,7 +33,7 @@ for i, name in ipairs(numbers) do
 end
 if broken then
   pass_when_full()
-  redis.call('ZADD', index, now + lease_ms, member)
+  redis.call('ZADD', index, 'XX', now + lease_ms, member)
   return { 'unreadable', broken }
 end
 if num(read[4]) > (RECORDS[step] and VERSION or BELIEVES) then return { 'newer' } end
