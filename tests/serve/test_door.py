@@ -7,7 +7,7 @@ import socket
 import tempfile
 import time
 from contextlib import ExitStack, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import httpx
 import pytest
@@ -317,7 +317,7 @@ def test_the_tolerance_is_counted_on_the_one_clock(folder: Path, env: dict[str, 
 
 async def test_a_defect_is_logged_and_the_event_comes_again(folder: Path, env: dict[str, str], redis: Redis) -> None:
     """A key of the wrong type in the store: 500, the place in the log, and nothing else is hurt."""
-    await redis.hset("{gq:broken:00}:job:batches/abc", "of the wrong", "type")
+    await cast("Any", redis).hset("{gq:broken:00}:job:batches/abc", "of the wrong", "type")
     await redis.expire("{gq:broken:00}:job:batches/abc", 60)
     with Door(folder, env | {"GEMQUEUE_QUEUE": "broken"}, name="broken") as door:
         assert door.post(BODY, signed(BODY)) == 500
