@@ -242,8 +242,8 @@ class ProducerStore(LookStore, WorkerStore):
                 if lane.startswith(f"{account}/"):
                     pipe.hmget(self.key("lane", lane), "prompts", "held_reason")
             rows: list[Any] = await self.replies(pipe)
-        of_batches = [row for row in rows[: len(ids)] if isinstance(row, list)]  # else no record
-        of_lanes = [row for row in rows[len(ids) :] if isinstance(row, list)]
+        of_batches: list[list[bytes | None]] = [row for row in rows[: len(ids)] if not isinstance(row, Exception)]
+        of_lanes: list[list[bytes | None]] = [row for row in rows[len(ids) :] if not isinstance(row, Exception)]
         batches = [row[1] for row in of_batches if _is_of(account, row[0], row[2])]
         waiting = [row[1] for row in of_lanes if row[0] and row[0].isdigit() and int(row[0]) > 0]
         return next((reason.decode(errors="replace") for reason in (*batches, *waiting) if reason), "")

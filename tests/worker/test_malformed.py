@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from gemqueue.ids import new_batch_id
 from gemqueue.states import Step
@@ -75,7 +75,7 @@ async def junk_jobs(world: Processes) -> None:
             await pool.psetex(f"arq:job:{name}", 600_000, value)
         await pool.zadd(worker_queue(world.settings, ROLES), {name: 1})
     await pool.aclose()
-    await pool.connection_pool.disconnect()
+    await cast("Any", pool.connection_pool).disconnect()
 
 
 async def test_a_worker_and_every_command_go_on(tmp_path: Path, valkey: ValkeyServer, queue_name: str) -> None:

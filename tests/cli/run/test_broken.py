@@ -35,9 +35,10 @@ def forgotten(out: Path) -> None:
     out.with_name(f"{out.name}.gemqueue").unlink()
 
 
-async def key_of(redis: Redis, world: RunWorld, what: str) -> Any:
-    """The one key of the queue's, or any of several, whose name has this in it."""
-    found = [key async for key in redis.scan_iter(match=f"{{gq:{world.env['GEMQUEUE_QUEUE']}:*:{what}:*", count=1000)]
+async def key_of(redis: Redis, world: RunWorld, what: str) -> bytes:
+    """The first key of the queue's whose name has this in it."""
+    queue = world.env["GEMQUEUE_QUEUE"]
+    found: list[bytes] = await cast("Any", redis).keys(f"{{gq:{queue}:*:{what}*")
     return min(found)
 
 
@@ -46,7 +47,7 @@ async def test_broken_outcomes_cost_their_own_rows(world: RunWorld, tmp_path: Pa
     source, out = prompts(tmp_path / "in.jsonl", 6), tmp_path / "out.jsonl"
     arguments = ("run", str(source), "-o", str(out), "-m", MODEL, "--json", "-q", "--name", "outcomes")
     assert world.command(*arguments, **SMALL).returncode == 0
-    await cast("Any", redis).lset(await key_of(redis, world, "outcomes"), 0, b"junk")
+    await cast("Any", redis).lset(await key_of(redis, world, "outcomes:"), 0, b"junk")
     forgotten(out)
     ended = world.command(*arguments, **SMALL)
     report = msgspec.json.decode(ended.stdout)
@@ -61,9 +62,7 @@ async def test_a_broken_entry_is_not_bought_beside(world: RunWorld, tmp_path: Pa
     source, out = prompts(tmp_path / "in.jsonl", 6), tmp_path / "out.jsonl"
     arguments = ("run", str(source), "-o", str(out), "-m", MODEL, "--json", "-q", "--name", "entries")
     assert world.command(*arguments, **SMALL).returncode == 0
-    runlists = [key async for key in redis.scan_iter(match="*:runlist:*:entries", count=1000)]
-    (runlist,) = [key for key in runlists if world.env["GEMQUEUE_QUEUE"].encode() in key]
-    await cast("Any", redis).lset(runlist, 0, b"junk")
+    await cast("Any", redis).lset(await key_of(redis, world, "runlist:*:entries"), 0, b"junk")
     assert world.command(*arguments, **SMALL).returncode == 0, "OUT has all rows"
     forgotten(out)
     ended = world.command(*arguments, **SMALL)
