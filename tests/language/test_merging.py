@@ -25,7 +25,7 @@ CALL: dict[str, Any] = {
     "system_instruction": "Answer in French",
     "thinking_config": {"include_thoughts": True, "thinking_budget": 5},
     "speech_config": {"language_code": "fr", "voice_config": {"prebuilt_voice_config": {"voice_name": "Kore"}}},
-    "safety_settings": [{"category": "A", "threshold": "OFF"}],
+    "safety_settings": [{"category": "HARM_CATEGORY_HARASSMENT", "threshold": "OFF"}],
 }
 LAID_OVER: list[tuple[object, dict[str, Any]]] = [
     ({"temperature": 0}, CALL | {"temperature": 0}),
@@ -36,8 +36,8 @@ LAID_OVER: list[tuple[object, dict[str, Any]]] = [
      CALL | {"thinking_config": {"include_thoughts": True, "thinking_budget": 0}}),
     ({"speech_config": "Puck"}, CALL | {"speech_config": {
         "language_code": "fr", "voice_config": {"prebuilt_voice_config": {"voice_name": "Puck"}}}}),
-    ({"safetySettings": [{"category": "B", "threshold": "OFF"}]},
-     CALL | {"safety_settings": [{"category": "B", "threshold": "OFF"}]}),
+    ({"safetySettings": [{"category": "HARM_CATEGORY_HATE_SPEECH", "threshold": "OFF"}]},
+     CALL | {"safety_settings": [{"category": "HARM_CATEGORY_HATE_SPEECH", "threshold": "OFF"}]}),
     ({"safety_settings": []}, CALL | {"safety_settings": None}),
     ({"maxOutputTokens": None, "system_instruction": None},
      CALL | {"max_output_tokens": None, "system_instruction": None}),
@@ -110,7 +110,9 @@ def test_a_conflict_names_both_origins(call: dict[str, Any], row: dict[str, Any]
 
 def test_an_embedding_row_is_laid_over_too() -> None:
     """The flat config of embed goes by the same rule."""
-    assert merged({"task_type": "A", "title": "t"}, {"taskType": "B", "title": None}, Kind.EMBED) == {"taskType": "B"}
+    assert merged(
+        {"task_type": "CLUSTERING", "title": "t"}, {"taskType": "CLASSIFICATION", "title": None}, Kind.EMBED
+    ) == {"taskType": "CLASSIFICATION"}
 
 
 def test_a_mistake_in_the_row_is_the_rows() -> None:

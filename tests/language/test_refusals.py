@@ -73,7 +73,7 @@ WRONG_CONFIGS: list[tuple[object, str]] = [
     ({"stop_sequences": "x"}, "config.stopSequences must be a list"),
     ({"stop_sequences": [1]}, "config.stopSequences[0] must be a string"),
     ({"response_logprobs": 1}, "config.responseLogprobs must be true or false"),
-    ({"labels": "a"}, "config.labels must be an object"),
+    ({"labels": {"a": "b"}}, "config.labels is refused"),
     ({"system_instruction": " "}, "config.systemInstruction is empty"),
     ({"system_instruction": {"parts": []}}, "config.systemInstruction is empty"),
     ({"top_p": 1, "topP": 1}, "config.topP is given twice"),
@@ -106,7 +106,7 @@ WRONG_CONFIGS: list[tuple[object, str]] = [
     ({"task_type": "X"}, "config.taskType is a field of embed, not of generate"),
     ({"model": "m"}, "config.model is refused"),
     ({"contents": "m"}, "config.contents is not a part of config"),
-    ({"labels": {"a": {1, 2}}}, "config.labels.a is of type set"),
+    ({"tool_config": {"retrieval_config": {"a": {1, 2}}}}, "config.toolConfig.retrievalConfig.a is of type set"),
     ("temperature=1", "config must be a dict or a google.genai.types config, not str"),
     (types.GenerateContentConfig(tools=[double]), "config.tools[0] is a Python function"),
 ]
@@ -226,7 +226,7 @@ WRONG_EMBEDS: list[tuple[object, object, str]] = [
     ("a", {"temperature": 1}, "config.temperature is a field of generate, not of embed"),
     ("a", {"auto_truncate": True}, "only Vertex AI has it"),
     ("a", {"task_typ": "x"}, 'did you mean "task_type"?'),
-    ("a", {"output_dimensionality": 0}, "config.outputDimensionality must be 1 or more"),
+    ("a", {"output_dimensionality": 0}, "config.outputDimensionality is 0, and must be 1 or more"),
     ({"content": "a"}, None, "content is a whole request"),
 ]
 

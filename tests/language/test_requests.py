@@ -152,7 +152,7 @@ SDK_CASES: list[tuple[Any, dict[str, Any]]] = [
     ("q", {}),
     (["a", types.Part(text="b")], {"temperature": 0.5, "topP": 0.9, "candidate_count": 2}),
     ([types.Content(role="model", parts=[types.Part(text="m")]), "q"], {"system_instruction": ["s1", "s2"]}),
-    ("q", {"cached_content": "abc", "service_tier": "flex", "labels": {"a_b": "c"}, "store": False}),
+    ("q", {"cached_content": "abc", "service_tier": "flex", "store": False}),
     ("q", {"response_mime_type": "application/json", "response_json_schema": {"type": "object"}}),
     (
         "q",

@@ -6,19 +6,50 @@ service refuses unknown fields. One typed decode checks all of that: each messag
 
 from __future__ import annotations
 
+import math
 import re
 from types import GenericAlias
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-Number = int | float | Annotated[str, msgspec.Meta(pattern=r"^-?\d+(\.\d+)?$", max_length=20)]
+INT32_MAX = 2**31 - 1
+NumberText = Annotated[str, msgspec.Meta(pattern=r"^-?\d+(\.\d+)?$", max_length=20)]
+Number = int | float | NumberText
 """Proto-JSON takes a number as a string, too."""
 
 Free = dict[str, Any]
+
+
+def words(text: str) -> Any:
+    """One of these words, or the number that stands for it in proto-JSON."""
+    return Literal[tuple(text.split())] | int
+
+
+def bounded(low: float, high: float) -> Any:
+    """A number of this range, both ends included, or a string that holds a number."""
+    limits = msgspec.Meta(ge=low, le=high)
+    whole = msgspec.Meta(ge=math.ceil(low), le=math.floor(high))
+    return Annotated[int, whole] | Annotated[float, limits] | NumberText
+
+
+CATEGORIES = (
+    "HARM_CATEGORY_UNSPECIFIED HARM_CATEGORY_HARASSMENT HARM_CATEGORY_HATE_SPEECH HARM_CATEGORY_SEXUALLY_EXPLICIT "
+    "HARM_CATEGORY_DANGEROUS_CONTENT HARM_CATEGORY_CIVIC_INTEGRITY HARM_CATEGORY_JAILBREAK HARM_CATEGORY_IMAGE_HATE "
+    "HARM_CATEGORY_IMAGE_DANGEROUS_CONTENT HARM_CATEGORY_IMAGE_HARASSMENT HARM_CATEGORY_IMAGE_SEXUALLY_EXPLICIT"
+)
+THRESHOLDS = (
+    "HARM_BLOCK_THRESHOLD_UNSPECIFIED BLOCK_LOW_AND_ABOVE BLOCK_MEDIUM_AND_ABOVE BLOCK_ONLY_HIGH BLOCK_NONE OFF"
+)
+TASK_TYPES = (
+    "TASK_TYPE_UNSPECIFIED RETRIEVAL_QUERY RETRIEVAL_DOCUMENT SEMANTIC_SIMILARITY CLASSIFICATION CLUSTERING "
+    "QUESTION_ANSWERING FACT_VERIFICATION CODE_RETRIEVAL_QUERY"
+)
+LEVELS = "THINKING_LEVEL_UNSPECIFIED MINIMAL LOW MEDIUM HIGH XHIGH minimal low medium high xhigh"
+RESOLUTIONS = "MEDIA_RESOLUTION_UNSPECIFIED MEDIA_RESOLUTION_LOW MEDIA_RESOLUTION_MEDIUM MEDIA_RESOLUTION_HIGH"
 
 
 def camel(name: str) -> str:
@@ -104,13 +135,19 @@ Part = message(
     code_execution_result=Free,
     tool_call=Free,
     tool_response=Free,
+    audio_transcription=Free,
     video_metadata=Free,
     media_resolution=object,
     thought=bool,
     thought_signature=str,
     part_metadata=Free,
+    media_processing=object,
+    speech_metadata=Free,
+    document_metadata=Free,
+    spreadsheet_metadata=Free,
+    audio_metadata=Free,
 )
-PART_DATA_COUNT = 17
+PART_DATA_COUNT = 19
 """How many of Part's first slots are the members of its oneof, in both spellings: a part holds one of them at most."""
 
 Content = message("Content", role=str, parts=repeated(Part))
@@ -122,27 +159,31 @@ GenerationConfig = message(
     response_json_schema=object,
     response_modalities=list[str],
     response_format=object,
-    candidate_count=Number,
-    max_output_tokens=Number,
-    temperature=Number,
-    top_p=Number,
-    top_k=Number,
-    seed=Number,
-    presence_penalty=Number,
-    frequency_penalty=Number,
+    candidate_count=bounded(1, 8),
+    max_output_tokens=bounded(1, INT32_MAX),
+    temperature=bounded(0, 2),
+    top_p=bounded(0, 1),
+    top_k=bounded(0, INT32_MAX),
+    seed=bounded(-INT32_MAX - 1, INT32_MAX),
+    presence_penalty=bounded(-2, 2),
+    frequency_penalty=bounded(-2, 2),
     response_logprobs=bool,
-    logprobs=Number,
+    logprobs=bounded(0, 20),
     enable_enhanced_civic_answers=bool,
     speech_config=Free,
-    thinking_config=message("ThinkingConfig", include_thoughts=bool, thinking_budget=Number, thinking_level=str | int),
+    audio_transcription_config=Free,
+    translation_config=Free,
+    thinking_config=message(
+        "ThinkingConfig", include_thoughts=bool, thinking_budget=bounded(-1, INT32_MAX), thinking_level=words(LEVELS)
+    ),
     image_config=Free,
-    media_resolution=str | int,
+    media_resolution=words(RESOLUTIONS),
 )
 FunctionDeclaration = message(
     "FunctionDeclaration",
     name=str,
     description=str,
-    behavior=str | int,
+    behavior=words("UNSPECIFIED BLOCKING NON_BLOCKING"),
     parameters=Schema,
     parameters_json_schema=object,
     response=Schema,
@@ -166,25 +207,34 @@ GenerateContentRequest = message(
     contents=repeated(Content),
     system_instruction=Content,
     generation_config=GenerationConfig,
-    safety_settings=repeated(message("SafetySetting", category=str | int, threshold=str | int)),
+    safety_settings=repeated(message("SafetySetting", category=words(CATEGORIES), threshold=words(THRESHOLDS))),
     tools=repeated(Tool),
     tool_config=message(
         "ToolConfig",
-        function_calling_config=message("FunctionCallingConfig", mode=str | int, allowed_function_names=list[str]),
+        function_calling_config=message(
+            "FunctionCallingConfig",
+            mode=words("MODE_UNSPECIFIED AUTO ANY NONE VALIDATED"),
+            allowed_function_names=list[str],
+        ),
         retrieval_config=Free,
         include_server_side_tool_invocations=bool,
     ),
     cached_content=str,
-    service_tier=str | int,
+    continuation_token=str,
+    service_tier=words("unspecified standard flex priority"),
     store=bool,
 )
+EMBED_CONFIG: dict[str, Any] = {
+    "task_type": words(TASK_TYPES),
+    "title": str,
+    "output_dimensionality": bounded(1, INT32_MAX),
+}
 EmbedContentRequest = message(
     "EmbedContentRequest",
     model=str,
     content=Content,
-    task_type=str | int,
-    title=str,
-    output_dimensionality=Number,
+    **EMBED_CONFIG,
+    embed_content_config=message("EmbedContentConfig", **EMBED_CONFIG),
 )
 REQUESTS: dict[str, Any] = {"generate": GenerateContentRequest, "embed": EmbedContentRequest}
 LINES: dict[str, Any] = {

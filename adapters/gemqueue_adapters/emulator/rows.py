@@ -179,6 +179,9 @@ def _check_generate(request: Any) -> None:
         raise RowError("GenerateContentRequest.contents: contents is not specified", "$.contents")
     for content in request.contents:
         _check_parts(content, "contents")
+    categories = [setting.category for setting in either(request, "safety_settings") or []]
+    if len(categories) > len(set(categories)):
+        raise RowError("GenerateContentRequest.safety_settings: a category is given twice", "$.safetySettings")
     if either(request, "cached_content") and (
         either(request, "system_instruction") or request.tools or either(request, "tool_config")
     ):

@@ -52,7 +52,7 @@ def given_fields(kind: Kind, config: object, path: str, base: dict[str, object])
 def config_fields(kind: Kind, given: dict[str, object], path: str) -> dict[str, object]:
     """The fields of a config as the identity form has them. Raises PromptInvalid for what cannot stand together."""
     if kind is Kind.EMBED:
-        return checked_embed(given, path)
+        return given
     generation = cast("dict[str, object]", given.get(_GENERATION) or {})
     if isinstance(generation.get("responseSchema"), Twin):
         generation = _renamed(generation, "responseSchema", "responseJsonSchema", path)
@@ -92,6 +92,7 @@ def _split(fields: dict[str, object], path: str) -> dict[str, object]:
 def checked_generate(fields: dict[str, object], path: str) -> dict[str, object]:
     """The fields of a generate request as they are. Raises PromptInvalid for what cannot stand together."""
     generation = cast("dict[str, object]", fields.get(_GENERATION) or {})
+    _check_categories(cast("list[dict[str, object]]", fields.get("safetySettings") or []), path)
     if all(name in generation for name in _SCHEMAS):
         raise PromptInvalid(f"{path}: responseSchema and responseJsonSchema are both given; leave one out")
     if "cachedContent" in fields:
@@ -103,9 +104,25 @@ def checked_generate(fields: dict[str, object], path: str) -> dict[str, object]:
     return fields
 
 
-def checked_embed(fields: dict[str, object], path: str) -> dict[str, object]:
-    """The fields of an embed request as they are. Raises PromptInvalid for a dimension below 1."""
-    dimension = fields.get("outputDimensionality")
-    if dimension is not None and cast("int", dimension) < 1:
-        raise PromptInvalid(f"{path}.outputDimensionality must be 1 or more")
-    return fields
+def flat_embed(fields: dict[str, object], path: str) -> dict[str, object]:
+    """The fields of an embed request, those of ``embedContentConfig`` beside the others: the API takes them there too.
+
+    Raises PromptInvalid for one that is given in both places.
+    """
+    nested = cast("dict[str, object]", fields.get("embedContentConfig") or {})
+    for name in nested:
+        if name in fields:
+            raise PromptInvalid(f"{path}.{name} is given twice, also in {path}.embedContentConfig; leave one out")
+    flat = {**fields, **nested}
+    flat.pop("embedContentConfig", None)
+    return dict(sorted(flat.items()))
+
+
+def _check_categories(settings: list[dict[str, object]], path: str) -> None:
+    """The provider refuses a request that says two things of one category."""
+    seen: set[object] = set()
+    for index, setting in enumerate(settings):
+        category = setting["category"]
+        if category in seen:
+            raise PromptInvalid(f"{path}.safetySettings[{index}].category {category} is given twice; leave one out")
+        seen.add(category)

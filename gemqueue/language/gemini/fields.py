@@ -13,9 +13,11 @@ import re
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from gemqueue.errors import PromptInvalid
+from gemqueue.language.gemini import choices
+from gemqueue.language.gemini.choices import Bounds, Words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -45,7 +47,7 @@ class Leaf(Enum):
 class Repeated:
     """A list of ``item``; a single message in its place is taken as a list of one, as the provider does."""
 
-    item: Leaf | Message
+    item: Leaf | Message | Words
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ class Message:
     """The fields of one message. ``refused`` maps further names to the reason; ``required`` must all be there."""
 
     name: str
-    fields: dict[str, Leaf | Message | Repeated]
+    fields: dict[str, Kind]
     refused: dict[str, str] = field(default_factory=dict[str, str])
     required: tuple[str, ...] = ()
     spellings: dict[str, str] = field(init=False)
@@ -61,6 +63,10 @@ class Message:
     def __post_init__(self) -> None:
         names = [*self.fields, *self.refused]
         object.__setattr__(self, "spellings", {s: name for name in names for s in (name, snake(name))})
+
+
+Kind: TypeAlias = Leaf | Message | Repeated | Words | Bounds
+"""What a field may be of."""
 
 
 def snake(name: str) -> str:
@@ -86,11 +92,17 @@ def unknown_field(path: str, given: str, names: Iterable[str]) -> PromptInvalid:
 
 _SDK = "is refused: it steers the SDK's own call, a batch cannot honour it; leave it out"
 _VERTEX = "is refused: only Vertex AI has it, not the Gemini API; leave it out"
-_T, _N, _I, _F = Leaf.TEXT, Leaf.NUMBER, Leaf.INTEGER, Leaf.FLAG
+_T, _F = Leaf.TEXT, Leaf.FLAG
 _TEXTS = Repeated(_T)
 
-BLOB = Message("Blob", {"data": Leaf.BYTES, "mimeType": _T, "displayName": _T}, required=("data", "mimeType"))
-FILE_DATA = Message("FileData", {"fileUri": _T, "mimeType": _T, "displayName": _T}, required=("fileUri",))
+BLOB = Message(
+    "Blob", {"data": Leaf.BYTES, "mimeType": choices.MIME_TYPE, "displayName": _T}, required=("data", "mimeType")
+)
+FILE_DATA = Message(
+    "FileData",
+    {"fileUri": choices.FILE_URI, "mimeType": choices.MIME_TYPE, "displayName": _T},
+    required=("fileUri",),
+)
 FUNCTION_CALL = Message(
     "FunctionCall",
     {"id": _T, "name": _T, "args": Leaf.MAP},
@@ -105,11 +117,11 @@ FUNCTION_RESPONSE = Message(
         "response": Leaf.MAP,
         "parts": Repeated(Leaf.LOOSE),
         "willContinue": _F,
-        "scheduling": _T,
+        "scheduling": choices.SCHEDULING,
     },
     required=("name",),
 )
-PART_DATA: dict[str, Leaf | Message | Repeated] = {
+PART_DATA: dict[str, Kind] = {
     "text": _T,
     "inlineData": BLOB,
     "fileData": FILE_DATA,
@@ -150,7 +162,7 @@ FUNCTION_DECLARATION = Message(
         "parametersJsonSchema": Leaf.JSON_SCHEMA,
         "response": Leaf.SCHEMA,
         "responseJsonSchema": Leaf.JSON_SCHEMA,
-        "behavior": _T,
+        "behavior": choices.BEHAVIOR,
     },
     required=("name",),
 )
@@ -174,7 +186,7 @@ TOOL_CONFIG = Message(
     {
         "functionCallingConfig": Message(
             "FunctionCallingConfig",
-            {"mode": _T, "allowedFunctionNames": _TEXTS},
+            {"mode": choices.CALLING_MODE, "allowedFunctionNames": _TEXTS},
             {"streamFunctionCallArguments": _VERTEX},
         ),
         "retrievalConfig": Leaf.LOOSE,
@@ -182,32 +194,42 @@ TOOL_CONFIG = Message(
     },
 )
 SAFETY_SETTING = Message(
-    "SafetySetting", {"category": _T, "threshold": _T}, {"method": _VERTEX}, ("category", "threshold")
+    "SafetySetting",
+    {"category": choices.CATEGORY, "threshold": choices.THRESHOLD},
+    {"method": _VERTEX},
+    ("category", "threshold"),
 )
 GENERATION = Message(
     "GenerationConfig",
     {
-        "temperature": _N,
-        "topP": _N,
-        "topK": _I,
-        "candidateCount": _I,
-        "maxOutputTokens": _I,
+        "temperature": choices.TEMPERATURE,
+        "topP": choices.SHARE,
+        "topK": choices.TOP_K,
+        "candidateCount": choices.CANDIDATES,
+        "maxOutputTokens": choices.COUNT,
         "stopSequences": _TEXTS,
-        "responseMimeType": _T,
+        "responseMimeType": choices.ANSWER_TYPE,
         "responseSchema": Leaf.SCHEMA,
         "responseJsonSchema": Leaf.JSON_SCHEMA,
-        "presencePenalty": _N,
-        "frequencyPenalty": _N,
-        "seed": _I,
+        "presencePenalty": choices.PENALTY,
+        "frequencyPenalty": choices.PENALTY,
+        "seed": choices.SEED,
         "responseLogprobs": _F,
-        "logprobs": _I,
-        "responseModalities": _TEXTS,
-        "mediaResolution": _T,
+        "logprobs": choices.LOGPROBS,
+        "responseModalities": Repeated(choices.MODALITY),
+        "mediaResolution": choices.RESOLUTION,
         "speechConfig": Leaf.SPEECH,
-        "thinkingConfig": Message("ThinkingConfig", {"includeThoughts": _F, "thinkingBudget": _I, "thinkingLevel": _T}),
+        "thinkingConfig": Message(
+            "ThinkingConfig",
+            {
+                "includeThoughts": _F,
+                "thinkingBudget": choices.THINKING_BUDGET,
+                "thinkingLevel": choices.THINKING_LEVEL,
+            },
+        ),
         "imageConfig": Message(
             "ImageConfig",
-            {"aspectRatio": _T, "imageSize": _T},
+            {"aspectRatio": choices.ASPECT_RATIO, "imageSize": choices.IMAGE_SIZE},
             dict.fromkeys(
                 (
                     "personGeneration",
@@ -229,22 +251,22 @@ GENERATION = Message(
         _VERTEX,
     ),
 )
-_TOP: dict[str, Leaf | Message | Repeated] = {
+_TOP: dict[str, Kind] = {
     "systemInstruction": Leaf.INSTRUCTION,
     "generationConfig": GENERATION,
     "safetySettings": Repeated(SAFETY_SETTING),
     "tools": Repeated(Leaf.TOOL),
     "toolConfig": TOOL_CONFIG,
     "cachedContent": Leaf.CACHE,
-    "labels": Leaf.MAP,
-    "serviceTier": _T,
+    "serviceTier": choices.SERVICE_TIER,
     "store": _F,
     "continuationToken": Leaf.BYTES,
 }
-_EMBED: dict[str, Leaf | Message | Repeated] = {"taskType": _T, "title": _T, "outputDimensionality": _I}
+_EMBED: dict[str, Kind] = {"taskType": choices.TASK_TYPE, "title": _T, "outputDimensionality": choices.COUNT}
 _SDK_ONLY = dict.fromkeys(("httpOptions", "shouldReturnHttpResponse"), _SDK)
 _NOT_EMBED = dict.fromkeys([*_TOP, *GENERATION.fields, "contents"], "is a field of generate, not of embed")
 _NOT_GENERATE = dict.fromkeys([*_EMBED, "content"], "is a field of embed, not of generate")
+_LABELS = {"labels": "is refused: the Gemini API's batches know no labels; leave it out (tag= stays with the prompt)"}
 _MODEL = {"model": "is refused: a batch has one model, give it as the call's own argument"}
 _OWN_ARGUMENT = dict.fromkeys(("contents", "content"), "is not a part of config; give it as the call's own argument")
 _SPELLING = {
@@ -261,6 +283,7 @@ GENERATE_CONFIG = Message(
         **_SDK_ONLY,
         **dict.fromkeys(("automaticFunctionCalling", "automaticContinuation"), _SDK),
         **_MODEL,
+        **_LABELS,
         **_OWN_ARGUMENT,
     },
 )
@@ -284,12 +307,16 @@ GENERATE_REQUEST = Message(
         **dict.fromkeys(GENERATION.fields, "belongs under generationConfig"),
         **_NOT_GENERATE,
         **_MODEL,
+        **_LABELS,
         **_SPELLING,
     },
     ("contents",),
 )
 EMBED_REQUEST = Message(
-    "EmbedContentRequest", {"content": Leaf.CONTENT, **_EMBED}, {**_NOT_EMBED, **_MODEL, **_SPELLING}, ("content",)
+    "EmbedContentRequest",
+    {"content": Leaf.CONTENT, **_EMBED, "embedContentConfig": Message("EmbedContentConfig", _EMBED)},
+    {**_NOT_EMBED, **_MODEL, **_SPELLING},
+    ("content",),
 )
 
 SCHEMA_FIELDS = frozenset(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, TypeVar, cast
 import msgspec
 
 from gemqueue.errors import PromptInvalid
-from gemqueue.language.gemini.configs import checked_embed, checked_generate, config_fields, given_fields
+from gemqueue.language.gemini.configs import checked_generate, config_fields, flat_embed, given_fields
 from gemqueue.language.gemini.fields import EMBED_REQUEST, GENERATE_REQUEST
 from gemqueue.language.gemini.values import plain
 from gemqueue.language.gemini.walk import Walk, has_substance, is_content
@@ -192,7 +192,7 @@ def _rest(kind: Kind, request: object, path: str) -> dict[str, object]:
     if kind is Kind.EMBED:
         content = fields.pop("content")
         _need_substance([cast("dict[str, object]", content)], f"{path}.content")
-        return {"content": content, **checked_embed(fields, path)}
+        return {"content": content, **flat_embed(fields, path)}
     contents = cast("list[dict[str, object]]", fields.pop("contents"))
     _need_substance(contents, f"{path}.contents")
     if not fields.get("generationConfig", True):

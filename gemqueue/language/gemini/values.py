@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from enum import Enum
+from numbers import Integral, Real
 from typing import Final, cast
 
 from gemqueue.errors import PromptInvalid
@@ -12,11 +14,19 @@ _PLAIN_TYPES: Final = frozenset({str, int, float, bool, dict, list, tuple, bytes
 
 
 def plain(value: object, path: str) -> object:
-    """An enum as its value, an object with ``model_dump`` as the dict of its set fields, all else as it is."""
+    """Numbers and arrays of other libraries as Python's, an enum as its value, a model as the dict of its set fields.
+
+    All else stays as it is.
+    """
     if type(value) in _PLAIN_TYPES:
         return value
     if isinstance(value, Enum):
         return cast("object", value.value)
+    if isinstance(value, Real | Decimal):
+        return _number(value)
+    tolist: Callable[[], object] | None = getattr(value, "tolist", None)
+    if tolist is not None and not isinstance(value, type):  # NumPy's arrays and booleans, pandas' columns
+        return tolist()
     dump: Callable[..., object] | None = getattr(value, "model_dump", None)
     if dump is None or isinstance(value, type):
         return value
@@ -24,6 +34,15 @@ def plain(value: object, path: str) -> object:
         return dump(exclude_none=True, by_alias=True, warnings=False)
     except Exception as error:  # a foreign object's code may raise anything
         raise PromptInvalid(f"{path}: model_dump() of {type(value).__name__} failed: {type(error).__name__}") from error
+
+
+def _number(value: Real | Decimal) -> object:
+    if isinstance(value, int | float):
+        return value
+    if isinstance(value, Integral):
+        return int(value)
+    number = float(value)
+    return int(number) if isinstance(value, Decimal) and number.is_integer() else number
 
 
 def text_of(value: object, path: str) -> str:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from gemqueue.errors import PromptInvalid
 from gemqueue.language.gemini import schemas
+from gemqueue.language.gemini.choices import Bounds, Words, check_bounds, check_word
 from gemqueue.language.gemini.fields import (
     CONTENT,
     JSON_TWIN,
@@ -33,6 +34,8 @@ from gemqueue.language.gemini.values import mapping_of, plain, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from gemqueue.language.gemini.fields import Kind
 
 DEPTH_MAX: Final = 64
 """Levels of nesting; the provider's own parser stops at 100, counted from the outside of the line."""
@@ -59,7 +62,7 @@ class Walk:
         for given, item in mapping_of(plain(value, path), path, f"a dict of {spec.name} fields").items():
             name = self._name(spec, given, path)
             content = plain(item, f"{path}.{name}")
-            if content is None or content == []:
+            if content is None or (isinstance(content, list) and not content):
                 continue
             if name in spec.refused:
                 raise PromptInvalid(f"{path}.{name} {spec.refused[name]}")
@@ -166,9 +169,7 @@ class Walk:
             raise unknown_field(path, text, spec.fields)
         return name
 
-    def _field(
-        self, spec: Leaf | Message | Repeated, name: str, value: object, path: str, depth: int
-    ) -> tuple[str, object]:
+    def _field(self, spec: Kind, name: str, value: object, path: str, depth: int) -> tuple[str, object]:
         """The field's name and canonical value. A schema may move to its JSON Schema twin."""
         where = f"{path}.{name}"
         if spec is Leaf.SCHEMA:
@@ -178,9 +179,14 @@ class Walk:
             return name, [self._value(spec.item, item, f"{where}[{i}]", depth + 1) for i, item in enumerate(items)]
         return name, self._value(spec, value, where, depth + 1)
 
-    def _value(self, spec: Leaf | Message, value: object, path: str, depth: int) -> object:
+    def _value(self, spec: Leaf | Message | Words | Bounds, value: object, path: str, depth: int) -> object:
         if isinstance(spec, Message):
             return self.message(spec, value, path, depth)
+        if isinstance(spec, Words):
+            return check_word(spec, text_of(plain(value, path), path), path)
+        if isinstance(spec, Bounds):
+            leaf = Leaf.INTEGER if spec.whole else Leaf.NUMBER
+            return check_bounds(spec, cast("float", _LEAVES[leaf](self, plain(value, path), path, depth)), path)
         return _LEAVES[spec](self, plain(value, path), path, depth)
 
     def _schema(self, name: str, value: object, path: str, depth: int) -> tuple[str, object]:
@@ -275,8 +281,10 @@ def _flag(_walk: Walk, value: object, path: str, _depth: int) -> object:
 
 def _bytes(_walk: Walk, value: object, path: str, _depth: int) -> object:
     if isinstance(value, bytes | bytearray):
-        return base64.b64encode(value).decode("ascii")
+        value = base64.b64encode(value).decode("ascii")
     text = text_of(value, path)
+    if not text:
+        raise PromptInvalid(f"{path} is empty; give the bytes, or leave it out")
     encoded = text.encode().rstrip(b"=")
     if encoded.translate(None, _BASE64) or len(encoded) % 4 == 1:
         raise PromptInvalid(f"{path} must be bytes or base64 text without line breaks")

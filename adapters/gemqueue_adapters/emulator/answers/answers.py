@@ -23,7 +23,7 @@ import msgspec
 
 from gemqueue_adapters.emulator.answers.parts import spoken
 from gemqueue_adapters.emulator.answers.tokens import prompt_tokens
-from gemqueue_adapters.emulator.proto import pick
+from gemqueue_adapters.emulator.proto import fields, pick
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,10 +72,14 @@ def generate_answer(model: str, seed: int) -> Callable[[Buffer], bytes]:
         """The response to one request, as JSON."""
         value = msgspec.json.decode(request)
         digest, asked_tokens = digest_of(value, model, seed), prompt_tokens(value)
-        parts, reason, answer_tokens = spoken(value, model, digest)
+        said = [spoken(value, model, each) for each in _digests(digest, value)]
+        answer_tokens = sum(tokens for *_, tokens in said)
         return encode(
             {
-                "candidates": [{"content": {"parts": parts, "role": "model"}, "finishReason": reason, "index": 0}],
+                "candidates": [
+                    {"content": {"parts": parts, "role": "model"}, "finishReason": reason, "index": index}
+                    for index, (parts, reason, _) in enumerate(said)
+                ],
                 "usageMetadata": {
                     "promptTokenCount": asked_tokens,
                     "candidatesTokenCount": answer_tokens,
@@ -167,8 +171,15 @@ def digest_of(value: Any, model: str, seed: int) -> str:
     return hashlib.sha256(canonical).hexdigest()[:16]
 
 
+def _digests(digest: str, value: dict[str, Any]) -> list[str]:
+    """What tells the candidates from each other; the first has the request's own digest."""
+    count = int(float(pick(fields(pick(value, "generation_config")), "candidate_count") or 1))
+    return [digest, *(f"{digest}-{number}" for number in range(2, count + 1))]
+
+
 def _dimensions(value: dict[str, Any]) -> int:
-    asked = float(pick(value, "output_dimensionality") or DIMENSIONS_DEFAULT)
+    config = fields(pick(value, "embed_content_config"))
+    asked = float(pick(value, "output_dimensionality") or pick(config, "output_dimensionality") or DIMENSIONS_DEFAULT)
     return max(1, min(int(asked), DIMENSIONS_MAX))
 
 
