@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +63,9 @@ def run(*, buy_again: bool, dry_run: bool, emulate: bool | None, as_json: bool, 
         --template "Classify: {text}" --key id --text
       gemqueue run docs.txt.gz -o vectors.jsonl -m gemini-embedding-2 --embed
 
-    IN is JSONL, CSV or plain lines; .gz and .zst are unpacked, and - is standard input. A row of JSONL is Gemini's
-    own {"key", "request"}, or {"prompt": ...}, or {"contents": ..., "config": ...}. OUT gets Gemini's result lines
-    under your keys.
+    IN is JSONL, CSV or plain lines, packed (gzip, zstd, bzip2, xz) or not; - is standard input, and a pipe will do.
+    A row of JSONL is Gemini's own {"key", "request"}, or {"prompt": ...}, or {"contents": ..., "config": ...}; the
+    key may be called custom_id or id. OUT gets Gemini's result lines under your keys.
 
     You can stop it at any moment, with Ctrl-C, kill -9 or a power cut. The same command goes on where it stopped;
     nothing is bought twice or written twice. You may add rows to IN. Rows that were bought must stay as they are.
@@ -77,6 +78,7 @@ def run(*, buy_again: bool, dry_run: bool, emulate: bool | None, as_json: bool, 
          2: an option, a file or a setting was wrong, and nothing was bought.
     """  # noqa: D301
     from gemqueue_workers.run import command  # noqa: PLC0415 - rich is slow to import
+    from gemqueue_workers.run.opening import readable_twice  # noqa: PLC0415
     from gemqueue_workers.screen import make_console  # noqa: PLC0415
 
     console = make_console(stderr=True)
@@ -86,16 +88,23 @@ def run(*, buy_again: bool, dry_run: bool, emulate: bool | None, as_json: bool, 
             raise Exit("--json and results cannot both have standard output: give -o OUT")
     except GemqueueError as error:
         raise Exit(str(error)) from error
-    if dry_run:
-        from gemqueue_workers.run import estimate  # noqa: PLC0415
+    with ExitStack() as stack:
+        try:
+            read = readable_twice(given["source"] if options.source == "-" else options.source, stack)
+        except GemqueueError as error:
+            raise Exit(str(error)) from error
+        if dry_run:
+            from gemqueue_workers.run import estimate  # noqa: PLC0415
 
-        found = run_main(estimate.estimate(options, emulate=emulate, console=console))
-        estimate.finish(found, console, as_json=as_json)
-        return
-    report = run_main(
-        command.run(options, emulate=emulate, console=console, quiet=quiet, buy_again=buy_again, as_json=as_json)
-    )
-    command.finish(report, console, as_json=as_json)
+            found = run_main(estimate.estimate(options, read, emulate=emulate, console=console))
+            estimate.finish(found, console, as_json=as_json)
+            return
+        report = run_main(
+            command.run(
+                options, read, emulate=emulate, console=console, quiet=quiet, buy_again=buy_again, as_json=as_json
+            )
+        )
+        command.finish(report, console, as_json=as_json)
 
 
 @click.command()

@@ -16,7 +16,9 @@ from gemqueue.errors import ConfigError
 from gemqueue.records import BATCH
 from gemqueue.states import Kind
 from gemqueue_workers.model_notes import of_answers
+from gemqueue_workers.run.opening import is_stream
 from gemqueue_workers.run.options import STDIO, RunOptions, absolute, deadline_of, named
+from gemqueue_workers.run.templates import check_template
 from gemqueue_workers.run.writing import OutError, OutFullError, is_plain
 from gemqueue_workers.screen import shortened, stripped
 
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from gemqueue_workers.run.progress import Outcome
-    from gemqueue_workers.run.reading import BadLine
+    from gemqueue_workers.run.rows import BadLine
 
 BUY_AGAIN: Final = "--buy-again"
 _BAD_SHOWN: Final = 20
@@ -55,7 +57,8 @@ _TEXTS: Final = ("name", "config_mode", "form", "column", "template", "key", "de
 
 def options_from(given: dict[str, Any]) -> RunOptions:
     """The options of a run as they were typed. Raises ConfigError."""
-    source, out = absolute(given["source"]), absolute(given["out"] or STDIO)
+    source = absolute(STDIO if is_stream(given["source"]) else given["source"])
+    out = absolute(given["out"] or STDIO)
     config = _config(given["config"]) if given["config"] is not None else None
     texts = {
         name: given[name] or "" for name in ("name", "config_mode", "form", "column", "template", "key", "deadline")
@@ -66,6 +69,8 @@ def options_from(given: dict[str, Any]) -> RunOptions:
         raise ConfigError("--text has no meaning for embeddings")
     if given["column"] and given["template"]:
         raise ConfigError("--column and --template are two ways to the same: leave one out")
+    if given["template"]:
+        check_template(given["template"])
     deadline_of(texts["deadline"])
     if not given["model"]:
         raise ConfigError("--model is missing, for example --model gemini-3.8-flash")
@@ -96,6 +101,7 @@ def _config(path: Path) -> dict[str, Any]:
 
 async def run(
     options: RunOptions,
+    source: str,
     *,
     emulate: bool | None,
     console: Console,
@@ -109,7 +115,7 @@ async def run(
 
     _cancel_on_sigterm()
     settings = load_settings(emulate=emulate)
-    runner = Runner(options, settings, BadLines(console), buy_again=buy_again)
+    runner = Runner(options, settings, BadLines(console), source=source, buy_again=buy_again)
     try:
         return await runner.run(Progress(console, runner.encoder.model, quiet=quiet))
     except asyncio.CancelledError:

@@ -20,10 +20,9 @@ from gemqueue_workers.model_table import tier_tokens
 from gemqueue_workers.prices import DATED, Usage, batch_usd, interactive_usd
 from gemqueue_workers.run.command import BadLines
 from gemqueue_workers.run.index import Index
-from gemqueue_workers.run.options import STDIO
 from gemqueue_workers.run.planning import survey
-from gemqueue_workers.run.reading import BadLine, read_rows
-from gemqueue_workers.run.runner import spooled
+from gemqueue_workers.run.reading import read_rows
+from gemqueue_workers.run.rows import BadLine
 from gemqueue_workers.run.submitting import RowEncoder
 from gemqueue_workers.run.token_estimate import MEDIA_TOKENS, request_tokens
 from gemqueue_workers.screen import counted
@@ -57,7 +56,7 @@ class Estimate(msgspec.Struct, kw_only=True):
     emulated: bool = False
 
 
-async def estimate(options: RunOptions, *, emulate: bool | None, console: Console) -> Estimate:
+async def estimate(options: RunOptions, source: str, *, emulate: bool | None, console: Console) -> Estimate:
     """Read IN twice, as a run does, and buy nothing; OUT and the store are not touched. Raises GemqueueError."""
     settings = load_settings(emulate=emulate)
     encoder = RowEncoder(options, settings)
@@ -65,7 +64,6 @@ async def estimate(options: RunOptions, *, emulate: bool | None, console: Consol
     counted, packed = 0.0, 0
     found = Estimate(run=options.name, model=encoder.model, kind=options.kind, emulated=settings.emulate)
     with ExitStack() as stack:
-        source = spooled(stack) if options.source == STDIO else options.source
         index = Index(None)
         stack.callback(index.close)
         plan = await survey(options, source, index, on_bad)

@@ -43,7 +43,7 @@ async def retry(name: str, *, emulate: bool | None, console: Console, quiet: boo
     if STDIO in {options.source, options.out}:
         raise ConfigError(f"run {name!r} read or wrote a pipe: what failed is not in a file")
     await _take_back(settings, options)
-    return await command.run(options, emulate=emulate, console=console, quiet=quiet, as_json=as_json)
+    return await command.run(options, options.source, emulate=emulate, console=console, quiet=quiet, as_json=as_json)
 
 
 async def _take_back(settings: Settings, options: RunOptions) -> None:

@@ -9,9 +9,6 @@ these may be interrupted anywhere and is made again.
 from __future__ import annotations
 
 import asyncio
-import shutil
-import sys
-import tempfile
 import time
 from contextlib import ExitStack, asynccontextmanager
 from functools import partial
@@ -29,10 +26,11 @@ from gemqueue_workers.run.collecting import Collector
 from gemqueue_workers.run.connection import connected
 from gemqueue_workers.run.differences import Differences
 from gemqueue_workers.run.index import VERSION, Index
-from gemqueue_workers.run.options import STDIO, deadline_at_now
+from gemqueue_workers.run.options import deadline_at_now
 from gemqueue_workers.run.planning import BEGUN, survey
 from gemqueue_workers.run.progress import Outcome
-from gemqueue_workers.run.reading import BadLine, read_rows
+from gemqueue_workers.run.reading import read_rows
+from gemqueue_workers.run.rows import BadLine
 from gemqueue_workers.run.stores import known_by, note_in, noted_in, way_out
 from gemqueue_workers.run.submitting import RowEncoder, Submitter
 from gemqueue_workers.run.writing import OutFile, Tally, is_plain, note_written, sort_by_input
@@ -75,7 +73,6 @@ class Place:
         self.tally = Tally()
         for file in {self.answers, self.failures}:
             note_written(file, self.index, self.tally)
-        self.source = spooled(stack) if options.source == STDIO else options.source
 
     def _check(self, options: RunOptions) -> None:
         """OUT belongs to one run of one account. Raises ConfigError when that is another one."""
@@ -131,29 +128,22 @@ def _other_run(out: str, field: str, ours: dict[str, str], theirs: dict[str, str
     return f"{out} belongs to the {field} {theirs[field]!r}, and this is {ours[field]!r}: {way_out}"
 
 
-def spooled(stack: ExitStack) -> str:
-    """Standard input in a file, because it is read twice. Raises ConfigError where it does not fit."""
-    try:
-        file = stack.enter_context(tempfile.NamedTemporaryFile(prefix="gemqueue-in-"))  # noqa: SIM115 - stack closes it
-        with Path(file.name).open("wb") as copy:  # one of its own, whose closing may find no room either
-            shutil.copyfileobj(sys.stdin.buffer, copy)
-    except OSError as error:
-        raise ConfigError(
-            f"standard input cannot be kept in {tempfile.gettempdir()} ({error.strerror}), and it is read twice: "
-            "make room there, set TMPDIR, or give IN as a file"
-        ) from error
-    return file.name
-
-
 class Runner:
     """See the module's text."""
 
     def __init__(
-        self, options: RunOptions, settings: Settings, on_bad: Callable[[BadLine], None], *, buy_again: bool = False
+        self,
+        options: RunOptions,
+        settings: Settings,
+        on_bad: Callable[[BadLine], None],
+        *,
+        source: str = "",
+        buy_again: bool = False,
     ) -> None:
         self.options = options
         self.settings = settings
         self._buy_again = buy_again
+        self._source = source or options.source
         self._on_bad = on_bad
         self.account = lane_account(settings, api_key_from_env())
         self.encoder = RowEncoder(options, settings)
@@ -197,7 +187,7 @@ class Runner:
         await load_entries(link, self.options.name, record, place.index, collector)
         compare = Differences(link.store, self.account, self.options.name, self.encoder)
         begin = partial(self._begin, link, place, record, progress)
-        plan = await survey(self.options, place.source, place.index, self._on_bad, compare, begin=begin)
+        plan = await survey(self.options, self._source, place.index, self._on_bad, compare, begin=begin)
         run = (self.account, self.options.name, record)
         deadline_at = deadline_at_now(self.options.deadline, link.store.clock.now_ms())
         submitter = Submitter(link.store, run, self.encoder, collector, link.revive, deadline_at=deadline_at)
@@ -226,7 +216,7 @@ class Runner:
         server = await link.store.server(self.account)
         here, noted = known_by(self.settings, link.store.url, record, server), noted_in(place.index)
         gone = noted.forgotten_by(here, self.settings.keep_outcome_s)
-        again = await self._still_to_buy(place.source, plan) if gone and plan.begun else 0
+        again = await self._still_to_buy(self._source, plan) if gone and plan.begun else 0
         if again:
             rows = counted(again, "row that OUT lacks", "rows that OUT lacks")
             if not self._buy_again:
@@ -298,7 +288,7 @@ class Runner:
     async def _submit(self, submitter: Submitter, place: Place, plan: Plan) -> None:
         if not plan.new:
             return
-        for row in read_rows(self.options, place.source):
+        for row in read_rows(self.options, self._source):
             if isinstance(row, BadLine) or not plan.wants(row.line):
                 continue
             was = place.index.place_of(row.key) if self.report.bought_again else None

@@ -22,7 +22,8 @@ from gemqueue.store.producer import SegmentWrite
 from gemqueue.store.runs import RunEntry, pack_entry
 from gemqueue.tasks import check_ending, end_tasks
 from gemqueue_workers.run.index import digests_of, number_of
-from gemqueue_workers.run.reading import BadLine, Request, Row, why_unread
+from gemqueue_workers.run.json_rows import why_unread
+from gemqueue_workers.run.rows import BadLine, Request, Row
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from gemqueue.store.runs import RunRecord, RunStore
     from gemqueue_workers.run.collecting import Collector
     from gemqueue_workers.run.options import RunOptions
-    from gemqueue_workers.run.reading import Prompt
+    from gemqueue_workers.run.rows import Prompt
 
 _LINE_BYTES: Final = 50
 _PAUSE_FIRST_S: Final = 0.1
@@ -83,7 +84,7 @@ def _fields(ask: Request) -> Any:
     try:
         fields: Any = _decode(ask.raw)
     except (ValueError, RecursionError) as error:  # what stands in a request is first looked at here
-        raise PromptInvalid(f"request: {why_unread(error)}") from error
+        raise PromptInvalid(f"request: {why_unread(error, ask.raw)}") from error
     for name in ask.drop:
         fields.pop(name, None)
     return fields
