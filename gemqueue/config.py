@@ -22,6 +22,7 @@ from gemqueue.setting_values import (
     BOUNDED,
     CHOICES,
     DERIVED,
+    RetryRows,
     bounded,
     derived,
     expanded,
@@ -129,6 +130,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     slow_after_s: float = 169_200.0
 
     attempts_max: int = 4
+    retry_rows: str = RetryRows.PROVIDER
     retry_first_s: float = 30.0
     retry_max_s: float = 3600.0
     requeues_max: int = 3

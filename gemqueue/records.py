@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import msgspec
 from msgspec import UNSET, UnsetType
 
@@ -49,7 +51,8 @@ class Lane(msgspec.Struct, frozen=True):
 class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Why a prompt ended without an answer.
 
-    ``code`` is a google.rpc code or 0; ``raw`` is the provider's row, if any.
+    ``code`` is a google.rpc code or 0; ``raw`` is what the provider said of it, as JSON: the response of a prompt that
+    was blocked or came to nothing, else its error; empty where it said nothing.
     """
 
     key: str
@@ -59,6 +62,22 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     attempts: int = 0
     name: str | None = None
     raw: bytes = b""
+
+    @property
+    def response(self) -> dict[str, object]:
+        """The provider's response to a prompt that was blocked or came to nothing; empty where there is none."""
+        if self.kind not in {FailureKind.BLOCKED, FailureKind.EMPTY} or not self.raw:
+            return {}
+        try:
+            return msgspec.json.decode(self.raw, type=dict[str, object])
+        except (ValueError, RecursionError):  # msgspec's errors are some of the former
+            return {}
+
+    @property
+    def usage(self) -> dict[str, object]:
+        """The token counts of that response (``promptTokenCount`` ...): it may have been billed; empty without one."""
+        usage = self.response.get("usageMetadata")
+        return cast("dict[str, object]", usage) if isinstance(usage, dict) else {}
 
 
 class SegmentMeta(msgspec.Struct, frozen=True, kw_only=True):

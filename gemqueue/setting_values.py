@@ -37,6 +37,15 @@ def waits_for_replica(durability: str, url: str) -> bool:
     return durability == "replicated" or (durability == "auto" and follows)
 
 
+class RetryRows(StrEnum):
+    """Which rows of a job that brought nothing usable are asked for again."""
+
+    PROVIDER = "provider"
+    """Those with an error of the provider's: they were not billed."""
+    ALL = "all"
+    """Also successes that nobody can use, as a malformed call: each is billed again."""
+
+
 def provider_host(base_url: str) -> str:
     """The host that names the account, or an empty string. Raises ConfigError where it cannot be read."""
     try:
@@ -71,6 +80,7 @@ CHOICES: Final = {
         '"schema" or "json_schema": how a class goes out as a response schema',
     ),
     "api_version": (("v1", "v1beta"), '"v1" or "v1beta"'),
+    "retry_rows": (tuple(RetryRows), '"provider" or "all": "all" also buys again what was billed and is unusable'),
     "delete_files": (tuple(DeleteFiles), '"ended", "running" or "never": when files are deleted'),
 }
 """The settings that are one of a few words: which, and how to say so."""

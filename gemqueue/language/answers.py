@@ -1,7 +1,8 @@
 """The answer to one prompt: the provider's response as it came, decoded when somebody looks.
 
 There may be a million of these in memory at once, so an ``Answer`` is a few references around the undecoded bytes. The
-views read what REST calls GenerateContentResponse or EmbedContentResponse; all of them speak of the first candidate.
+views read what REST calls GenerateContentResponse or EmbedContentResponse; all of them speak of one candidate, the
+first that has any content.
 """
 
 from __future__ import annotations
@@ -28,10 +29,12 @@ class Answer(_Answered, eq=False, kw_only=True):
     """One prompt's answer.
 
     ``key`` is the prompt's address, ``name`` the caller's idempotency key if there was one, ``tag`` whatever the caller
-    hung on the row. ``service`` is how it was bought: batch, flex or standard. ``raw`` is the response's JSON exactly
-    as the provider sent it. Views raise ``ValueError`` if ``raw`` is not JSON, which the resolver has ruled out for
-    answers that come from a queue. ``emulated`` says whether an emulator made this up: what the queue knows of its
-    account, else what the response says.
+    hung on the row. ``service`` is how it was bought: batch, flex or standard. ``raw`` is the response's JSON as the
+    provider sent it. Where that was no strict JSON (half of a surrogate pair, NaN, other bytes than UTF-8), ``raw`` is
+    what could be read of it, and ``original`` the whole row in the provider's bytes; else that is empty. Views raise
+    ``ValueError`` if ``raw`` is not JSON, which the resolver has ruled out for answers that come from a queue.
+    ``emulated`` says whether an emulator made this up: what the queue knows of its account, else what the response
+    says.
     """
 
     # A struct, because the garbage collector looks at none that holds only strings; a map's million would cost it 2 us
@@ -39,6 +42,7 @@ class Answer(_Answered, eq=False, kw_only=True):
 
     emulated: bool = cast("bool", None)  # None until it has looked
     service: str = BATCH
+    original: bytes = b""
     _decoded: dict[str, object] | None = None
 
     ok: ClassVar[Literal[True]] = True
@@ -63,13 +67,18 @@ class Answer(_Answered, eq=False, kw_only=True):
         return self.decoded
 
     @property
+    def candidates(self) -> list[dict[str, object]]:
+        """All candidates, as the provider gave them; empty for an embedding."""
+        return [_dict(candidate) for candidate in _list(self.decoded.get("candidates"))]
+
+    @property
     def parts(self) -> list[dict[str, object]]:
-        """The parts of the first candidate, thoughts included; empty for an embedding."""
-        return [_dict(part) for part in _list(_dict(self._candidate.get("content")).get("parts"))]
+        """The parts of the first candidate that has any, thoughts included; empty for an embedding."""
+        return _parts(self._candidate)
 
     @property
     def text(self) -> str:
-        """The text of the first candidate without its thoughts; empty if there is none."""
+        """The text of that candidate without its thoughts; empty if there is none."""
         return "".join(_text(part) for part in self.parts if not part.get("thought"))
 
     @property
@@ -79,14 +88,10 @@ class Answer(_Answered, eq=False, kw_only=True):
 
     @property
     def images(self) -> list[tuple[str, bytes]]:
-        """The images of the first candidate as (MIME type, bytes), without those of its thoughts."""
-        found: list[tuple[str, bytes]] = []
-        for part in self.parts:
-            blob = _dict(part.get("inlineData"))
-            mime_type, data = blob.get("mimeType"), blob.get("data")
-            if isinstance(mime_type, str) and mime_type.startswith("image/") and not part.get("thought"):
-                found.append((mime_type, _bytes(data)))
-        return found
+        """The images of that candidate as (MIME type, bytes); those of its thoughts only where there are no others."""
+        found = [_image(part) for part in self.parts if not part.get("thought")]
+        found = found if any(found) else [_image(part) for part in self.parts]
+        return [image for image in found if image is not None]
 
     @property
     def function_calls(self) -> list[dict[str, object]]:
@@ -142,8 +147,8 @@ class Answer(_Answered, eq=False, kw_only=True):
 
     @property
     def _candidate(self) -> dict[str, object]:
-        candidates = _list(self.decoded.get("candidates"))
-        return _dict(candidates[0]) if candidates else {}
+        candidates = self.candidates
+        return next((one for one in candidates if _says(one)), candidates[0] if candidates else {})
 
     def __repr__(self) -> str:
         try:
@@ -166,6 +171,23 @@ class Answer(_Answered, eq=False, kw_only=True):
 
     def __hash__(self) -> int:
         return hash((self.key, self.raw))
+
+
+def _parts(candidate: dict[str, object]) -> list[dict[str, object]]:
+    return [_dict(part) for part in _list(_dict(candidate.get("content")).get("parts"))]
+
+
+def _says(candidate: dict[str, object]) -> bool:
+    """Whether it has a part with more than a thought's text."""
+    return any(not part.get("thought") and part.keys() - {"thought", "thoughtSignature"} for part in _parts(candidate))
+
+
+def _image(part: dict[str, object]) -> tuple[str, bytes] | None:
+    blob = _dict(part.get("inlineData"))
+    mime_type = blob.get("mimeType")
+    if not isinstance(mime_type, str) or not mime_type.startswith("image/"):
+        return None
+    return mime_type, _bytes(blob.get("data"))
 
 
 def _dict(value: object) -> dict[str, object]:

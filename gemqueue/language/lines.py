@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -48,6 +49,7 @@ class OutcomeLine(msgspec.Struct, gc=False):
     failure: msgspec.Raw = msgspec.Raw()
     row: msgspec.Raw = msgspec.Raw()
     service: str = ""
+    row_base64: str = ""
 
 
 class FailureBody(msgspec.Struct, omit_defaults=True):
@@ -92,7 +94,8 @@ def read_lines(text: bytes, prefix: str, count: int) -> tuple[list[tuple[int, Ou
 
 def own_copy(line: OutcomeLine) -> OutcomeLine:
     """The line by itself, without what it was read from."""
-    return OutcomeLine(line.key, line.response.copy(), line.failure.copy(), line.row.copy(), line.service)
+    parts = line.response.copy(), line.failure.copy(), line.row.copy()
+    return OutcomeLine(line.key, *parts, line.service, line.row_base64)
 
 
 def _line_of(raw: bytes) -> OutcomeLine | None:
@@ -126,6 +129,17 @@ def service_end(service: str) -> bytes:
     return PLAIN_END if service == BATCH else b',"service":"%b"}' % service.encode()
 
 
-def failure_line(key: str, kind: FailureKind, message: str, code: int = 0, attempts: int = 0) -> bytes:
-    """A failure as it lies in the outcomes."""
-    return msgspec.json.encode(_FailureLine(key, FailureBody(kind, message, code, attempts)))
+def repaired_end(row: bytes, end: bytes = PLAIN_END) -> bytes:
+    """The end of the line of an answer whose row was no strict JSON: the row as it came is kept."""
+    return b',"row_base64":"%b"%b' % (base64.b64encode(row), end)
+
+
+def failure_line(
+    key: str, kind: FailureKind, message: str, code: int = 0, attempts: int = 0, *, row: bytes = b""
+) -> bytes:
+    """A failure as it lies in the outcomes; ``row`` is the provider's response or error, as JSON, where there is one.
+
+    A response that failed never stands under ``response``: readers of every version would take it for an answer.
+    """
+    line = msgspec.json.encode(_FailureLine(key, FailureBody(kind, message, code, attempts)))
+    return b'%b,"row":%b}' % (line[:-1], row) if row else line

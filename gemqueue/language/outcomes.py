@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 from typing import ClassVar, Literal, NoReturn
 
@@ -58,7 +59,10 @@ def outcome_of(line: OutcomeLine, name: str | None, tag: object, *, emulated: bo
     """The outcome that a line holds, for the prompt with this name and tag."""
     response = bytes(line.response)
     if response:
-        return Answer(line.key, response, name, tag, emulated=emulated, service=line.service or BATCH)
+        original = base64.b64decode(line.row_base64) if line.row_base64 else b""
+        return Answer(
+            line.key, response, name, tag, emulated=emulated, service=line.service or BATCH, original=original
+        )
     return _failed(line, name, tag)
 
 

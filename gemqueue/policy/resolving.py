@@ -186,6 +186,7 @@ _FATES: dict[str, tuple[RowFate, FailureKind | None]] = {
     "blocked": (RowFate.FAIL, FailureKind.BLOCKED),
     "empty": (RowFate.FAIL, FailureKind.EMPTY),
     "invalid": (RowFate.FAIL, FailureKind.INVALID),
+    "unusable": (RowFate.FAIL, FailureKind.EMPTY),
     "retryable": (RowFate.RETRY, FailureKind.PROVIDER),
     "missing": (RowFate.RETRY, FailureKind.MISSING),
 }

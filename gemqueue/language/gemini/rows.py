@@ -30,6 +30,8 @@ class Verdict(StrEnum):
     """A success without any content; the same request would be bought again, so it is not retried."""
     INVALID = "invalid"
     """The provider calls the request wrong; it never becomes right."""
+    UNUSABLE = "unusable"
+    """A success that nobody can use, as a malformed call: it was billed, so only who asks for it buys it again."""
     RETRYABLE = "retryable"
     """The provider failed on this row; it goes back with a count."""
     GARBAGE = "garbage"
@@ -90,10 +92,10 @@ _WITHHELD: Final = frozenset(
 
 _FINISH_VERDICT: Final = {
     **dict.fromkeys(_WITHHELD, Verdict.BLOCKED),
-    "MALFORMED_FUNCTION_CALL": Verdict.RETRYABLE,
-    "UNEXPECTED_TOOL_CALL": Verdict.RETRYABLE,
-    "TOO_MANY_TOOL_CALLS": Verdict.RETRYABLE,
-    "MALFORMED_RESPONSE": Verdict.RETRYABLE,
+    "MALFORMED_FUNCTION_CALL": Verdict.UNUSABLE,
+    "UNEXPECTED_TOOL_CALL": Verdict.UNUSABLE,
+    "TOO_MANY_TOOL_CALLS": Verdict.UNUSABLE,
+    "MALFORMED_RESPONSE": Verdict.UNUSABLE,
     "MISSING_THOUGHT_SIGNATURE": Verdict.INVALID,
 }
 """A candidate without content, by its finish reason; every other reason (STOP, MAX_TOKENS, OTHER ...) is empty."""
@@ -194,7 +196,7 @@ def _judge_response(key: str, raw: bytes) -> RowVerdict:
     try:
         decoded = _RESPONSE.decode(raw)
     except _BROKEN as error:
-        return RowVerdict(key, Verdict.GARBAGE, 0, f"not a response: {error}"[:_MESSAGE_CHARS_MAX])
+        return _judge_odd_response(key, raw, error)
     if decoded.candidates:
         if any(map(_has_content, decoded.candidates)):
             return _answered(key, decoded, raw)
@@ -208,6 +210,17 @@ def _judge_response(key: str, raw: bytes) -> RowVerdict:
     return RowVerdict(key, Verdict.EMPTY, 0, "the response has no candidates", raw)
 
 
+def _judge_odd_response(key: str, raw: bytes, error: Exception) -> RowVerdict:
+    """JSON of another shape than a response's: it was billed, so it is an answer where it may hold one."""
+    try:
+        given = msgspec.json.decode(raw, type=dict[str, object])
+    except _BROKEN:
+        return RowVerdict(key, Verdict.EMPTY, 0, f"not a response: {error}"[:_MESSAGE_CHARS_MAX], raw)
+    if given.get("candidates") or given.get("embedding"):
+        return RowVerdict(key, Verdict.ANSWERED, 0, "", raw)
+    return RowVerdict(key, Verdict.EMPTY, 0, f"no response: {error}"[:_MESSAGE_CHARS_MAX], raw)
+
+
 def _answered(key: str, response: Response, raw: bytes) -> RowVerdict:
     usage, version = bytes(response.usage_metadata), bytes(response.model_version)
     return RowVerdict(key, Verdict.ANSWERED, 0, "", raw, usage, version)
@@ -219,8 +232,8 @@ def _has_content(candidate: Candidate) -> bool:
 
 
 def _is_content(part: Part) -> bool:
-    if part.thought:
-        return False
+    if part.thought:  # some image models put their only picture there
+        return bytes(part.inline_data) not in _NOTHING
     return bool(part.text) or any(
         bytes(value) not in _NOTHING
         for value in (

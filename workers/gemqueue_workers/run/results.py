@@ -23,7 +23,6 @@ class _Response(msgspec.Struct, rename="camel"):
 
 
 _decode: Final = msgspec.json.Decoder(_Response, strict=False).decode
-_INTERNAL: Final = 13
 _TEXTUAL: Final = frozenset({"text", "thought", "thoughtSignature"})
 
 
@@ -95,7 +94,12 @@ def used_by(response: bytes) -> tuple[Usage | None, str]:
 
 
 def left_out(answer: Answer) -> list[str]:
-    """What an answer has beside its text and thoughts, in words: MIME types, or the names of parts."""
+    """What an answer has beside its text and thoughts, in words: MIME types, names of parts, further candidates."""
+    others = [f"candidate {number}" for number in range(2, len(answer.candidates) + 1)]
+    return [*_other_parts(answer), *others]
+
+
+def _other_parts(answer: Answer) -> list[str]:
     names = [next(iter(part.keys() - _TEXTUAL), "") for part in answer.parts]
     blobs = [part.get(name) for part, name in zip(answer.parts, names, strict=True)]
     return [str(blob["mimeType"]) if _is_blob(blob) else name for name, blob in zip(names, blobs, strict=True) if name]
@@ -106,16 +110,22 @@ def _is_blob(value: object) -> TypeGuard[dict[str, object]]:
 
 
 def result_line(key: str, outcome: Outcome, *, text: bool = False) -> bytes:
-    """One line of a Gemini result file: key and response, or key and error (protocol section 9.3); or key and text.
+    """One line of OUT: Gemini's own key and response, or key and error (protocol section 9.3); or key and text.
 
-    A text line names in ``left_out`` what the answer has beside text: a picture, a call.
+    A text line names in ``left_out`` what the answer has beside text: a picture, a call, another candidate. A response
+    that is no answer stands with ``failed``, the kind of the failure; one that had to be repaired with ``repaired``.
     """
     if isinstance(outcome, Answer):
-        if text:
-            line: dict[str, object] = {"key": key, "text": outcome.text}
-            rest = left_out(outcome)
-            return msgspec.json.encode(line | {"left_out": rest} if rest else line) + b"\n"
-        return b'{"key":%b,"response":%b}\n' % (msgspec.json.encode(key), outcome.raw)
+        if not text:
+            end = b',"repaired":true}\n' if outcome.original else b"}\n"
+            return b'{"key":%b,"response":%b%b' % (msgspec.json.encode(key), outcome.raw, end)
+        line: dict[str, object] = {"key": key, "text": outcome.text}
+        rest = left_out(outcome)
+        return msgspec.json.encode(line | {"left_out": rest} if rest else line) + b"\n"
     failure = outcome.failure
-    error = {"code": failure.code or _INTERNAL, "message": f"{failure.kind}: {failure.message}"}
+    if failure.response and not text:
+        ends = msgspec.json.encode(key), failure.raw, msgspec.json.encode(failure.kind)
+        return b'{"key":%b,"response":%b,"failed":%b}\n' % ends
+    error: dict[str, object] = {"code": failure.code} if failure.code else {}
+    error |= {"message": f"{failure.kind}: {failure.message}"}
     return msgspec.json.encode({"key": key, "error": error}) + b"\n"

@@ -18,11 +18,13 @@ import structlog
 from gemqueue.effects import Effect, effect
 from gemqueue.errors import ProviderError
 from gemqueue.ids import split_key
+from gemqueue.language.gemini.repairs import repaired
 from gemqueue.language.gemini.rows import Verdict, row_verdict, text_rows
 from gemqueue.language.gemini.usage import usage_of, version_of
-from gemqueue.language.lines import PLAIN_END, answer_line, failure_line, service_end
+from gemqueue.language.lines import PLAIN_END, answer_line, failure_line, repaired_end, service_end
 from gemqueue.policy import backoff, resolving
 from gemqueue.policy.resolving import Reading, RowFate
+from gemqueue.setting_values import RetryRows
 from gemqueue.states import FailureKind
 from gemqueue.store.batches import QUARANTINE_ROW_BYTES_MAX
 from gemqueue.store.scripts import ServerFull
@@ -222,7 +224,9 @@ class Collector:
 
     def _row(self, line: bytes, arrived: tuple[Arrival, str, int] | None, *, again: bool) -> None:
         """Judge a row of any kind, of which it may be known already what its key says."""
-        found = row_verdict(line)
+        found, end = row_verdict(line), self._answer_end
+        if found.verdict is _GARBAGE and (readable := repaired(line)) is not None:
+            found, end = row_verdict(readable), repaired_end(line, self._answer_end)
         if found.key is None or found.verdict is _GARBAGE:
             # A garbled row's key may be right, but nothing else is; its prompt stays expected.
             reason = found.message or "no key"
@@ -232,7 +236,7 @@ class Collector:
             if arrival is _EXPECTED or arrival is _SETTLED:
                 self.rows += 1
                 self._errors += found.verdict in _ERRORS
-            reason = self._arrived(arrival, origin, index, found)
+            reason = self._arrived(arrival, origin, index, found, end)
         if reason and not again:
             self._quarantined.append((reason, line[:QUARANTINE_ROW_BYTES_MAX]))
 
@@ -240,32 +244,32 @@ class Collector:
         """The rows whose lines are outcome lines as they are; where these have more to say there is none."""
         return text_rows(lines) if self._answer_end == PLAIN_END else [None] * len(lines)
 
-    def _arrived(self, arrival: Arrival, origin: str, index: int, found: RowVerdict) -> str:
+    def _arrived(self, arrival: Arrival, origin: str, index: int, found: RowVerdict, end: bytes) -> str:
         """Act on a row that has a key; says why it belongs to nobody, if so."""
         if arrival is _EXPECTED:
             if found.verdict is _ANSWERED:
                 self._count(usage_of(found.usage), version_of(found.version))
-                self._keep(origin, index, found)
+                self._keep(origin, index, found, end)
             else:
                 self._fate(origin, index, found)
         elif arrival is _SETTLED:
-            self._late_row(origin, index, found)
+            self._late_row(origin, index, found, end)
         else:
             return f"{arrival} key"
         return ""
 
-    def _late_row(self, origin: str, index: int, found: RowVerdict) -> None:
+    def _late_row(self, origin: str, index: int, found: RowVerdict, end: bytes) -> None:
         """An answer to a prompt that went on by another way counts if it is the first; else it is dropped."""
         if found.verdict is not _ANSWERED:
             return
         if self._expected.has_gone_on(origin, index):
             self._late_spending.count(usage_of(found.usage), version_of(found.version))
-            self._keep(origin, index, found)
+            self._keep(origin, index, found, end)
         else:
             self._late += 1
 
-    def _keep(self, origin: str, index: int, found: RowVerdict) -> None:
-        line = answer_line(f"{origin}.{index}", found.raw, self._answer_end)
+    def _keep(self, origin: str, index: int, found: RowVerdict, end: bytes) -> None:
+        line = answer_line(f"{origin}.{index}", found.raw, end)
         self._buffer.add(origin, index, line, "answered")
 
     def _count(self, usage: Usage | None, version: str | None) -> None:
@@ -278,13 +282,16 @@ class Collector:
         key = f"{origin}.{index}"
         if self._partial and found.code == _CANCELLED:
             return  # as if it had not come
-        fate, kind = resolving.row_fate(found.verdict, 0, self._kit.settings.attempts_max)
+        verdict = found.verdict
+        if verdict is Verdict.UNUSABLE and self._kit.settings.retry_rows == RetryRows.ALL:
+            verdict = Verdict.RETRYABLE
+        fate, kind = resolving.row_fate(verdict, 0, self._kit.settings.attempts_max)
         if fate is RowFate.FAIL and kind is not None:
             source, _ = self._expected.origins[origin].place(index)
-            line = failure_line(key, kind, found.message, found.code, source.meta.attempt + 1)
+            line = failure_line(key, kind, found.message, found.code, source.meta.attempt + 1, row=found.raw)
             self._buffer.add(origin, index, line, "failed")
             return
-        self._provider_failed(origin, index, found.verdict, found.message, found.code)
+        self._provider_failed(origin, index, verdict, found.message, found.code)
 
     def _provider_failed(self, origin: str, index: int, verdict: str, message: str, code: int) -> None:
         source, number = self._expected.origins[origin].place(index)
