@@ -335,7 +335,8 @@ MUTANTS: dict[str, Mutant] = {
         (
             Patch(
                 f"{_LUA}divert.lua",
-                "not unpend(lane, meta.tenant, segment, sizes) and redis.call('ZREM', key('later', lane), segment) == 0",
+                "not unpend(lane, meta.tenant, segment, sizes)"
+                " and redis.call('ZREM', key('later', lane), segment) == 0",
                 "not redis.call('ZSCORE', key('pending', lane, meta.tenant), segment)"
                 " and not redis.call('ZSCORE', key('later', lane), segment)",
             ),

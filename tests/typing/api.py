@@ -157,6 +157,8 @@ def answers(answer: Answer) -> None:
     assert_type(answer.service, str)
     assert_type(answer.decoded, dict[str, object])
     assert_type(answer.json(), dict[str, object])
+    assert_type(answer.original, bytes)
+    assert_type(answer.candidates, list[dict[str, object]])
     assert_type(answer.parts, list[dict[str, object]])
     assert_type(answer.text, str)
     assert_type(answer.thoughts, str)
@@ -187,6 +189,8 @@ def failures(failed: Failed, failure: Failure) -> None:
     assert_type(failure.attempts, int)
     assert_type(failure.name, str | None)
     assert_type(failure.raw, bytes)
+    assert_type(failure.response, dict[str, object])
+    assert_type(failure.usage, dict[str, object])
     assert_type(Failure(key="key", kind=FailureKind.EMPTY), Failure)
 
 
@@ -251,6 +255,7 @@ def settings() -> None:
         s.redis_url,
         s.data_dir,
         s.durability,
+        s.retry_rows,
         s.account,
         s.pool,
         s.base_url,
