@@ -46,7 +46,7 @@ format: .venv/dev.stamp ## Let ruff write the code as it wants it
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-installs: .venv/dev.stamp ## What installs where, in fresh environments: make installs ARGS="--only redis"
+installs: .venv/dev.stamp ## What installs where, in fresh environments: make installs ARGS="redis-py"
 	$(BIN)/python -m tests.installs $(ARGS)
 
 release: .venv/dev.stamp ## Sdist and wheel into dist/: built twice, checked, tried out, with hashes and an SBOM

@@ -1,4 +1,4 @@
-"""What installs where: ``make installs``, or ``python -m tests.installs [--only NAME] [--wheel FILE] [--json FILE]``.
+"""What installs where: ``make installs``, or ``python -m tests.installs [NAME ...] [--wheel FILE] [--json FILE]``.
 
 Each row is a fresh environment made by pip: what it takes beside gemqueue, the redis-py that it gets, its size, the CPU
 that imports cost, and whether a program there submits prompts that a worker from another environment answers. Prints a
@@ -77,13 +77,13 @@ class Result(NamedTuple):
 def main() -> None:
     """Run all, print the table."""
     parser = argparse.ArgumentParser(prog="tests.installs", description=__doc__)
-    parser.add_argument("--only", default="", help="rows whose name contains this")
+    parser.add_argument("name", nargs="*", help="only rows whose name contains one of these")
     parser.add_argument("--wheel", type=Path, help="this wheel and not one of the checkout")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="gqi-", dir="/tmp") as folder, Serving(Path(folder)) as serving:
         wheel = options.wheel or built_wheel(Path(folder))
-        chosen = [row for row in ROWS if options.only in row.name]
+        chosen = [row for row in ROWS if any(name in row.name for name in options.name or [""])]
         results = [_told(tried(row, wheel.resolve(), Path(folder) / f"e{n}", serving)) for n, row in enumerate(chosen)]
     if options.json:
         options.json.write_text(json.dumps([result._asdict() for result in results], indent=1))

@@ -86,4 +86,5 @@ def tests(environment: Environment, _: Serving) -> str:
     pytest = [environment.python, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     folders = [str(ROOT / "tests" / folder) for folder in ("connections", "store")]
     ended = environment.run([*pytest, "--rootdir", str(ROOT), "-c", str(ROOT / "pyproject.toml"), *folders])
-    return "" if ended.returncode == 0 else f"tests: {ended.stdout.strip()[-300:]}"
+    failed = " ".join(line.rpartition("/")[2] for line in ended.stdout.splitlines() if line.startswith("FAILED"))
+    return "" if ended.returncode == 0 else f"tests: {failed or ended.stdout[-300:]}"

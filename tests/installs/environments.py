@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 ROOT: Final = Path(__file__).parents[2]
-STEP_S: Final = 900
+STEP_S: Final = 1800
 _ROUNDS: Final = 9
 _SUM: Final = """
 import importlib.metadata as metadata, json
