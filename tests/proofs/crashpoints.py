@@ -52,7 +52,9 @@ class Scenario(msgspec.Struct, frozen=True):
 _IN_DOUBT = Scenario(faults=({"on": "create", "do": "lost_after", "nth": [1]},))
 _DEAD = Scenario(faults=({"on": "create", "do": "lost_before", "nth": [1]},))
 _NO_QUOTA = Scenario(faults=({"on": "create", "do": "429", "nth": [1]},))
-_NO_MONEY = Scenario(faults=({"on": "create", "do": "spend_cap", "nth": [1]},), settings={"backoff_max_s": 0.1})
+_NO_MONEY = Scenario(
+    faults=({"on": "create", "do": "spend_cap", "nth": [1]},), settings={"backoff_max_s": 0.1, "quota_backoff_s": 0.1}
+)
 _POLICY: dict[str, Any] = {"deadline_policy": "flex", "deadline_margin_s": 1.0, "interactive_per_min_max": 60_000}
 _LATE = Scenario(deadline_s=3600, settings=_POLICY)
 _OUTRUN = Scenario(deadline_s=86_420, job_s=60.0, settings=_POLICY | {"flex_lead_s": 86_402.0})
