@@ -4,7 +4,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo check test proofs format soak lint simulate installs release clean \
+.PHONY: help demo check test proofs matrix format soak lint simulate installs release clean \
 	style contracts types strict pure tests-first tests-second tests-chosen clients
 
 BIN := .venv/bin
@@ -36,6 +36,9 @@ test: .venv/dev.stamp ## Everything that CI runs; make test ARGS="tests/embedded
 
 proofs: .venv/dev.stamp ## The long proofs, two to three hours: make proofs ARGS="soak failover" picks some
 	@$(BIN)/python -m tests.proofs $(ARGS)
+
+matrix: .venv/dev.stamp ## Every server in every mode: make matrix ARGS="--server /path/to/redis-server"
+	@$(BIN)/python -m tests.proofs.matrix $(ARGS)
 
 soak: .venv/dev.stamp ## Every fault at once, and a judge: make soak SECONDS=600 SEED=1 JSON=report.json
 	$(BIN)/python -m tests.soak --seconds $(or $(SECONDS),60) --seed $(or $(SEED),1) $(if $(JSON),--json '$(JSON)')

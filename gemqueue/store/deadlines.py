@@ -211,10 +211,10 @@ class DeadlineStore(StoreBase):
 
     async def _spent(self, lane: Lane) -> tuple[Spent, dict[str, int]]:
         with translated(self.url):
-            pipe: Any = self.redis.pipeline(transaction=True)
+            pipe: Any = self.redis.pipeline(transaction=False)  # a full Redis refuses to queue even reads
+            pipe.hgetall(self.key("usage", str(lane)))  # first: what is counted in between is in the whole
             pipe.hgetall(self.key("spent", str(lane)))
-            pipe.hgetall(self.key("usage", str(lane)))
-            spent, usage = [{k.decode(errors="replace"): v for k, v in raw.items()} for raw in await pipe.execute()]
+            usage, spent = [{k.decode(errors="replace"): v for k, v in raw.items()} for raw in await pipe.execute()]
         totals = {name: self._spent_n(lane, name, n) for name, n in spent.items() if name in Spent.__struct_fields__}
         parts = {name: self._spent_n(lane, name, n) for name, n in usage.items() if _is_charged(name)}
         return Spent(**totals), parts

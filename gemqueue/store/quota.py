@@ -79,7 +79,7 @@ class QuotaStore(StoreBase):
     async def ledger(self, account: str) -> Ledger:
         """What the account's batches have reserved, and what refusals have taught."""
         with translated(self.url):
-            pipe: Any = self.redis.pipeline(transaction=True)
+            pipe: Any = self.redis.pipeline(transaction=False)  # a full Redis refuses to queue even reads
             pipe.hgetall(self.key("reserved", account))
             pipe.hgetall(self.key("quota", account))
             reserved, quota = await pipe.execute()

@@ -48,9 +48,9 @@ class WorkerStore(StoreBase):
     async def goodbye(self, worker: str, roles: str) -> None:
         """This worker has stopped."""
         with translated(self.url):
-            pipe: Any = self.redis.pipeline(transaction=True)  # a member without a record would serve every account
+            pipe: Any = self.redis.pipeline(transaction=False)  # a full Redis refuses to queue even these
             pipe.zrem(self.key("workers"), f"{worker} {roles}")
-            pipe.unlink(self.key("worker", worker))
+            pipe.unlink(self.key("worker", worker))  # second: a member without a record would serve every account
             await pipe.execute()
 
     async def workers(self) -> list[Worker]:

@@ -114,7 +114,8 @@ class Cluster:
                 await self.ask(node, "CLUSTER", "SETSLOT", str(slot), "NODE", self._ids[to.port])
         return moved
 
-    async def ask(self, node: ValkeyServer, *words: Any) -> Any:
+    @staticmethod
+    async def ask(node: ValkeyServer, *words: Any) -> Any:
         """One command to one node, by its own socket."""
         client = cast("Any", Redis)(unix_socket_path=str(node.socket_path), socket_timeout=10.0)
         client.response_callbacks.clear()

@@ -36,8 +36,9 @@ def free_port() -> int:
 class Pair:
     """The master stands behind a proxy, at whose address the others know it; use as an async context manager."""
 
-    def __init__(self) -> None:
-        self.master = ValkeyServer(port=free_port())
+    def __init__(self, binary: str = "") -> None:
+        self._binary = binary or str(get_binary_path())
+        self.master = ValkeyServer(port=free_port(), binary=self._binary)
         self.proxy = TcpProxy(self.master.port)
         self.replica: ValkeyServer
         self._sentinel: subprocess.Popen[bytes] | None = None
@@ -54,7 +55,7 @@ class Pair:
         await asyncio.to_thread(self.master.start)
         await self.proxy.__aenter__()
         follow = ("--replicaof", f"127.0.0.1 {self.proxy.port}", "--repl-timeout", "2")
-        self.replica = ValkeyServer(port=free_port(), extra=follow)
+        self.replica = ValkeyServer(port=free_port(), extra=follow, binary=self._binary)
         await asyncio.to_thread(self.replica.start)
         self._start_sentinel()
         await until(self._in_step, what="the replica in step and known to the sentinel")
@@ -124,7 +125,7 @@ class Pair:
             f"sentinel down-after-milliseconds {SERVICE} {_DOWN_MS}\n"
             f"sentinel failover-timeout {SERVICE} 4000\n"
         )
-        command = [str(get_binary_path()), str(conf), "--sentinel"]
+        command = [self._binary, str(conf), "--sentinel"]
         with (self._folder / "sentinel.log").open("ab") as log:
             self._sentinel = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
 

@@ -246,3 +246,17 @@ async def test_a_torn_log_can_be_made_to_stop_the_server() -> None:
             server.extra = ("--aof-load-truncated", "no")
             with pytest.raises(AssertionError, match="Unexpected end of file"):
                 await asyncio.to_thread(server.start)
+
+
+async def test_what_a_full_redis_refuses_to_queue_is_no_transaction() -> None:
+    """The ledger, what was spent and a worker's goodbye need no MULTI: a full Redis, unlike a Valkey, refuses that."""
+    with ValkeyServer() as server:
+        async with _store(server) as owner:
+            await owner.redis.execute_command("ACL", "SETUSER", "u", "on", ">p", "~*", "&*", "+@all", "-multi")
+            store = RunStore(server.url.replace("unix://", "unix://u:p@"), owner.settings)
+            await store.heartbeat("w", "pack", "emulated.local")
+            await store.goodbye("w", "pack")
+            assert await store.workers() == []
+            assert (await store.ledger("emulated.local")).reservations == ()
+            assert await store.charges(Lane("emulated.local", MODEL, Kind.GENERATE)) == {}
+            await store.aclose()
