@@ -54,7 +54,7 @@ class Pair:
         self.master.extra = ("--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1")
         await asyncio.to_thread(self.master.start)
         await self.proxy.__aenter__()
-        follow = ("--replicaof", f"127.0.0.1 {self.proxy.port}", "--repl-timeout", "2")
+        follow = ("--replicaof", "127.0.0.1", str(self.proxy.port), "--repl-timeout", "2")
         self.replica = ValkeyServer(port=free_port(), extra=follow, binary=self._binary)
         await asyncio.to_thread(self.replica.start)
         self._start_sentinel()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import os
 import re
 import shutil
@@ -148,6 +149,7 @@ def main() -> int:
     options = parser.parse_args()
     named = [path for path in os.environ.get("MATRIX_SERVERS", "").split(":") if path] + options.server
     on_path = [path for name in ("redis-server", "valkey-server") if (path := shutil.which(name))]
+    logging.getLogger("gemqueue").setLevel(logging.ERROR)  # a worker that is still starting is no news
     servers = versions([*named, *on_path, str(get_binary_path())])
     return 0 if asyncio.run(run(servers, options.mode or list(MODES), options.keep)) else 1
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 QUEUE = "default"
 _RIGHTS = Path(__file__).parents[3] / "docs" / "servers.md"
 _PASSWORD = "only-here"  # noqa: S105 - of a server that ends with its cell
-_ALL_RIGHTS = "on >PASSWORD ~{gq:default:* ~gq:* ~arq:* &{gq:default:* +@all -@dangerous -@admin +info +config|get"
+_ALL_RIGHTS = "on >PASSWORD resetchannels ~{gq:default:* ~gq:* ~arq:* &{gq:default:* +@all -@dangerous +info"
 """Where the document has no lines of its own."""
 REFUSED = ("CONFIG", "INFO", "CLIENT", "WAIT", "DBSIZE")
 IDLE_S = 1
@@ -33,7 +33,6 @@ class Place(NamedTuple):
     producer: str
     worker: str
     server: ValkeyServer | None = None
-    durability: str = "auto"
 
 
 @asynccontextmanager
@@ -55,7 +54,8 @@ async def acl(binary: str, _: Path) -> AsyncGenerator[Place]:
         for role in ("producer", "worker"):
             await ask(place.server, *rights(role).split())
         at = place.producer.removeprefix("redis://")
-        yield Place(*(f"redis://gemqueue-{role}:{_PASSWORD}@{at}" for role in ("producer", "worker")))
+        producer, worker = (f"redis://gemqueue-{role}:{_PASSWORD}@{at}" for role in ("producer", "worker"))
+        yield Place(producer, worker)
 
 
 @asynccontextmanager
