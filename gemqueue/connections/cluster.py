@@ -20,19 +20,11 @@ from redis.asyncio.connection import Connection, SSLConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from redis.crc import key_slot
-from redis.exceptions import (
-    AskError,
-    ClusterCrossSlotError,
-    ClusterDownError,
-    MovedError,
-    ReadOnlyError,
-    RedisError,
-    ResponseError,
-    TryAgainError,
-)
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ReadOnlyError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from gemqueue.connections.replies import code_of, said_by
 from gemqueue.connections.tls import TlsConnection, TlsError, checked
 from gemqueue.errors import ConfigError
 from gemqueue.urls import host_and_port, safe_url, url_parts
@@ -51,14 +43,6 @@ _AGAIN: Final = 5
 """How often a call is sent again that was told to go elsewhere, after 50 ms and twice as long each time."""
 _ELSEWHERE: Final = ("MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN")
 """What a node says that does not serve the slot, or not all of it, for now."""
-_WORDS: Final[dict[type[ResponseError], str]] = {
-    MovedError: "MOVED",
-    AskError: "ASK",
-    TryAgainError: "TRYAGAIN",
-    ClusterDownError: "CLUSTERDOWN",
-    ClusterCrossSlotError: "CROSSSLOT",
-}
-"""redis-py 6 and later take these words off, and have a class for each."""
 _OF_CLUSTER: Final = frozenset({"MOVED", "ASK", "CROSSSLOT"})
 
 
@@ -80,12 +64,6 @@ def needs_cluster_url(url: str) -> str:
         f"Redis at {safe_url(url)} is a node of a Cluster: name the Cluster in {_SETTING}, as in "
         f"redis{tls}+cluster://[user:password@]host:port,host:port, which follows the queue to the node that has it"
     )
-
-
-def code_of(error: ResponseError) -> str:
-    """The server's word for it; in a pipeline redis-py puts "Command # 1 (...) of pipeline caused error: " before."""
-    known = _WORDS.get(type(error))
-    return known or str(error).rpartition("caused error: ")[2].lstrip("(").strip("'\"").partition(" ")[0]
 
 
 def says_cluster(error: ResponseError) -> bool:
@@ -120,12 +98,10 @@ class _OwnersConnection(Connection):
             self._pool.doubt()
             raise
         except ResponseError as error:
-            word = code_of(error)
-            if word not in _ELSEWHERE:
+            if code_of(error) not in _ELSEWHERE:
                 raise
             self._pool.doubt()
-            said = str(error)
-            raise SlotError(said if said.startswith(word) else f"{word} {said}") from error
+            raise SlotError(said_by(error)) from error
 
 
 class _OwnersTlsConnection(_OwnersConnection, TlsConnection):

@@ -32,8 +32,9 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from gemqueue.connections.cluster import ClusterPool, code_of, needs_cluster_url, says_cluster
+from gemqueue.connections.cluster import ClusterPool, needs_cluster_url, says_cluster
 from gemqueue.connections.pools import SentinelPool, drop_idle, make_pool
+from gemqueue.connections.replies import code_of, itself
 from gemqueue.connections.tls import TlsError
 from gemqueue.errors import ConfigError, StoreUnavailable
 from gemqueue.urls import safe_url
@@ -190,9 +191,12 @@ class Scripts:
         call = cast("Any", self.client)
         now = self.now_arg()
         try:
-            return cast("list[Any]", await call.evalsha(sha, 1, self.prefix, now, *args))
-        except NoScriptError:
-            return cast("list[Any]", await call.eval(text, 1, self.prefix, now, *args))
+            try:
+                return cast("list[Any]", await call.evalsha(sha, 1, self.prefix, now, *args))
+            except NoScriptError:
+                return cast("list[Any]", await call.eval(text, 1, self.prefix, now, *args))
+        except ResponseError as error:
+            raise itself(error) from None
 
     async def _piped(
         self, name: str, args: tuple[Arg, ...], before: tuple[Arg, ...], *, confirm: bool, whole: bool = False
@@ -217,7 +221,7 @@ class Scripts:
         own = replies[1 if before else 0 :]
         for reply in own:
             if isinstance(reply, Exception):
-                raise reply
+                raise itself(reply)
         if before and isinstance(replies[0], Exception) and own[0][0] == b"resend":
             raise replies[0]  # an earlier attempt's payload may still have been there, and registered
         if wait and int(own[-1]) < 1:

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 from redis.asyncio.connection import SSLConnection
 from redis.crc import key_slot
-from redis.exceptions import MovedError, ResponseError
+from redis.exceptions import MovedError, OutOfMemoryError, ReadOnlyError, ResponseError
 
 from gemqueue import ConfigError, Queue, StoreUnavailable
 from gemqueue.config import Settings
-from gemqueue.connections.cluster import Address, ClusterPool, code_of, served
+from gemqueue.connections.cluster import Address, ClusterPool, served
 from gemqueue.connections.pools import make_pool
+from gemqueue.connections.replies import code_of, itself
 from gemqueue.store.store import Store
 from gemqueue_workers.worker.arq_client import make_arq_client
 from tests.cli.command import gemqueue
@@ -106,6 +107,18 @@ def test_errors_are_known_by_their_word() -> None:
     piped = ResponseError("Command # 1 (GET k) of pipeline caused error: ('MOVED 50 10.0.0.1:1',)")
     typed = cast("Any", MovedError)("50 10.0.0.1:1")
     assert {code_of(error) for error in (bare, piped, typed)} == {"MOVED"}
+
+
+@pytest.mark.parametrize(("word", "kind"), [("OOM", OutOfMemoryError), ("READONLY", ReadOnlyError)])
+def test_what_redis_62_wraps_is_known(word: str, kind: type[Exception]) -> None:
+    """Redis 6.2 puts its own words around what a script's command was refused with; it counts as what it is."""
+    where = "Error running script (call to f_e74f07f2b4c0): @user_script:1: @user_script: 1: "
+    error = ResponseError(f"{where}-{word} command not allowed when used memory > 'maxmemory'. ")
+    assert code_of(error) == word
+    assert type(itself(error)) is kind
+    assert str(itself(error)) == "command not allowed when used memory > 'maxmemory'"
+    other = ResponseError(f"{where}-WRONGTYPE of another kind")
+    assert itself(other) is other
 
 
 async def test_a_url_of_one_server_that_is_a_node_is_refused(cluster: Cluster, queue_name: str) -> None:

@@ -846,8 +846,8 @@ MUTANTS: dict[str, Mutant] = {
         (
             Patch(
                 "gemqueue/connections/cluster.py",
-                "            if word not in _ELSEWHERE:\n",
-                "            if word not in ():\n",
+                "            if code_of(error) not in _ELSEWHERE:\n",
+                "            if code_of(error) not in ():\n",
             ),
         ),
         ("tests/connections/test_cluster.py",),
