@@ -43,8 +43,10 @@ def code_of(error: ResponseError) -> str:
 
 
 def said_by(error: ResponseError) -> str:
-    """What the server said, its word first."""
+    """What the server said, its word first; without what Redis 6.2 puts around it."""
     said, word = str(error), code_of(error)
+    if found := _IN_SCRIPT.search(said):
+        return f"{found[1]} {found[2]}"
     return said if word in said else f"{word} {said}"
 
 
