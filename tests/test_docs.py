@@ -60,7 +60,7 @@ def keys_in_code() -> set[str]:
     lua = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "gemqueue" / "store" / "lua").glob("*.lua"))
     python = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "gemqueue").glob("store/*.py"))
     found = re.findall(r"\bkey\('(\w+)'", lua) + re.findall(r"\bT \.\. ':(\w+)'", lua)
-    return {*found, *re.findall(r'self\.key\("(\w+)"', python)} - {"nothing"}
+    return {*found, *re.findall(r'self(?:\._store)?\.key\("(\w+)"', python)} - {"nothing"}
 
 
 def drawn(mark: str) -> str:

@@ -13,7 +13,7 @@ from gemqueue.policy.beliefs import evidence_of
 from gemqueue.policy.believed import belief_words
 from gemqueue.store import codec
 from gemqueue.store.producer import SegmentWrite
-from gemqueue.store.scripts import ServerFull
+from gemqueue.store.scripts import ServerFull, ServerRefuses
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -101,6 +101,8 @@ class Writer:
             reply = await self._store.enqueue(write, body)
         except ServerFull as error:
             return None, self._full(f" ({error})")
+        except ServerRefuses as error:
+            return None, error
         except StoreUnavailable as error:
             await self._on_lost()
             return None, StoreUnavailable(

@@ -10,12 +10,14 @@ import msgspec
 
 from gemqueue.accounts import made_of_key
 from gemqueue.clock import Clock, clock_from_env
+from gemqueue.errors import StoreUnavailable
 from gemqueue.ids import SHARD
+from gemqueue.policy.servers import config_of
 from gemqueue.records import Batch, Known, Lane, LaneState, SegmentMeta
 from gemqueue.setting_values import waits_for_replica
 from gemqueue.states import BatchState, SegmentState
 from gemqueue.store import calls
-from gemqueue.store.scripts import Scripts, connect, translated
+from gemqueue.store.scripts import Scripts, ServerError, connect, translated
 from gemqueue.store.unreadable import Unreadable, is_wrong_type, reading
 from gemqueue.urls import safe_url
 
@@ -30,6 +32,7 @@ _META_FIELDS = (
     "priority", "tokens", "named", "deadline_at", "doubts",
 )  # fmt: skip
 _BATCH_INTS = frozenset(field.name for field in msgspec.structs.fields(Batch) if field.type in (int, "int"))
+_TOLD = frozenset({"appendonly", "maxmemory", "maxmemory-policy"})
 _KEYS_TYPE = list[tuple[str, list[int]]]
 
 
@@ -102,34 +105,47 @@ class StoreBase:
         if self.scripts.replicate_ms:
             await self.scripts.run(calls.Confirm(""), confirm=True)
 
-    async def replicas(self) -> int | None:
-        """How many replicas are connected and in step; None when the server will not say."""
+    async def server_info(self, *sections: str) -> dict[str, Any]:
+        """What the server says of itself; empty when it will not say."""
         try:
             with translated(self.url):
-                info: dict[str, Any] = await self.redis.info("replication")
-        except Exception:  # noqa: BLE001 - some managed servers refuse INFO; WAIT still counts
+                info: dict[str, Any] = await self.redis.info(*sections)
+        except (StoreUnavailable, ServerError):  # some managed servers refuse INFO
+            return {}
+        return info
+
+    async def replicas(self) -> int | None:
+        """How many replicas are connected and in step; None when the server will not say."""
+        info = await self.server_info("replication")
+        if "connected_slaves" not in info:
             return None
-        return sum(1 for n in range(info.get("connected_slaves", 0)) if info[f"slave{n}"]["state"] == "online")
+        return sum(1 for n in range(info["connected_slaves"]) if info[f"slave{n}"]["state"] == "online")
 
     async def server_config(self) -> dict[str, str]:
-        """What of the server's configuration bears on what it keeps; empty when it will not say."""
+        """What of the server's configuration bears on what it keeps, as far as CONFIG or else INFO tells it."""
         try:
             with translated(self.url):
                 log: dict[str, str] = await self.redis.config_get("*append*")  # 6.2 takes one pattern a call
                 memory: dict[str, str] = await self.redis.config_get("maxmemory*")
-        except Exception:  # noqa: BLE001 - managed servers refuse CONFIG
-            return {}
-        return log | memory
+        except (StoreUnavailable, ServerError):  # managed servers refuse CONFIG
+            log = memory = {}
+        known = log | memory
+        return known if known.keys() >= _TOLD else config_of(await self.server_info()) | known
 
     async def durability_warnings(self) -> list[str]:
-        """What the server's configuration puts at risk whenever it runs, in words; empty when it will not say."""
+        """What the server's configuration puts at risk whenever it runs, in words; also that it tells nothing of it."""
         config = await self.server_config()
         warnings: list[str] = []
+        if not config:
+            warnings.append(
+                f"Redis at {safe_url(self.url)} does not tell whether it keeps a log and evicts keys (CONFIG and INFO "
+                "are refused): look for appendonly yes and maxmemory-policy noeviction in the provider's console"
+            )
         if config.get("appendonly") == "no":
             warnings.append(
                 f"Redis at {safe_url(self.url)} has no append-only file: a restart loses prompts (appendonly yes)"
             )
-        if config.get("maxmemory", "0") != "0" and config.get("maxmemory-policy") != "noeviction":
+        if config.get("maxmemory", "0") != "0" and config.get("maxmemory-policy", "noeviction") != "noeviction":
             warnings.append(
                 f"Redis at {safe_url(self.url)} evicts keys when it is full: prompts are lost "
                 "(maxmemory-policy noeviction)"

@@ -202,6 +202,7 @@ async def _places(store: Store, accounts: set[str]) -> list[Gauge]:
     paused = "Whether packing and submitting are held: the server has changed, or has forgotten the queue."
     return [
         *_workers(workers, served, store.settings),
+        *_sweeps(workers, await store.server_now_ms()),
         *[Gauge("paused", paused, bool(hold.text), {"account": account}) for account, hold in holds.items()],
         Gauge("overdue_steps", "Steps that are due and that no worker has claimed.", sizes.overdue),
         Gauge("dead_letters", "Prompts kept that ended through no fault of their own.", sizes.dead),
@@ -222,3 +223,18 @@ def _workers(workers: list[Worker], accounts: set[str], settings: Settings) -> l
             text = "Workers that take an account's steps of a role, without those whose sweeps fail."
             found.append(Gauge("serving_workers", text, n, {"account": account, "role": str(role)}))
     return found
+
+
+def _sweeps(workers: list[Worker], now_ms: int) -> list[Gauge]:
+    """One of 0.2.0 does not tell."""
+    text = "How long ago a worker swept well, or began where it never has."
+    return [
+        Gauge(
+            "worker_sweep_age_seconds",
+            text,
+            max(0, now_ms - max(worker.last_good_sweep_at, worker.began_at)) / 1000,
+            {"worker": worker.id, "host": worker.host, "version": worker.version},
+        )
+        for worker in workers
+        if worker.beat_at
+    ]

@@ -23,6 +23,7 @@ import redis.asyncio as redis
 from redis.exceptions import (
     AuthenticationError,
     BusyLoadingError,
+    NoPermissionError,
     NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
@@ -37,6 +38,7 @@ from gemqueue.connections.pools import SentinelPool, drop_idle, make_pool
 from gemqueue.connections.replies import code_of, itself
 from gemqueue.connections.tls import TlsError
 from gemqueue.errors import ConfigError, StoreUnavailable
+from gemqueue.policy.servers import REPLICA, cleaned, refusal
 from gemqueue.urls import safe_url
 
 if TYPE_CHECKING:
@@ -46,8 +48,7 @@ if TYPE_CHECKING:
 
 Arg = str | bytes | int | float
 ServerError = RedisError
-ServerOutOfMemory = OutOfMemoryError
-"""What a call to the server may raise untranslated: the names by which others catch it."""
+"""What a call to the server may raise untranslated: the name by which others catch it."""
 _TAKES = re.compile(r"^-- takes: (_\w+)", re.MULTILINE)
 """A line of a Lua file's header: the part (``lua/_*.lua``) that it takes the names behind it from."""
 _CONFIRM: tuple[str, tuple[Arg, ...]] = ("confirm", ("",))
@@ -61,6 +62,10 @@ _LOST = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, ReadOnlyErro
 
 class ServerFull(StoreUnavailable):
     """The server is at its ``maxmemory`` and refused a write."""
+
+
+class ServerRefuses(StoreUnavailable):
+    """The server answers, and refuses what the queue cannot do without: a right, a command, a slot, a write."""
 
 
 class NotReplicated(StoreUnavailable):
@@ -97,27 +102,37 @@ def translated(url: str) -> Generator[None]:
     try:
         yield
     except OutOfMemoryError as error:
-        raise ServerFull(f"Redis at {safe_url(url)} is at its maxmemory: {error}") from error
+        raise ServerFull(f"Redis at {safe_url(url)} is at its maxmemory: {cleaned(str(error))}") from error
     except AuthenticationError as error:
         raise ConfigError(f"Redis at {safe_url(url)} refuses the login: {error}") from error
     except TlsError as error:
         raise StoreUnavailable(f"TLS to {safe_url(url)} fails: {error}") from error
+    except ReadOnlyError as error:
+        raise ServerRefuses(f"Redis at {safe_url(url)} {REPLICA}") from error
     except _LOST as error:
         raise StoreUnavailable(
             f"Redis at {safe_url(url)} does not answer ({type(error).__name__}: {error}); "
             "check redis_url / GEMQUEUE_REDIS_URL and that the server runs"
         ) from error
     except ResponseError as error:
-        word = code_of(error)
+        said = said_by(error)
+        word = said.partition(" ")[0]
         if word == "OOM":
-            raise ServerFull(f"Redis at {safe_url(url)} is at its maxmemory: {error}") from error
+            raise ServerFull(f"Redis at {safe_url(url)} is at its maxmemory: {said}") from error
         if word in _PASSING:
-            raise StoreUnavailable(f"Redis at {safe_url(url)} takes no writes for now: {error}") from error
+            raise StoreUnavailable(f"Redis at {safe_url(url)} takes no writes for now: {said}") from error
         if says_cluster(error):
-            raise ConfigError(f"{needs_cluster_url(url)} ({error})") from error
+            raise ConfigError(f"{needs_cluster_url(url)} ({said})") from error
+        if words := refusal(said):
+            raise ServerRefuses(f"Redis at {safe_url(url)} {words}") from error
         raise
     except RedisError as error:
         raise StoreUnavailable(f"Redis at {safe_url(url)}: {error}") from error
+
+
+def said_by(error: ResponseError) -> str:
+    """The server's own words, in one line, its code first; redis-py takes some codes off."""
+    return f"{'NOPERM ' if isinstance(error, NoPermissionError) else ''}{cleaned(str(error))}"
 
 
 def connect(url: str, key: str, connections_max: int = 32) -> redis.Redis:

@@ -8,16 +8,14 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from gemqueue.records import Sign, Worker
+from gemqueue.policy.workers import worker_of
+from gemqueue.records import Sign
 from gemqueue.store import calls
 from gemqueue.store.base import StoreBase
 from gemqueue.store.scripts import translated
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-_NUMBERS = ("pid", "began_at", "beat_at", "last_good_sweep_at")
-_WORDS = ("host", "version", "waiting_for")
+    from gemqueue.records import Worker
 
 
 class WorkerStore(StoreBase):
@@ -58,22 +56,13 @@ class WorkerStore(StoreBase):
         after_ms = await self.server_now_ms() + 1
         with translated(self.url):
             members: list[bytes] = await self.redis.zrangebyscore(self.key("workers"), after_ms, "+inf")
-            names = [member.decode(errors="replace").partition(" ") for member in members]
             pipe: Any = self.redis.pipeline(transaction=False)
-            for id_, _, _ in names:
-                pipe.hgetall(self.key("worker", id_))
-            records: list[dict[bytes, bytes]] = await self.replies(pipe) if names else []
+            for member in members:
+                pipe.hgetall(self.key("worker", member.decode(errors="replace").partition(" ")[0]))
+            records: list[dict[bytes, bytes]] = await self.replies(pipe) if members else []
         read = self.unreadable.read
         found = [
-            read(f"worker {id_}", partial(_worker, id_, roles), raw)
-            for (id_, _, roles), raw in zip(names, records, strict=True)
+            read(f"worker {member.decode(errors='replace').partition(' ')[0]}", partial(worker_of, member), raw)
+            for member, raw in zip(members, records, strict=True)
         ]
         return [worker for worker in found if worker is not None]
-
-
-def _worker(id_: str, roles: str, raw: Mapping[bytes, bytes]) -> Worker:
-    found = {name.decode(errors="replace"): value.decode(errors="replace") for name, value in raw.items()}
-    known: dict[str, Any] = {name: found.get(name, "") for name in _WORDS}
-    known |= {name: int(value) for name in _NUMBERS if (value := found.get(name, "")).isdecimal()}
-    known["accounts"] = tuple(found.get("accounts", "").split())
-    return Worker(id=id_, roles=tuple(roles.replace("+", " ").split()), **known)

@@ -46,10 +46,14 @@ class RunWorld:
                 time.sleep(0.02)
 
     def __exit__(self, *_: object) -> None:
+        self.kill_worker()
+        self.emulator.kill()
+
+    def kill_worker(self) -> None:
+        """As a crash would."""
         assert self._worker is not None
         self._worker.kill()
         self._worker.wait()
-        self.emulator.kill()
 
     @staticmethod
     def worker(env: dict[str, str]) -> subprocess.Popen[bytes]:

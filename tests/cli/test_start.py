@@ -53,6 +53,14 @@ def test_help_imports_nothing_that_is_slow(argv: list[str]) -> None:
     assert _modules(*argv).isdisjoint({*HEAVY, *SERVED, *CLIENT, *EMULATOR})
 
 
+def test_a_probe_imports_nothing_that_is_slow(redis_url: str, queue_name: str) -> None:
+    """`gemqueue health` speaks to the server by itself: a tenth of a second of CPU is all that it may cost."""
+    env = {"GEMQUEUE_REDIS_URL": redis_url, "GEMQUEUE_QUEUE": queue_name, "GEMQUEUE_EMULATE": "1"}
+    there = _modules("health", **env)
+    assert "gemqueue_workers.manage.health" in there
+    assert there.isdisjoint({*HEAVY, *SERVED, *CLIENT, *EMULATOR})
+
+
 def test_a_completion_imports_nothing_that_is_slow() -> None:
     """A TAB is answered without them, too."""
     there = _modules(_GEMQUEUE_COMPLETE="bash_complete", COMP_WORDS="gemqueue wo", COMP_CWORD="1")

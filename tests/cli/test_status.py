@@ -137,12 +137,14 @@ def test_how_long_jobs_take_and_what_is_held_is_said_once() -> None:
     assert "10-99 1,200 5 min 25 min 8 h" in " ".join(words)
 
 
-async def test_workers_that_wait_are_shown(redis_url: str, queue_name: str) -> None:
-    """Whose sweeps fail, or who waits, has a line for people and a finding of ``doctor``; the others are counted."""
+async def test_workers_are_listed(redis_url: str, queue_name: str) -> None:
+    """Each worker has a line with version and age; whose sweeps fail, or who waits, stands first and says what for."""
     settings = Settings(redis_url=redis_url, queue=queue_name, emulate=True)
     store = Store(redis_url, settings)
     sign = Sign(accounts=("emulated.local",), host="far", pid=7, version="1.2", waiting_for="account (poll): no")
-    await store.beat("fine", "pack+submit+track+resolve+rescue", "emulated.local")
+    now_ms = await store.server_now_ms()
+    fine = Sign(accounts=("emulated.local",), host="near", pid=8, version="1.3", last_good_sweep_at=now_ms)
+    await store.beat("fine", "pack+submit+track+resolve+rescue", "emulated.local", fine)
     await store.beat("w", "track", "emulated.local", sign)
     await store.redis.hset(store.key("worker", "w"), "began_at", 1)
     status = await read_status(settings)
@@ -152,9 +154,11 @@ async def test_workers_that_wait_are_shown(redis_url: str, queue_name: str) -> N
     with console.capture() as shown:
         show_status(console, status)
     text = shown.get()
-    assert "Workers that wait, 1 of 2" in text
-    assert all(word in text for word in ("far", "never", "track", "account (poll): no"))
-    assert "fine" not in text
+    first, second = (line.split() for line in text.splitlines() if "emulated.local" in line)
+    assert (first[:3], first[-5:]) == (["far", "7", "1.2"], ["emulated.local", "track", *sign.waiting_for.split()])
+    assert "never" in first
+    assert (second[:3], second[-2:]) == (["near", "8", "1.3"], ["emulated.local", "all"])
+    assert [status.working[0].age_s is not None, len(status.working)] == [True, 2]
     assert unserved(await store.workers(), settings, "emulated.local") == ("ok", "2 run")
     said = unserved(await store.workers(), settings, "emulated.other")
     assert said == ("warning", "2 run; no worker: those that run do not serve emulated.other: start gemqueue work")
@@ -164,4 +168,6 @@ async def test_workers_that_wait_are_shown(redis_url: str, queue_name: str) -> N
     gauges = {(each.name, *each.labels.values()): each.value for each in (await read(store)).gauges}
     assert (gauges["workers",], gauges["stuck_workers",]) == (2, 1)
     assert gauges["serving_workers", "emulated.local", "track"] == 1
+    assert 0 <= gauges["worker_sweep_age_seconds", "fine", "near", "1.3"] < 60
+    assert gauges["worker_sweep_age_seconds", "w", "far", "1.2"] > 10**8
     await store.aclose()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from gemqueue.config import Settings
-from gemqueue.policy.workers import is_stuck, serves_alone, why_nobody, why_unserved
+from gemqueue.policy.workers import is_stuck, serves_alone, why_nobody, why_unhealthy, why_unserved, worker_of
 from gemqueue.records import Worker
 from gemqueue.states import Step
 
@@ -26,6 +27,8 @@ def worker(*accounts: str, roles: tuple[str, ...] = ALL, **changed: Any) -> Work
 
 OLD = Worker(id="0123456789ab", roles=("pack", "submit"))
 """Of 0.2.0: no record."""
+NEW = worker(A, began_at=NOW - 900, last_good_sweep_at=0)
+"""It has begun a second ago, and has not swept yet."""
 STUCK = worker(A, last_good_sweep_at=NOW - 31_000, waiting_for="server: x")
 
 
@@ -43,6 +46,12 @@ STUCK = worker(A, last_good_sweep_at=NOW - 31_000, waiting_for="server: x")
         ([STUCK, worker(A)], Step.PACK, ""),
         ([STUCK], Step.PACK, "no worker: worker w (pid 7 on h) has swept nothing since 07:59:29 UTC, waiting for "),
         ([worker(A, last_good_sweep_at=0)], Step.PACK, "no worker: worker w (pid 7 on h) never swept"),
+        ([NEW], Step.PACK, ""),
+        (
+            [msgspec.structs.replace(NEW, waiting_for="server: no")],
+            None,
+            "no worker: worker w (pid 7 on h) never swept, ",
+        ),
     ],
 )
 def test_why_nobody_takes_a_step(workers: list[Worker], role: Step | None, why: str) -> None:
@@ -87,3 +96,35 @@ def test_a_worker_is_stuck_when_its_sweeps_fail() -> None:
     assert not is_stuck(worker(A, last_good_sweep_at=NOW - 29_000), SETTINGS)
     assert not is_stuck(worker(A, last_good_sweep_at=0, began_at=NOW - 20_000), SETTINGS)
     assert not is_stuck(OLD, SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("workers", "account", "roles", "why"),
+    [
+        ([worker(A)], A, (Step.PACK, Step.TRACK), ""),
+        ([worker(A)], "", (None,), ""),
+        ([worker(A, roles=("pack",))], A, (Step.PACK, Step.TRACK), "no worker of host.a has the role track"),
+        ([worker(B)], A, (None,), "no worker of host.a"),
+        ([], "", (None,), "no worker"),
+        ([OLD], "", (None,), "no worker; those of 0.2.0 tell nothing of their sweeps"),
+        ([NEW], A, (Step.PACK,), "worker w (pid 7 on h) never swept"),
+        ([STUCK, worker(A)], A, (Step.PACK,), ""),
+        (
+            [worker(A, last_good_sweep_at=NOW - 10_001)],
+            A,
+            (Step.PACK,),
+            "worker w (pid 7 on h) has swept nothing since",
+        ),
+    ],
+)
+def test_what_a_probe_believes(workers: list[Worker], account: str, roles: tuple[Step | None, ...], why: str) -> None:
+    """Each role needs a worker of the account whose own word is a sweep within the time; who never swept has none."""
+    found = why_unhealthy(workers, account, roles, within_s=10.0, now_ms=NOW)
+    assert (found.startswith(why), bool(found)) == (True, bool(why))
+
+
+def test_a_record_that_is_not_one_is_read() -> None:
+    """What is no number, or no text, is left out; a member without a record is of 0.2.0."""
+    found = worker_of(b"w pack+track", {b"pid": b"x", b"host": b"\xff", b"beat_at": b"5", b"accounts": b"a b"})
+    assert (found.pid, found.beat_at, found.accounts, found.roles) == (0, 5, ("a", "b"), ("pack", "track"))
+    assert worker_of(b"w pack", {}) == Worker(id="w", roles=("pack",))

@@ -1005,4 +1005,31 @@ MUTANTS: dict[str, Mutant] = {
         ),
         ("tests/cli/run/test_bad_input.py",),
     ),
+    "a-beat-is-health": Mutant(
+        "a worker that beats is healthy, whatever became of its sweeps",
+        (
+            Patch(
+                "gemqueue/policy/workers.py",
+                "now_ms - freshest.last_good_sweep_at > 1000",
+                "now_ms - freshest.beat_at > 1000",
+            ),
+        ),
+        ("tests/policy/test_workers.py",),
+    ),
+    "the-first-sweep-tries-nothing": Mutant(
+        "a worker learns that the server does not let it work when prompts are due, and not before",
+        (Patch(f"{_WORKERS}worker/sweeper.py", "        if not self._last_good_sweep_at:\n", "        if False:\n"),),
+        ("tests/stages/test_hints.py",),
+    ),
+    "unseen-is-good": Mutant(
+        "a server that does not tell whether it evicts keys is called good",
+        (
+            Patch(
+                f"{_WORKERS}server_notes.py",
+                'if policy == "noeviction" or limit == "0":',
+                'if policy in ("noeviction", "") or limit == "0":',
+            ),
+        ),
+        ("tests/cli/test_server_notes.py",),
+    ),
 }

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
+import pytest
 from arq.constants import in_progress_key_prefix
 from arq.worker import func
 
 from gemqueue.states import BatchState, Step
+from gemqueue.store.scripts import ServerRefuses
+from gemqueue.store.store import Store
 from gemqueue_workers.settings import ROLES
 from gemqueue_workers.stages.loop import run_steps
 from gemqueue_workers.worker.arq_client import make_arq_client
@@ -99,6 +103,27 @@ async def test_a_pools_lane_that_cannot_be_read_stops_no_sweep(
         assert await pool.zcard(name) == 1
         assert [member for member, _ in await stages.store.overdue(kit.pool, ROLES)] == [f"pack {lane}"]
         await pool.delete(name)
+        await pool.connection_pool.disconnect()
+
+
+async def test_the_first_sweep_shows_that_arq_cannot_work(
+    valkey: ValkeyServer, queue_name: str, tmp_path: Path
+) -> None:
+    """A user without arq's keys fails a sweep that finds nothing due, with the line that is missing, and then not."""
+    async with ended_job(valkey.url, queue_name, tmp_path) as (stages, _):
+        user, admin = f"u{queue_name}", stages.store.redis
+        await admin.execute_command("ACL", "SETUSER", user, "on", ">pw", "~{gq:*", "~gq:*", "&*", "+@all")
+        url = valkey.url.replace("unix://", f"unix://{user}:pw@")
+        store, name = Store(url, stages.settings, stages.clock), f"gq:{queue_name}:arq"
+        pool: Any = make_arq_client(url, name)
+        sweeper = Sweeper(msgspec.structs.replace(stages.kit, store=store), pool, name, (Step.RESCUE,), _nothing)
+        missing = f"a worker needs: ACL SETUSER {user} ~arq:job:gq:{queue_name}:* "
+        with pytest.raises(ServerRefuses, match=re.escape(missing)):
+            await sweeper.sweep()
+        await admin.execute_command("ACL", "SETUSER", user, "~arq:*")
+        await sweeper.sweep()
+        await admin.execute_command("ACL", "DELUSER", user)
+        await store.aclose()
         await pool.connection_pool.disconnect()
 
 

@@ -23,6 +23,7 @@ _SECTIONS: Final = {
             "Receive webhooks; serve health, metrics and a page of the queue.",
         ),
         "status": ("gemqueue_workers.manage.cli:status", "Show what waits, what runs and what has been counted."),
+        "health": ("gemqueue_workers.manage.cli:health", "Say whether the workers work: a probe."),
         "show": ("gemqueue_workers.manage.cli:show", "Show all that is known of a prompt, a batch or a run."),
         "cancel": ("gemqueue_workers.manage.cli:cancel", "Cancel prompts, for everybody who waits for them."),
         "doctor": (

@@ -8,6 +8,7 @@ know, and cannot claim another account's steps.
 
 from __future__ import annotations
 
+import socket
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -143,6 +144,8 @@ def worker_options(settings: Settings, roles: tuple[Step, ...]) -> dict[str, Any
         "job_serializer": arq_client.write_job,
         "job_deserializer": arq_client.read_job,
         "log_results": False,
+        "health_check_key": f"{queue_name}:health-check:{socket.gethostname()}",
+        "health_check_interval": max(settings.heartbeat_s, settings.sweep_s),
     }
 
 
@@ -187,6 +190,7 @@ async def begin(ctx: dict[str, Any], *, settings: Settings, roles: tuple[Step, .
         _warned.add(account)
         log.warning("account.of_key", warning=warning)
     ctx["sweeper"].start()
+    await ctx["sweeper"].works()
     log.info("worker.started", roles=[str(role) for role in roles], queue=settings.queue, account=kit.provider.account)
 
 
@@ -204,4 +208,8 @@ def __getattr__(name: str) -> type:
     """Make a WorkerSettings class on demand, so that importing this module needs no configuration."""
     if name not in _CLASSES:
         raise AttributeError(f"module {__name__} has no attribute {name}")
-    return type(name, (), worker_options(load_settings(), _CLASSES[name]))
+    settings = load_settings()
+    options = worker_options(settings, _CLASSES[name])
+    from gemqueue_workers.worker.arq_client import check_settings  # noqa: PLC0415 - others need no arq
+
+    return type(name, (), options | {"redis_settings": check_settings(settings.redis_url)})

@@ -14,7 +14,8 @@ from gemqueue.errors import StoreUnavailable
 from gemqueue.ids import new_producer_id, new_segment_id
 from gemqueue.store.scripts import NotReplicated
 from gemqueue.store.store import Store
-from gemqueue_workers.manage.doctor import examine, written
+from gemqueue_workers.manage.doctor import examine
+from gemqueue_workers.server_notes import written
 from tests.proofs.failover.lost import FAILOVERS, measure, one_prompt
 from tests.proofs.failover.single import SINGLE, measure_single
 from tests.valkey_server import ValkeyServer

@@ -84,6 +84,9 @@ class ArqClient:
         self._world = world
         self._known: set[str] = set()
 
+    async def try_out(self, store: object, queue_name: str) -> None:
+        """No server refuses anything here."""
+
     async def enqueue_steps(self, steps: list[tuple[str, str, str]], queue_name: str) -> None:
         """Jobs for steps, but for those that have one. Raises OutOfMemoryError, and then none of them has."""
         fates = {job_id: self._world.faults.draw("alarms") for *_, job_id in steps if job_id not in self._known}

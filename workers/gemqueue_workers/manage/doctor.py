@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 from rich.text import Text
@@ -17,8 +17,6 @@ from gemqueue.errors import GemqueueError
 from gemqueue.policy.quota import Resource
 from gemqueue.setting_values import DeleteFiles
 from gemqueue.states import Cause
-from gemqueue.store.operations import writes_through
-from gemqueue.store.scripts import NotReplicated
 from gemqueue_workers.manage.belief_checks import believing, unknown
 from gemqueue_workers.manage.webhook_checks import listening
 from gemqueue_workers.manage.working import troubled, unserved
@@ -26,31 +24,19 @@ from gemqueue_workers.model_notes import of_answers, of_later_prices, of_model, 
 from gemqueue_workers.prices import DATED
 from gemqueue_workers.run.connection import connected
 from gemqueue_workers.screen import duration, left_out, plain
+from gemqueue_workers.server_notes import server_notes
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping
+    from collections.abc import AsyncGenerator
 
     from rich.console import Console
 
     from gemqueue.config import Settings
     from gemqueue.store.runs import RunStore
 
-_VERSION_MIN: Final = (6, 2)
 _SKEW_S_MAX: Final = 2.0
-_SLOW_S: Final = 0.05
 _PRICES_DAYS_MAX: Final = 180
 _UNNAMED: Final = " (of the key: with GEMQUEUE_ACCOUNT a new key strands nothing)"
-_RISKS: Final = {
-    "always": "a power cut during a rewrite of its log loses what was acknowledged (no-appendfsync-on-rewrite yes)",
-    "everysec": "kill -9 or a power cut may lose up to two seconds of what was acknowledged (appendfsync everysec)",
-    "no": "a power cut loses what the kernel had not written yet, half a minute of it or more (appendfsync no)",
-}
-_NO_LOG: Final = "a restart loses what was acknowledged since its last snapshot (appendonly no)"
-_UNTOLD: Final = "it does not tell its configuration, and may lose what was acknowledged"
-_WAY_OUT: Final = (
-    "with appendfsync always nothing is lost, and a thousand prompts are one write; "
-    'or durability = "replicated", with two replicas'
-)
 _OLDER: Final = (
     "the account has jobs of home {0} from before this server knew it: another queue's, or this one's, if the server "
     "was emptied or replaced: `gemqueue admin reconcile --home {0}` (with --go-on, this is said no more)"
@@ -84,7 +70,10 @@ async def examine(*, emulate: bool | None) -> list[Finding]:
             weak = untold_weakness(settings.redis_url)
             findings.append(Finding("tls", "warning" if weak else "ok", weak or "the server must be who the URL says"))
         async with connected(settings, with_worker=False, look=True) as link:
-            findings += [finding async for finding in _server(link.store, settings)]
+            async for check in server_notes(link.store, settings, f"gq:{settings.queue}:doctor"):
+                findings.append(Finding(*check))  # what was found stays where a later look fails
+            async for finding in _queue(link.store, settings):
+                findings.append(finding)
             findings += await _models(link.store)
             if warning := await link.store.key_warning(account):
                 findings.append(Finding("names", "warning", warning))
@@ -96,24 +85,7 @@ async def examine(*, emulate: bool | None) -> list[Finding]:
     return findings
 
 
-async def _server(store: RunStore, settings: Settings) -> AsyncGenerator[Finding]:
-    before = time.monotonic()
-    await store.ping()
-    took_s = time.monotonic() - before
-    yield Finding("server", "ok" if took_s < _SLOW_S else "warning", f"answers in {took_s * 1000:.1f} ms")
-    info: dict[str, Any] = await store.redis.info()
-    version = str(info.get("valkey_version") or info.get("redis_version") or "0")
-    new_enough = tuple(int(part) for part in version.split(".")[:2]) >= _VERSION_MIN
-    yield Finding("version", "ok" if new_enough else "failed", f"{version} (6.2 or newer)")
-    for warning in await store.durability_warnings():
-        yield Finding("durability", "warning", warning)
-    yield written(await store.server_config(), "replicated" if store.replicated else "local")
-    yield await _replication(store, settings)
-    used, limit = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
-    tight = bool(limit) and settings.memory_bytes_max > 0.9 * limit
-    said = f"{used / 1e6:,.0f} MB used of {f'{limit / 1e6:,.0f} MB' if limit else 'no limit'}"
-    more = "; memory_bytes_max should be well below maxmemory" if tight else ""
-    yield Finding("memory", "warning" if tight else "ok", said + more)
+async def _queue(store: RunStore, settings: Settings) -> AsyncGenerator[Finding]:
     skew_s = abs(await store.server_now_ms() / 1000 - time.time())
     yield Finding("clock", "ok" if skew_s < _SKEW_S_MAX else "warning", f"{skew_s:.2f} s from the server's")
     if (back := await store.clock_back(lane_account(settings, api_key_from_env()))) is not None:
@@ -164,17 +136,6 @@ async def _spend(store: RunStore, settings: Settings) -> Finding:
     return Finding("spend", "failed", f"{said} in {duration(left_s)}")
 
 
-def written(config: Mapping[str, str], durability: str) -> Finding:
-    """What a server of this configuration may lose of what it acknowledged, and the way out."""
-    if writes_through(config):
-        return Finding("log", "ok", "it writes through: what is acknowledged is on its disk")
-    fsync = config.get("appendfsync", "") if config.get("appendonly") == "yes" else ""
-    risk = _RISKS.get(fsync, _UNTOLD if not config else _NO_LOG)
-    if durability == "replicated":
-        return Finding("log", "ok", f"a replica has what is acknowledged; if it comes back before that leads, {risk}")
-    return Finding("log", "warning", f"{risk}; {_WAY_OUT}")
-
-
 async def _models(store: RunStore) -> list[Finding]:
     """The models that the queue was asked for: which end, have no price, or let another one answer."""
     said: dict[Finding, None] = {}
@@ -201,26 +162,6 @@ async def _inputs(store: RunStore, settings: Settings, missed: int) -> Finding:
         since = dt.datetime.fromtimestamp(at_ms / 1000, tz=dt.UTC)
         said += f"; {account} needs them to the end, since {since:%Y-%m-%d %H:%M} UTC, and they are kept"
     return Finding("input files", "warning" if early or missed else "ok", said)
-
-
-async def _replication(store: RunStore, settings: Settings) -> Finding:
-    n = await store.replicas()
-    found = "it does not say whether it has replicas" if n is None else f"{n} in step"
-    if not store.replicated:
-        more = "; writes do not wait for them (durability): a failover may lose what was just acknowledged" if n else ""
-        return Finding("replicas", "ok", found + more)
-    try:
-        await store.confirm()
-    except NotReplicated:
-        return Finding(
-            "replicas", "failed", f"{found}: without one nothing is acknowledged or created ({_waits(settings)})"
-        )
-    return Finding("replicas", "ok", f"{found}, and one has confirmed a write")
-
-
-def _waits(settings: Settings) -> str:
-    why = ", for the URL names sentinels or a Cluster" if settings.durability == "auto" else ""
-    return f'durability = "{settings.durability}"{why}'
 
 
 def show_findings(console: Console, findings: list[Finding]) -> None:

@@ -13,8 +13,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from gemqueue.config import data_dir, load_settings
-from gemqueue.embedded.server import acquire
+from gemqueue.config import load_settings
 from gemqueue.policy.believed import batch_waits
 from gemqueue.policy.holds import hold_of, waits_for
 from gemqueue.policy.job_names import batch_of
@@ -22,8 +21,9 @@ from gemqueue.policy.tenants import why_lane_waits
 from gemqueue.policy.workers import why_nobody
 from gemqueue.records import Hold, Lane
 from gemqueue.states import STEP_OF, BatchState, Step
-from gemqueue.store.store import Store
-from gemqueue_workers.manage.working import WorkerStatus, waiting_workers, worker_status
+from gemqueue_workers.manage.health import WorkerStatus, worker_status
+from gemqueue_workers.manage.link import looked_at
+from gemqueue_workers.manage.working import workers_table
 from gemqueue_workers.model_notes import of_answers, of_model, rerouted_of, versions_of
 from gemqueue_workers.prices import Cost, cost_of
 from gemqueue_workers.screen import duration, held, left_out, plain, since
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from gemqueue.language.gemini.usage import Charge, Spent
     from gemqueue.policy.tenants import Over
     from gemqueue.records import Batch, LaneState
+    from gemqueue.store.store import Store
 
 SCHEMA: Final = 1
 """Raised when a field of the JSON goes or changes its meaning; new fields do not raise it."""
@@ -151,60 +152,49 @@ async def read_status(settings: Settings) -> Status:
 
     Raises StoreUnavailable.
     """
-    if settings.redis_url:
-        return await _read(settings)
-    folder = data_dir(settings)
-    if not folder.is_dir() or not any(folder.iterdir()):
-        return Status(queue=settings.queue, counts=dict.fromkeys(COUNTS, 0))
-    server = await acquire(folder, look=True)
-    try:
-        return await _read(msgspec.structs.replace(settings, redis_url=server.url))
-    finally:
-        await server.release()
+    async with looked_at(settings) as store:
+        if store is None:
+            return Status(queue=settings.queue, counts=dict.fromkeys(COUNTS, 0))
+        return await _read(store)
 
 
-async def _read(settings: Settings) -> Status:
-    store = Store(settings.redis_url, settings)
-    try:
-        workers = await store.workers()
-        now_ms = await store.server_now_ms()
-        batches = [batch for batch in await store.open_records() if batch.state is not BatchState.CLOSED]
-        nobody = partial(why_nobody, workers, settings=settings)
-        lanes = await store.lanes()
-        places = {(one.lane, "") for one in lanes} | {(one.lane, one.pool) for one in batches}
-        served = {account for worker in workers for account in worker.accounts}
-        accounts = sorted(served.union(*(waits_for(*place) for place in places)))
-        paused = await store.pauses(accounts)
-        overs = await store.passed_over(lane.lane for lane in lanes)
-        return Status(
-            queue=settings.queue,
-            lanes=[
-                _lane(
-                    lane,
-                    _why(lane, batches, paused, overs.get(lane.lane, []), nobody(lane.lane.account, Step.PACK)),
-                    now_ms,
-                    await store.charges(lane.lane),
-                    sum(over.prompts for over in overs.get(lane.lane, ())),
-                    turnaround=await _turnaround(store, lane.lane),
-                )
-                for lane in lanes
-            ],
-            batches=[
-                await _batch(
-                    store, batch, now_ms, paused, nobody(batch.lane.account, STEP_OF[batch.state] or Step.PACK)
-                )
-                for batch in batches
-            ],
-            workers=len(workers),
-            working=[worker_status(worker, now_ms, settings) for worker in workers],
-            counts=dict.fromkeys(COUNTS, 0) | await store.counts(),
-            input_needed=list(await store.input_needed(accounts)),
-            unknown_jobs=await read_unknown(store, accounts, now_ms),
-            paused={account: hold.text for account, hold in paused.items() if hold.text},
-            unreadable=dict(store.unreadable.found),  # the last: what all else has met
-        )
-    finally:
-        await store.aclose()
+async def _read(store: Store) -> Status:
+    settings = store.settings
+    workers = await store.workers()
+    now_ms = await store.server_now_ms()
+    batches = [batch for batch in await store.open_records() if batch.state is not BatchState.CLOSED]
+    nobody = partial(why_nobody, workers, settings=settings)
+    lanes = await store.lanes()
+    places = {(one.lane, "") for one in lanes} | {(one.lane, one.pool) for one in batches}
+    served = {account for worker in workers for account in worker.accounts}
+    accounts = sorted(served.union(*(waits_for(*place) for place in places)))
+    paused = await store.pauses(accounts)
+    overs = await store.passed_over(lane.lane for lane in lanes)
+    return Status(
+        queue=settings.queue,
+        lanes=[
+            _lane(
+                lane,
+                _why(lane, batches, paused, overs.get(lane.lane, []), nobody(lane.lane.account, Step.PACK)),
+                now_ms,
+                await store.charges(lane.lane),
+                sum(over.prompts for over in overs.get(lane.lane, ())),
+                turnaround=await _turnaround(store, lane.lane),
+            )
+            for lane in lanes
+        ],
+        batches=[
+            await _batch(store, batch, now_ms, paused, nobody(batch.lane.account, STEP_OF[batch.state] or Step.PACK))
+            for batch in batches
+        ],
+        workers=len(workers),
+        working=[worker_status(worker, now_ms, settings) for worker in workers],
+        counts=dict.fromkeys(COUNTS, 0) | await store.counts(),
+        input_needed=list(await store.input_needed(accounts)),
+        unknown_jobs=await read_unknown(store, accounts, now_ms),
+        paused={account: hold.text for account, hold in paused.items() if hold.text},
+        unreadable=dict(store.unreadable.found),  # the last: what all else has met
+    )
 
 
 def _why(lane: LaneState, batches: list[Batch], paused: dict[str, Hold], overs: list[Over], nobody: str) -> Hold:
@@ -304,7 +294,7 @@ def show_status(console: Console, status: Status) -> None:
     lanes = waiting(status)
     if lanes:
         console.print(_lanes_table(lanes))
-    if (table := waiting_workers(status.working)) is not None:
+    if (table := workers_table(status.working)) is not None:
         console.print(table)
     dear = [lane for lane in status.lanes if lane.cost.answers and Lane.parse(lane.lane).interactive]
     if dear:

@@ -220,6 +220,7 @@ async def _handled(kit: Kit, handler: Handler[R], lease: Lease, record: R) -> St
         await _put_back(kit, handler, lease.claim, record, error)
     except StoreUnavailable as error:
         log.warning("step.store_unavailable", step=member, error=str(error))
+        kit.waits.step_failed(error)
     except UnreadableRecord as error:  # said by the sweeper, once
         kit.store.unreadable.note(error)
         await _put_back(kit, handler, lease.claim, record, error)

@@ -6,14 +6,12 @@ A step or a sweep that fails so says what it waited for, and the next one that g
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Final
 
 from gemqueue.errors import ProviderError, Transient
 from gemqueue.policy.holds import why_call_failed
+from gemqueue.policy.servers import SENTENCE_CHARS_MAX
 from gemqueue.states import LANE_STEPS, Cause, Step
-from gemqueue.store.scripts import NotReplicated
-
-_CHARS_MAX: Final = 200
+from gemqueue.store.scripts import NotReplicated, ServerRefuses
 
 
 class Wait(StrEnum):
@@ -35,17 +33,21 @@ class Waits:
         """What is waited for."""
         return next((self._waits[wait] for wait in Wait if wait in self._waits), "")
 
-    def begin(self, wait: Wait, why: str) -> None:
-        """It waits, and why, in one short line."""
-        self._waits[wait] = " ".join(why.split())[:_CHARS_MAX]
+    def begin(self, wait: Wait, why: str) -> bool:
+        """It waits, and why, in one short line; whether that is news."""
+        before = self.text
+        self._waits[wait] = " ".join(why.split())[:SENTENCE_CHARS_MAX]
+        return self.text != before
 
-    def end(self, wait: Wait) -> None:
-        """It waits no longer."""
-        self._waits.pop(wait, None)
+    def end(self, wait: Wait) -> bool:
+        """It waits no longer; whether that is news."""
+        return self._waits.pop(wait, "") != ""
 
     def step_failed(self, error: Exception) -> None:
         """A step was put back. A batch's own fault, or a quota, is nothing that the worker waits for."""
-        if isinstance(error, NotReplicated):
+        if isinstance(error, ServerRefuses):
+            self.begin(Wait.STEP, f"server: {error}")
+        elif isinstance(error, NotReplicated):
             self.begin(Wait.STEP, f"{Cause.REPLICA}: {error}")
         elif isinstance(error, ProviderError):
             hold = why_call_failed(error)

@@ -11,6 +11,7 @@ from arq.constants import in_progress_key_prefix
 from arq.worker import Worker
 
 from gemqueue.store.scripts import ServerError
+from gemqueue.tasks import check_ending
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("gemqueue.workers")
 
@@ -34,6 +35,7 @@ class PromptWorker(Worker):
         self.ctx["may_go_on"] = lambda: self.allow_pick_jobs
 
     async def _poll_iteration(self) -> None:
+        check_ending()  # or this worker would go on after SIGTERM
         self._jobs.clear()
         await super()._poll_iteration()
         with suppress(TimeoutError):

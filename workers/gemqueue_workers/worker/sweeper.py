@@ -17,7 +17,7 @@ import os
 import secrets
 import socket
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
@@ -25,9 +25,10 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from gemqueue.errors import GemqueueError, StoreUnavailable
+from gemqueue.policy.servers import SENTENCE_CHARS_MAX, cleaned
 from gemqueue.records import Lane, Sign
 from gemqueue.states import Step
-from gemqueue.store.scripts import ServerError, ServerOutOfMemory
+from gemqueue.store.scripts import ServerError, ServerFull, translated
 from gemqueue.tasks import end_tasks, ending
 from gemqueue_workers.stages.pooling import read_room, why_left
 from gemqueue_workers.stages.waits import Wait
@@ -71,6 +72,8 @@ class Sweeper:
         self._wake = asyncio.Event()
         self._worker = secrets.token_hex(6)
         self._last_good_sweep_at = 0
+        self._beat_now = asyncio.Event()
+        self._works = asyncio.Event()
         self._recovery = Recovery(kit)
         self._lookout = Lookout(kit)
         self._tasks: list[asyncio.Task[None]] = []
@@ -85,6 +88,10 @@ class Sweeper:
         looks = [self._lookout.watch()] if Step.TRACK in self._roles else []
         runs = (self._sweep_forever(), *bells, self._beat_forever(), *looks)
         self._tasks = [asyncio.create_task(run) for run in runs]
+
+    async def works(self) -> None:
+        """Return once a sweep has gone well: arq would end this worker where the server refuses it."""
+        await self._works.wait()
 
     def wake(self) -> None:
         """Sweep now."""
@@ -124,7 +131,13 @@ class Sweeper:
         return "+".join(self._roles)
 
     async def sweep(self) -> float:
-        """Have every overdue step of this worker's roles run; returns for how long nothing more is due."""
+        """Have every overdue step of this worker's roles run; returns for how long nothing more is due.
+
+        The first one tries whether the server lets arq work at all: without steps nothing else would show it.
+        """
+        if self._pool is not None and not self._last_good_sweep_at:
+            with suppress(ServerFull):  # steps run here then
+                await self._pool.try_out(self._kit.store, self._queue_name)
         due = await self._kit.store.due_steps(self._kit.provider.account, self._roles)
         self._forget_hints()
         hints: list[tuple[str, str, str]] = []
@@ -140,6 +153,7 @@ class Sweeper:
         if due.overdue and self._on_jobs is not None:
             self._on_jobs()
         self._last_good_sweep_at = due.now_ms
+        self._works.set()
         for record, why in self._kit.store.unreadable.untold().items():
             log.error("record.unreadable", record=record, why=why, but="everything else goes on")
         sweep_s = self._kit.settings.sweep_s
@@ -171,8 +185,9 @@ class Sweeper:
 
     async def _enqueued(self, pool: ArqClient, hints: list[tuple[str, str, str]]) -> bool:
         try:
-            await pool.enqueue_steps(hints, self._queue_name)
-        except ServerOutOfMemory:
+            with translated(self._kit.store.url):
+                await pool.enqueue_steps(hints, self._queue_name)
+        except ServerFull:
             if not self._full:
                 log.warning("server.full", queue=self._queue_name)
             self._full = True
@@ -197,19 +212,26 @@ class Sweeper:
             self._wake.clear()
             pause_s = self._kit.settings.sweep_s
             try:
+                is_first = not self._last_good_sweep_at
                 pause_s = await self.sweep()
-                self._kit.waits.end(Wait.SWEEP)
+                if self._kit.waits.end(Wait.SWEEP) or is_first:
+                    self._beat_now.set()
             except (GemqueueError, ServerError, OSError) as error:
-                log.warning("sweep.failed", error=str(error))
-                why = str(error).rpartition("caused error: ")[2]  # before it stands the whole command
-                self._kit.waits.begin(Wait.SWEEP, f"server: {why}")
+                why = cleaned(str(error), SENTENCE_CHARS_MAX)
+                log.warning("sweep.failed", error=why)
+                self._wait_for(f"server: {why}")
             except Exception as error:  # without sweeps this worker would live on and do nothing
                 log.exception("sweep.failed")
-                self._kit.waits.begin(Wait.SWEEP, f"defect: {type(error).__name__}, the log says more")
+                self._wait_for(f"defect: {type(error).__name__}, the log says more")
             try:
                 await asyncio.wait_for(self._wake.wait(), pause_s)
             except TimeoutError:
                 continue
+
+    def _wait_for(self, why: str) -> None:
+        """Sweeps fail: who waits for answers learns of it at once."""
+        if self._kit.waits.begin(Wait.SWEEP, why):
+            self._beat_now.set()
 
     async def _listen_forever(self, account: str) -> None:
         """Sweep when the bell rings; without it (an ACL may refuse it) steps wait for the next sweep."""
@@ -232,14 +254,16 @@ class Sweeper:
 
     async def _beat_forever(self) -> None:
         while not ending():
+            self._beat_now.clear()
             try:
                 if self._kit.pool:
                     await self._kit.store.join_pool(self._kit.pool, self._kit.provider.account)
                 await self._tick()
                 await self._beat()
             except (GemqueueError, ServerError, OSError) as error:
-                log.warning("heartbeat.failed", error=str(error))
-            await asyncio.sleep(self._kit.settings.heartbeat_s)
+                log.warning("heartbeat.failed", error=cleaned(str(error), SENTENCE_CHARS_MAX))
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._beat_now.wait(), self._kit.settings.heartbeat_s)
 
     async def _beat(self) -> None:
         account, waits = self._kit.provider.account, self._kit.waits
