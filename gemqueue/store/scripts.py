@@ -35,7 +35,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from gemqueue.connections.cluster import ClusterPool, needs_cluster_url, says_cluster
 from gemqueue.connections.pools import SentinelPool, drop_idle, make_pool
-from gemqueue.connections.replies import code_of, itself
+from gemqueue.connections.replies import itself
 from gemqueue.connections.tls import TlsError
 from gemqueue.errors import ConfigError, StoreUnavailable
 from gemqueue.policy.servers import REPLICA, cleaned, refusal
