@@ -14,7 +14,7 @@ from gemqueue.accounts import api_key_from_env, pool_id
 from gemqueue.clock import clock_from_env
 from gemqueue.policy.job_names import checked_home
 from gemqueue.policy.reconciling import Standing
-from gemqueue_workers.manage.orphans import Orphan, orphan_words, read_orphans
+from gemqueue_workers.run.orphans import Orphan, orphan_words, read_orphans
 from gemqueue_workers.screen import counted, plain
 from gemqueue_workers.settings import make_provider
 from gemqueue_workers.stages.loop import Kit
