@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from typing import TYPE_CHECKING
 
-from gemqueue.config import DEFAULT_BASE_URL, WEBHOOK_SECRETS_ENV
+from gemqueue.config import DEFAULT_BASE_URL
 from gemqueue.errors import ConfigError
 from gemqueue.setting_values import provider_host
+from gemqueue.variables import API_KEY_ENVS, WEBHOOK_SECRETS_ENV, secret_from_env
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from gemqueue.config import Settings
 
-_API_KEY_ENVS = ("GOOGLE_API_KEY", "GEMINI_API_KEY")
 
-
-def webhook_secrets_from_env(env: dict[str, str] | None = None) -> list[str]:
+def webhook_secrets_from_env(env: Mapping[str, str] | None = None) -> list[str]:
     """The signing secrets of registered webhooks, from ``GEMQUEUE_WEBHOOK_SECRETS``, apart by blanks or commas.
 
-    Several live at a time while one is rotated. Like the API key they are no setting: they are in no file and no log.
+    Several live at a time while one is rotated. Like the API key they are no setting: they are in no settings file and
+    no log; ``GEMQUEUE_WEBHOOK_SECRETS_FILE`` names a file of their own. Raises ConfigError where that cannot be read.
     """
-    environ = dict(os.environ) if env is None else env
-    return environ.get(WEBHOOK_SECRETS_ENV, "").replace(",", " ").split()
+    return secret_from_env(WEBHOOK_SECRETS_ENV, env).replace(",", " ").split()
 
 
-def api_key_from_env(env: dict[str, str] | None = None) -> str:
-    """``GOOGLE_API_KEY``, else ``GEMINI_API_KEY`` (the SDK's order), else an empty string."""
-    environ = dict(os.environ) if env is None else env
-    return next((environ[name].strip() for name in _API_KEY_ENVS if environ.get(name, "").strip()), "")
+def api_key_from_env(env: Mapping[str, str] | None = None) -> str:
+    """``GOOGLE_API_KEY``, else ``GEMINI_API_KEY`` (the SDK's order), else an empty string.
+
+    Each may be given as a file (``GOOGLE_API_KEY_FILE``). Raises ConfigError where that cannot be read.
+    """
+    return next((key for name in API_KEY_ENVS if (key := secret_from_env(name, env))), "")
 
 
 def account_id(settings: Settings, api_key: str) -> str:

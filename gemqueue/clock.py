@@ -106,5 +106,5 @@ def clock_from_env(env: dict[str, str] | None = None) -> Clock:
     except ValueError:
         parts = urlsplit("")
     if parts.scheme != "file" or not parts.path:
-        raise ConfigError(f"{TEST_CLOCK_ENV}={url!r}: only file:///path is known")
+        raise ConfigError(f"{TEST_CLOCK_ENV}: only file:///path is known")
     return FileClock(Path(unquote(parts.path)))

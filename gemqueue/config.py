@@ -13,7 +13,7 @@ import os
 import re
 import tomllib
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
 
@@ -34,23 +34,21 @@ from gemqueue.setting_values import (
     waits_for_replica,
     wrong_weights,
 )
-from gemqueue.urls import shown_url
+from gemqueue.urls import HIDDEN, shown_text, shown_url
+from gemqueue.variables import FILE, REDIS_URL_ENV, WEBHOOK_SECRETS_ENV, file_from_env, secret_from_env
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 DEFAULT_BASE_URL = "https://generativelanguage.googleapis.com"
 CONFIG_ENV = "GEMQUEUE_CONFIG"
-WEBHOOK_SECRETS_ENV = "GEMQUEUE_WEBHOOK_SECRETS"
 _PREFIX = "GEMQUEUE_"
 OTHER_ENVS = frozenset(
     {
-        CONFIG_ENV,
-        WEBHOOK_SECRETS_ENV,
-        "GEMQUEUE_MODELS",
-        "GEMQUEUE_DEBUG",
-        "GEMQUEUE_TEST_CLOCK",
-        "GEMQUEUE_CRASH_AT",
-        "GEMQUEUE_DOOR",
+        CONFIG_ENV, WEBHOOK_SECRETS_ENV, WEBHOOK_SECRETS_ENV + FILE, REDIS_URL_ENV + FILE, "GEMQUEUE_MODELS",
+        "GEMQUEUE_DEBUG", "GEMQUEUE_TEST_CLOCK", "GEMQUEUE_CRASH_AT", "GEMQUEUE_DOOR",
     }
-)
+)  # fmt: skip
 """Variables that are no settings."""
 _LIKENESS = 0.8
 _LOCAL_LINGER_S = 0.1
@@ -162,13 +160,29 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return f"Settings({', '.join(f'{name}={value!r}' for name, value in shown_settings(self).items())})"
 
 
-_URLS = ("redis_url", "base_url", "webhook_url", "webhook_jwks_url")
-
-
 def shown_settings(settings: Settings) -> dict[str, Any]:
-    """Every setting as it may be printed, in order: URLs without their secrets."""
+    """Every setting as it may be printed, in order: URLs without their secrets, and no text that would be refused."""
     values = msgspec.structs.asdict(settings)
-    return values | {name: shown_url(values[name]) for name in _URLS}
+    return {name: _shown(name, value) if isinstance(value, str) else value for name, value in values.items()}
+
+
+def _shown(name: str, value: str) -> str:
+    if name.endswith("_url"):
+        return shown_url(value)
+    if name in CHOICES:
+        return value if value in CHOICES[name][0] else HIDDEN
+    is_fine = _FINE.get(name)
+    return shown_text(value) if is_fine is None or not value or is_fine(value) else HIDDEN
+
+
+_FINE: dict[str, Callable[[str], bool]] = {
+    "queue": lambda text: is_name(text, 64),
+    "account": lambda text: is_name(text, 64),
+    "pool": lambda text: is_name(text, 64),
+    "tenant_weights": lambda text: not wrong_weights(text),
+    "slow_policy": is_policy,
+}
+"""What a text must be to be no secret in the wrong place."""
 
 
 def load_settings(path: Path | None = None, env: dict[str, str] | None = None, **overrides: object) -> Settings:
@@ -181,7 +195,7 @@ def load_settings(path: Path | None = None, env: dict[str, str] | None = None, *
     """
     environ = dict(os.environ) if env is None else env
     _check_env(environ)
-    file = path or (Path(environ[CONFIG_ENV]) if environ.get(CONFIG_ENV) else None)
+    file = path or file_from_env(CONFIG_ENV, environ)
     values: dict[str, object] = _from_file(file) if file else {}
     values.update(_from_env(environ))
     values.update({name: value for name, value in overrides.items() if value is not None})
@@ -228,7 +242,8 @@ def _from_env(environ: dict[str, str]) -> dict[str, object]:
     if environ.get("GOOGLE_GEMINI_BASE_URL"):
         values["base_url"] = environ["GOOGLE_GEMINI_BASE_URL"]
     for name in Settings.__struct_fields__:
-        text = environ.get(f"{_PREFIX}{name.upper()}")
+        variable = f"{_PREFIX}{name.upper()}"
+        text = secret_from_env(variable, environ) if variable == REDIS_URL_ENV else environ.get(variable)
         if text:
             values[name] = text
     return values
@@ -335,6 +350,7 @@ def _relations(s: Settings) -> tuple[tuple[bool, str], ...]:
             is_name(s.queue, 64) and "." not in s.queue and s.queue[0] not in "-_",
             "queue must be 1 to 64 of a-z 0-9 - _, beginning with a letter or digit",
         ),
+        ("://" not in s.data_dir, "data_dir must be a folder, and is a URL: a server's belongs into redis_url"),
         (not s.account or is_name(s.account, 64), "account must be 1 to 64 of a-z 0-9 - _ ."),
         (not s.pool or (is_name(s.pool, 64) and "." not in s.pool), "pool must be 1 to 64 of a-z 0-9 - _"),
         (not s.account.startswith("pool."), 'account must not begin with "pool.": pools are called so'),

@@ -140,9 +140,7 @@ def _parse(text: str) -> tuple[str, str, int] | None:
     when, _, nth = rest.partition(":")
     nth = nth or "1"
     if name not in set(Effect) or when not in {"before", "after"} or not nth.isdecimal() or not int(nth):
-        raise ConfigError(
-            f"{CRASH_AT_ENV}={text!r}: expected <effect>:<before|after>:<nth>, effects: {', '.join(Effect)}"
-        )
+        raise ConfigError(f"{CRASH_AT_ENV}: expected <effect>:<before|after>:<nth>, effects: {', '.join(Effect)}")
     return name, when, int(nth)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeGuard
 from urllib.parse import urlsplit
 
 from gemqueue.errors import ConfigError
-from gemqueue.urls import CLUSTER_SCHEMES, SENTINEL_SCHEMES, host_of, safe_url, url_parts
+from gemqueue.urls import CLUSTER_SCHEMES, SENTINEL_SCHEMES, host_of, safe_url, shown_text, url_parts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,13 +49,15 @@ class RetryRows(StrEnum):
 
 def provider_host(base_url: str) -> str:
     """The host that names the account, or an empty string. Raises ConfigError where it cannot be read."""
-    try:
-        return host_of(base_url)
-    except ValueError:
+    host = None
+    with suppress(ValueError):
+        host = host_of(base_url)
+    if host is None or "@" in base_url:  # where a password is not encoded, its beginning looks like the host
         raise ConfigError(
             f"base_url / GEMQUEUE_BASE_URL ({safe_url(base_url)}) cannot be read: write it as "
-            "https://host[:port][/prefix], with an IPv6 address in brackets"
-        ) from None
+            "https://host[:port][/prefix], without a user, and with an IPv6 address in brackets"
+        )
+    return host
 
 
 def expanded(path: str, way_out: str) -> Path:
@@ -65,7 +68,7 @@ def expanded(path: str, way_out: str) -> Path:
     try:
         return Path(path).expanduser()
     except RuntimeError:
-        raise ConfigError(f"{path}: this user has no home directory (HOME is not set): {way_out}") from None
+        raise ConfigError(f"{shown_text(path)}: this user has no home directory (HOME is not set): {way_out}") from None
 
 
 CHOICES: Final = {
@@ -207,16 +210,18 @@ def is_policy(text: str) -> bool:
 def tenant_weights(text: str) -> dict[str, int]:
     """The weights of tenants, as in "alice=3 bob=2"; whoever is not in it counts as 1.
 
-    Raises ValueError that names the word, what is wrong with it and the way out.
+    Raises ValueError that names the tenant, or the number of the word, what is wrong with it and the way out.
     """
     found: dict[str, int] = {}
-    for word in text.split():
+    for number, word in enumerate(text.split(), 1):
         tenant, _, weight = word.rpartition("=")
-        if not is_tenant(tenant):
-            raise ValueError(f'{word!r} must be tenant=weight, a tenant of letters, digits, - _ . @, as in "alice=3"')
+        if not is_tenant(tenant) or not weight:  # it is not shown, for it may be a secret in the wrong place
+            raise ValueError(
+                f'word {number} must be tenant=weight, a tenant of letters, digits, - _ . @, as in "alice=3"'
+            )
         if not weight.isascii() or not weight.isdigit() or not 1 <= int(weight) <= WEIGHT_MAX:
             raise ValueError(
-                f"the weight in {word!r} must be a whole number from 1 to {WEIGHT_MAX}: leave out who shall have 1"
+                f"the weight of {tenant!r} must be a whole number from 1 to {WEIGHT_MAX}: leave out who shall have 1"
             )
         if tenant in found:
             raise ValueError(f"{tenant!r} is there twice: keep one of its weights")

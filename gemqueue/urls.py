@@ -9,8 +9,8 @@ from urllib.parse import unquote, urlsplit
 
 SENTINEL_SCHEMES: Final = frozenset({"redis+sentinel", "rediss+sentinel"})
 CLUSTER_SCHEMES: Final = frozenset({"redis+cluster", "rediss+cluster"})
-_SCHEMES: Final = SENTINEL_SCHEMES | CLUSTER_SCHEMES | {"redis", "rediss", "unix", "http", "https"}
-_HIDDEN: Final = "***"
+_SCHEMES: Final = SENTINEL_SCHEMES | CLUSTER_SCHEMES | {"redis", "rediss", "unix", "http", "https", "socks5", "socks5h"}
+HIDDEN: Final = "***"
 _PORT_MAX: Final = 65_535
 _NUMBER: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,3})?")
 _TRUTH: Final = re.compile(r"true|false|yes|no|[0-9]", re.IGNORECASE)
@@ -38,6 +38,10 @@ _HOST: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)(%[\w.~%-]+)?\]|([^\[\]:]*))(?:
 """An address in brackets and its zone, or a name; and a port. Each may be left out."""
 _BRACKETED: Final = re.compile(r"(?=.*[\[\]])[\[\]0-9A-Fa-f:.]+")
 """Part of an address and a bracket: wrong, and no secret."""
+_WEB_PART: Final = re.compile(r"\.?[A-Za-z][a-z._-]{0,23}|v\d[a-z0-9]{0,7}|")
+_DB: Final = re.compile(r"[0-9]{0,9}")
+_PLAIN_PARTS: Final = {"http": _WEB_PART, "https": _WEB_PART, "redis": _DB, "rediss": _DB}
+"""Parts of a path that are shown. A callback's path may end in a token; a sentinel's service and a socket may not."""
 _BEFORE_PORT: Final = re.compile(r"(\[[0-9A-Fa-f:.]+(?:%[\w.~%-]+)?\]|[\w.-]*):")
 
 
@@ -105,23 +109,30 @@ def _address(text: str, zone: str) -> str:
 
 
 def shown_url(url: str) -> str:
-    """The URL with ``***`` for each password in it and each parameter that is not known to be harmless.
+    """The URL with ``***`` for the login in it, and each parameter and part of a path not known to be harmless.
 
     A URL that cannot be taken apart for certain, as where a password is not percent-encoded, is hidden whole but for
     its scheme; a text that is no URL is hidden whole. So is what stands for a host and port and cannot be one.
     """
     scheme, _, rest = url.partition("://")
     if scheme not in _SCHEMES:
-        return _HIDDEN if url else ""
+        return HIDDEN if url else ""
     head, mark, query = rest.partition("?")
     login, at, place = head.rpartition("@")
     given = query.split("&") if query else []
     if any("@" in text and (at or text.partition("=")[0] not in _SECRET) for text in given):
-        return f"{scheme}://{_HIDDEN}"  # what looks like the query may be a password's end
+        return f"{scheme}://{HIDDEN}"  # what looks like the query may be a password's end
     place, sharp, _ = place.partition("#")
     hosts, slash, path = place.partition("/")
-    place = f"{','.join(map(_host, hosts.split(',')))}{slash}{path}"
-    return f"{scheme}://{_login(login)}{at}{place}{sharp and '#***'}{mark}{'&'.join(map(_parameter, given))}"
+    plain = _PLAIN_PARTS.get(scheme)
+    parts = (part if plain is None or plain.fullmatch(part) else HIDDEN for part in path.split("/"))
+    place = f"{','.join(map(_host, hosts.split(',')))}{slash}{'/'.join(parts)}"
+    return f"{scheme}://{login and HIDDEN}{at}{place}{sharp and '#***'}{mark}{'&'.join(map(_parameter, given))}"
+
+
+def shown_text(text: str) -> str:
+    """A value that should be no URL: as it is, but what looks like a URL is shown as one."""
+    return shown_url(text) if "://" in text else text
 
 
 def safe_url(url: str) -> str:
@@ -130,17 +141,12 @@ def safe_url(url: str) -> str:
     return f"{scheme}{sep}{rest.partition('?')[0].rpartition('@')[2]}"
 
 
-def _login(login: str) -> str:
-    user, _, password = login.partition(":")
-    return f"{user}:{_HIDDEN}" if password else login and _HIDDEN
-
-
 def _host(text: str) -> str:
     """As it is; but what stands for a port and is none may be the end of a login whose ``@`` is missing."""
     if _HOST.fullmatch(text) or _BRACKETED.fullmatch(text):
         return text
     before = _BEFORE_PORT.match(text)
-    return f"{before[0]}{_HIDDEN}" if before else _HIDDEN
+    return f"{before[0]}{HIDDEN}" if before else HIDDEN
 
 
 def _parameter(text: str) -> str:
@@ -148,4 +154,4 @@ def _parameter(text: str) -> str:
     plain = _PLAIN.get(name)
     if plain is not None and plain.fullmatch(value):
         return text
-    return f"{name}={_HIDDEN}" if equals and (plain or name in _SECRET) else _HIDDEN
+    return f"{name}={HIDDEN}" if equals and (plain or name in _SECRET) else HIDDEN

@@ -18,6 +18,7 @@ import httpx
 import msgspec
 
 from gemqueue.errors import Ambiguous, ConfigError, ProviderError, Rejected, Transient
+from gemqueue_adapters.clients import make_client
 from gemqueue_adapters.envelope import Problem, read_problem
 from gemqueue_adapters.problems import failure, refusal
 from gemqueue_adapters.trust import trust_for
@@ -248,7 +249,7 @@ def _read_by_more() -> None:
 
 def _client(base: httpx.URL, timeout_s: float) -> httpx.AsyncClient:
     _read_by_more()
-    return httpx.AsyncClient(
+    return make_client(
         http2=False,
         follow_redirects=False,
         trust_env=base.scheme == "https",  # a proxy sees the ciphertext of https, but would see the key of http

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Final
 import httpx
 
 from gemqueue.errors import ConfigError
+from gemqueue.urls import shown_url
+from gemqueue_adapters.clients import make_client
 from gemqueue_adapters.http import MARK, checked_base
 from gemqueue_adapters.webhooks import PublicKeys, keys_of
 
@@ -44,9 +46,8 @@ class KeySource:
         self._keys = PublicKeys()
         self._fetched_s = self._tried_s = -KEEP_S
         self._lock = asyncio.Lock()
-        self._client = httpx.AsyncClient(
-            follow_redirects=False, trust_env=self._url.scheme == "https", timeout=_FETCH_S_MAX
-        )
+        self._client = make_client(follow_redirects=False, trust_env=self._url.scheme == "https", timeout=_FETCH_S_MAX)
+        self._shown = shown_url(str(self._url))
         self.error = ""
         self.fetches = 0
 
@@ -78,14 +79,14 @@ class KeySource:
     async def _fetch(self) -> bytes:
         async with self._client.stream("GET", self._url) as reply:
             if reply.status_code != 200:
-                raise ValueError(f"{self._url} answers with HTTP {reply.status_code}")
+                raise ValueError(f"{self._shown} answers with HTTP {reply.status_code}")
             if (MARK in reply.headers) != self._emulate:
-                raise ValueError(f"{self._url} is {'no' if self._emulate else 'an'} emulator")
+                raise ValueError(f"{self._shown} is {'no' if self._emulate else 'an'} emulator")
             body = bytearray()
             async for piece in reply.aiter_bytes():
                 body += piece
                 if len(body) > _BYTES_MAX:
-                    raise ValueError(f"{self._url} answers with more than {_BYTES_MAX} bytes")
+                    raise ValueError(f"{self._shown} answers with more than {_BYTES_MAX} bytes")
             return bytes(body)
 
     async def aclose(self) -> None:

@@ -24,6 +24,7 @@ from gemqueue.embedded import server
 from gemqueue.errors import ConfigError, GemqueueError
 from gemqueue.extras import need
 from gemqueue.policy.workers import serves_alone
+from gemqueue.variables import API_KEY_ENVS, FILE, REDIS_URL_ENV
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -149,4 +150,4 @@ def worker_env(settings: Settings, url: str, api_key: str = "") -> dict[str, str
             env[f"GEMQUEUE_{name.upper()}"] = str(value).lower() if isinstance(value, bool) else str(value)
     if api_key:
         env["GOOGLE_API_KEY"] = api_key
-    return env
+    return env | {name + FILE: "" for name in (REDIS_URL_ENV, *(API_KEY_ENVS if api_key else ()))}

@@ -83,7 +83,7 @@ def test_config_says_where_settings_come_from() -> None:
     ended = gemqueue("config", "--json", **env)
     values = {value["name"]: value for value in msgspec.json.decode(ended.stdout)}
     assert values["linger_s"] == {"name": "linger_s", "value": 7.0, "source": "GEMQUEUE_LINGER_S"}
-    assert values["redis_url"]["value"] == "redis://user:***@host:1"
+    assert values["redis_url"]["value"] == "redis://***@host:1"
     assert values["API key"] == {"name": "API key", "value": "set (hidden)", "source": "GEMINI_API_KEY"}
     assert values["lease_s"]["source"] == "default"
     assert "hunter2" not in ended.stdout + gemqueue("config", **env).stdout

@@ -13,15 +13,15 @@ from gemqueue.urls import safe_url, shown_url
 @pytest.mark.parametrize(
     ("url", "shown", "safe"),
     [
-        ("redis://user:hush@host:1/0", "redis://user:***@host:1/0", "redis://host:1/0"),
-        ("redis://:hush@host", "redis://:***@host", "redis://host"),
+        ("redis://user:hush@host:1/0", "redis://***@host:1/0", "redis://host:1/0"),
+        ("redis://:hush@host", "redis://***@host", "redis://host"),
         ("redis://host:1/0?db=2&password=hush", "redis://host:1/0?db=2&password=***", "redis://host:1/0"),
         (
             "rediss+sentinel://u:hush@a:1,b/orders/0?sentinel_password=hush&ssl_ca_certs=/ca.pem",
-            "rediss+sentinel://u:***@a:1,b/orders/0?sentinel_password=***&ssl_ca_certs=/ca.pem",
+            "rediss+sentinel://***@a:1,b/orders/0?sentinel_password=***&ssl_ca_certs=/ca.pem",
             "rediss+sentinel://a:1,b/orders/0",
         ),
-        ("redis+cluster://u:hush@a:1,b", "redis+cluster://u:***@a:1,b", "redis+cluster://a:1,b"),
+        ("redis+cluster://u:hush@a:1,b", "redis+cluster://***@a:1,b", "redis+cluster://a:1,b"),
         ("unix:///a/b.sock?db=1", "unix:///a/b.sock?db=1", "unix:///a/b.sock"),
         ("https://api.example/v1?key=hush", "https://api.example/v1?***", "https://api.example/v1"),
         ("redis://u:p?x@host/0", "redis://***", "redis://***"),
@@ -50,5 +50,5 @@ def test_no_text_shows_a_secret_whole(secret: str, form: str) -> None:
 def test_settings_are_shown_with_their_urls() -> None:
     """A ``Settings`` prints as before but for the secrets."""
     text = repr(Settings(redis_url="redis://u:hush@h:1/0"))
-    assert text.startswith("Settings(redis_url='redis://u:***@h:1/0', embedded=True, queue='default'")
+    assert text.startswith("Settings(redis_url='redis://***@h:1/0', embedded=True, queue='default'")
     assert text.endswith("heartbeat_s=5.0)")

@@ -35,6 +35,7 @@ GROUND = (
         "states",
         "tasks",
         "urls",
+        "variables",
     ),
 )
 ORDER: dict[str, tuple[tuple[str, ...], ...]] = {"gemqueue": (FACE, *((room,) for room in ROOMS), GROUND)}

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from gemqueue.variables import secret_from_env
 from gemqueue_workers.exits import Exit, need_extra
 from gemqueue_workers.worker.memory import imported
 
@@ -23,7 +24,7 @@ from gemqueue_workers.worker.memory import imported
 @click.option("--lie", "lies", multiple=True, metavar="WORDS", help="'route=get kind=back ...'; may be repeated.")
 @click.option("--ready-file", type=click.Path(path_type=Path), help="Gets url and pid once requests are accepted.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Others need a token.")
-@click.option("--token", envvar="GEMINI_EMULATOR_TOKEN", help="The bearer token that /_emulator asks for.")
+@click.option("--token", help="The bearer token that /_emulator asks for; also GEMINI_EMULATOR_TOKEN(_FILE).")
 @click.option("--webhooks-anywhere", is_flag=True, help="Deliver webhooks to other hosts, too.")
 @click.option("--storage-max-bytes", type=click.IntRange(min=0), help="What a project may store; 20 GB in a tier.")
 def emulate(**options: Any) -> None:
@@ -44,6 +45,8 @@ def emulate(**options: Any) -> None:
     from gemqueue_workers.emulate import run_emulator  # noqa: PLC0415
 
     imported()
+    token = secret_from_env("GEMINI_EMULATOR_TOKEN")
+    options["token"] = options["token"] or token or None
     try:
         run_emulator(Options(**options))
     except (OSError, ValueError) as error:

@@ -6,7 +6,6 @@ A file of one's own, named by ``GEMQUEUE_MODELS``, is laid over the packaged one
 from __future__ import annotations
 
 import datetime as dt
-import os
 import re
 import tomllib
 from decimal import Decimal
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import msgspec
 
 from gemqueue.errors import ConfigError
+from gemqueue.variables import file_from_env
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -115,7 +115,7 @@ def _priced(model: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in model.items() if k not in flat} | {"prices": [flat]}
 
 
-TABLE: Final = load_table(Path(os.environ[MODELS_ENV]) if os.environ.get(MODELS_ENV) else None)
+TABLE: Final = load_table(file_from_env(MODELS_ENV))
 
 
 def today() -> dt.date:

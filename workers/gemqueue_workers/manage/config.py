@@ -11,8 +11,9 @@ import msgspec
 from rich.text import Text
 
 from gemqueue.accounts import api_key_from_env, webhook_secrets_from_env
-from gemqueue.config import CONFIG_ENV, WEBHOOK_SECRETS_ENV, Settings, data_dir, load_settings, shown_settings
+from gemqueue.config import CONFIG_ENV, Settings, data_dir, load_settings, shown_settings
 from gemqueue.setting_values import BOUNDED, DERIVED
+from gemqueue.variables import API_KEY_ENVS, REDIS_URL_ENV, WEBHOOK_SECRETS_ENV, source_of
 from gemqueue_workers.model_table import MODELS_ENV
 from gemqueue_workers.prices import DATED
 from gemqueue_workers.screen import plain
@@ -40,11 +41,13 @@ def effective() -> list[Value]:
     file = os.environ.get(CONFIG_ENV, "")
     in_file = set(tomllib.loads(Path(file).read_text(encoding="utf-8"))) if file else set[str]()
     values = [_value(name, shown[name], _source(name, in_file, file)) for name in Settings.__struct_fields__]
-    key = next((name for name in ("GOOGLE_API_KEY", "GEMINI_API_KEY") if os.environ.get(name, "").strip()), "")
-    values.append(Value("API key", "set (hidden)" if api_key_from_env() else "not set", key or "environment"))
-    values.append(Value("webhook secrets", f"{len(webhook_secrets_from_env())} set (hidden)", WEBHOOK_SECRETS_ENV))
+    key = next(filter(None, map(source_of, API_KEY_ENVS)), "environment")
+    values.append(Value("API key", "set (hidden)" if api_key_from_env() else "not set", key))
+    hooks = source_of(WEBHOOK_SECRETS_ENV) or WEBHOOK_SECRETS_ENV
+    values.append(Value("webhook secrets", f"{len(webhook_secrets_from_env())} set (hidden)", hooks))
     values.append(Value("data folder", str(data_dir(settings)), "data_dir and emulate"))
-    values.append(Value("price table", f"of {DATED}", os.environ.get(MODELS_ENV) or "config/models.toml"))
+    table = os.environ.get(MODELS_ENV) or "config/models.toml"
+    values.append(Value("price table", f"of {DATED}", table))
     return values
 
 
@@ -61,8 +64,9 @@ def _value(name: str, value: Any, source: str) -> Value:
 
 def _source(name: str, in_file: set[str], file: str) -> str:
     """Who set it; empty where nobody did."""
-    if os.environ.get(f"GEMQUEUE_{name.upper()}"):
-        return f"GEMQUEUE_{name.upper()}"
+    variable = f"GEMQUEUE_{name.upper()}"
+    if source := source_of(variable) if variable == REDIS_URL_ENV else os.environ.get(variable) and variable:
+        return source
     if name == "base_url" and os.environ.get("GOOGLE_GEMINI_BASE_URL"):
         return "GOOGLE_GEMINI_BASE_URL"
     return file if name in in_file else ""

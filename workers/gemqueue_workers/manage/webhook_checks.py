@@ -10,6 +10,9 @@ from gemqueue.clock import clock_from_env
 from gemqueue.config import DEFAULT_BASE_URL
 from gemqueue.errors import ConfigError
 from gemqueue.extras import missing
+from gemqueue.urls import shown_url
+from gemqueue.variables import WEBHOOK_SECRETS_ENV, source_of
+from gemqueue_adapters.clients import make_client
 from gemqueue_adapters.jwks import KeySource
 from gemqueue_adapters.webhooks import SECRETS_MAX, is_secret
 
@@ -48,13 +51,12 @@ async def listening(settings: Settings, secrets: Sequence[str]) -> AsyncGenerato
 def _of_secrets(secrets: Sequence[str]) -> list[Heard]:
     bad = [str(number) for number, secret in enumerate(secrets, 1) if not is_secret(secret)]
     found: list[Heard] = []
+    source = source_of(WEBHOOK_SECRETS_ENV) or WEBHOOK_SECRETS_ENV
     if bad:
-        what = f"GEMQUEUE_WEBHOOK_SECRETS: number {', '.join(bad)} is no signing secret (whsec_ and base64)"
+        what = f"{source}: number {', '.join(bad)} is no signing secret (whsec_ and base64)"
         found.append(Heard("failed", f"{what}; gemqueue serve does not start"))
     if len(secrets) > SECRETS_MAX:
-        found.append(
-            Heard("warning", f"GEMQUEUE_WEBHOOK_SECRETS: only the first {SECRETS_MAX} of {len(secrets)} count")
-        )
+        found.append(Heard("warning", f"{source}: only the first {SECRETS_MAX} of {len(secrets)} count"))
     return found
 
 
@@ -74,24 +76,26 @@ async def _of_keys(settings: Settings) -> list[Heard]:
         return [Heard("failed", f"{error}; gemqueue serve does not start")]
     await keys.aclose()
     if settings.webhook_jwks_url and httpx.URL(settings.webhook_jwks_url).host != httpx.URL(base_url).host:
-        said = f"the host of webhook_jwks_url ({settings.webhook_jwks_url}) decides which events are believed"
+        said = (
+            f"the host of webhook_jwks_url ({shown_url(settings.webhook_jwks_url)}) decides which events are believed"
+        )
         return [Heard("warning", f"{said}; it is not the provider's host")]
     return []
 
 
 async def _of_address(settings: Settings) -> Heard:
     """Whether somebody answers at webhook_url as ``gemqueue serve`` does: it takes POST alone."""
-    url = httpx.URL(settings.webhook_url)
+    url, shown = httpx.URL(settings.webhook_url), shown_url(settings.webhook_url)
     if url.scheme == "http" and not settings.emulate:
-        return Heard("warning", f"{url} is on this host alone: the provider cannot reach it")
+        return Heard("warning", f"{shown} is on this host alone: the provider cannot reach it")
     try:
-        client = httpx.AsyncClient(timeout=_WAIT_S_MAX, trust_env=url.scheme == "https")
+        client = make_client(timeout=_WAIT_S_MAX, trust_env=url.scheme == "https")
         async with client, client.stream("GET", url) as reply:
             status = reply.status_code
     except (httpx.HTTPError, OSError) as error:
         why = str(error) or type(error).__name__
-        return Heard("warning", f"{url} does not answer from here ({why}): is gemqueue serve running behind it?")
+        return Heard("warning", f"{shown} does not answer from here ({why}): is gemqueue serve running behind it?")
     if status == _METHOD_NOT_ALLOWED:
-        return Heard("ok", f"{url} answers")
-    said = f"{url} answers a GET with HTTP {status}, not with 405 as gemqueue serve does"
+        return Heard("ok", f"{shown} answers")
+    said = f"{shown} answers a GET with HTTP {status}, not with 405 as gemqueue serve does"
     return Heard("warning", f"{said}: is what comes there passed on to its {WEBHOOK_PATH}?")

@@ -16,6 +16,7 @@ from gemqueue.embedded.local import worker_env
 from gemqueue.errors import ConfigError, ProviderError
 from gemqueue.language.checks import check_kind, check_model
 from gemqueue.states import Kind
+from gemqueue.variables import secret_from_env
 from gemqueue_adapters.bare import BareCalls
 from gemqueue_workers.prove import emulated
 from gemqueue_workers.prove.assumptions import ASSUMPTIONS, Assumption
@@ -151,7 +152,7 @@ def make_lab(
 def _other_key(options: Options) -> str:
     if not options.other_key_env:
         return ""
-    key = os.environ.get(options.other_key_env, "").strip()
+    key = secret_from_env(options.other_key_env)
     if not key:
         raise ConfigError(f"--other-key-env {options.other_key_env}: the variable is not set")
     return key

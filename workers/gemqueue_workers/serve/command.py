@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import msgspec
 import structlog
 
-from gemqueue.accounts import webhook_secrets_from_env
 from gemqueue.clock import clock_from_env
 from gemqueue.config import DEFAULT_BASE_URL, data_dir
 from gemqueue.embedded.server import acquire
@@ -16,10 +15,10 @@ from gemqueue.errors import ConfigError
 from gemqueue.extras import missing
 from gemqueue.store.store import Store
 from gemqueue_adapters.jwks import KeySource
-from gemqueue_adapters.webhooks import is_secret
 from gemqueue_workers.serve.app import WEBHOOK_PATH, build
 from gemqueue_workers.serve.receiver import Receiver
 from gemqueue_workers.serve.server import listen, serve_app, url_of
+from gemqueue_workers.serve.signing_secrets import SigningSecrets
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -33,7 +32,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("gemqueue.serve")
 
 async def serve(settings: Settings, *, host: str, port: int, webhook_only: bool, ready_file: Path | None) -> None:
     """Serve until SIGTERM or SIGINT, on the URL's store or the embedded one. Raises ConfigError, StoreUnavailable."""
-    clock, secrets = clock_from_env(), _secrets()
+    clock, secrets = clock_from_env(), SigningSecrets()
     keys = _keys(settings, clock)
     with listen(host, port) as listener:
         async with _stored(settings) as reachable:
@@ -41,7 +40,7 @@ async def serve(settings: Settings, *, host: str, port: int, webhook_only: bool,
             receiver = Receiver(store=store, settings=reachable, clock=clock, secrets=secrets, keys=keys)
             receiver.tally.start()
             url = url_of(listener)
-            log.info("serve.started", url=url, webhook=url + WEBHOOK_PATH, secrets=len(secrets))
+            log.info("serve.started", url=url, webhook=url + WEBHOOK_PATH, secrets=len(secrets.known))
             try:
                 app = build(store, reachable, receiver, webhook_only=webhook_only)
                 await serve_app(app, reachable, listener, ready_file)
@@ -64,14 +63,6 @@ async def _stored(settings: Settings) -> AsyncGenerator[Settings]:
         yield msgspec.structs.replace(settings, redis_url=server.url)
     finally:
         await server.release()
-
-
-def _secrets() -> list[str]:
-    secrets = webhook_secrets_from_env()
-    for number, secret in enumerate(secrets, 1):
-        if not is_secret(secret):
-            raise ConfigError(f"GEMQUEUE_WEBHOOK_SECRETS: number {number} is no signing secret (whsec_ and base64)")
-    return secrets
 
 
 def _keys(settings: Settings, clock: Clock) -> KeySource | None:

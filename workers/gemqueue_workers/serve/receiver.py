@@ -23,12 +23,13 @@ from gemqueue_adapters import webhooks
 from gemqueue_adapters.webhooks import Delivery, Reason, Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from gemqueue.clock import Clock
     from gemqueue.config import Settings
     from gemqueue.store.store import Store
     from gemqueue_adapters.jwks import KeySource
+    from gemqueue_workers.serve.signing_secrets import SigningSecrets
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("gemqueue.serve")
 
@@ -90,13 +91,13 @@ class Receiver:
     """Decides on deliveries. ``secrets`` are those of registered hooks; without ``keys`` a job's own are refused."""
 
     def __init__(
-        self, *, store: Store, settings: Settings, clock: Clock, secrets: Sequence[str], keys: KeySource | None
+        self, *, store: Store, settings: Settings, clock: Clock, secrets: SigningSecrets, keys: KeySource | None
     ) -> None:
         self.tally = Tally(store)
         self._store = store
         self._settings = settings
         self._clock = clock
-        self._secrets = tuple(secrets)
+        self._secrets = secrets
         self._keys = keys
 
     async def take(self, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> int:
@@ -119,8 +120,13 @@ class Receiver:
 
     async def _check(self, delivery: Delivery) -> None:
         webhooks.check_time(delivery, self._now_s, self._settings.webhook_tolerance_s)
-        if not (webhooks.signed_by_secret(delivery, self._secrets) or await self._published(delivery)):
+        if not (self._by_secret(delivery) or await self._published(delivery)):
             raise Refused(Reason.SIGNATURE, "no signature in webhook-signature verifies")
+
+    def _by_secret(self, delivery: Delivery) -> bool:
+        return webhooks.signed_by_secret(delivery, self._secrets.known) or (
+            self._secrets.changed() and webhooks.signed_by_secret(delivery, self._secrets.known)
+        )
 
     @property
     def _now_s(self) -> float:
@@ -129,7 +135,7 @@ class Receiver:
     async def _published(self, delivery: Delivery) -> bool:
         """Whether one of the service's published keys signed it; unknown ones are asked for, at a bounded rate."""
         if not delivery.asymmetric:
-            if not self._secrets:
+            if not self._secrets.known:
                 raise Refused(Reason.KEYS, "GEMQUEUE_WEBHOOK_SECRETS is not set, so no registered hook can be verified")
             return False
         if self._keys is None:
