@@ -87,15 +87,16 @@ class Signer:
 class Terminator:
     """Listens on 127.0.0.1 with the certificate in ``file``; plain text passes too, as a sentinel's to its master must.
 
-    With ``clients``, a signer's file, it asks for certificates. Where the server is, ``target`` says: a socket's path
-    or a port. Use as an async context manager.
+    With ``strict`` it does not. With ``clients``, a signer's file, it asks for certificates. Where the server is,
+    ``target`` says: a socket's path or a port. Use as an async context manager.
     """
 
-    def __init__(self, file: Path, target: Path | int, clients: Path | None = None) -> None:
+    def __init__(self, file: Path, target: Path | int, clients: Path | None = None, *, strict: bool = False) -> None:
         self.port = 0
         self.encrypted = 0
         """How many connections came by TLS."""
         self._target = target
+        self._strict = strict
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.load_cert_chain(file)
         if clients is not None:
@@ -139,7 +140,7 @@ class Terminator:
         self.encrypted += by_tls
         reader = asyncio.StreamReader()
         protocol = asyncio.StreamReaderProtocol(reader)
-        context = self._context if by_tls else None
+        context = self._context if by_tls or self._strict else None
         try:
             transport, _ = await loop.connect_accepted_socket(lambda: protocol, connection, ssl=context)
         except OSError:

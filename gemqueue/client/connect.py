@@ -46,7 +46,7 @@ async def reach(settings: Settings | None, given: dict[str, Any], undo: AsyncExi
 
         local = await Local.acquire(settings)
         undo.push_async_callback(local.release)
-    store = ProducerStore(local.url if local is not None else settings.redis_url, settings)
+    store = ProducerStore(local.url if local is not None else settings.redis_url, settings, role="producer")
     undo.push_async_callback(store.aclose)
     await _answering(store)
     warn_of_key(account, await store.key_warning(account))

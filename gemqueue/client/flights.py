@@ -100,7 +100,10 @@ class Writer:
         try:
             reply = await self._store.enqueue(write, body)
         except ServerFull as error:
-            return None, self._full(f" ({error})")
+            return None, QueueFull(
+                f"{error}: nothing more fits into the server, and it stayed so for submit_timeout_s = "
+                f"{self._settings.submit_timeout_s:g} s; run more workers, which make room, or raise its maxmemory"
+            )
         except ServerRefuses as error:
             return None, error
         except StoreUnavailable as error:

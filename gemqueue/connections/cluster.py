@@ -24,8 +24,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ReadOnlyError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from gemqueue.connections.links import Named, TlsError
 from gemqueue.connections.replies import code_of, said_by
-from gemqueue.connections.tls import TlsConnection, TlsError, checked
+from gemqueue.connections.tls import TlsConnection, checked
 from gemqueue.errors import ConfigError
 from gemqueue.urls import host_and_port, safe_url, url_parts
 
@@ -71,7 +72,7 @@ def says_cluster(error: ResponseError) -> bool:
     return code_of(error) in _OF_CLUSTER
 
 
-class _OwnersConnection(Connection):
+class _OwnersConnection(Named, Connection):
     """A connection to whoever owns the slot when it is opened; what goes wrong on it is a reason to ask anew.
 
     A call that is told to go elsewhere has not run, so redis-py sends it again to the new owner, a few times.

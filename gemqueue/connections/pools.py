@@ -15,19 +15,15 @@ from contextlib import suppress
 from typing import Any, cast
 
 import redis.asyncio as redis
-from redis.asyncio.connection import SSLConnection, parse_url
+from redis.asyncio.connection import SSLConnection, UnixDomainSocketConnection, parse_url
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import (
-    MasterNotFoundError,
-    Sentinel,
-    SentinelConnectionPool,
-    SentinelManagedConnection,
-)
+from redis.asyncio.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from gemqueue.connections.cluster import cluster_pool
-from gemqueue.connections.tls import SentinelTlsConnection, TlsConnection, TlsError, checked, untold_weakness
+from gemqueue.connections.links import PlainConnection, SentinelPlainConnection, TlsError, UnixConnection
+from gemqueue.connections.tls import SentinelTlsConnection, TlsConnection, checked, untold_weakness
 from gemqueue.errors import ConfigError
 from gemqueue.urls import (
     CLUSTER_SCHEMES,
@@ -48,6 +44,12 @@ _SAME_EVERYWHERE: dict[str, Any] = {"protocol": 2, "retry": Retry(NoBackoff(), 0
 
 A claim must not be repeated, and replies of RESP3 have other shapes.
 """
+_KINDS: dict[type | None, type] = {
+    None: PlainConnection,
+    SSLConnection: TlsConnection,
+    UnixDomainSocketConnection: UnixConnection,
+}
+"""What redis-py would connect by, and what is taken in its place."""
 _FORMS = (
     "redis://[user:password@]host:port/db, rediss://..., unix:///path, "
     "redis+sentinel://[user:password@]host:port,host:port/service/db, or "
@@ -91,8 +93,10 @@ def _pool(url: str, options: dict[str, Any], key: str) -> redis.ConnectionPool:
         return cluster_pool(url, parts, options, key)
     check_brackets(parts.hosts)
     asked: dict[str, Any] = dict(parse_url(url))
-    if asked.get("connection_class") is SSLConnection:
-        asked = checked(asked, parts.query) | {"connection_class": TlsConnection}
+    kind = asked.pop("connection_class", None)
+    if kind is SSLConnection:
+        asked = checked(asked, parts.query)
+    asked["connection_class"] = _KINDS[kind]
     pool_class: Any = Pool
     return cast("redis.ConnectionPool", pool_class(**(options | asked)))
 
@@ -137,7 +141,7 @@ class SentinelPool(SentinelConnectionPool, redis.BlockingConnectionPool):
             address: tuple[str, int] = await manager.discover_master(self.service_name)
         except MasterNotFoundError:
             if self.refusals:
-                raise TlsError(f"at a sentinel, {self.refusals[-1]}") from None
+                raise TlsError(f"at the sentinel {self.refusals[-1]}") from None
             raise MasterNotFoundError(f"no sentinel that answers knows a live master {self.service_name!r}") from None
         self.master_address = address
         return address
@@ -178,16 +182,17 @@ def _sentinel_pool(parts: UrlParts, options: dict[str, Any]) -> SentinelPool:
     tls = asked.pop("connection_class", None) is SSLConnection
     if tls:
         asked = checked(asked, query)
-    to_sentinel = _sentinel_options(asked) | {"ssl": tls} | _SAME_EVERYWHERE
+    named = {name: options[name] for name in ("client_name",) if name in options}
+    to_sentinel = _sentinel_options(asked) | {"ssl": tls} | _SAME_EVERYWHERE | named
     sentinel: Any = Sentinel
     manager = sentinel([_address(host) for host in hosts.split(",")], sentinel_kwargs=to_sentinel)
-    connection = SentinelTlsConnection if tls else SentinelManagedConnection
+    connection = SentinelTlsConnection if tls else SentinelPlainConnection
     pool_class: Any = SentinelPool
     made: SentinelPool = pool_class(service, manager, connection_class=connection, **(options | asked))
     made.refusals = []
-    for each in manager.sentinels if tls else ():
-        each.connection_pool.connection_class = TlsConnection
-        each.connection_pool.connection_kwargs["ssl_refusals"] = made.refusals
+    for each in manager.sentinels:
+        each.connection_pool.connection_class = TlsConnection if tls else PlainConnection
+        each.connection_pool.connection_kwargs["refusals"] = made.refusals
     return made
 
 

@@ -8,27 +8,27 @@ A certificate that does not hold ends a connection as a server that is away does
 from __future__ import annotations
 
 import ssl
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, cast
+from pathlib import Path
+from typing import Any, Final, cast
 from urllib.parse import parse_qs
 
 from redis.asyncio.connection import SSLConnection
 from redis.asyncio.sentinel import SentinelManagedConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from gemqueue.connections.links import SETTING, Named, TlsError
+from gemqueue.connections.probes import end_after_hello, speaks_plainly
 from gemqueue.errors import ConfigError
 from gemqueue.urls import safe_url, url_parts
-
-if TYPE_CHECKING:
-    from collections.abc import Generator
 
 _REQUIREMENTS: Final = ("none", "optional", "required")
 _YES: Final = frozenset({"true", "t", "yes", "y", "1"})
 _NO: Final = frozenset({"false", "f", "no", "n", "0"})
-_SETTING: Final = "redis_url / GEMQUEUE_REDIS_URL"
 _OWN: Final = "add ssl_certfile=/certificate.pem&ssl_keyfile=/key.pem"
 _OTHER_NAME: Final = ("Hostname mismatch", "IP address mismatch")
+_NO_TLS: Final = "the server speaks no TLS there: name its TLS port, or write redis:// instead of rediss://"
 _MEANINGS: Final = (
     ("certificate has expired", "the server's certificate has expired: renew it there"),
     ("not yet valid", "the server's certificate is not valid yet: look at the clocks of both hosts"),
@@ -38,7 +38,7 @@ _MEANINGS: Final = (
     ),
     ("CERTIFICATE_REQUIRED", f"the server asks for a certificate of ours: {_OWN}"),
     ("ALERT", "the server refuses our side of TLS: look at ssl_certfile and ssl_keyfile"),
-    ("WRONG_VERSION_NUMBER", "the server speaks no TLS there: name its TLS port, or redis:// instead of rediss://"),
+    ("WRONG_VERSION_NUMBER", _NO_TLS),
 )
 """What OpenSSL says, and what that means; the first that fits counts."""
 _FLAWS: Final = range(80, 95)
@@ -47,64 +47,46 @@ _FLAWED: Final = (
     "the server's certificate or its signer's is not made as RFC 5280 says, which Python 3.13 and later insist on: "
     "make both again, with key identifiers and key usage, and name the signer's by ssl_ca_certs=/ca.pem"
 )
+_HOLDS: Final = {
+    "ssl_ca_certs": (b"-----BEGIN CERTIFICATE-----", "certificate"),
+    "ssl_certfile": (b"-----BEGIN CERTIFICATE-----", "certificate"),
+    "ssl_keyfile": (b"PRIVATE KEY-----", "private key"),
+}
 _told: set[str] = set()
 
 
-class TlsError(RedisConnectionError):
-    """The server's certificate does not hold, or TLS does not come about; the message says why and the way out."""
-
-
-class TlsConnection(SSLConnection):
+class TlsConnection(Named, SSLConnection):
     """redis-py's, with the name to check, and with words for what fails."""
 
-    def __init__(self, *, ssl_hostname: str = "", ssl_refusals: list[str] | None = None, **options: Any) -> None:
-        """``ssl_refusals`` gets what ``connect`` raises, for whoever does not see it."""
-        cast("Any", super()).__init__(**options)
+    def __init__(self, *, ssl_hostname: str = "", **options: Any) -> None:
+        super().__init__(**options)
         self._hostname = ssl_hostname
-        self._refusals = ssl_refusals
-        self._through = False
 
-    async def connect(self) -> None:
-        """As redis-py's. Raises TlsError."""
-        with self._in_words():
-            await cast("Any", super()).connect()
+    async def meaning(self, error: RedisError) -> str:
+        """What OpenSSL, the URL's files or the other side mean by it."""
+        said = self._meaning(error) or await self._said_later(error)
+        if not said and isinstance(error, RedisTimeoutError) and await speaks_plainly(self.host, int(self.port)):
+            return f"{_NO_TLS} in {SETTING}"  # it takes our hello for a line, and waits for its end
+        return said
 
-    async def connect_check_health(self, *args: Any, **options: Any) -> None:
-        """As redis-py's, by which redis-py 6 and later connect to masters that sentinels name. Raises TlsError."""
-        with self._in_words():
-            await cast("Any", super()).connect_check_health(*args, **options)
-
-    @contextmanager
-    def _in_words(self) -> Generator[None]:
-        try:
-            yield
-        except TlsError:
-            raise
-        except RedisConnectionError as error:
-            said = self._meaning(error)
-            if not said:
-                raise
-            if self._refusals is not None:
-                self._refusals.append(said)
-            raise TlsError(said) from error
-
-    def _meaning(self, error: RedisConnectionError) -> str:
+    def _meaning(self, error: RedisError) -> str:
         try:
             self.ssl_context.get()
         except (OSError, ValueError, TypeError) as wrong:
-            what = (wrong.strerror if isinstance(wrong, OSError) else None) or wrong
-            return f"it cannot be set up here ({what}): look at {_named_files(self)} in {_SETTING}"
+            return f"{_wrong_file(self, wrong)} in {SETTING}"
         found = _tls_error(error)
-        if found is not None:
-            return refusal(found, self._hostname or self.host)
-        # A server that wants a certificate may break the connection before what it says of that is read.
-        is_broken = type(error) is RedisConnectionError and self._through and not self.certfile
-        return f"{error}: if the server asks for a certificate of ours, {_OWN} in {_SETTING}" if is_broken else ""
+        return refusal(found, self._hostname or self.host) if found is not None else ""
 
-    async def _connect(self) -> None:
-        self._through = False
-        await cast("Any", super())._connect()  # noqa: SLF001 - redis-py's hook
-        self._through = True
+    async def _said_later(self, error: RedisError) -> str:
+        """A server that wants a certificate may break a connection before what it says of that is read."""
+        if type(error) is not RedisConnectionError or not self.through:
+            return ""
+        end = await end_after_hello(**self._connection_arguments())
+        if end is None or isinstance(end, ssl.SSLError):
+            return refusal(end, self._hostname or self.host) if end else ""
+        own = f"does not trust the certificate in ssl_certfile={self.certfile}: name another" if self.certfile else ""
+        own = own or f"asks for a certificate of ours: {_OWN}"
+        return f"the server ends the connection as soon as TLS has come about, and probably {own} in {SETTING}"
 
     def _connection_arguments(self) -> dict[str, Any]:
         arguments: dict[str, Any] = dict(cast("Any", super())._connection_arguments())  # noqa: SLF001 - likewise
@@ -124,16 +106,20 @@ def checked(options: dict[str, Any], query: str) -> dict[str, Any]:
     """
     requirement = str(options.get("ssl_cert_reqs", "required")).lower().removeprefix("cert_")  # Celery writes CERT_NONE
     if requirement not in _REQUIREMENTS:
-        raise ConfigError(f"{_SETTING}: ssl_cert_reqs must be one of {', '.join(_REQUIREMENTS)}")
+        raise ConfigError(f"{SETTING}: ssl_cert_reqs must be one of {', '.join(_REQUIREMENTS)}")
     said = parse_qs(query).get("ssl_check_hostname", [""])[0].lower()
     if said not in _YES | _NO | {""}:
-        raise ConfigError(f"{_SETTING}: ssl_check_hostname must be true or false")
+        raise ConfigError(f"{SETTING}: ssl_check_hostname must be true or false")
     check = said in _YES or (not said and requirement != "none")
     if check and requirement == "none":
         raise ConfigError(
-            f"{_SETTING}: ssl_check_hostname=true cannot be without certificates: leave ssl_cert_reqs=none out"
+            f"{SETTING}: ssl_check_hostname=true cannot be without certificates: leave ssl_cert_reqs=none out"
         )
-    return options | {"ssl_cert_reqs": requirement, "ssl_check_hostname": check}
+    certificate, key = options.get("ssl_certfile"), options.get("ssl_keyfile")
+    if key and not certificate:
+        raise ConfigError(f"{SETTING}: ssl_keyfile is nothing without its certificate: {_OWN}")
+    own = {"ssl_keyfile": key or certificate} if certificate else {}  # one file may hold both
+    return options | own | {"ssl_cert_reqs": requirement, "ssl_check_hostname": check}
 
 
 def weakness(url: str) -> str:
@@ -170,21 +156,33 @@ def refusal(error: ssl.SSLError, name: str) -> str:
     if any(mark in words for mark in _OTHER_NAME):
         return (
             f"the server's certificate is not for {name!r}: use a name that it is for, or say that one by "
-            f"ssl_hostname=NAME in {_SETTING} (ssl_check_hostname=false there checks no name)"
+            f"ssl_hostname=NAME in {SETTING} (ssl_check_hostname=false there checks no name)"
         )
     meant = next((meant for mark, meant in _MEANINGS if mark in words), f"{words}: look at the URL's port and scheme")
     if getattr(error, "verify_code", 0) in _FLAWS:
         meant = _FLAWED
-    return f"{meant} in {_SETTING} ({getattr(error, 'verify_message', '') or error.reason})"
+    return f"{meant} in {SETTING} ({getattr(error, 'verify_message', '') or error.reason})"
 
 
-def _named_files(connection: SSLConnection) -> str:
+def _wrong_file(connection: SSLConnection, error: Exception) -> str:
+    """Which file of the URL cannot be used, why, and what to do."""
     files = {
         "ssl_ca_certs": connection.ca_certs,
         "ssl_certfile": connection.certfile,
         "ssl_keyfile": connection.keyfile,
     }
-    return ", ".join(f"{name}={path}" for name, path in files.items() if path) or "the ssl_ parameters"
+    given = {name: str(path) for name, path in files.items() if path}
+    for name, path in given.items():
+        try:
+            text = Path(path).read_bytes()
+        except OSError as unread:
+            return f"{name}={path} cannot be read ({unread.strerror}): correct the path, or let us read it,"
+        if _HOLDS[name][0] not in text:
+            return f"{name}={path} holds no {_HOLDS[name][1]} in PEM form: name the file that does"
+    if "KEY_VALUES_MISMATCH" in str(error):
+        return "the key in ssl_keyfile is not that of the certificate in ssl_certfile: name two that belong together"
+    shown = ", ".join(f"{name}={path}" for name, path in given.items()) or "the ssl_ parameters"
+    return f"it cannot be set up here ({error}): look at {shown}"
 
 
 def _tls_error(error: BaseException) -> ssl.SSLError | None:

@@ -10,6 +10,7 @@ import msgspec
 
 from gemqueue.accounts import made_of_key
 from gemqueue.clock import Clock, clock_from_env
+from gemqueue.connections.links import client_name
 from gemqueue.errors import StoreUnavailable
 from gemqueue.ids import SHARD
 from gemqueue.policy.servers import config_of
@@ -49,18 +50,25 @@ class StoreBase:
     """One queue in one Redis or Valkey. Raises StoreUnavailable from every method when the server stays away.
 
     ``memory`` is what the process remembers of the server, by account; a process that makes stores anew lends it to
-    each of them.
+    each of them. ``role`` is part of the name that the server's ``CLIENT LIST`` shows.
     """
 
     def __init__(
-        self, url: str, settings: Settings, clock: Clock | None = None, memory: dict[str, Known] | None = None
+        self,
+        url: str,
+        settings: Settings,
+        clock: Clock | None = None,
+        memory: dict[str, Known] | None = None,
+        *,
+        role: str = "command",
     ) -> None:
         self.settings = settings
         self.memory: dict[str, Known] = {} if memory is None else memory
         self.clock = clock or clock_from_env()
         self.prefix = f"{{gq:{settings.queue}:{SHARD}}}"
         self.url = url
-        self.redis: Any = connect(url, self.prefix)  # redis-py 5.3 types its async commands as either kind
+        named = client_name(settings.queue, role)
+        self.redis: Any = connect(url, self.prefix, client_name=named)  # redis-py 5.3 types async calls as either kind
         self.scripts = Scripts(self.redis, url, self.prefix, self.clock)
         self.unreadable = Unreadable()
         """The malformed records that were met, and left out."""

@@ -12,9 +12,10 @@ from urllib.parse import unquote
 import msgspec
 from redis.exceptions import ResponseError
 
+from gemqueue.connections.replies import said_by
 from gemqueue.policy.rights import Side, multi_rights, rights_of, why_missing
-from gemqueue.policy.servers import refusal
-from gemqueue.store.scripts import ServerError, ServerRefuses, said_by, translated
+from gemqueue.policy.servers import cleaned, refusal
+from gemqueue.store.scripts import ServerError, ServerRefuses, translated
 from gemqueue.urls import safe_url, url_parts
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ class Inspection:
         if is_refusal(replies.pop(start)):
             return multi_rights()
         refused = [(right, reply) for right, reply in zip(rights, replies, strict=False) if is_refusal(reply)]
-        return list(dict.fromkeys(right.lacking(said_by(reply)) for right, reply in refused))
+        return list(dict.fromkeys(right.lacking(cleaned(said_by(reply))) for right, reply in refused))
 
     async def _replies(self, calls: list[tuple[str, ...]]) -> list[Any]:
         pipe: Any = self._store.redis.pipeline(transaction=False)
@@ -126,7 +127,7 @@ class Inspection:
 
 def is_refusal(reply: Any) -> bool:
     """Whether a reply says that a right or a command is missing."""
-    return isinstance(reply, ResponseError) and bool(refusal(said_by(reply)))
+    return isinstance(reply, ResponseError) and bool(refusal(cleaned(said_by(reply))))
 
 
 def _mode(info: dict[str, Any]) -> str:

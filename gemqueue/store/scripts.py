@@ -23,7 +23,6 @@ import redis.asyncio as redis
 from redis.exceptions import (
     AuthenticationError,
     BusyLoadingError,
-    NoPermissionError,
     NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
@@ -34,9 +33,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from gemqueue.connections.cluster import ClusterPool, needs_cluster_url, says_cluster
+from gemqueue.connections.links import TlsError
 from gemqueue.connections.pools import SentinelPool, drop_idle, make_pool
-from gemqueue.connections.replies import itself
-from gemqueue.connections.tls import TlsError
+from gemqueue.connections.replies import itself, said_by
 from gemqueue.errors import ConfigError, StoreUnavailable
 from gemqueue.policy.servers import REPLICA, cleaned, refusal
 from gemqueue.urls import safe_url
@@ -104,18 +103,19 @@ def translated(url: str) -> Generator[None]:
     except OutOfMemoryError as error:
         raise ServerFull(f"Redis at {safe_url(url)} is at its maxmemory: {cleaned(str(error))}") from error
     except AuthenticationError as error:
-        raise ConfigError(f"Redis at {safe_url(url)} refuses the login: {error}") from error
+        raise ConfigError(f"Redis at {safe_url(url)} refuses the login: {cleaned(str(error))}") from error
     except TlsError as error:
-        raise StoreUnavailable(f"TLS to {safe_url(url)} fails: {error}") from error
+        what = "TLS to" if url.startswith("rediss") else "Connecting to"
+        raise StoreUnavailable(f"{what} {safe_url(url)} fails: {error}") from error
     except ReadOnlyError as error:
         raise ServerRefuses(f"Redis at {safe_url(url)} {REPLICA}") from error
     except _LOST as error:
         raise StoreUnavailable(
-            f"Redis at {safe_url(url)} does not answer ({type(error).__name__}: {error}); "
+            f"Redis at {safe_url(url)} does not answer ({type(error).__name__}: {cleaned(str(error))}); "
             "check redis_url / GEMQUEUE_REDIS_URL and that the server runs"
         ) from error
     except ResponseError as error:
-        said = said_by(error)
+        said = cleaned(said_by(error))
         word = said.partition(" ")[0]
         if word == "OOM":
             raise ServerFull(f"Redis at {safe_url(url)} is at its maxmemory: {said}") from error
@@ -127,20 +127,15 @@ def translated(url: str) -> Generator[None]:
             raise ServerRefuses(f"Redis at {safe_url(url)} {words}") from error
         raise
     except RedisError as error:
-        raise StoreUnavailable(f"Redis at {safe_url(url)}: {error}") from error
+        raise StoreUnavailable(f"Redis at {safe_url(url)}: {cleaned(str(error))}") from error
 
 
-def said_by(error: ResponseError) -> str:
-    """The server's own words, in one line, its code first; redis-py takes some codes off."""
-    return f"{'NOPERM ' if isinstance(error, NoPermissionError) else ''}{cleaned(str(error))}"
-
-
-def connect(url: str, key: str, connections_max: int = 32) -> redis.Redis:
+def connect(url: str, key: str, connections_max: int = 32, **options: Any) -> redis.Redis:
     """A client on a pool that waits for a free connection instead of raising, on a Cluster one to where ``key`` is.
 
     Raises ConfigError for a bad URL.
     """
-    return redis.Redis(connection_pool=make_pool(url, connections_max, key=key))
+    return redis.Redis(connection_pool=make_pool(url, connections_max, key=key, **options))
 
 
 def _script(class_name: str) -> str:

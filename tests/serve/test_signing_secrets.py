@@ -9,10 +9,11 @@ import pytest
 from gemqueue.errors import ConfigError
 from gemqueue_workers.serve.signing_secrets import SigningSecrets
 from tests.serve.door import SECRET, Door, event, signed
-from tests.valkey_server import ValkeyServer
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.valkey_server import ValkeyServer
 
 OTHER = "whsec_YWJjZGVmMDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODk="
 FILE = "GEMQUEUE_WEBHOOK_SECRETS_FILE"
@@ -39,7 +40,7 @@ def test_a_variable_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GEMQUEUE_WEBHOOK_SECRETS", SECRET)
     assert not SigningSecrets(iter((0.0, 99.0)).__next__).changed()
     monkeypatch.setenv("GEMQUEUE_WEBHOOK_SECRETS", f"{SECRET}, hunter2")
-    with pytest.raises(ConfigError, match="^GEMQUEUE_WEBHOOK_SECRETS: number 2 is no signing secret") as caught:
+    with pytest.raises(ConfigError, match=r"^GEMQUEUE_WEBHOOK_SECRETS: number 2 is no signing secret") as caught:
         SigningSecrets()
     assert "hunter2" not in str(caught.value)
 

@@ -17,6 +17,7 @@ import structlog
 from gemqueue.accounts import account_id, api_key_from_env, pool_id
 from gemqueue.clock import clock_from_env
 from gemqueue.config import DEFAULT_BASE_URL, Settings, load_settings
+from gemqueue.connections.links import client_name
 from gemqueue.errors import ConfigError
 from gemqueue.extras import need
 from gemqueue.states import Step
@@ -92,11 +93,11 @@ def make_provider(settings: Settings, api_key: str) -> Provider:
     )
 
 
-def make_kit(settings: Settings) -> Kit:
-    """Store, provider and clock for the stages."""
+def make_kit(settings: Settings, role: str = "command") -> Kit:
+    """Store, provider and clock for the stages; ``role`` is what connections are called by."""
     clock = clock_from_env()
     memory = _memory.setdefault((settings.redis_url, settings.queue), {})
-    store = Store(settings.redis_url, settings, clock, memory)
+    store = Store(settings.redis_url, settings, clock, memory, role=role)
     return Kit(
         store=store,
         provider=make_provider(settings, api_key_from_env()),
@@ -106,13 +107,17 @@ def make_kit(settings: Settings) -> Kit:
     )
 
 
+def role_name(roles: tuple[Step, ...]) -> str:
+    """A combination of roles in one word."""
+    return "all" if set(roles) == set(ROLES) else "+".join(sorted(roles))
+
+
 def worker_queue(settings: Settings, roles: tuple[Step, ...]) -> str:
     """The arq queue of an account and a combination of roles, lest somebody takes a step that it cannot claim.
 
     Who takes from a pool has one beside those of its account who do not.
     """
-    name = "all" if set(roles) == set(ROLES) else "+".join(sorted(roles))
-    parts = ["gq", settings.queue, name, account_id(settings, api_key_from_env()), pool_id(settings)]
+    parts = ["gq", settings.queue, role_name(roles), account_id(settings, api_key_from_env()), pool_id(settings)]
     return ":".join(part for part in parts if part)
 
 
@@ -130,7 +135,9 @@ def worker_options(settings: Settings, roles: tuple[Step, ...]) -> dict[str, Any
     return {
         "functions": [_function(step) for step in roles],
         "queue_name": queue_name,
-        "redis_pool": arq_client.make_arq_client(settings.redis_url, queue_name),
+        "redis_pool": arq_client.make_arq_client(
+            settings.redis_url, queue_name, client_name(settings.queue, role_name(roles))
+        ),
         "on_startup": partial(begin, settings=settings, roles=roles, queue_name=queue_name),
         "on_shutdown": stop,
         "job_completion_wait": settings.drain_s,
@@ -176,7 +183,7 @@ async def begin(ctx: dict[str, Any], *, settings: Settings, roles: tuple[Step, .
 
     With arq's client as ``ctx["redis"]`` arq runs the steps, else our own loop does. Raises StoreUnavailable.
     """
-    kit = make_kit(settings)
+    kit = make_kit(settings, role_name(roles))
     ctx["kit"] = kit
     ctx["handlers"] = {step: _HANDLERS[step](kit) for step in roles}
     ctx["sweeper"] = Sweeper(kit, ctx.get("redis"), queue_name, roles, partial(_run, ctx), on_jobs=ctx.get("on_jobs"))

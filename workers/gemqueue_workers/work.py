@@ -112,7 +112,7 @@ async def _by_own_loop(settings: Settings, roles: tuple[Step, ...], stopping: as
 
 async def _reach(settings: Settings) -> None:
     """Raise StoreUnavailable within seconds, in words: arq's own connection would try for a minute and say less."""
-    store = Store(settings.redis_url, settings)
+    store = Store(settings.redis_url, settings, role="work")
     try:
         with suppress(ConfigError):  # a login may be refused for a while only
             await store.ping()

@@ -368,13 +368,13 @@ def _shown_item(item: Any) -> str:
     return "[...]" if isinstance(item, list) else _shown_reply(item)
 
 
-def _own_kit(_settings: Settings) -> Kit:
+def _own_kit(_settings: Settings, _role: str = "") -> Kit:
     process: Any = asyncio.get_running_loop()
     kit: Kit = process.kit
     return kit
 
 
-def _no_client(_url: str, _key: str) -> None:
+def _no_client(_url: str, _key: str, **_: Any) -> None:
     """A store has its line instead."""
 
 

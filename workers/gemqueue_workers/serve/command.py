@@ -36,7 +36,7 @@ async def serve(settings: Settings, *, host: str, port: int, webhook_only: bool,
     keys = _keys(settings, clock)
     with listen(host, port) as listener:
         async with _stored(settings) as reachable:
-            store = Store(reachable.redis_url, reachable, clock)
+            store = Store(reachable.redis_url, reachable, clock, role="serve")
             receiver = Receiver(store=store, settings=reachable, clock=clock, secrets=secrets, keys=keys)
             receiver.tally.start()
             url = url_of(listener)

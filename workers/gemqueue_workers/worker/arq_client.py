@@ -108,7 +108,7 @@ class ArqClient(ArqRedis):
             await pipe.execute()
 
 
-def make_arq_client(url: str, queue_name: str) -> ArqClient:
+def make_arq_client(url: str, queue_name: str, name: str = "") -> ArqClient:
     """The client of one arq queue; arq's ``RedisSettings`` would drop the URL's query, and with sentinels the timeouts.
 
     Raises ConfigError when the URL cannot be read.
@@ -116,6 +116,7 @@ def make_arq_client(url: str, queue_name: str) -> ArqClient:
     return _client(
         url,
         queue_name,
+        client_name=name,
         retry=Retry(ExponentialBackoff(cap=2.0, base=0.05), 8),
         retry_on_timeout=True,
         retry_on_error=[OSError, RedisConnectionError, RedisTimeoutError],
