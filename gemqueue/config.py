@@ -154,6 +154,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     steps_max: int = 10
     crashes_max: int = 5
     heartbeat_s: float = 5.0
+    log_json: bool = False
 
     def __repr__(self) -> str:
         """As any struct's, without the secrets of its URLs."""

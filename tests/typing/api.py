@@ -274,6 +274,7 @@ def settings() -> None:
         s.embedded,
         s.emulate,
         s.delete_jobs,
+        s.log_json,
     ):
         assert_type(bool_setting, bool)
     for float_setting in (

@@ -8,6 +8,7 @@ know, and cannot claim another account's steps.
 
 from __future__ import annotations
 
+import secrets
 import socket
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from gemqueue.extras import need
 from gemqueue.states import Step
 from gemqueue.store.store import Store
 from gemqueue_adapters.gemini import GeminiProvider
+from gemqueue_workers.logs import identify, set_up_under_arq
 from gemqueue_workers.stages.loop import Handler, Kit, run_steps
 from gemqueue_workers.stages.packer import Packer
 from gemqueue_workers.stages.rescuer import Rescuer
@@ -121,8 +123,8 @@ def worker_queue(settings: Settings, roles: tuple[Step, ...]) -> str:
     return ":".join(part for part in parts if part)
 
 
-def worker_options(settings: Settings, roles: tuple[Step, ...]) -> dict[str, Any]:
-    """What ``arq.Worker`` is made with (queues.md section 4 says why each).
+def worker_options(settings: Settings, roles: tuple[Step, ...], worker_id: str = "") -> dict[str, Any]:
+    """What ``arq.Worker`` is made with (queues.md section 4 says why each); without an id it gets one of its own.
 
     Raises ConfigError where Redis's URL or arq is missing.
     """
@@ -138,7 +140,7 @@ def worker_options(settings: Settings, roles: tuple[Step, ...]) -> dict[str, Any
         "redis_pool": arq_client.make_arq_client(
             settings.redis_url, queue_name, client_name(settings.queue, role_name(roles))
         ),
-        "on_startup": partial(begin, settings=settings, roles=roles, queue_name=queue_name),
+        "on_startup": partial(begin, settings=settings, roles=roles, queue_name=queue_name, worker_id=worker_id),
         "on_shutdown": stop,
         "job_completion_wait": settings.drain_s,
         "max_jobs": settings.steps_max,
@@ -178,15 +180,21 @@ def _always() -> bool:
     return True
 
 
-async def begin(ctx: dict[str, Any], *, settings: Settings, roles: tuple[Step, ...], queue_name: str = "") -> None:
+async def begin(
+    ctx: dict[str, Any], *, settings: Settings, roles: tuple[Step, ...], queue_name: str = "", worker_id: str = ""
+) -> None:
     """Make a worker in ``ctx`` and start it; ``stop`` undoes this, also where it ended in an error.
 
     With arq's client as ``ctx["redis"]`` arq runs the steps, else our own loop does. Raises StoreUnavailable.
     """
+    worker_id = worker_id or secrets.token_hex(6)
+    identify(worker_id)
     kit = make_kit(settings, role_name(roles))
     ctx["kit"] = kit
     ctx["handlers"] = {step: _HANDLERS[step](kit) for step in roles}
-    ctx["sweeper"] = Sweeper(kit, ctx.get("redis"), queue_name, roles, partial(_run, ctx), on_jobs=ctx.get("on_jobs"))
+    ctx["sweeper"] = Sweeper(
+        kit, ctx.get("redis"), queue_name, roles, partial(_run, ctx), on_jobs=ctx.get("on_jobs"), worker_id=worker_id
+    )
     await kit.store.greet(kit.provider.account)
     if kit.pool:
         await kit.store.join_pool(kit.pool, kit.provider.account)
@@ -216,6 +224,7 @@ def __getattr__(name: str) -> type:
     if name not in _CLASSES:
         raise AttributeError(f"module {__name__} has no attribute {name}")
     settings = load_settings()
+    set_up_under_arq(json=settings.log_json)
     options = worker_options(settings, _CLASSES[name])
     from gemqueue_workers.worker.arq_client import check_settings  # noqa: PLC0415 - others need no arq
 

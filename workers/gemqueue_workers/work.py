@@ -8,6 +8,7 @@ growing pauses, until SIGTERM or SIGINT says to stop, and then running steps end
 from __future__ import annotations
 
 import asyncio
+import secrets
 import signal
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from gemqueue.store.scripts import ServerError
 from gemqueue.store.store import Store
 from gemqueue.tasks import end_tasks
 from gemqueue.urls import names_cluster
+from gemqueue_workers.logs import identify, set_up_logs
 from gemqueue_workers.settings import begin, make_provider, stop, worker_options
 from gemqueue_workers.worker.memory import give_back_large_buffers
 
@@ -36,12 +38,15 @@ _PAUSE_FIRST_S = 0.2
 _PAUSE_MAX_S = 10.0
 
 
-async def start(roles: tuple[Step, ...], *, emulate: bool | None, companion: bool = False) -> None:
+async def start(
+    roles: tuple[Step, ...], *, emulate: bool | None, log_json: bool, verbose: bool, companion: bool = False
+) -> None:
     """Run the roles, as ``work`` does, on the server of the settings or the embedded one.
 
     Raises ConfigError when the settings cannot work at all, before any server is asked.
     """
     settings = load_settings(emulate=emulate)
+    set_up_logs(json=log_json or settings.log_json, verbose=verbose)
     await make_provider(settings, api_key_from_env()).aclose()
     if settings.redis_url:
         await work(settings, roles, companion=companion)
@@ -59,6 +64,8 @@ async def work(settings: Settings, roles: tuple[Step, ...], *, companion: bool =
     Raises ConfigError when the settings cannot work at all.
     """
     give_back_large_buffers()
+    worker_id = secrets.token_hex(6)
+    identify(worker_id)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     pause_s = _PAUSE_FIRST_S
@@ -68,7 +75,7 @@ async def work(settings: Settings, roles: tuple[Step, ...], *, companion: bool =
     while not stopping.is_set():
         started = loop.time()
         try:
-            await run(settings, roles, stopping)
+            await run(settings, roles, stopping, worker_id)
         except (ServerError, StoreUnavailable, OSError) as error:
             if stopping.is_set():
                 break
@@ -80,8 +87,8 @@ async def work(settings: Settings, roles: tuple[Step, ...], *, companion: bool =
                 continue
 
 
-async def _by_arq(settings: Settings, roles: tuple[Step, ...], stopping: asyncio.Event) -> None:
-    options = worker_options(settings, roles)
+async def _by_arq(settings: Settings, roles: tuple[Step, ...], stopping: asyncio.Event, worker_id: str) -> None:
+    options = worker_options(settings, roles, worker_id)
     from gemqueue_workers.worker.arq_worker import PromptWorker, run_once  # noqa: PLC0415 - our own loop needs no arq
 
     worker = PromptWorker(settings.sweep_s, 2 * settings.lease_s, handle_signals=False, **options)
@@ -98,12 +105,12 @@ async def _by_arq(settings: Settings, roles: tuple[Step, ...], stopping: asyncio
         await end_tasks([ending])
 
 
-async def _by_own_loop(settings: Settings, roles: tuple[Step, ...], stopping: asyncio.Event) -> None:
+async def _by_own_loop(settings: Settings, roles: tuple[Step, ...], stopping: asyncio.Event, worker_id: str) -> None:
     """Without arq nothing ends a worker when its server restarts: its sweeps fail until they succeed again."""
     worker: dict[str, Any] = {"may_go_on": lambda: not stopping.is_set()}
     await _reach(settings)
     try:
-        await begin(worker, settings=settings, roles=roles)
+        await begin(worker, settings=settings, roles=roles, worker_id=worker_id)
         await stopping.wait()
         await worker["sweeper"].drain()
     finally:

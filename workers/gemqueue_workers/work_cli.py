@@ -12,7 +12,7 @@ from gemqueue_workers.options import emulate_option
 @click.command()
 @click.argument("roles", nargs=-1, type=click.Choice([str(step) for step in Step]))
 @emulate_option
-@click.option("--log-json", is_flag=True, help="Log one JSON object per event.")
+@click.option("--log-json", is_flag=True, help="Log one JSON object per event (also log_json).")
 @click.option("-v", "--verbose", is_flag=True, help="Also show arq's own messages.")
 @click.option("--companion", is_flag=True, hidden=True)  # as the embedded default starts it: without arq
 def work(roles: tuple[str, ...], *, emulate: bool | None, log_json: bool, verbose: bool, companion: bool) -> None:
@@ -29,8 +29,6 @@ def work(roles: tuple[str, ...], *, emulate: bool | None, log_json: bool, verbos
     SIGTERM lets running steps finish, then the worker exits with 0.
     """  # noqa: D301 - \b is click's mark for text that it must not wrap
     from gemqueue_workers import work as module  # noqa: PLC0415 - help needs neither arq nor the stages
-    from gemqueue_workers.logs import set_up_logs  # noqa: PLC0415
 
-    set_up_logs(json=log_json, verbose=verbose)
     chosen = tuple(dict.fromkeys(Step(role) for role in roles)) or tuple(Step)
-    run_main(module.start(chosen, emulate=emulate, companion=companion))
+    run_main(module.start(chosen, emulate=emulate, log_json=log_json, verbose=verbose, companion=companion))

@@ -26,7 +26,7 @@ T = TypeVar("T")
 @click.option("--port", type=click.IntRange(0, 65_535), default=8400, show_default=True, help="0 chooses a free one.")
 @click.option("--webhook-only", is_flag=True, help="No page and no metrics, for a port that the world can reach.")
 @click.option("--ready-file", type=click.Path(path_type=Path), help="Gets url and pid once requests are accepted.")
-@click.option("--log-json", is_flag=True, help="Log one JSON object per event.")
+@click.option("--log-json", is_flag=True, help="Log one JSON object per event (also log_json).")
 @emulate_option
 def serve(
     *, host: str, port: int, webhook_only: bool, ready_file: Path | None, log_json: bool, emulate: bool | None
@@ -49,10 +49,9 @@ def serve(
     from gemqueue_workers.logs import set_up_logs  # noqa: PLC0415 - starlette, uvicorn and rich are slow to import
     from gemqueue_workers.serve import command  # noqa: PLC0415
 
-    set_up_logs(json=log_json)
-
     async def run() -> None:
         settings = load_settings(emulate=emulate)
+        set_up_logs(json=log_json or settings.log_json)
         await command.serve(settings, host=host, port=port, webhook_only=webhook_only, ready_file=ready_file)
 
     run_main(run())

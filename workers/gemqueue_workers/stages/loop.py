@@ -224,6 +224,9 @@ async def _handled(kit: Kit, handler: Handler[R], lease: Lease, record: R) -> St
     except UnreadableRecord as error:  # said by the sweeper, once
         kit.store.unreadable.note(error)
         await _put_back(kit, handler, lease.claim, record, error)
+    except ServerError as error:  # it refuses a command or a right
+        log.warning("step.held", step=member, error=str(error))
+        await _put_back(kit, handler, lease.claim, record, error)
     except Exception as error:  # a defect must not stop the other steps
         log.exception("step.failed", step=member)
         await _put_back(kit, handler, lease.claim, record, error)
@@ -287,6 +290,8 @@ def _delay_and_hold(kit: Kit, batch: Batch, error: Exception) -> tuple[float, Ho
         hold = Hold(Cause.DEFECT, f"{error}: mend it, or delete it and give its prompts up")
     elif isinstance(error, NotReplicated):
         hold = Hold(Cause.REPLICA, f"replica: {error}")
+    elif isinstance(error, ServerError):
+        hold = Hold(Cause.DEFECT, f"server: {str(error).rpartition('caused error: ')[2]}")
     else:
         hold = Hold(Cause.DEFECT, f"{type(error).__name__}: {error}")
     delay_s = backoff_s(first_s, settings.backoff_max_s, batch.tries, batch.id)

@@ -18,8 +18,6 @@ import secrets
 import socket
 from collections import Counter
 from contextlib import contextmanager, suppress
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -30,6 +28,7 @@ from gemqueue.records import Lane, Sign
 from gemqueue.states import Step
 from gemqueue.store.scripts import ServerError, ServerFull, translated
 from gemqueue.tasks import end_tasks, ending
+from gemqueue_workers.logs import installed_version
 from gemqueue_workers.stages.pooling import read_room, why_left
 from gemqueue_workers.stages.waits import Wait
 from gemqueue_workers.worker.lookout import Lookout
@@ -61,6 +60,7 @@ class Sweeper:
         run: Callable[[Step, str], Coroutine[Any, Any, None]],
         *,
         on_jobs: Callable[[], None] | None = None,
+        worker_id: str = "",
     ) -> None:
         self._kit = kit
         self._full = False
@@ -70,7 +70,7 @@ class Sweeper:
         self._roles = roles
         self._on_jobs = on_jobs
         self._wake = asyncio.Event()
-        self._worker = secrets.token_hex(6)
+        self._worker = worker_id or secrets.token_hex(6)
         self._last_good_sweep_at = 0
         self._beat_now = asyncio.Event()
         self._works = asyncio.Event()
@@ -271,7 +271,7 @@ class Sweeper:
             accounts=(account, self._kit.pool) if self._kit.pool else (account,),
             host=socket.gethostname(),
             pid=os.getpid(),
-            version=_version(),
+            version=installed_version(),
             last_good_sweep_at=self._last_good_sweep_at,
             waiting_for=waits.text,
         )
@@ -294,11 +294,3 @@ class Sweeper:
         if known.was:
             log.warning("server.rehomed", account=self._kit.provider.account, home=known.home, was=known.was)
             known.was = ""
-
-
-@cache
-def _version() -> str:
-    try:
-        return version("gemqueue")
-    except PackageNotFoundError:  # a checkout on the path
-        return ""
