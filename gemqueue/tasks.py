@@ -8,12 +8,19 @@ the same moment as its result. So an endless loop asks ``ending()`` or ``check_e
 from __future__ import annotations
 
 import asyncio
+import signal
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _AGAIN_S = 0.05
+
+
+def ending_signals() -> tuple[signal.Signals, ...]:
+    """Those on which a process lets what runs end: SIGHUP too, unless it was started to ignore that, as by nohup."""
+    found = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    return tuple(each for each in found if each is not signal.SIGHUP or signal.getsignal(each) is not signal.SIG_IGN)
 
 
 def ending() -> bool:

@@ -41,7 +41,7 @@ class Named(AbstractConnection):
 
     def __init__(self, *, client_name: str = "", refusals: list[str] | None = None, **options: Any) -> None:
         """``refusals`` gets what ``connect`` raises of TLS, for whoever does not see it."""
-        super().__init__(**options)
+        cast("Any", super()).__init__(**options)
         self._name = client_name
         self._refusals = refusals
 

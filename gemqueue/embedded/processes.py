@@ -15,6 +15,7 @@ import signal
 import subprocess
 import time
 from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,16 @@ _LOG_TAIL_BYTES = 600
 # pid and becomes the program, under the same pid.
 _DETACH = '/bin/sh -c "$0" "$@" &'
 _RECORD_AND_BECOME = 'echo $$ > "$0"; exec "$@"'
+
+
+class FolderGone(StoreUnavailable):
+    """The data folder was removed while it was in use."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(
+            f"The data folder {folder} was removed while it was in use, and what was in it is lost: its server and "
+            "workers end with their last user; start again, and leave the folder alone meanwhile"
+        )
 
 
 def try_lock(fd: int, how: int) -> bool:
@@ -51,8 +62,14 @@ def try_lock(fd: int, how: int) -> bool:
 
 @contextmanager
 def lock_file(path: Path) -> Generator[int]:
-    """The open lock file, made when it is missing; whatever lock is taken on it ends with the block."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    """The open lock file, made when it is missing; whatever lock is taken on it ends with the block.
+
+    Raises FolderGone where its folder is missing.
+    """
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    except FileNotFoundError:
+        raise FolderGone(path.parent) from None
     try:
         yield fd
     finally:
@@ -158,6 +175,38 @@ class Detached:
             log.seek(max(0, log.seek(0, os.SEEK_END) - _LOG_TAIL_BYTES))
             return log.read().decode(errors="replace").strip()
         return ""
+
+
+async def end_orphans(folder: Path, patience_s: float) -> None:
+    """End the processes of a folder that was removed: workers first, then its server. Without /proc they go on.
+
+    The server is killed: it has nothing to save, and would take the socket of one that is there by now.
+    """
+    for place, number in ((folder / "companions", signal.SIGTERM), (folder, signal.SIGKILL)):
+        _signal_orphans(place, number)
+        if not await eventually(partial(_no_orphans, place), patience_s):
+            _signal_orphans(place, signal.SIGKILL)
+
+
+def _signal_orphans(place: Path, number: int) -> None:
+    for pid in _orphans(place):
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+def _no_orphans(place: Path) -> bool:
+    return not _orphans(place)
+
+
+def _orphans(place: Path) -> list[int]:
+    """The processes that hold a lock file of this very place that is not there any more."""
+    found: set[int] = set()
+    for fd in Path("/proc").glob("[0-9]*/fd/*"):
+        with suppress(OSError):
+            file = fd.readlink()
+            if file.name.endswith(".lock (deleted)") and file.parent == place and int(fd.parts[2]) != os.getpid():
+                found.add(int(fd.parts[2]))
+    return sorted(found)
 
 
 def _has_open(pid: int, path: Path) -> bool:

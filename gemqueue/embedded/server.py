@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from gemqueue.embedded.processes import Detached, exclusively, try_lock
+from gemqueue.embedded.processes import Detached, FolderGone, end_orphans, exclusively, try_lock
 from gemqueue.errors import ConfigError, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -58,11 +58,18 @@ class EmbeddedServer:
         self._users_fd = users_fd
 
     async def release(self) -> None:
-        """Let go; the last one out stops the companions, newest first, and then the server. May be called again."""
+        """Let go; the last one out stops the companions, newest first, and then the server. May be called again.
+
+        Raises FolderGone, having stopped them all the same, where somebody has removed the folder.
+        """
         if self._users_fd is None:
             return
         users_fd, self._users_fd = self._users_fd, None
         try:
+            if not _is_there(users_fd, self._folder / "users.lock"):
+                if try_lock(users_fd, fcntl.LOCK_EX):
+                    await end_orphans(self._folder, _COMPANION_STOP_S_MAX)
+                raise FolderGone(self._folder)
             async with exclusively(self._folder / "start.lock", _START_LOCK_S_MAX):
                 if try_lock(users_fd, fcntl.LOCK_EX):
                     await self._stop_all()
@@ -86,8 +93,8 @@ class EmbeddedServer:
         """
         if not _COMPANION_NAME.fullmatch(name) or name == "server":
             raise ConfigError(f"{name!r} is no name for a companion process: a-z 0-9 -, at most 32")
-        companion = self._companion(name)
         async with exclusively(self._folder / "start.lock", _START_LOCK_S_MAX):
+            companion = self._companion(name)
             if not companion.alive():
                 await companion.start(argv, env)
         await _until_ready(name, companion, ready)
@@ -127,6 +134,14 @@ async def acquire(data_dir: Path, *, look: bool = False) -> EmbeddedServer:
             os.close(users_fd)
             raise
     return EmbeddedServer(folder, users_fd, url)
+
+
+def _is_there(fd: int, path: Path) -> bool:
+    """Whether that open file is still the one at ``path``: a folder may be removed, and made anew by somebody else."""
+    with suppress(FileNotFoundError):
+        found, own = path.stat(), os.fstat(fd)
+        return (found.st_dev, found.st_ino) == (own.st_dev, own.st_ino)
+    return False
 
 
 def _server(folder: Path) -> Detached:

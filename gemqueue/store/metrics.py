@@ -56,14 +56,7 @@ COUNTERS: Final = {
     "events_doubled": "Webhook events that had been heard before.",
     "events_early": "Webhook events of jobs that no batch has, or has not yet.",
     "events_stray": "Webhook events of jobs whose intent was given up: they may have been bought twice.",
-    "events_refused": "Webhook deliveries that were not believed; events_refused_<reason> says why.",
-    "events_refused_headers": "Webhook deliveries with a header missing, doubled or malformed.",
-    "events_refused_time": "Webhook deliveries signed too long ago or in the future: is the clock right?",
-    "events_refused_signature": "Webhook deliveries of which no signature verifies: is the secret the new one?",
-    "events_refused_keys": "Webhook deliveries that nothing could verify: no secret, or no published key.",
-    "events_refused_body": "Genuine webhook deliveries that cannot be read.",
-    "events_refused_size": "Webhook deliveries larger than webhook_bytes_max.",
-    "events_refused_slow": "Webhook deliveries whose body did not come within webhook_read_s.",
+    "events_refused": "Webhook deliveries that were not believed, by reason.",
     "diverted": "Prompts that went from the batch lane to an interactive one before they were bought.",
     "rescued": "Prompts that were taken out of an open batch for an interactive lane, and may be bought twice for it.",
     "late": "Answers of batches whose prompts had their outcomes already, and that were dropped.",
@@ -77,6 +70,11 @@ COUNTERS: Final = {
     "found_after_all": "Jobs that were there although whole listings had lacked them.",
 }
 """What each counter counts; a counter that is not listed here is exported all the same."""
+
+REASONS: Final = {
+    "events_refused": ("headers", "time", "signature", "keys", "body", "size", "slow"),
+}
+"""Counters of which each count has a reason: Redis has ``<counter>_<reason>`` beside the sum."""
 
 _GAUGES_AMONG_COUNTS: Final = {
     "live_bytes": "Bytes of live bodies and kept outcomes, held against memory_bytes_max.",
@@ -121,7 +119,8 @@ async def read(store: Store, account: str = "") -> Reading:
     ]
     gauges += await _places(store, accounts)
     gauges.append(Gauge("unreadable_records", _UNREADABLE, len(store.unreadable.found)))
-    return Reading(dict.fromkeys(COUNTERS, 0) | counts, gauges)
+    by_reason = [f"{name}_{reason}" for name, reasons in REASONS.items() for reason in reasons]
+    return Reading(dict.fromkeys((*COUNTERS, *by_reason), 0) | counts, gauges)
 
 
 def _lanes(lanes: list[LaneState], overs: Mapping[Lane, list[Over]], now_ms: int) -> list[Gauge]:
@@ -188,8 +187,8 @@ async def _turnarounds(store: Store, lanes: list[LaneState]) -> list[Gauge]:
         for prompts, known in (await store.turnarounds(account, model)).items():
             labels = {"account": account, "model": model, "prompts": prompts}
             text = "How long jobs took from their creation to their end, by their number of prompts."
-            for share, seconds in ((0.5, known.p50_s), (0.9, known.p90_s), (0.99, known.p99_s)):
-                found.append(Gauge("turnaround_seconds", text, round(seconds, 3), labels | {"quantile": str(share)}))
+            for share, seconds in ((50, known.p50_s), (90, known.p90_s), (99, known.p99_s)):
+                found.append(Gauge("turnaround_seconds", text, round(seconds, 3), labels | {"percentile": str(share)}))
             found.append(Gauge("turnaround_jobs", "How many jobs that stands for.", known.jobs, labels))
     return found
 

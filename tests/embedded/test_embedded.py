@@ -352,3 +352,34 @@ def is_running(pid: int) -> bool:
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     return False
+
+
+async def test_a_folder_that_was_removed_leaves_nothing_behind(folder: Path) -> None:
+    """Its users are told so in a sentence; the last of them ends server and companions, and nobody else's."""
+    first, second = await acquire(folder), await acquire(folder)
+
+    async def ready() -> bool:
+        return True
+
+    await first.ensure_process("work", SLEEPER, {}, ready)
+    pids = [Detached(folder / f"{name}.lock", folder / "log").pid for name in ("server", "companions/work")]
+    shutil.rmtree(folder)
+    for call in (first.revive, first.release):
+        with pytest.raises(StoreUnavailable, match="was removed while it was in use"):
+            await call()
+    assert all(pid is not None and runs(pid) for pid in pids), "there is another user"
+    other = await acquire(folder)
+    with pytest.raises(StoreUnavailable, match="was removed while it was in use"):
+        await second.release()
+    assert await eventually(lambda: not any(pid is not None and runs(pid) for pid in pids), DEADLINE_S)
+    async with connect(other) as client:
+        assert await cast("Any", client).ping()
+    await other.release()
+
+
+def runs(pid: int) -> bool:
+    """Whether a process of this id lives."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

@@ -28,6 +28,22 @@ async def test_an_open_address_needs_a_token(tmp_path: Path) -> None:
         await serve(Options(host=host, data=tmp_path), stop=stop)
 
 
+def test_pages_of_other_places_do_not_reach_the_control_api(tmp_path: Path) -> None:
+    """A web page in a browser on this host may not reset the emulator, not even by a name that leads here."""
+    with EmulatorProcess(tmp_path / "data", job_s=0) as emulator:
+        own, port = emulator.url, httpx.URL(emulator.url).port
+        strange: list[dict[str, str]] = [
+            {"origin": "http://evil.example"},
+            {"origin": "null"},
+            {"origin": f"http://evil.example:{port}", "host": f"evil.example:{port}"},
+        ]
+        for headers in strange:
+            refused = httpx.post(f"{own}/_emulator/reset", headers=headers)
+            assert error_of(refused)[:2] == (403, "PERMISSION_DENIED")
+        for headers in ({}, {"origin": own}, {"host": f"localhost:{port}", "origin": f"http://localhost:{port}"}):
+            assert httpx.post(f"{own}/_emulator/reset", headers=headers).status_code == 200
+
+
 def test_the_token_guards_the_control_api(tmp_path: Path) -> None:
     """With a token, /_emulator is closed to those without it; the API itself is not."""
     with EmulatorProcess(tmp_path / "data", host="0.0.0.0", token="s3cret", job_s=0) as open_to_all:  # noqa: S104, S106

@@ -51,4 +51,4 @@ def test_settings_are_shown_with_their_urls() -> None:
     """A ``Settings`` prints as before but for the secrets."""
     text = repr(Settings(redis_url="redis://u:hush@h:1/0"))
     assert text.startswith("Settings(redis_url='redis://***@h:1/0', embedded=True, queue='default'")
-    assert text.endswith("heartbeat_s=5.0)")
+    assert text.endswith("log_json=False)")

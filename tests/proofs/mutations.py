@@ -1032,4 +1032,30 @@ MUTANTS: dict[str, Mutant] = {
         ),
         ("tests/cli/test_server_notes.py",),
     ),
+    "path-shown": Mutant(
+        "a token in the path of a URL is printed",
+        (
+            Patch(
+                "gemqueue/urls.py",
+                "part if plain is None or plain.fullmatch(part) else HIDDEN for part",
+                "part for part",
+            ),
+        ),
+        ("tests/cli/test_secrets.py",),
+    ),
+    "proxy-quoted": Mutant(
+        "what httpx says of a proxy, a piece of its password among it, is printed",
+        (Patch("adapters/gemqueue_adapters/clients.py", "except (httpx.InvalidURL, ValueError):", "except KeyError:"),),
+        ("tests/cli/test_secrets.py",),
+    ),
+    "host-unchecked": Mutant(
+        "a page of another site may read the page of the queue under its own name",
+        (Patch("workers/gemqueue_workers/serve/guard.py", "if path not in _PUBLIC and not", "if False and not"),),
+        ("tests/serve/test_guard.py",),
+    ),
+    "failure-repeated": Mutant(
+        "a failure that goes on is said each time",
+        (Patch("workers/gemqueue_workers/logs.py", "if now_s < self._next_s:", "if False:"),),
+        ("tests/worker/test_logs.py",),
+    ),
 }

@@ -62,8 +62,8 @@ async def test_how_long_jobs_take_is_a_gauge(stages: Stages) -> None:
     await stages.submit("one", "two")
     await stages.drain()
     found = {name[4:]: n for name, n in (await gauges(stages)).items() if name[0] == "turnaround_seconds"}
-    assert list(found) == [("0.5",), ("0.9",), ("0.99",)]
-    assert 0 < found[("0.5",)] <= found[("0.99",)]
+    assert list(found) == [("50",), ("90",), ("99",)]
+    assert 0 < found[("50",)] <= found[("99",)]
 
 
 async def test_a_lost_reply_is_counted_as_fenced_and_adopted(stages: Stages) -> None:
@@ -234,7 +234,11 @@ async def test_the_exposition_is_what_prometheus_reads(stages: Stages) -> None:
         family.name: family for family in text_string_to_metric_families((await exposition(stages.store)).decode())
     }
     reading = await metrics.read(stages.store)
-    names = {*reading.counters, *(gauge.name for gauge in reading.gauges)}
+    by_reason = {f"{name}_{reason}" for name, reasons in metrics.REASONS.items() for reason in reasons}
+    names = {*reading.counters.keys() - by_reason, *(gauge.name for gauge in reading.gauges)}
+    refused = families["gemqueue_events_refused"].samples
+    assert [sample.labels["reason"] for sample in refused] == list(metrics.REASONS["events_refused"])
+    assert not any("quantile" in sample.labels for family in families.values() for sample in family.samples)
     assert set(families) == {f"gemqueue_{name}" for name in names}
     assert all(sample.labels["queue"] == stages.settings.queue for f in families.values() for sample in f.samples)
     assert families["gemqueue_accepted"].type == "counter"

@@ -8,7 +8,9 @@ was left out. ``arq`` sets up logs of its own after it has imported the settings
 from __future__ import annotations
 
 import logging
+import os
 import re
+import signal
 import socket
 import sys
 import time
@@ -94,10 +96,10 @@ class Repeats:
 
     def __call__(self, _logger: Any, _method: str, event: EventDict) -> EventDict:
         """The event, with ``repeated`` where others like it were left out. Raises DropEvent."""
-        what = event.get("error") or (type(found) if (found := event.get("exc_info")) else "")
+        what = _what(event)
         if event.get("level") not in _FAILURES or not what or "job" in event:
             return event
-        key = str(event["event"]), _DIFFERS.sub("#", str(what))[:200]
+        key = str(event["event"]), _DIFFERS.sub("#", what)[:200]
         said, now_s = self._said.pop(key, None), self._monotonic()
         if said is None or now_s - said.last_s > 2 * said.pause_s:
             said = _Said(now_s)
@@ -105,6 +107,15 @@ class Repeats:
         if len(self._said) > _KINDS_MAX:
             self._said.popitem(last=False)
         return said.again(event, now_s)
+
+
+def _what(event: EventDict) -> str:
+    """What has failed: in words, or the kind of an exception; empty where nothing has."""
+    if error := event.get("error"):
+        return str(error)
+    found: object = event.get("exc_info")
+    found = sys.exception() if found is True else found
+    return type(found).__name__ if isinstance(found, BaseException) else ""
 
 
 class _Said:
@@ -143,7 +154,14 @@ class _TakeBack(logging.Filter):
             arq.removeHandler(handler)
             set_up_logs(json=self._json, verbose=arq.level == logging.DEBUG, arq_level=logging.INFO)
             sys.excepthook = _end_without_traceback
+            if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+                signal.signal(signal.SIGHUP, _end_as_by_sigterm)
         return record.levelno >= arq.level
+
+
+def _end_as_by_sigterm(_number: int, _frame: object) -> None:
+    """``arq`` lets what runs end on SIGTERM alone."""
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _end_without_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

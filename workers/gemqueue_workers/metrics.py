@@ -32,7 +32,10 @@ class _Families:
 
     def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
         """Every counter, then every gauge with all of its labels together."""
-        for name, value in self._reading.counters.items():
+        counters = dict(self._reading.counters)
+        for name in metrics.REASONS:
+            yield self._by_reason(name, counters)
+        for name, value in counters.items():
             counter = CounterMetricFamily(f"gemqueue_{name}", metrics.COUNTERS.get(name, _UNLISTED), labels=["queue"])
             counter.add_metric([self._queue], value)
             yield counter
@@ -44,6 +47,14 @@ class _Families:
                 family = families[gauge.name] = GaugeMetricFamily(f"gemqueue_{gauge.name}", gauge.help, labels=names)
             family.add_metric([self._queue, *gauge.labels.values()], gauge.value)
         yield from families.values()
+
+    def _by_reason(self, name: str, counters: dict[str, int]) -> CounterMetricFamily:
+        """One metric of what Redis counts by the reason's name; taken out of ``counters``, as is their sum."""
+        family = CounterMetricFamily(f"gemqueue_{name}", metrics.COUNTERS[name], labels=["queue", "reason"])
+        counters.pop(name, None)
+        for each in [each for each in counters if each.startswith(f"{name}_")]:
+            family.add_metric([self._queue, each.removeprefix(f"{name}_")], counters.pop(each))
+        return family
 
 
 async def exposition(store: Store, account: str = "") -> bytes:

@@ -8,8 +8,10 @@ know, and cannot claim another account's steps.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import socket
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,7 @@ from gemqueue.connections.links import client_name
 from gemqueue.errors import ConfigError
 from gemqueue.extras import need
 from gemqueue.states import Step
+from gemqueue.store.scripts import ServerError
 from gemqueue.store.store import Store
 from gemqueue_adapters.gemini import GeminiProvider
 from gemqueue_workers.logs import identify, set_up_under_arq
@@ -49,6 +52,8 @@ _HANDLERS: dict[Step, type[Packer | Submitter | Tracker | Resolver | Rescuer]] =
     Step.RESOLVE: Resolver,
     Step.RESCUE: Rescuer,
 }
+CLOSE_S_MAX = 0.5
+"""How long saying goodbye to a server may take, which may be away."""
 _warned: set[str] = set()
 """The accounts of whose keys this process has warned: a worker is started again with each change of the server."""
 _memory: dict[tuple[str, str], dict[str, Known]] = {}
@@ -215,7 +220,9 @@ async def stop(ctx: dict[str, Any]) -> None:
     if sweeper is not None:
         await sweeper.stop()
         await ctx["kit"].provider.aclose()
-        await ctx["kit"].store.aclose()
+        with suppress(TimeoutError, ServerError):
+            async with asyncio.timeout(CLOSE_S_MAX):
+                await ctx["kit"].store.aclose()
         log.info("worker.stopped")
 
 

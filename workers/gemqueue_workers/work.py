@@ -2,7 +2,7 @@
 
 arq runs its steps; beside the embedded server and on a Cluster, where arq cannot run, our own loop does. An arq worker
 ends when its server restarts, and drops nothing that matters: the truth is in the due index. It is started anew, with
-growing pauses, until SIGTERM or SIGINT says to stop, and then running steps end first.
+growing pauses, until SIGTERM, SIGINT or SIGHUP says to stop, and then running steps end first.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from gemqueue.embedded.server import acquire
 from gemqueue.errors import ConfigError, StoreUnavailable
 from gemqueue.store.scripts import ServerError
 from gemqueue.store.store import Store
-from gemqueue.tasks import end_tasks
+from gemqueue.tasks import end_tasks, ending_signals
 from gemqueue.urls import names_cluster
 from gemqueue_workers.logs import identify, set_up_logs
 from gemqueue_workers.settings import begin, make_provider, stop, worker_options
@@ -59,9 +59,9 @@ async def start(
 
 
 async def work(settings: Settings, roles: tuple[Step, ...], *, companion: bool = False) -> None:
-    """Run the roles until SIGTERM or SIGINT; a ``companion`` of the embedded server does without arq, as on a Cluster.
+    """Run the roles until SIGTERM, SIGINT or SIGHUP; a ``companion`` of the embedded server does without arq.
 
-    Raises ConfigError when the settings cannot work at all.
+    So does a worker on a Cluster. Raises ConfigError when the settings cannot work at all.
     """
     give_back_large_buffers()
     worker_id = secrets.token_hex(6)
@@ -69,8 +69,13 @@ async def work(settings: Settings, roles: tuple[Step, ...], *, companion: bool =
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     pause_s = _PAUSE_FIRST_S
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(signum, stopping.set)
+
+    def end(signum: signal.Signals) -> None:
+        log.info("worker.stops", signal=signum.name, drain_s=settings.drain_s)
+        stopping.set()
+
+    for signum in ending_signals():
+        loop.add_signal_handler(signum, end, signum)
     run = _by_own_loop if companion or names_cluster(settings.redis_url) else _by_arq
     while not stopping.is_set():
         started = loop.time()
@@ -97,7 +102,8 @@ async def _by_arq(settings: Settings, roles: tuple[Step, ...], stopping: asyncio
         await stopping.wait()
         worker.handle_sig_wait_for_completion(signal.SIGTERM)
 
-    await _reach(settings)
+    if not await _reached(settings, stopping):
+        return
     ending = asyncio.create_task(end())
     try:
         await run_once(worker)
@@ -108,13 +114,27 @@ async def _by_arq(settings: Settings, roles: tuple[Step, ...], stopping: asyncio
 async def _by_own_loop(settings: Settings, roles: tuple[Step, ...], stopping: asyncio.Event, worker_id: str) -> None:
     """Without arq nothing ends a worker when its server restarts: its sweeps fail until they succeed again."""
     worker: dict[str, Any] = {"may_go_on": lambda: not stopping.is_set()}
-    await _reach(settings)
+    if not await _reached(settings, stopping):
+        return
     try:
         await begin(worker, settings=settings, roles=roles, worker_id=worker_id)
         await stopping.wait()
         await worker["sweeper"].drain()
     finally:
         await stop(worker)
+
+
+async def _reached(settings: Settings, stopping: asyncio.Event) -> bool:
+    """Whether the server answers; False when it is time to stop. Raises StoreUnavailable."""
+    tasks = [asyncio.create_task(_reach(settings)), asyncio.create_task(stopping.wait())]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if stopping.is_set():
+            return False
+        await tasks[0]
+    finally:
+        await end_tasks(tasks)
+    return True
 
 
 async def _reach(settings: Settings) -> None:

@@ -26,7 +26,7 @@ def work(roles: tuple[str, ...], *, emulate: bool | None, log_json: bool, verbos
     Run as many as you need, on as many hosts as you like. Workers need GOOGLE_API_KEY or GEMINI_API_KEY. A process
     that only submits needs no key if GEMQUEUE_ACCOUNT is the same everywhere.
 
-    SIGTERM lets running steps finish, then the worker exits with 0.
+    SIGTERM, SIGINT or SIGHUP lets running steps finish, then the worker exits with 0.
     """  # noqa: D301 - \b is click's mark for text that it must not wrap
     from gemqueue_workers import work as module  # noqa: PLC0415 - help needs neither arq nor the stages
 

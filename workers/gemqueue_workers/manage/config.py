@@ -41,7 +41,7 @@ def effective() -> list[Value]:
     file = os.environ.get(CONFIG_ENV, "")
     in_file = set(tomllib.loads(Path(file).read_text(encoding="utf-8"))) if file else set[str]()
     values = [_value(name, shown[name], _source(name, in_file, file)) for name in Settings.__struct_fields__]
-    key = next(filter(None, map(source_of, API_KEY_ENVS)), "environment")
+    key = next((found for name in API_KEY_ENVS if (found := source_of(name))), "environment")
     values.append(Value("API key", "set (hidden)" if api_key_from_env() else "not set", key))
     hooks = source_of(WEBHOOK_SECRETS_ENV) or WEBHOOK_SECRETS_ENV
     values.append(Value("webhook secrets", f"{len(webhook_secrets_from_env())} set (hidden)", hooks))

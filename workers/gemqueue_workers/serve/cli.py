@@ -25,11 +25,19 @@ T = TypeVar("T")
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address; 0.0.0.0 means all.")
 @click.option("--port", type=click.IntRange(0, 65_535), default=8400, show_default=True, help="0 chooses a free one.")
 @click.option("--webhook-only", is_flag=True, help="No page and no metrics, for a port that the world can reach.")
+@click.option("--allow-host", "hosts", multiple=True, metavar="NAME", help="Page and metrics under this name, too.")
 @click.option("--ready-file", type=click.Path(path_type=Path), help="Gets url and pid once requests are accepted.")
 @click.option("--log-json", is_flag=True, help="Log one JSON object per event (also log_json).")
 @emulate_option
 def serve(
-    *, host: str, port: int, webhook_only: bool, ready_file: Path | None, log_json: bool, emulate: bool | None
+    *,
+    host: str,
+    port: int,
+    webhook_only: bool,
+    hosts: tuple[str, ...],
+    ready_file: Path | None,
+    log_json: bool,
+    emulate: bool | None,
 ) -> None:
     """Receive webhooks; serve health, metrics and a page of the queue.
 
@@ -52,7 +60,9 @@ def serve(
     async def run() -> None:
         settings = load_settings(emulate=emulate)
         set_up_logs(json=log_json or settings.log_json)
-        await command.serve(settings, host=host, port=port, webhook_only=webhook_only, ready_file=ready_file)
+        await command.serve(
+            settings, host=host, port=port, webhook_only=webhook_only, ready_file=ready_file, hosts=hosts
+        )
 
     run_main(run())
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 import structlog
@@ -16,6 +16,7 @@ from gemqueue.extras import missing
 from gemqueue.store.store import Store
 from gemqueue_adapters.jwks import KeySource
 from gemqueue_workers.serve.app import WEBHOOK_PATH, build
+from gemqueue_workers.serve.guard import is_loopback
 from gemqueue_workers.serve.receiver import Receiver
 from gemqueue_workers.serve.server import listen, serve_app, url_of
 from gemqueue_workers.serve.signing_secrets import SigningSecrets
@@ -29,8 +30,21 @@ if TYPE_CHECKING:
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("gemqueue.serve")
 
+_OPEN: Final = (
+    "page and metrics can be read by all who reach this address, and ask for no login: add --webhook-only, or put a "
+    "proxy with one in front"
+)
 
-async def serve(settings: Settings, *, host: str, port: int, webhook_only: bool, ready_file: Path | None) -> None:
+
+async def serve(
+    settings: Settings,
+    *,
+    host: str,
+    port: int,
+    webhook_only: bool,
+    ready_file: Path | None,
+    hosts: tuple[str, ...] = (),
+) -> None:
     """Serve until SIGTERM or SIGINT, on the URL's store or the embedded one. Raises ConfigError, StoreUnavailable."""
     clock, secrets = clock_from_env(), SigningSecrets()
     keys = _keys(settings, clock)
@@ -41,9 +55,11 @@ async def serve(settings: Settings, *, host: str, port: int, webhook_only: bool,
             receiver.tally.start()
             url = url_of(listener)
             log.info("serve.started", url=url, webhook=url + WEBHOOK_PATH, secrets=len(secrets.known))
+            if not (webhook_only or is_loopback(host)):
+                log.warning("serve.open", warning=_OPEN)
             try:
                 app = build(store, reachable, receiver, webhook_only=webhook_only)
-                await serve_app(app, reachable, listener, ready_file)
+                await serve_app(app, reachable, listener, ready_file, (host, *hosts))
             finally:
                 await receiver.tally.stop()
                 await store.aclose()

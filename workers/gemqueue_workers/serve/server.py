@@ -2,26 +2,28 @@
 
 A connection's life: it has ``webhook_read_s`` to bring its headers, then the request has its own limits, and half a
 minute after its request began it is dropped, whatever it is doing. Above ``serve_connections_max`` connections requests
-are answered with 503, above twice as many they are not answered.
+are answered with 503, but for ``/health/live`` (``guard``); above twice as many, whoever waits longest without a whole
+request is dropped for a new one, so that a probe is answered whatever others do.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import socket
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import msgspec
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from gemqueue.errors import ConfigError
+from gemqueue.tasks import ending_signals
+from gemqueue_workers.serve.guard import Guard
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterable
     from pathlib import Path
 
     from starlette.types import ASGIApp
@@ -38,6 +40,9 @@ class Bounded(H11Protocol):
     """One connection, with deadlines for its headers and for its answer; h11 bounds the headers' size."""
 
     headers_s = 5.0
+    connections_max = 512
+    waiting: ClassVar[dict[Bounded, None]] = {}
+    """The connections of this server that have not brought a request, oldest first."""
 
     def connection_made(self, transport: Any) -> None:
         """Count on the headers from now on."""
@@ -45,9 +50,9 @@ class Bounded(H11Protocol):
         self._late: asyncio.TimerHandle | None = None
         self._answering: Any = None
         self._waits = True
-        if self.limit_concurrency is not None and len(self.connections) > 2 * self.limit_concurrency:
-            transport.abort()
-            return
+        self.waiting[self] = None
+        if len(self.connections) > 2 * self.connections_max:
+            next(iter(self.waiting)).transport.abort()
         self._drop_in(self.headers_s)
 
     def data_received(self, data: bytes) -> None:
@@ -56,13 +61,16 @@ class Bounded(H11Protocol):
         cycle: Any = self.cycle  # None before the first request, whatever uvicorn declares
         if cycle is not None and cycle is not self._answering:
             self._answering, self._waits = cycle, False
+            self.waiting.pop(self, None)
             self._drop_in(_ANSWER_S_MAX)
         elif not self._waits and self._answering.response_complete:
             self._waits = True
+            self.waiting[self] = None
             self._drop_in(self.headers_s)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the deadline."""
+        """Forget it."""
+        self.waiting.pop(self, None)
         if self._late is not None:
             self._late.cancel()
         super().connection_lost(exc)
@@ -83,11 +91,17 @@ class _Server(uvicorn.Server):
             yield
 
 
-async def serve_app(app: ASGIApp, settings: Settings, listener: socket.socket, ready_file: Path | None) -> None:
-    """Serve until SIGTERM or SIGINT; requests under way may end."""
-    protocol = type("Connection", (Bounded,), {"headers_s": settings.webhook_read_s})
+async def serve_app(
+    app: ASGIApp, settings: Settings, listener: socket.socket, ready_file: Path | None, hosts: Iterable[str] = ()
+) -> None:
+    """Serve until SIGTERM, SIGINT or SIGHUP; requests under way may end. ``hosts`` are further names of this server."""
+    connections_max = settings.serve_connections_max
+    limits: dict[str, Any] = {"headers_s": settings.webhook_read_s, "connections_max": connections_max, "waiting": {}}
+    protocol = type("Connection", (Bounded,), limits)
     config = uvicorn.Config(
-        app,
+        Guard(
+            app, connections=lambda: len(server.server_state.connections), connections_max=connections_max, hosts=hosts
+        ),
         http=protocol,
         ws="none",
         lifespan="off",
@@ -95,14 +109,13 @@ async def serve_app(app: ASGIApp, settings: Settings, listener: socket.socket, r
         log_level="critical",
         access_log=False,
         server_header=False,
-        limit_concurrency=settings.serve_connections_max,
         h11_max_incomplete_event_size=_HEADER_BYTES_MAX,
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=_DRAIN_S,
     )
     server = _Server(config)
     loop = asyncio.get_running_loop()
-    for each in (signal.SIGTERM, signal.SIGINT):
+    for each in ending_signals():
         loop.add_signal_handler(each, lambda: setattr(server, "should_exit", True))
     if ready_file is not None:
         loop.call_soon(_announce, ready_file, listener)  # the socket listens already

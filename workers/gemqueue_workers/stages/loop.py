@@ -225,7 +225,7 @@ async def _handled(kit: Kit, handler: Handler[R], lease: Lease, record: R) -> St
         kit.store.unreadable.note(error)
         await _put_back(kit, handler, lease.claim, record, error)
     except ServerError as error:  # it refuses a command or a right
-        log.warning("step.held", step=member, error=str(error))
+        log.error("step.failed", step=member, error=str(error))  # noqa: TRY400 - the server says where
         await _put_back(kit, handler, lease.claim, record, error)
     except Exception as error:  # a defect must not stop the other steps
         log.exception("step.failed", step=member)

@@ -16,6 +16,7 @@ from gemqueue.tasks import check_ending
 log: structlog.stdlib.BoundLogger = structlog.get_logger("gemqueue.workers")
 
 _POLL_GAP_S = 0.005
+_CLOSE_S_MAX = 0.5
 
 
 class PromptWorker(Worker):
@@ -85,6 +86,9 @@ async def run_once(worker: Worker) -> None:
         if worker.on_shutdown is not None:
             await worker.on_shutdown(worker.ctx)
         try:
-            await worker.close()
-        except (ServerError, OSError) as error:
+            async with asyncio.timeout(_CLOSE_S_MAX):
+                await worker.close()
+        except (ServerError, OSError, TimeoutError) as error:  # arq's mark in the server goes by its TTL
             log.info("worker.close_failed", error=f"{type(error).__name__}: {error}")
+            pool: Any = worker.pool.connection_pool
+            await pool.disconnect()

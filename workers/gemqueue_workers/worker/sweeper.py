@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("gemqueue.workers")
 
+_GOODBYE_S_MAX = 0.5
 _FOLLOWING = {Step.TRACK: Step.RESOLVE}
 """What a step's run goes on with by itself, where it makes that due at once."""
 
@@ -122,9 +123,10 @@ class Sweeper:
         await self._recovery.stop()
         await self.drain()
         try:
-            await self._kit.store.goodbye(self._worker, self._role_names)
-        except StoreUnavailable as error:
-            log.info("goodbye.failed", error=str(error))
+            async with asyncio.timeout(_GOODBYE_S_MAX):
+                await self._kit.store.goodbye(self._worker, self._role_names)
+        except (StoreUnavailable, TimeoutError) as error:
+            log.info("goodbye.failed", error=str(error) or "the server does not answer in time")
 
     @property
     def _role_names(self) -> str:

@@ -14,6 +14,7 @@ from gemqueue_adapters.emulator.rows import Kind  # noqa: TC001 - msgspec reads 
 from gemqueue_adapters.emulator.service.lies import parse as lies
 from gemqueue_adapters.emulator.service.models import HALF, usd
 from gemqueue_adapters.emulator.service.runner import Tally
+from gemqueue_adapters.emulator.webhooks.deliveries import is_loopback
 from gemqueue_adapters.emulator.wire import ApiError, Json
 
 if TYPE_CHECKING:
@@ -197,12 +198,15 @@ class Control:
 
 
 def allowed(token: str | None, handler: Handler) -> Handler:
-    """`handler` for those alone who bring the token; for everyone if there is none."""
+    """`handler` for those alone who bring the token; for everyone if there is none, but for pages of other places."""
 
     async def guarded(request: Request) -> Response:
         given = request.headers.get("authorization", "").removeprefix("Bearer ")
         if token is not None and not secrets.compare_digest(given.encode(), token.encode()):
             raise ApiError(403, "/_emulator needs the emulator's token here: Authorization: Bearer TOKEN.")
+        own, origin = f"http://{request.headers.get('host')}", request.headers.get("origin")
+        if token is None and (not is_loopback(own) or origin not in {None, own}):
+            raise ApiError(403, "/_emulator is not for web pages of another place: their browser says Origin.")
         return await handler(request)
 
     return guarded
