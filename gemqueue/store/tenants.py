@@ -50,7 +50,7 @@ class TenantStore(StoreBase):
         result: dict[Lane, list[Over]] = {}
         for (lane, overs), values in zip(held, sums, strict=True):
             waiting = [
-                over_of(name.decode(), record.decode(), _prompts(value))
+                over_of(name.decode(errors="replace"), record.decode(errors="replace"), _prompts(value))
                 for (name, record), value in zip(overs.items(), values, strict=True)
             ]
             result[lane] = sorted(waiting, key=lambda one: (one.since_ms, one.tenant))
@@ -59,7 +59,7 @@ class TenantStore(StoreBase):
     async def tenants(self, account: str = "") -> list[Tenant]:
         """The tenants of an account or pool, or of all that have lanes, by name; at most so many that labels allow."""
         with translated(self.url):
-            names = sorted(name.decode() for name in await self.redis.smembers(self.key("lanes")))
+            names = sorted(name.decode(errors="replace") for name in await self.redis.smembers(self.key("lanes")))
         lanes = [lane for name in names if (lane := Lane.named(name)) is not None]
         accounts = [account] if account else sorted({lane.account for lane in lanes})
         return [one for each in accounts for one in await self._tenants_of(each, lanes)]
@@ -87,7 +87,7 @@ class TenantStore(StoreBase):
 
     async def _rules(self, account: str) -> dict[str, Rule]:
         with translated(self.url):
-            names = [name.decode() for name in await self.redis.smembers(self.key("tenant", account))]
+            names = [name.decode(errors="replace") for name in await self.redis.smembers(self.key("tenant", account))]
             pipe: Any = self.redis.pipeline(transaction=False)
             for name in names:
                 pipe.hmget(self.key("tenant", account, name), _RULE)
@@ -102,8 +102,8 @@ class TenantStore(StoreBase):
             raw: dict[bytes, bytes] = await self.redis.hgetall(self.key("tally", account))
         counts: defaultdict[str, defaultdict[str, int]] = defaultdict(lambda: defaultdict(int))
         for field, value in raw.items():
-            name, _, what = field.decode().partition(" ")
-            counts[name][what] = int(value)
+            name, _, what = field.decode(errors="replace").partition(" ")
+            counts[name][what] = _number(value)
         return counts, {name for name in counts if name != OTHERS}
 
     async def _waiting(self, lanes: list[Lane]) -> dict[str, int]:
@@ -112,11 +112,11 @@ class TenantStore(StoreBase):
             pipe: Any = self.redis.pipeline(transaction=False)
             for lane in lanes:
                 pipe.hgetall(self.key("sums", str(lane)))
-            rows: list[dict[bytes, bytes]] = await pipe.execute() if lanes else []
+            rows: list[dict[bytes, bytes]] = await self.replies(pipe) if lanes else []
         found: defaultdict[str, int] = defaultdict(int)
-        for row in rows:
+        for row in (row for row in rows if not isinstance(row, Exception)):
             for name, sums in row.items():
-                found[name.decode()] += _prompts(sums)
+                found[name.decode(errors="replace")] += _prompts(sums)
         return found
 
     async def _in_flight(self, account: str) -> list[tuple[str, int, int]]:
@@ -127,18 +127,26 @@ class TenantStore(StoreBase):
             for start in range(0, len(ids), _READ_AT_ONCE):
                 pipe: Any = self.redis.pipeline(transaction=False)
                 for id_ in ids[start : start + _READ_AT_ONCE]:
-                    pipe.hmget(self.key("batch", id_.decode()), "lane", "pool")
-                    pipe.hgetall(self.key("shares", id_.decode()))
-                rows = await pipe.execute()
-                for (lane, pool), shares in zip(rows[::2], rows[1::2], strict=True):
-                    if (pool or (lane or b"").partition(b"/")[0]).decode() != account:
+                    pipe.hmget(self.key("batch", id_.decode(errors="replace")), "lane", "pool")
+                    pipe.hgetall(self.key("shares", id_.decode(errors="replace")))
+                rows = await self.replies(pipe)
+                for record, shares in zip(rows[::2], rows[1::2], strict=True):
+                    if isinstance(record, Exception) or isinstance(shares, Exception):
+                        continue  # of another type: whoever reads the batch names it
+                    lane, pool = record
+                    if (pool or (lane or b"").partition(b"/")[0]).decode(errors="replace") != account:
                         continue
                     for name, prompts in shares.items():
-                        if int(prompts) > 0:
-                            found[name.decode()][0] += int(prompts)
-                            found[name.decode()][1] += 1
+                        if _number(prompts) > 0:
+                            found[name.decode(errors="replace")][0] += _number(prompts)
+                            found[name.decode(errors="replace")][1] += 1
         return [(name, prompts, jobs) for name, (prompts, jobs) in found.items()]
 
 
 def _prompts(sums: bytes | None) -> int:
-    return int((sums or b"0").partition(b" ")[0])
+    return _number((sums or b"0").partition(b" ")[0])
+
+
+def _number(value: bytes) -> int:
+    """A number as it stands in Redis, 0 for anything else."""
+    return int(value) if value.removeprefix(b"-").isdigit() else 0

@@ -960,17 +960,17 @@ MUTANTS: dict[str, Mutant] = {
                 "            contents = await without_lost(self._kit, lease, batch, read=False)\n",
             ),
         ),
-        ("tests/stages/test_bodies.py",),
+        ("tests/stages/broken/test_bodies.py",),
     ),
     "a-turned-bit-passes": Mutant(
         "what is compressed has no checksum",
         (Patch("gemqueue/store/codec.py", "level=1, write_checksum=True", "level=1"),),
-        ("tests/stages/test_bodies.py",),
+        ("tests/stages/broken/test_bodies.py",),
     ),
     "bombs-unpacked": Mutant(
         "a frame is unpacked to whatever it says that it is",
         (Patch("gemqueue/store/codec.py", "        if size > bytes_max:\n", "        if size > 10**12:\n"),),
-        ("tests/stages/test_bodies.py",),
+        ("tests/stages/broken/test_bodies.py",),
     ),
     "one-record-stops-all": Mutant(
         "whoever reads many records stops at a malformed one",
@@ -981,7 +981,7 @@ MUTANTS: dict[str, Mutant] = {
                 "            self.note(error)\n            raise\n",
             ),
         ),
-        ("tests/stages/test_unreadable.py",),
+        ("tests/stages/broken/test_unreadable.py",),
     ),
     "limits-contradict": Mutant(
         "a limit that others bound keeps its default above them",

@@ -11,7 +11,7 @@ from gemqueue.store.runs import RunEntry, RunStore, pack_entry
 from gemqueue_workers.settings import ROLES, worker_queue
 from gemqueue_workers.worker.arq_client import make_arq_client
 from tests.cli.command import gemqueue
-from tests.stages.test_unreadable import KINDS
+from tests.stages.broken.test_unreadable import KINDS
 from tests.worlds.processes import Processes, until
 from tests.worlds.stages import ACCOUNT, LANE
 
