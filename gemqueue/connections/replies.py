@@ -13,11 +13,12 @@ from redis.exceptions import (
     NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
+    RedisError,
     ResponseError,
     TryAgainError,
 )
 
-_WORDS: Final[dict[type[ResponseError], str]] = {
+_WORDS: Final[dict[type[RedisError], str]] = {
     MovedError: "MOVED",
     AskError: "ASK",
     TryAgainError: "TRYAGAIN",
@@ -33,7 +34,7 @@ _IN_SCRIPT: Final = re.compile(r"@user_script: ?\d+: -([A-Z]+) (.*)", re.DOTALL)
 """Redis 6.2 tells so what a command in a script was refused with."""
 
 
-def code_of(error: ResponseError) -> str:
+def code_of(error: RedisError) -> str:
     """The server's word for it; in a pipeline redis-py puts "Command # 1 (...) of pipeline caused error: " before."""
     if known := _WORDS.get(type(error)):
         return known
@@ -42,7 +43,7 @@ def code_of(error: ResponseError) -> str:
     return str(error).rpartition("caused error: ")[2].lstrip("(").strip("'\"").partition(" ")[0]
 
 
-def said_by(error: ResponseError) -> str:
+def said_by(error: RedisError) -> str:
     """What the server said, its word first; without what Redis 6.2 puts around it."""
     said, word = str(error), code_of(error)
     if found := _IN_SCRIPT.search(said):

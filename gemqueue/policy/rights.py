@@ -25,7 +25,7 @@ _BOTH: Final = (
 )  # fmt: skip
 _WORKER: Final = (
     "scan 0", "getdel KEY", "incrby KEY 1", "pexpire KEY 9", "psetex KEY 9 1", "setex KEY 9 1", "del KEY",
-    "hdel KEY 1", "hexists KEY 1", "hlen KEY", "hkeys KEY", "lset KEY 0 1", "ltrim KEY 0 1",
+    "hdel KEY 1", "hexists KEY 1", "hlen KEY", "hkeys KEY", "hvals KEY", "lset KEY 0 1", "ltrim KEY 0 1",
     "zcard KEY", "zremrangebyscore KEY 0 1", "xdel KEY 1-1", "watch KEY", "unwatch",
 )  # fmt: skip
 OPTIONAL: Final = ("select", "hello", "info", "config|get", "publish", "subscribe", "unsubscribe", "dbsize")

@@ -1030,7 +1030,7 @@ MUTANTS: dict[str, Mutant] = {
                 'if policy in ("noeviction", "") or limit == "0":',
             ),
         ),
-        ("tests/cli/test_server_notes.py",),
+        ("tests/connections/test_server_notes.py",),
     ),
     "path-shown": Mutant(
         "a token in the path of a URL is printed",

@@ -10,9 +10,9 @@ import pytest
 
 from gemqueue.config import Settings
 from gemqueue.policy.rights import Side, rights_of
-from gemqueue.store.inspection import Inspection
 from gemqueue.store.scripts import ServerRefuses
 from gemqueue.store.store import Store
+from gemqueue_workers.inspection import Inspection
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator

@@ -13,17 +13,17 @@ from gemqueue.connections.cluster import needs_cluster_url
 from gemqueue.errors import GemqueueError
 from gemqueue.policy.rights import Side
 from gemqueue.policy.servers import REPLICA
-from gemqueue.store.inspection import Inspection
 from gemqueue.store.operations import writes_through
 from gemqueue.store.scripts import NotReplicated
 from gemqueue.urls import url_parts
+from gemqueue_workers.inspection import Inspection
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
 
     from gemqueue.config import Settings
     from gemqueue.store.base import StoreBase
-    from gemqueue.store.inspection import Seen
+    from gemqueue_workers.inspection import Seen
 
 _VERSION_MIN: Final = (6, 2)
 _SLOW_S: Final = 0.05

@@ -30,7 +30,7 @@ from gemqueue_workers.screen import duration, held, left_out, plain, since
 from gemqueue_workers.stages.contents import BatchContents
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from rich.console import Console
 
@@ -307,16 +307,21 @@ def show_status(console: Console, status: Status) -> None:
     rest = ", ".join(f"{name} {n:,}" for name in COUNTS[3:] if (n := counts[name]))
     if rest:
         console.print(Text(f"Counted: {rest}"))
-    for warning in dict.fromkeys(warning for lane in status.lanes for warning in lane.warnings):
-        console.print(Text.assemble(("Warning: ", "yellow"), plain(warning)), soft_wrap=True)
-    for account in status.input_needed:
-        console.print(Text(f"{account}: {INPUT_NEEDED}", style="yellow"))
-    for job in status.unknown_jobs[:_UNKNOWN_SHOWN_MAX]:
-        console.print(Text(f"Warning: {unknown_words(job)}", style="yellow"), soft_wrap=True)
-    for said in left_out(status.unreadable):
-        console.print(Text.assemble(("Warning: ", "yellow"), plain(said)), soft_wrap=True)
+    for warning in _warnings(status):
+        console.print(warning, soft_wrap=True)
     if counts["bought_twice"]:
         console.print("[bold red]Prompts were bought twice: this is a defect, please report it.[/]")
+
+
+def _warnings(status: Status) -> Iterator[Text]:
+    """What somebody should see to, most of it of the provider and of records."""
+    said = [warning for lane in status.lanes for warning in lane.warnings]
+    for warning in [*dict.fromkeys(said), *left_out(status.unreadable)]:
+        yield Text.assemble(("Warning: ", "yellow"), plain(warning))
+    for account in status.input_needed:
+        yield Text(f"{account}: {INPUT_NEEDED}", style="yellow")
+    for job in status.unknown_jobs[:_UNKNOWN_SHOWN_MAX]:
+        yield Text(f"Warning: {unknown_words(job)}", style="yellow")
 
 
 def unknown_words(job: UnknownJob) -> str:

@@ -24,8 +24,8 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from gemqueue.connections.pools import make_pool
 from gemqueue.errors import GemqueueError
-from gemqueue.store.inspection import Inspection
 from gemqueue.store.scripts import translated
+from gemqueue_workers.inspection import Inspection
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

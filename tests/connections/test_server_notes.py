@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gemqueue.config import Settings
-from gemqueue.store.inspection import Seen
+from gemqueue_workers.inspection import Seen
 from gemqueue_workers.server_notes import cluster, eviction, memory, restarts, role, version, written
 
 THROUGH = {"appendonly": "yes", "appendfsync": "always", "no-appendfsync-on-rewrite": "no"}

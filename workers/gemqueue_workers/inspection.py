@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
 import msgspec
-from redis.exceptions import ResponseError
 
 from gemqueue.connections.replies import said_by
 from gemqueue.policy.rights import Side, multi_rights, rights_of, why_missing
@@ -127,7 +126,7 @@ class Inspection:
 
 def is_refusal(reply: Any) -> bool:
     """Whether a reply says that a right or a command is missing."""
-    return isinstance(reply, ResponseError) and bool(refusal(cleaned(said_by(reply))))
+    return isinstance(reply, ServerError) and bool(refusal(cleaned(said_by(reply))))
 
 
 def _mode(info: dict[str, Any]) -> str:
