@@ -58,7 +58,8 @@ def beliefs_table() -> str:
 def keys_in_code() -> set[str]:
     """The first word of every key that the scripts and the store name."""
     lua = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "gemqueue" / "store" / "lua").glob("*.lua"))
-    python = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "gemqueue").glob("store/*.py"))
+    files = [*(ROOT / "gemqueue").glob("store/*.py"), ROOT / "workers" / "gemqueue_workers" / "inspection.py"]
+    python = "".join(file.read_text(encoding="utf-8") for file in files)
     found = re.findall(r"\bkey\('(\w+)'", lua) + re.findall(r"\bT \.\. ':(\w+)'", lua)
     return {*found, *re.findall(r'self(?:\._store)?\.key\("(\w+)"', python)} - {"nothing"}
 

@@ -15,7 +15,8 @@ from gemqueue.records import LaneState, Sign
 from gemqueue.states import Step
 from gemqueue.store.metrics import read
 from gemqueue.store.store import Store
-from gemqueue_workers.manage.status import COUNTS, BatchStatus, LaneStatus, Status, Turnaround, read_status, show_status
+from gemqueue_workers.manage.status import COUNTS, read_status, show_status
+from gemqueue_workers.manage.status_records import BatchStatus, LaneStatus, Status, Turnaround
 from gemqueue_workers.manage.working import troubled, unserved
 from gemqueue_workers.screen import since
 from tests.cli.command import gemqueue

@@ -998,7 +998,7 @@ MUTANTS: dict[str, Mutant] = {
         "a line of IN that is nested too deeply ends the run",
         (
             Patch(
-                f"{_WORKERS}run/reading.py",
+                f"{_WORKERS}run/source/reading.py",
                 "    except (ValueError, RecursionError) as error:  # msgspec's errors are some of the former\n",
                 "    except ValueError as error:\n",
             ),

@@ -15,9 +15,9 @@ from gemqueue.policy.believed import belief_words, is_decided
 from gemqueue.policy.unknown import Unknown, again_s
 from gemqueue.states import Step
 from gemqueue.store import metrics
-from gemqueue_workers.manage.belief import decide
-from gemqueue_workers.manage.belief_checks import believing as believing_checks
-from gemqueue_workers.manage.status import Status
+from gemqueue_workers.manage.beliefs.belief import decide
+from gemqueue_workers.manage.beliefs.checks import believing as believing_checks
+from gemqueue_workers.manage.status_records import Status
 from gemqueue_workers.serve.page import status_page
 from tests.cli.command import gemqueue
 from tests.worlds.stages import ACCOUNT, MODEL

@@ -12,7 +12,7 @@ from gemqueue.records import Batch, Lane
 from gemqueue.states import BatchState, Kind
 from gemqueue.store.store import Store
 from gemqueue_adapters.gemini import GeminiProvider
-from gemqueue_workers.manage.status import Status, read_status
+from gemqueue_workers.manage.status import read_status
 from gemqueue_workers.stages.loop import Kit
 from gemqueue_workers.stages.spending import Spending
 from tests.worlds.processes import MODEL, Processes
@@ -20,6 +20,7 @@ from tests.worlds.processes import MODEL, Processes
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from gemqueue_workers.manage.status_records import Status
     from tests.valkey_server import ValkeyServer
 
 OTHER = "gemini-3.6-flash"

@@ -19,9 +19,9 @@ import zstandard
 
 from gemqueue.errors import ConfigError
 from gemqueue_workers.run.command import options_from
-from gemqueue_workers.run.opening import readable_twice
-from gemqueue_workers.run.reading import read_rows
-from gemqueue_workers.run.rows import BadLine, Row
+from gemqueue_workers.run.source.opening import readable_twice
+from gemqueue_workers.run.source.reading import read_rows
+from gemqueue_workers.run.source.rows import BadLine, Row
 
 if TYPE_CHECKING:
     from pathlib import Path

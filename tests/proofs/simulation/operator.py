@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from gemqueue.errors import ConfigError, QueueFull, StoreError, StoreUnavailable
 from gemqueue.policy.believed import GONE
-from gemqueue_workers.manage.belief import decide
+from gemqueue_workers.manage.beliefs.belief import decide
 from gemqueue_workers.manage.give_back import give_back
 from tests.proofs.simulation.core import CoreStore
 from tests.proofs.simulation.network import Network

@@ -9,7 +9,8 @@ import pytest
 from gemqueue.states import Step
 from gemqueue.store import codec, metrics
 from gemqueue.store.runs import RunStore
-from gemqueue_workers.manage import belief, dead, show
+from gemqueue_workers.manage import dead, show
+from gemqueue_workers.manage.beliefs import belief
 from gemqueue_workers.manage.status import read_status
 from gemqueue_workers.metrics import exposition
 from gemqueue_workers.run.connection import Link

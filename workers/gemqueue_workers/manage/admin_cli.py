@@ -24,7 +24,7 @@ _SECTIONS: Final = {
         "purge": (f"{_HERE}:purge", "Delete what is finished, here and at the provider."),
         "dead": ("gemqueue_workers.manage.dead_cli:dead", "Handle prompts that failed through no fault of their own."),
         "belief": (
-            "gemqueue_workers.manage.belief_cli:belief",
+            "gemqueue_workers.manage.beliefs.cli:belief",
             "See what is being believed of the provider, and decide it.",
         ),
         "tenant": ("gemqueue_workers.manage.tenant_cli:tenant", "Say what each tenant may have, and see what it has."),

@@ -17,7 +17,7 @@ from gemqueue.errors import GemqueueError
 from gemqueue.policy.quota import Resource
 from gemqueue.setting_values import DeleteFiles
 from gemqueue.states import Cause
-from gemqueue_workers.manage.belief_checks import believing, unknown
+from gemqueue_workers.manage.beliefs.checks import believing, unknown
 from gemqueue_workers.manage.webhook_checks import listening
 from gemqueue_workers.manage.working import troubled, unserved
 from gemqueue_workers.model_notes import of_answers, of_later_prices, of_model, versions_of

@@ -8,9 +8,6 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-import msgspec
-from rich import box
-from rich.table import Table
 from rich.text import Text
 
 from gemqueue.config import load_settings
@@ -21,12 +18,14 @@ from gemqueue.policy.tenants import why_lane_waits
 from gemqueue.policy.workers import why_nobody
 from gemqueue.records import Hold, Lane
 from gemqueue.states import STEP_OF, BatchState, Step
-from gemqueue_workers.manage.health import WorkerStatus, worker_status
+from gemqueue_workers.manage.health import worker_status
 from gemqueue_workers.manage.link import looked_at
+from gemqueue_workers.manage.status_records import BatchStatus, LaneStatus, Status, Turnaround, UnknownJob
+from gemqueue_workers.manage.status_tables import batches_table, costs_table, lanes_table, turnaround_table
 from gemqueue_workers.manage.working import workers_table
 from gemqueue_workers.model_notes import of_answers, of_model, rerouted_of, versions_of
-from gemqueue_workers.prices import Cost, cost_of
-from gemqueue_workers.screen import duration, held, left_out, plain, since
+from gemqueue_workers.prices import cost_of
+from gemqueue_workers.screen import left_out, plain, since
 from gemqueue_workers.stages.contents import BatchContents
 
 if TYPE_CHECKING:
@@ -40,10 +39,7 @@ if TYPE_CHECKING:
     from gemqueue.records import Batch, LaneState
     from gemqueue.store.store import Store
 
-SCHEMA: Final = 1
-"""Raised when a field of the JSON goes or changes its meaning; new fields do not raise it."""
 
-_BATCHES_SHOWN_MAX: Final = 40
 _UNKNOWN_SHOWN_MAX: Final = 5
 _PERCENTILES: Final = ("p50", "p90", "p99")
 COUNTS: Final = (
@@ -57,89 +53,6 @@ COUNTS: Final = (
 INPUT_NEEDED: Final = (
     'a job failed because its input file was deleted; files are kept to the end: delete_files = "ended"'
 )
-
-
-class Turnaround(msgspec.Struct, frozen=True, kw_only=True):
-    """How long jobs of so many prompts (``10-99``) took, from creation to end; ``jobs`` of them say so."""
-
-    prompts: str
-    jobs: int
-    p50_s: float
-    p90_s: float
-    p99_s: float
-
-
-class LaneStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """What waits in a lane to be packed; ``held_reason`` says why its prompts do not move on, or is empty.
-
-    ``held_age_s`` is for how long they have not, where that is known.
-    ``cost`` is what the lane's answers have cost since its first, by the price list, and saved against the full price;
-    ``turnaround`` how long jobs of the account and model take, by size. ``answered_by`` says how many answers named
-    which model, ``rerouted`` how many of them came from another one than was asked, and ``warnings`` what to know of
-    the model: that it ends, was rerouted, or has no price.
-    """
-
-    lane: str
-    pending: int
-    oldest_age_s: float | None
-    held_reason: str
-    held_cause: str = ""
-    held_age_s: float | None = None
-    cost: Cost = Cost()
-    turnaround: list[Turnaround] = []
-    answered_by: dict[str, int] = {}
-    rerouted: int = 0
-    warnings: list[str] = []
-
-
-class BatchStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """An open batch; ``settled`` of its prompts have their outcome or have moved on into a retry.
-
-    ``held_reason`` says why it does not move on, and ``held_age_s`` for how long it has not. ``eta_s`` is how much
-    longer its job takes by what is known of the model; one that is ``slow`` is older than nearly all of its kind.
-    """
-
-    id: str
-    lane: str
-    state: str
-    job: str
-    prompts: int
-    settled: int
-    age_s: float
-    held_reason: str
-    held_age_s: float | None = None
-    slow: bool = False
-    eta_s: float | None = None
-
-
-class UnknownJob(msgspec.Struct, frozen=True, kw_only=True):
-    """A job of ours that no record knows, by its name; ``age_s`` is for how long that has been seen."""
-
-    job: str
-    account: str
-    batch: str
-    state: str
-    age_s: float
-
-
-class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything at a glance; ``--json`` prints exactly this."""
-
-    schema: int = SCHEMA
-    queue: str
-    lanes: list[LaneStatus] = []
-    batches: list[BatchStatus] = []
-    workers: int = 0
-    working: list[WorkerStatus] = []
-    counts: dict[str, int] = {}
-    input_needed: list[str] = []
-    """The accounts in which a job failed because its input file had been deleted; they are kept to the end now."""
-    unknown_jobs: list[UnknownJob] = []
-    """They were seen twice and compared with the records; they are never cancelled by themselves."""
-    paused: dict[str, str] = {}
-    """By account: why nothing is packed or submitted, after a change of the server, or because it has forgotten."""
-    unreadable: dict[str, str] = {}
-    """Records that are malformed, by their names, and why: nothing else here tells of them."""
 
 
 async def status(*, emulate: bool | None = None) -> Status:
@@ -293,17 +206,17 @@ def show_status(console: Console, status: Status) -> None:
         console.print(Text.assemble(("Held: ", "bold red"), plain(f"{account}: {why}")), soft_wrap=True)
     lanes = waiting(status)
     if lanes:
-        console.print(_lanes_table(lanes))
+        console.print(lanes_table(lanes))
     if (table := workers_table(status.working)) is not None:
         console.print(table)
     dear = [lane for lane in status.lanes if lane.cost.answers and Lane.parse(lane.lane).interactive]
     if dear:
-        console.print(_costs_table([lane for lane in status.lanes if lane.cost.answers]))
+        console.print(costs_table([lane for lane in status.lanes if lane.cost.answers]))
     if status.batches:
-        console.print(_batches_table(status.batches))
+        console.print(batches_table(status.batches))
         known = [lane for lane in status.lanes if lane.turnaround]
         if known:
-            console.print(_turnaround_table(known))
+            console.print(turnaround_table(known))
     rest = ", ".join(f"{name} {n:,}" for name in COUNTS[3:] if (n := counts[name]))
     if rest:
         console.print(Text(f"Counted: {rest}"))
@@ -342,60 +255,3 @@ def waiting(status: Status) -> list[LaneStatus]:
 
 def _workers(n: int) -> str:
     return f"{n} worker{'' if n == 1 else 's'}" if n else "[yellow]no worker runs[/] (start one: gemqueue work)"
-
-
-def _lanes_table(lanes: list[LaneStatus]) -> Table:
-    table = _table("Waiting to be packed", "lane", "prompts", "oldest", held=any(lane.held_reason for lane in lanes))
-    for lane in lanes:
-        oldest = duration(lane.oldest_age_s) if lane.oldest_age_s is not None else ""
-        cells = [
-            plain(lane.lane),
-            Text(f"{lane.pending:,}"),
-            Text(oldest),
-            plain(held(lane.held_reason, lane.held_age_s)),
-        ]
-        table.add_row(*cells[: len(table.columns)])
-    return table
-
-
-def _turnaround_table(lanes: list[LaneStatus]) -> Table:
-    table = _table("How long jobs take", "lane", "prompts", "jobs", "half", "9 of 10", "99 of 100", held=False)
-    for lane in lanes:
-        for one in lane.turnaround:
-            times = [duration(seconds) for seconds in (one.p50_s, one.p90_s, one.p99_s)]
-            table.add_row(plain(lane.lane), one.prompts, f"{one.jobs:,}", *times)
-    return table
-
-
-def _costs_table(lanes: list[LaneStatus]) -> Table:
-    table = _table("Cost by lane, by the price list", "lane", "answers", "USD", "saved USD", held=False)
-    for lane in lanes:
-        money = ["no price" if usd is None else f"{usd:,.4f}" for usd in (lane.cost.usd, lane.cost.saved_usd)]
-        table.add_row(plain(lane.lane), f"{lane.cost.answers:,}", *money)
-    return table
-
-
-def _batches_table(batches: list[BatchStatus]) -> Table:
-    shown = batches[:_BATCHES_SHOWN_MAX]
-    title = "Open batches" if shown == batches else f"Open batches, the oldest {len(shown)} of {len(batches):,}"
-    table = _table(title, "batch", "settled", "age", "state", "job", held=any(batch.held_reason for batch in shown))
-    for batch in shown:
-        done = f"{batch.settled:,} / {batch.prompts:,}"
-        cells = [Text(batch.id), Text(done), Text(duration(batch.age_s)), Text(_progress(batch)), plain(batch.job)]
-        table.add_row(*[*cells, plain(held(batch.held_reason, batch.held_age_s))][: len(table.columns)])
-    return table
-
-
-def _progress(batch: BatchStatus) -> str:
-    left = f", about {duration(batch.eta_s)} left" if batch.eta_s is not None else ""
-    return f"{batch.state}{', slow' if batch.slow else ''}{left}"
-
-
-def _table(title: str, first: str, *columns: str, held: bool) -> Table:
-    """A table whose second and third columns are numbers, with a last one for what is held up."""
-    table = Table(first, title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    for number, column in enumerate(columns):
-        table.add_column(column, justify="right" if number < 2 else "left")
-    if held:
-        table.add_column("held", style="yellow")
-    return table

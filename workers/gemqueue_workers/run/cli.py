@@ -78,7 +78,7 @@ def run(*, buy_again: bool, dry_run: bool, emulate: bool | None, as_json: bool, 
          2: an option, a file or a setting was wrong, and nothing was bought.
     """  # noqa: D301
     from gemqueue_workers.run import command  # noqa: PLC0415 - rich is slow to import
-    from gemqueue_workers.run.opening import readable_twice  # noqa: PLC0415
+    from gemqueue_workers.run.source.opening import readable_twice  # noqa: PLC0415
     from gemqueue_workers.screen import make_console  # noqa: PLC0415
 
     console = make_console(stderr=True)

@@ -16,9 +16,9 @@ from gemqueue.errors import ConfigError
 from gemqueue.records import BATCH
 from gemqueue.states import Kind
 from gemqueue_workers.model_notes import of_answers
-from gemqueue_workers.run.opening import is_stream
 from gemqueue_workers.run.options import STDIO, RunOptions, absolute, deadline_of, named
-from gemqueue_workers.run.templates import check_template
+from gemqueue_workers.run.source.opening import is_stream
+from gemqueue_workers.run.source.templates import check_template
 from gemqueue_workers.run.writing import OutError, OutFullError, is_plain
 from gemqueue_workers.screen import shortened, stripped
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from gemqueue_workers.run.progress import Outcome
-    from gemqueue_workers.run.rows import BadLine
+    from gemqueue_workers.run.source.rows import BadLine
 
 BUY_AGAIN: Final = "--buy-again"
 _BAD_SHOWN: Final = 20

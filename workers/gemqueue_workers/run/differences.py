@@ -17,7 +17,7 @@ from gemqueue_workers.screen import stripped
 if TYPE_CHECKING:
     from gemqueue.store.runs import RunStore
     from gemqueue_workers.run.index import Seen
-    from gemqueue_workers.run.rows import Row
+    from gemqueue_workers.run.source.rows import Row
     from gemqueue_workers.run.submitting import RowEncoder
 
 _AROUND_CHARS: Final = 24

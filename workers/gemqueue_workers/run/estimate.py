@@ -21,8 +21,8 @@ from gemqueue_workers.prices import DATED, Usage, batch_usd, interactive_usd
 from gemqueue_workers.run.command import BadLines
 from gemqueue_workers.run.index import Index
 from gemqueue_workers.run.planning import survey
-from gemqueue_workers.run.reading import read_rows
-from gemqueue_workers.run.rows import BadLine
+from gemqueue_workers.run.source.reading import read_rows
+from gemqueue_workers.run.source.rows import BadLine
 from gemqueue_workers.run.submitting import RowEncoder
 from gemqueue_workers.run.token_estimate import MEDIA_TOKENS, request_tokens
 from gemqueue_workers.screen import counted

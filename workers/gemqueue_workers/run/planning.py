@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 from gemqueue.errors import ConfigError
 from gemqueue_workers.run.index import BEGIN_BYTES, Index, Seen, Verdict, number_of
-from gemqueue_workers.run.reading import read_rows
-from gemqueue_workers.run.rows import BadLine, Row
+from gemqueue_workers.run.source.reading import read_rows
+from gemqueue_workers.run.source.rows import BadLine, Row
 
 if TYPE_CHECKING:
     from gemqueue_workers.run.options import RunOptions

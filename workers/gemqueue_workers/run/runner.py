@@ -29,8 +29,8 @@ from gemqueue_workers.run.index import VERSION, Index
 from gemqueue_workers.run.options import deadline_at_now
 from gemqueue_workers.run.planning import BEGUN, survey
 from gemqueue_workers.run.progress import Outcome
-from gemqueue_workers.run.reading import read_rows
-from gemqueue_workers.run.rows import BadLine
+from gemqueue_workers.run.source.reading import read_rows
+from gemqueue_workers.run.source.rows import BadLine
 from gemqueue_workers.run.stores import known_by, note_in, noted_in, way_out
 from gemqueue_workers.run.submitting import RowEncoder, Submitter
 from gemqueue_workers.run.writing import OutFile, Tally, is_plain, note_written, sort_by_input

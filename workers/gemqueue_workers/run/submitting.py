@@ -22,8 +22,8 @@ from gemqueue.store.producer import SegmentWrite
 from gemqueue.store.runs import RunEntry, pack_entry
 from gemqueue.tasks import check_ending, end_tasks
 from gemqueue_workers.run.index import digests_of, number_of
-from gemqueue_workers.run.json_rows import why_unread
-from gemqueue_workers.run.rows import BadLine, Request, Row
+from gemqueue_workers.run.source.json_rows import why_unread
+from gemqueue_workers.run.source.rows import BadLine, Request, Row
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from gemqueue.store.runs import RunRecord, RunStore
     from gemqueue_workers.run.collecting import Collector
     from gemqueue_workers.run.options import RunOptions
-    from gemqueue_workers.run.rows import Prompt
+    from gemqueue_workers.run.source.rows import Prompt
 
 _LINE_BYTES: Final = 50
 _PAUSE_FIRST_S: Final = 0.1

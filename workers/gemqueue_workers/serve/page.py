@@ -14,7 +14,7 @@ from gemqueue_workers.screen import duration, held, left_out, stripped
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gemqueue_workers.manage.status import Status, UnknownJob
+    from gemqueue_workers.manage.status_records import Status, UnknownJob
 
 REFRESH_S: Final = 5
 _ROWS_MAX: Final = 100

@@ -7,8 +7,8 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from gemqueue.errors import ConfigError
-from gemqueue_workers.run.rows import LINE_BYTES_MAX, BadLine, BadRowError, Row
-from gemqueue_workers.run.templates import fields_row
+from gemqueue_workers.run.source.rows import LINE_BYTES_MAX, BadLine, BadRowError, Row
+from gemqueue_workers.run.source.templates import fields_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

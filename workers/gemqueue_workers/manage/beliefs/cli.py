@@ -9,7 +9,7 @@ from gemqueue_workers.groups import Commands
 from gemqueue_workers.manage.link import with_link
 from gemqueue_workers.options import emulate_option, json_option, print_json
 
-_HERE = "gemqueue_workers.manage.belief_cli"
+_HERE = "gemqueue_workers.manage.beliefs.cli"
 _SECTIONS = {
     "Commands": {
         "show": (f"{_HERE}:belief_show", "Show what is being believed of which batch, and until when."),
@@ -41,7 +41,7 @@ def belief_show(*, emulate: bool | None, as_json: bool) -> None:
       gemqueue admin belief show
       gemqueue admin belief show --json | jq .batches
     """  # noqa: D301
-    from gemqueue_workers.manage import belief as module  # noqa: PLC0415 - rich is slow to import
+    from gemqueue_workers.manage.beliefs import belief as module  # noqa: PLC0415 - rich is slow to import
     from gemqueue_workers.screen import make_console  # noqa: PLC0415
 
     found = run_main(with_link(emulate, module.beliefs, look=True))
@@ -68,7 +68,7 @@ def belief_decide(batch: str, decision: str, *, emulate: bool | None, as_json: b
 
     Exit 2: the batch is not known, nothing is believed of it, or a worker holds it at the moment.
     """  # noqa: D301
-    from gemqueue_workers.manage import belief as module  # noqa: PLC0415 - as above
+    from gemqueue_workers.manage.beliefs import belief as module  # noqa: PLC0415 - as above
 
     done = run_main(with_link(emulate, lambda link: module.decide(link.store, batch, decision)))
     if as_json:

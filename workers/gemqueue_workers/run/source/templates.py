@@ -7,7 +7,7 @@ from string import Formatter
 from typing import TYPE_CHECKING, Any, Final
 
 from gemqueue.errors import ConfigError
-from gemqueue_workers.run.rows import BadRowError, Row, key_of, prompt_row
+from gemqueue_workers.run.source.rows import BadRowError, Row, key_of, prompt_row
 
 if TYPE_CHECKING:
     from gemqueue_workers.run.options import RunOptions

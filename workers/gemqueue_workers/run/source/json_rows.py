@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from gemqueue_workers.run.rows import BadRowError, Prompt, Request, Row, key_of, prompt_row
-from gemqueue_workers.run.templates import fields_row
+from gemqueue_workers.run.source.rows import BadRowError, Prompt, Request, Row, key_of, prompt_row
+from gemqueue_workers.run.source.templates import fields_row
 
 if TYPE_CHECKING:
     from gemqueue_workers.run.options import RunOptions

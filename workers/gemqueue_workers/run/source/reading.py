@@ -18,12 +18,12 @@ from typing import IO, TYPE_CHECKING, Any, Final
 import zstandard
 
 from gemqueue.errors import ConfigError
-from gemqueue_workers.run.json_rows import json_row, why_unread
-from gemqueue_workers.run.opening import BOM, PACKED_SUFFIXES, open_source, refuse_wide
 from gemqueue_workers.run.options import STDIO
-from gemqueue_workers.run.rows import LINE_BYTES_MAX, BadLine, Row, prompt_row
-from gemqueue_workers.run.tables import table_rows
-from gemqueue_workers.run.templates import filled
+from gemqueue_workers.run.source.json_rows import json_row, why_unread
+from gemqueue_workers.run.source.opening import BOM, PACKED_SUFFIXES, open_source, refuse_wide
+from gemqueue_workers.run.source.rows import LINE_BYTES_MAX, BadLine, Row, prompt_row
+from gemqueue_workers.run.source.tables import table_rows
+from gemqueue_workers.run.source.templates import filled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,0 +1,1 @@
+"""IN: opened, and read as rows."""
