@@ -81,7 +81,7 @@ class _OwnersConnection(Named, Connection):
     def __init__(self, *, connection_pool: ClusterPool, **options: Any) -> None:
         self._pool = connection_pool
         again: Any = Retry(ExponentialBackoff(cap=1.0, base=0.025), _AGAIN, supported_errors=(SlotError,))
-        cast("Any", super()).__init__(**({"retry": again, "retry_on_error": [SlotError]} | options))
+        cast("Any", super()).__init__(**(options | {"retry": again, "retry_on_error": [SlotError]}))
 
     async def _connect(self) -> None:
         self.host, self.port = await self._pool.find()
@@ -133,6 +133,10 @@ class ClusterPool(redis.BlockingConnectionPool):
         self._asked_at = -math.inf
         self._is_doubtful = False
         cast("Any", self).connection_kwargs["connection_pool"] = weakref.proxy(self)
+
+    def __repr__(self) -> str:
+        """Where it begins to ask; redis-py's would print its connections' options, and this pool among them."""
+        return f"<ClusterPool of {', '.join(f'{host}:{port}' for host, port in self._seeds)}>"
 
     def doubt(self) -> None:
         """Something is wrong with the owner: ask anew, as soon as that may be, and not the same node first."""

@@ -61,7 +61,7 @@ async def test_nothing_prints_it(
     settings = Settings(redis_url=url, queue=queue_name, emulate=True, base_url="http://u:hunter2@h/?key=hunter2")
     said = [shown_url(url), safe_url(url), repr(settings), str(settings), f"{[settings]}", repr(effective())]
     with caplog.at_level(logging.DEBUG):
-        for make in (make_pool, partial(make_arq_client, queue_name="q")):
+        for make in (partial(make_pool, key="{gq:q:00}"), partial(make_arq_client, queue_name="q")):
             try:
                 said.append(repr(make(url)))
             except GemqueueError as error:
