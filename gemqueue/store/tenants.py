@@ -112,11 +112,17 @@ class TenantStore(StoreBase):
             pipe: Any = self.redis.pipeline(transaction=False)
             for lane in lanes:
                 pipe.hgetall(self.key("sums", str(lane)))
-            rows: list[dict[bytes, bytes]] = await self.replies(pipe) if lanes else []
+                pipe.zrange(self.key("tenants", str(lane)), 0, -1)
+                pipe.hkeys(self.key("over", str(lane)))
+            rows: list[Any] = await self.replies(pipe) if lanes else []
         found: defaultdict[str, int] = defaultdict(int)
-        for row in (row for row in rows if not isinstance(row, Exception)):
-            for name, sums in row.items():
-                found[name.decode(errors="replace")] += _prompts(sums)
+        for row in zip(rows[::3], rows[1::3], rows[2::3], strict=True):
+            if any(isinstance(reply, Exception) for reply in row):
+                continue
+            sums, pending, over = row
+            there = {*pending, *over}  # workers of 0.2.0 pack, and leave the sums as they were
+            for name, sizes in sums.items():
+                found[name.decode(errors="replace")] += _prompts(sizes) if name in there else 0
         return found
 
     async def _in_flight(self, account: str) -> list[tuple[str, int, int]]:

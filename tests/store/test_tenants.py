@@ -246,3 +246,15 @@ async def test_what_0_2_0_has_left_pending_goes_on(here: Bench) -> None:
         prompts += sum((await packed(here, claim)).values())
         await here.store.rest(claim)
     assert await due_in_s(here) is None
+
+
+async def test_what_a_packer_of_0_2_0_took_waits_no_more(here: Bench) -> None:
+    """It leaves the sums as they were: whoever has nothing pending waits for nothing, and the key has a TTL."""
+    await here.enqueue(3, tenant="a")
+    sums = await here.store.redis.hgetall(here.store.key("sums", LANE))
+    await packed(here, await here.claim(Step.PACK))
+    await here.store.redis.hset(here.store.key("sums", LANE), mapping=sums)
+    assert (await counted(here))["a"].waiting == 0
+    await here.enqueue(2, tenant="a")
+    assert (await counted(here))["a"].waiting == 2
+    assert await here.ttl("sums", LANE) > 0

@@ -30,7 +30,7 @@ async def test_old_and_new_workers_share_jobs_and_files(
             return (await world.store.counts()).get("created", 0) > 0
 
         await until(created, what="a job of the old worker's")
-        new = world.start_worker(GEMQUEUE_STORED_BYTES_MAX="3000")
+        new = world.start_worker(GEMQUEUE_STORED_BYTES_MAX="3000", GEMQUEUE_PROMPT_BYTES_MAX="3000")
         await world.submit([f"more {n} [[fault:internal:1]]" for n in range(40)], segment_prompts=4)
         await world.drained()
         await world.judge()

@@ -37,6 +37,7 @@ end
 
 -- What of a tenant waits in a lane, those who are passed over included: prompts, bytes, tokens and segments.
 local SIZES = { 'prompts', 'raw_bytes', 'tokens', 'segments' }
+local SUMS_KEEP_S = 1209600 -- workers of 0.2.0 pack without a word of it; a sum that is gone counts from zero
 
 local function sums_of(lane, tenant)
   local found = redis.call('HGET', key('sums', lane), tenant)
@@ -53,6 +54,7 @@ local function sum_up(lane, tenant, sizes, sign)
   end
   for i = 1, 4 do has[i] = math.max(0, (sign > 0 and waiting == sizes[4] and 0 or has[i]) + sign * sizes[i]) end
   redis.call('HSET', sums, tenant, string.format('%d %d %d %d', unpack(has)))
+  redis.call('EXPIRE', sums, SUMS_KEEP_S)
 end
 
 -- A lane counts what may be packed; it counts from zero again when that is nothing.

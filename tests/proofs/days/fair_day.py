@@ -110,7 +110,9 @@ class _Floods:
 
     def report(self) -> dict[str, Any]:
         """What was seen."""
-        total: Counter[str] = sum(self.jobs, Counter())
+        total: Counter[str] = Counter()
+        for got in self.jobs:
+            total.update(got)
         prompts = sum(total[name] for name in TENANTS)
         share = {name: total[name] / prompts * BATCH_PROMPTS / weight for name, weight in TENANTS.items()}
         gaps = {name: _longest_gap([name in got for got in self.jobs]) for name in TENANTS}

@@ -52,4 +52,7 @@ async def why_parked(kit: Kit, lane: Lane) -> Parked | None:
     limit, state = limits_of(kit.settings, lane), await kit.store.lane(lane)
     tokens_max = quota.batch_tokens_max(kit.settings, limit, state.token_ratio)
     bounds = quota.Limits(1, tokens_max, stored_bytes_max=kit.settings.batch_bytes_max)
-    return packing.why_parked(await read_room(kit), line, state, limit, bounds)
+    parked = packing.why_parked(await read_room(kit), line, state, limit, bounds)
+    if parked is not None and any(not one.beat_at for one in await kit.store.workers()):
+        return None  # a worker of 0.2.0 moves the line, and wakes no lane
+    return parked
