@@ -6,7 +6,7 @@ segment at a time: one that is over a limit is passed over, and the others go on
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -106,5 +106,5 @@ def bounded(tenants: Mapping[str, Tenant], known: set[str], account: str) -> lis
     if not rest:
         return named
     counts = ("waiting", "in_flight", "accepted", "answered", "failed", "cancelled")
-    sums = {field: sum(getattr(one, field) for one in rest) for field in counts}
+    sums: dict[str, Any] = {field: sum(getattr(one, field) for one in rest) for field in counts}
     return [*named, Tenant(account=account, tenant=OTHER, **sums)]

@@ -149,6 +149,17 @@ async def test_a_held_flood_does_not_hurry_the_others(here: Bench) -> None:
     assert (await here.store.lane(Lane.parse(LANE))).prompts == 1
 
 
+async def test_who_is_passed_over_leaves_the_lane_s_counters(here: Bench) -> None:
+    """What another tenant has left beside a held flood is what the lane counts, and no full lane."""
+    await here.store.limit(ACCOUNT, "a", jobs_max=1)
+    await flood(here, "a", 10)
+    claim = await here.claim(Step.PACK)
+    await packed(here, claim)
+    await flood(here, "b", 3)
+    assert await packed(here, claim) == {"b": 10}
+    assert (await here.store.lane(Lane.parse(LANE))).prompts == 5
+
+
 async def test_a_limit_that_is_raised_holds_at_once(here: Bench) -> None:
     """Jobs that were in flight before a limit was set count; without one, or with a higher one, the lane is due."""
     await flood(here, "a", 6)
