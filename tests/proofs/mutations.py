@@ -515,7 +515,7 @@ MUTANTS: dict[str, Mutant] = {
         (
             Patch(
                 f"{_WORKERS}run/runner.py",
-                "await self._still_to_buy(place.source, plan) if gone and plan.begun else 0",
+                "await self._still_to_buy(self._source, plan) if gone and plan.begun else 0",
                 "0 if gone and plan.begun else 0",
             ),
         ),
@@ -1018,7 +1018,13 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "the-first-sweep-tries-nothing": Mutant(
         "a worker learns that the server does not let it work when prompts are due, and not before",
-        (Patch(f"{_WORKERS}worker/sweeper.py", "        if not self._last_good_sweep_at:\n", "        if False:\n"),),
+        (
+            Patch(
+                f"{_WORKERS}worker/sweeper.py",
+                "if self._pool is not None and not self._last_good_sweep_at:\n",
+                "if False:\n",
+            ),
+        ),
         ("tests/stages/test_hints.py",),
     ),
     "unseen-is-good": Mutant(
