@@ -10,6 +10,9 @@ is compared with the emulator's published function of its request, and the emula
 from __future__ import annotations
 
 import argparse
+import base64
+import os
+import secrets
 import sys
 from pathlib import Path
 from typing import Any
@@ -24,13 +27,24 @@ FLOOR_BATCH = 10_000
 
 def plan(**chosen: Any) -> argparse.Namespace:
     """The options of a round."""
-    plain = {"prompts": 200_000, "bytes": 1000, "mode": "map", "batch": 0, "linger_s": 0.0, "answers": "echo"}
+    plain = {
+        "prompts": 200_000,
+        "bytes": 1000,
+        "mode": "map",
+        "batch": 0,
+        "linger_s": 0.0,
+        "answers": "echo",
+        "seal": False,
+    }
     return argparse.Namespace(**plain | chosen)
 
 
 def settings_of(options: argparse.Namespace) -> dict[str, Any]:
     """What is not as shipped."""
     settings: dict[str, Any] = {"linger_s": options.linger_s} if options.linger_s else {}
+    if options.seal:
+        os.environ.setdefault("GEMQUEUE_SEAL_KEY", base64.b64encode(secrets.token_bytes(32)).decode())
+        settings |= {"seal": True}
     if options.batch:
         limits = {"batch_tokens_max": 2_000_000_000, "batch_bytes_max": 2_000_000_000}
         settings |= {"batch_prompts_max": options.batch, "first_prompts_max": options.batch}
@@ -88,6 +102,7 @@ def main() -> int:
     parser.add_argument("--batch", type=int, default=0, help="prompts in a batch at the most; 0: as shipped")
     parser.add_argument("--linger-s", type=float, default=0.0, help="0: as shipped")
     parser.add_argument("--answers", choices=["echo", "full"], default="echo")
+    parser.add_argument("--seal", action="store_true", help="prompts and answers are encrypted in Redis")
     parser.add_argument("--no-floor", action="store_true", help="do not run the baseline beside it")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()

@@ -43,12 +43,10 @@ if TYPE_CHECKING:
 DEFAULT_BASE_URL = "https://generativelanguage.googleapis.com"
 CONFIG_ENV = "GEMQUEUE_CONFIG"
 _PREFIX = "GEMQUEUE_"
+_OTHERS = ("MODELS", "DEBUG", "TEST_CLOCK", "CRASH_AT", "DOOR", "SEAL_KEY", "SEAL_KEY_FILE", "REDIS_URL_FILE")
 OTHER_ENVS = frozenset(
-    {
-        CONFIG_ENV, WEBHOOK_SECRETS_ENV, WEBHOOK_SECRETS_ENV + FILE, REDIS_URL_ENV + FILE, "GEMQUEUE_MODELS",
-        "GEMQUEUE_DEBUG", "GEMQUEUE_TEST_CLOCK", "GEMQUEUE_CRASH_AT", "GEMQUEUE_DOOR",
-    }
-)  # fmt: skip
+    {CONFIG_ENV, WEBHOOK_SECRETS_ENV, WEBHOOK_SECRETS_ENV + FILE, *(f"{_PREFIX}{name}" for name in _OTHERS)}
+)
 """Variables that are no settings."""
 _LIKENESS = 0.8
 _LOCAL_LINGER_S = 0.1
@@ -74,6 +72,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     data_dir: str = ""
     replicate_s: float = 1.0
+    seal: bool = False
+    seal_wrapper: str = ""
 
     pool: str = ""
     base_url: str = ""

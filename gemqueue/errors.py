@@ -2,6 +2,7 @@
 
 GemqueueError
   ConfigError           a setting, a key or an account is missing or wrong; nothing was started
+    SealError           what is sealed cannot be opened here: the key is missing, or another one
   SubmitError           refused at the door; nothing was written
     PromptInvalid       the body is not a request of its kind
     PromptTooLarge      the body is over the limit
@@ -36,6 +37,10 @@ class GemqueueError(Exception):
 
 class ConfigError(GemqueueError):
     """A setting, a key or an account is missing or wrong; the message names it and the way out."""
+
+
+class SealError(ConfigError):
+    """What is sealed cannot be opened here, or nothing sealed: the key is missing, or another one. Nothing is lost."""
 
 
 class SubmitError(GemqueueError):

@@ -120,6 +120,8 @@ class Record(StrEnum):
     TENANT = "tenant"
     """What a tenant of an account may have."""
     DEAD = "dead"
+    SEAL = "seal"
+    """A tenant's keys, wrapped."""
 
 
 _B, _S, _L, _Q = Record.BATCH, Record.SEGMENT, Record.LANE, Record.QUOTA
@@ -169,7 +171,9 @@ MOVES: dict[str, frozenset[Record]] = {
     "rest": frozenset({_L}),
     "restart": frozenset({_B, _L, _Q, Record.SERVER}),
     "resume": frozenset({Record.SERVER}),
+    "rewrap": frozenset({Record.SEAL}),
     "settle": frozenset({_S, Record.RUN, Record.DEAD}),
+    "shred": frozenset({Record.SEAL}),
     "shrink": frozenset({_B, _Q}),
     "split": frozenset({_B, _S}),
     "suspend": frozenset({_B, _Q}),
@@ -215,7 +219,8 @@ class FailureKind(StrEnum):
     CANCELLED = "cancelled"
     """Somebody cancelled it."""
     LOST = "lost"
-    """Redis lost its body before it was bought, or before it could be bought again; what it was is gone.
+    """Its body is gone before it was bought, or before it could be bought again: Redis lost it, or its tenant's key
+    was destroyed (``gemqueue admin shred``).
 
     Or the server has forgotten the queue that took it; then it may have been bought."""
     REFUSED = "refused"
@@ -244,6 +249,8 @@ class Cause(StrEnum):
     """The server has forgotten the queue, or is another one: a person says how to go on."""
     REPLICA = "replica"
     """No replica of the server confirms a write."""
+    SEAL = "seal"
+    """It is sealed, and no worker has the key."""
     CRASHES = "crashes"
     """Workers die at its steps."""
     TENANT = "tenant"

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 KEPT = frozenset(
     {
         "counts", "kept", "workers", "lanes", "lane", "rescue", "spent", "usage", "dead", "quarantine", "meta",
-        "turnaround", "quota", "server", "pool", "account", "store", "clock", "tenant", "tally",
+        "turnaround", "quota", "server", "pool", "account", "store", "clock", "tenant", "tally", "seal",
     }
 )  # fmt: skip
 """What a queue that has nothing to do keeps."""

@@ -142,7 +142,7 @@ def test_no_dead_modules() -> None:
 def test_every_script_is_a_method() -> None:
     """The listing of ``lua/`` is the list of transitions: the store calls each, and each verb has one."""
     scripts = {file.stem for file in ROOT.glob("gemqueue/store/lua/[!_]*.lua")}
-    store = "".join(file.read_text(encoding="utf-8") for file in ROOT.glob("gemqueue/store/*.py"))
+    store = "".join(file.read_text(encoding="utf-8") for file in ROOT.glob("gemqueue/store/**/*.py"))
     assert scripts == {
         getattr(calls, name).__struct_config__.tag
         for name in re.findall(r"\bcalls\.(\w+)\(", store)

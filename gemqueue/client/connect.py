@@ -10,6 +10,7 @@ from gemqueue.accounts import api_key_from_env, lane_account
 from gemqueue.client.names import warn_of_key
 from gemqueue.config import Settings, as_given, load_settings
 from gemqueue.errors import StoreUnavailable
+from gemqueue.extras import need
 from gemqueue.language.checks import check_queue_name
 from gemqueue.store.producer import ProducerStore
 from gemqueue.urls import safe_url
@@ -37,8 +38,11 @@ async def reach(settings: Settings | None, given: dict[str, Any], undo: AsyncExi
 
     What is opened is closed by ``undo``. Raises ConfigError; StoreUnavailable when no server answers within seconds.
     """
+    wrapper = None if isinstance(given.get("seal_wrapper", ""), str) else given.pop("seal_wrapper")
     settings = _load(settings, given)
     check_queue_name(settings.queue)
+    if settings.seal:
+        need("seal", "seal = true")
     account = lane_account(settings, api_key_from_env())
     local = None
     if not settings.redis_url:
@@ -49,6 +53,8 @@ async def reach(settings: Settings | None, given: dict[str, Any], undo: AsyncExi
     store = ProducerStore(local.url if local is not None else settings.redis_url, settings, role="producer")
     undo.push_async_callback(store.aclose)
     await _answering(store)
+    store.seals.given = wrapper
+    await store.seals.begin()
     warn_of_key(account, await store.key_warning(account))
     if local is not None:
         await local.ensure_worker(store)

@@ -69,7 +69,9 @@ class Queue:
 
         ``url`` is a Redis or Valkey (``redis://``, ``rediss://``, ``unix://``), by default ``GEMQUEUE_REDIS_URL``;
         without one an embedded server and a worker are started, or shared. ``emulate`` asks for an emulator's answers.
-        ``overrides`` are settings by name. Raises ConfigError; StoreUnavailable when no server answers within seconds.
+        ``overrides`` are settings by name; ``seal_wrapper`` may also be an object with ``wrap`` and ``unwrap`` itself,
+        where the workers have their own (docs/sealing.md). Raises ConfigError; StoreUnavailable when no server answers
+        within seconds.
         """
         given: dict[str, Any] = {"redis_url": url, "queue": queue, "emulate": emulate, **overrides}
         return Connecting(settings, given)

@@ -90,6 +90,18 @@ def why_call_failed(error: ProviderError) -> Hold:
     return Hold(cause, f"{cause} ({error.call}): {error}")
 
 
+_WORDS_OF_OTHERS = frozenset({Cause.PROVIDER, Cause.DEFECT})
+_WORDS_OF_OURS = ("ConfigError: ", "SealError: ")
+
+
+def withheld(hold: Hold) -> Hold:
+    """The hold as the record of a sealed queue has it: without words of others, which may quote a prompt."""
+    if hold.cause not in _WORDS_OF_OTHERS or hold.text.startswith(_WORDS_OF_OURS):
+        return hold
+    head = hold.text.partition(": ")[0]
+    return msgspec.structs.replace(hold, text=f"{head}: what it said is not kept in Redis (seal = true)")
+
+
 class QuotaHold(msgspec.Struct, frozen=True):
     """No room: which resource, how much of it is in use and allowed, when to try again, and whether it was refused.
 

@@ -30,12 +30,13 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
 
     ``weight`` is its share of what is packed, against ``tenant_weights``; ``jobs_max`` the batches that are packed,
     wait for room or have a job that has not ended, and have prompts of it; ``per_min_max`` its prompts that are packed
-    within any minute, in whole segments.
+    within any minute, in whole segments. ``keep_outcome_s`` is how long its outcomes and names are kept.
     """
 
     weight: int = 0
     jobs_max: int = 0
     per_min_max: int = 0
+    keep_outcome_s: int = 0
 
 
 class Over(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,14 +11,16 @@ import msgspec
 from gemqueue.accounts import made_of_key
 from gemqueue.clock import Clock, clock_from_env
 from gemqueue.connections.links import client_name
-from gemqueue.errors import StoreUnavailable
+from gemqueue.errors import SealError, StoreUnavailable
 from gemqueue.ids import SHARD
 from gemqueue.policy.servers import config_of
 from gemqueue.records import Batch, Known, Lane, LaneState, SegmentMeta
+from gemqueue.sealing.box import is_sealed_text
 from gemqueue.setting_values import waits_for_replica
 from gemqueue.states import BatchState, SegmentState
 from gemqueue.store import calls
 from gemqueue.store.scripts import Scripts, ServerError, connect, translated
+from gemqueue.store.seals.ring import Seals
 from gemqueue.store.unreadable import Unreadable, is_wrong_type, reading
 from gemqueue.urls import safe_url
 
@@ -72,6 +74,7 @@ class StoreBase:
         self.scripts = Scripts(self.redis, url, self.prefix, self.clock)
         self.unreadable = Unreadable()
         """The malformed records that were met, and left out."""
+        self.seals = Seals(lambda: self.scripts, self.key, settings)
         self.replicated = waits_for_replica(settings.durability, url)
         if self.replicated:
             self.scripts.replicate_ms = int(settings.replicate_s * 1000)
@@ -181,6 +184,20 @@ class StoreBase:
         read = {name: self.unreadable.read(f"counter {name}", int, value) for name, value in names.items()}
         return {name: value for name, value in read.items() if value is not None}
 
+    async def batch_in(self, id_: str, raw: dict[bytes, bytes]) -> Batch:
+        """A batch's record as Redis has it; what is sealed of it is opened where that can be done here.
+
+        Raises StoreError when it cannot be read.
+        """
+        batch = batch_of(id_, raw)
+        if not is_sealed_text(batch.error):
+            return batch
+        try:
+            error = await self.seals.open_text("batch", id_, batch.error)
+        except (SealError, ValueError) as problem:
+            error = f"its error is sealed: {problem}"
+        return msgspec.structs.replace(batch, error=error)
+
     async def segment_metas(self, ids: list[str]) -> list[SegmentMeta | None]:
         """What is known of each segment, in order; None for one that is gone, or cannot be read (``unreadable``)."""
         with translated(self.url):
@@ -212,9 +229,20 @@ class StoreBase:
         return {id_ for id_, there in zip(ids, found, strict=True) if not there}
 
     async def bodies(self, ids: list[str]) -> list[bytes | None]:
-        """The compressed bodies of segments, in order; None for one that is gone."""
+        """The compressed bodies of segments, in order; None for one that is gone. Raises SealError."""
         with translated(self.url):
-            return await self._mget([self.key("segment", id_) for id_ in ids])
+            values = await self._mget([self.key("segment", id_) for id_ in ids])
+        return await self.seals.open_all("segment", zip(ids, values, strict=True))
+
+    async def owners(self, segments: Iterable[str]) -> dict[str, str]:
+        """Whose each segment is; ``default`` for one that is gone."""
+        ids = list(segments)
+        with translated(self.url):
+            pipe: Any = self.redis.pipeline(transaction=False)
+            for id_ in ids:
+                pipe.hget(self.key("segmeta", id_), "tenant")
+            found: list[bytes | None] = await pipe.execute() if ids else []
+        return {id_: (tenant or b"default").decode() for id_, tenant in zip(ids, found, strict=True)}
 
     async def bodiless(self, segments: Iterable[str]) -> list[str]:
         """Those of the segments whose bodies are not there: they have ended, or their bodies are lost."""

@@ -17,9 +17,10 @@ from gemqueue.policy.packing import first_review_ms, full_limits
 from gemqueue.records import NOT_HELD, Batch, Hold, Lane, LaneState, Note, Onward
 from gemqueue.states import LANE_STEPS, Step
 from gemqueue.store import calls
-from gemqueue.store.base import StoreBase, batch_of, lane_of
+from gemqueue.store.base import StoreBase, lane_of
 from gemqueue.store.groups import Field, Landing, Move, Raise
 from gemqueue.store.scripts import translated
+from gemqueue.store.seals.ring import QUEUE
 from gemqueue.store.unreadable import reading
 
 if TYPE_CHECKING:
@@ -169,7 +170,7 @@ class BatchStore(StoreBase):
             return None
         flat: list[bytes] = reply[1]
         raw = dict(zip(flat[::2], flat[1::2], strict=True))
-        record = lane_of(id_, raw) if step in LANE_STEPS else batch_of(id_, raw)
+        record = lane_of(id_, raw) if step in LANE_STEPS else await self.batch_in(id_, raw)
         known.fence = max(known.fence, record.fence)
         return Claim(step, id_, account, record.fence, since, reply[2].decode(), reply[3]), record
 
@@ -188,8 +189,9 @@ class BatchStore(StoreBase):
 
         Without a ``hold`` the record's stays as it is; one without a time says nothing about since when.
         """
-        fields = note.fields() if note is not None else {}
+        fields = self.seals.kept(note)
         if hold is not None:
+            hold = self.seals.said(hold)
             fields |= {"held_reason": hold.text, "held_cause": str(hold.cause)}
             fields |= {"held_since": hold.since_ms} if hold.since_ms else {}
         changes = [Field(name, value) for name, value in fields.items()]
@@ -270,7 +272,8 @@ class BatchStore(StoreBase):
         With ``delay_s`` the step is put back, held by ``hold`` since the first of such holds; without it the holder
         goes on.
         """
-        fields = (note.fields() if note is not None else {}) | {"held_cause": str(hold.cause)}
+        hold = self.seals.said(hold)
+        fields = self.seals.kept(note) | {"held_cause": str(hold.cause)}
         changes = [Field(name, value) for name, value in fields.items()]
         delay_ms = -1 if delay_s is None else int(delay_s * 1000)
         call = calls.Reopen(claim.id, claim.fence, delay_ms, held_reason=hold.text, token=token, fields=changes)
@@ -289,6 +292,8 @@ class BatchStore(StoreBase):
             "prompts_max": self.settings.batch_prompts_max,
             "cool_ms": int(self.settings.quota_cool_s * 1000),
         }
+        if self.seals.on:
+            fields |= {"operation": "", "error": await self.seals.shut_text("batch", claim.id, QUEUE, end.error)}
         _check(await self.scripts.run(calls.End(claim.id, claim.fence, _pack(fields))), "end")
 
     async def settle(
@@ -300,6 +305,9 @@ class BatchStore(StoreBase):
         """
         keep_s = int(self.settings.keep_outcome_s)
         dead_bytes_max = min(self.settings.dead_bytes_max, self.settings.memory_bytes_max // 4)
+        if self.seals.on:
+            tenants = await self.owners(landing.segment for landing in landings)
+            landings, dead = await self.seals.shut_landing(tenants, landings, dead)
         call = calls.Settle(claim.id, claim.fence, keep_s, dead_bytes_max, dead=_pack(dead), landings=landings)
         reply = _check(await self.scripts.run(call), "settle")
         word = reply[0].decode()
@@ -316,6 +324,7 @@ class BatchStore(StoreBase):
             "review_ms": first_review_ms(self.settings, retry.lane, retry.deadline_at),
         }
         del fields["moves"], fields["keys"]
+        body = await self.seals.shut("segment", retry.id, retry.tenant, body)
         moves = [Move(segment, bits) for segment, bits in retry.moves]
         call = calls.Requeue(claim.id, claim.fence, _pack(fields), body=body, keys=_pack(retry.keys), moves=moves)
         reply = _check(await self.scripts.run(call), "requeue")
@@ -355,7 +364,7 @@ class BatchStore(StoreBase):
         """The batch's record; None when it is gone. Raises UnreadableRecord."""
         with reading(f"batch {batch}"), translated(self.url):
             raw: dict[bytes, bytes] = await self.redis.hgetall(self.key("batch", batch))
-        return batch_of(batch, raw) if raw else None
+        return await self.batch_in(batch, raw) if raw else None
 
     async def open_count(self) -> int:
         """How many batches are not closed."""
@@ -379,16 +388,6 @@ class BatchStore(StoreBase):
         read = self.unreadable.read
         found = [read(f"lane {name}", partial(lane_of, name), raw) for name, raw in zip(names, raws, strict=True)]
         return [lane for lane in found if lane is not None]
-
-    async def quarantine(self, batch: str, rows: list[tuple[str, bytes]]) -> None:
-        """Keep rows that belong to nobody, with the reason and their bytes, and count them."""
-        with translated(self.url):
-            pipe: Any = self.redis.pipeline(transaction=True)
-            for reason, row in rows:
-                fields = {"batch": batch, "reason": reason, "row": row[:QUARANTINE_ROW_BYTES_MAX]}
-                pipe.xadd(self.key("quarantine"), fields, maxlen=QUARANTINE_ROWS_MAX, approximate=True)
-            pipe.hincrby(self.key("counts"), "quarantined", len(rows))
-            await pipe.execute()
 
     async def add_count(self, name: str, n: int) -> None:
         """Raise a counter for something that no transition sees."""

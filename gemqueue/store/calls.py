@@ -7,7 +7,7 @@ stands for one argument or, as a tuple, for one group of them.
 
 from __future__ import annotations
 
-from gemqueue.store.groups import Compared, Field, Landing, Listed, Move, Raise, Review  # noqa: TC001 - read as types
+from gemqueue.store.groups import Compared, Field, Landing, Listed, Move, Raise, Review, Wrapped  # noqa: TC001 - types
 from gemqueue.store.scripts import Call
 
 
@@ -182,6 +182,7 @@ class Limit(Call, frozen=True, gc=False):
     weight: str
     jobs_max: str
     per_min_max: str
+    keep_outcome_s: str
 
 
 class NoteUnknown(Call, frozen=True, gc=False):
@@ -338,6 +339,12 @@ class Resume(Call, frozen=True, gc=False):
     lossless: int
 
 
+class Rewrap(Call, frozen=True, gc=False):
+    tenant: str
+    by: str
+    keys: list[Wrapped]
+
+
 class Settle(Call, frozen=True, gc=False):
     batch: str
     fence: int
@@ -345,6 +352,11 @@ class Settle(Call, frozen=True, gc=False):
     dead_bytes_max: int
     dead: bytes
     landings: list[Landing]
+
+
+class Shred(Call, frozen=True, gc=False):
+    tenant: str
+    by: str
 
 
 class Shrink(Call, frozen=True, gc=False):

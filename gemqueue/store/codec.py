@@ -7,6 +7,8 @@ import threading
 
 import zstandard
 
+from gemqueue.sealing.box import is_sealed
+
 _INLINE_BYTES_MAX = 16_384
 _UNTOLD_BYTES_MIN = 32_000_000
 _UNTOLD_BYTES_MAX = 256_000_000
@@ -40,7 +42,8 @@ def expand(blob: bytes, bytes_max: int | None = None) -> bytes:
             decompressor = _local.decompressor = zstandard.ZstdDecompressor()
         return decompressor.decompress(blob, allow_extra_data=False)
     except zstandard.ZstdError as error:
-        raise ValueError(f"not a zstd frame: {error}") from error
+        what = "sealed, and does not open: its key was destroyed, or it was changed" if is_sealed(blob) else str(error)
+        raise ValueError(f"not a zstd frame: {what}") from error
 
 
 async def compress_async(data: bytes) -> bytes:

@@ -7,6 +7,7 @@ and by how many it is asked for.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -17,6 +18,7 @@ from gemqueue.ids import new_segment_id, split_key
 from gemqueue.language.lines import line, token_estimate
 from gemqueue.policy.packing import full_limits
 from gemqueue.records import Lane
+from gemqueue.sealing.box import is_sealed_text
 from gemqueue.store import calls, codec
 from gemqueue.store.batches import BatchStore
 from gemqueue.store.producer import RETRY_WINDOW_S
@@ -58,12 +60,31 @@ class DeadStore(BatchStore):
             with translated(self.url):
                 found: list[Any] = await self.redis.xrange(self.key("dead"), after, "+", count=_AT_ONCE)
             for id_, fields in found:
-                letter = self.unreadable.read(f"dead letter {id_.decode()}", _letter, (id_, fields))
+                entry = (id_, await self._opened(fields))
+                letter = self.unreadable.read(f"dead letter {id_.decode()}", _letter, entry)
                 if letter is not None:
                     yield letter
             if len(found) < _AT_ONCE:
                 return
             after = f"({found[-1][0].decode()}"
+
+    async def _opened(self, fields: dict[bytes, bytes]) -> dict[bytes, bytes]:
+        """The fields as they were buried; what will never open stays sealed, and cannot be read."""
+        key = fields.get(b"key", b"").decode(errors="replace")
+        opened = dict(fields)
+        for field, kind in ((b"message", "message"), (b"body", "dead")):
+            text = fields.get(field, b"").decode(errors="replace")
+            if is_sealed_text(text):
+                with suppress(ValueError):
+                    opened[field] = (await self.seals.open_text(kind, key, text)).encode()
+        return opened
+
+    async def purge_dead_of(self, tenant: str) -> int:
+        """Forget a tenant's, unread; how many there were."""
+        with translated(self.url):
+            found: list[Any] = await self.redis.xrange(self.key("dead"))
+        whose = tenant.encode()
+        return await self.purge_dead([id_.decode() for id_, fields in found if fields.get(b"tenant") == whose])
 
     async def purge_dead(self, ids: Sequence[str]) -> int:
         """Forget these; how many there were."""
@@ -93,8 +114,9 @@ class DeadStore(BatchStore):
             "memory_bytes_max": self.settings.memory_bytes_max,
             "names": await self._names_of(dict(zip([letter.key for letter in letters], keys, strict=True))),
         }
+        body = await self.seals.shut("segment", id_, letters[0].tenant, await codec.compress_async(lines))
         with translated(self.url):
-            await self.redis.set(self.key("segment", id_), await codec.compress_async(lines), ex=RETRY_WINDOW_S)
+            await self.redis.set(self.key("segment", id_), body, ex=RETRY_WINDOW_S)
         call = calls.Replay(msgspec.msgpack.encode(fields), [letter.id for letter in letters])
         with effect(Effect.PRODUCE_REPLAY):
             reply = await self.scripts.run(call)

@@ -131,7 +131,7 @@ class DeadlineStore(StoreBase):
             lane=claim.id,
             fence=claim.fence,
             retry=_pack(fields),
-            body=body,
+            body=await self.seals.shut("segment", rescued.id, rescued.tenant, body),
             keys=_pack(rescued.keys),
             segment=rescued.segment,
             bits=rescued.lines,

@@ -65,3 +65,11 @@ class Raise(NamedTuple):
     hash: str
     name: str
     n: int
+
+
+class Wrapped(NamedTuple):
+    """A data key of a generation: wrapped as it was (empty where it was not there), and as it is to be."""
+
+    generation: int
+    old: bytes
+    new: bytes

@@ -19,10 +19,11 @@ from gemqueue.errors import WrongState
 from gemqueue.policy.unknown import KEEP_S, Unknown, again_s
 from gemqueue.store import calls
 from gemqueue.store.base import batch_of
-from gemqueue.store.batches import QUARANTINE_ROWS_MAX, BatchStore
+from gemqueue.store.batches import QUARANTINE_ROW_BYTES_MAX, QUARANTINE_ROWS_MAX, BatchStore
 from gemqueue.store.groups import Compared, Listed
 from gemqueue.store.quota import checked
 from gemqueue.store.scripts import ServerFull, translated
+from gemqueue.store.seals.ring import QUEUE
 from gemqueue.store.unreadable import reading
 from gemqueue.store.workers import WorkerStore
 
@@ -254,19 +255,35 @@ class OperationsStore(BatchStore, WorkerStore):
             dead, quarantine, *overdue = await pipe.execute()
         return Sizes(sum(overdue), dead, quarantine)
 
+    async def quarantine(self, batch: str, rows: list[tuple[str, bytes]]) -> None:
+        """Keep rows that belong to nobody, with the reason and their bytes, and count them."""
+        kept = [
+            (reason, await self.seals.shut("row", batch, QUEUE, row[:QUARANTINE_ROW_BYTES_MAX])) for reason, row in rows
+        ]
+        with translated(self.url):
+            pipe: Any = self.redis.pipeline(transaction=True)
+            for reason, row in kept:
+                fields = {"batch": batch, "reason": reason, "row": row}
+                pipe.xadd(self.key("quarantine"), fields, maxlen=QUARANTINE_ROWS_MAX, approximate=True)
+            pipe.hincrby(self.key("counts"), "quarantined", len(rows))
+            await pipe.execute()
+
     async def quarantined(self, batch: str = "") -> list[Stray]:
         """The newest rows that belong to nobody, or those among them that came in one batch's results."""
         with translated(self.url):
             entries: list[tuple[bytes, dict[bytes, bytes]]] = await self.redis.xrevrange(
                 self.key("quarantine"), count=QUARANTINE_ROWS_MAX
             )
+        ids = [fields.get(b"batch", b"").decode(errors="replace") for _, fields in entries]
+        kept = zip(ids, [fields.get(b"row", b"") for _, fields in entries], strict=True)
+        rows = await self.seals.open_all("row", kept)
         found = [
             Stray(
-                batch=fields.get(b"batch", b"").decode(errors="replace"),
+                batch=id_,
                 reason=fields.get(b"reason", b"").decode(errors="replace"),
-                row=fields.get(b"row", b"").decode(errors="replace"),
+                row=(row or b"").decode(errors="replace"),
             )
-            for _, fields in entries
+            for id_, (_, fields), row in zip(ids, entries, rows, strict=True)
         ]
         return [stray for stray in found if not batch or stray.batch == batch]
 

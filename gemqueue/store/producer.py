@@ -9,6 +9,7 @@ import msgspec
 from gemqueue.effects import Effect, effect
 from gemqueue.policy.packing import first_review_ms, full_limits
 from gemqueue.records import Known, Lane
+from gemqueue.sealing.box import is_sealed
 from gemqueue.states import SegmentState
 from gemqueue.store import bitmap, calls
 from gemqueue.store.base import segment_record
@@ -57,7 +58,7 @@ class Owner(NamedTuple):
 
 
 class Enqueued(msgspec.Struct, frozen=True):
-    """What became of a segment: ``word`` is ok, taken, full, resend or superseded.
+    """What became of a segment: ``word`` is ok, taken, full, resend, sealed or superseded.
 
     ``taken`` maps an index to who has its name already. ``home`` is the account's in this server, once it has one.
     """
@@ -84,22 +85,28 @@ class ProducerStore(LookStore, WorkerStore):
         The body goes by SET, because a script would copy it; ``enqueue`` then makes it live once. Raises ServerFull
         when the server itself is out of memory; NotReplicated when no replica has it, where ``durability`` wants one.
         """
+        body = await self.seals.shut("segment", segment.id, segment.tenant, body)
         fields = msgspec.structs.asdict(segment) | {
+            "names": await self._names_of_segment(segment),
             "memory_bytes_max": self.settings.memory_bytes_max,
             "full": full_limits(self.settings),
             "review_ms": segment.deadline_at
             and first_review_ms(self.settings, Lane.parse(segment.lane), segment.deadline_at),
         }
-        entry = segment.entry
+        entry = segment.entry and await self.seals.shut(
+            "run", f"{account_of(segment.lane)}/{segment.run}", segment.tenant, segment.entry
+        )
         del fields["entry"]  # apart: the server's cmsgpack knows no binary type
         packed = msgspec.msgpack.encode(fields)
         body_first = ("SET", self.key("segment", segment.id), body, "NX", "EX", RETRY_WINDOW_S)
         with effect(Effect.PRODUCE_ENQUEUE):
             call = calls.Enqueue(packed, entry)
             reply = _enqueued(await self.scripts.run(call, retry=False, confirm=True, before=body_first))
-        known = self.known(segment.lane.partition("/")[0])
+        if reply.word == "sealed":
+            await self.seals.begin()  # raises: it is, and this process is not
+        known = self.known(account_of(segment.lane))
         known.home = known.home or reply.home
-        return reply
+        return await self._told(segment, reply) if reply.taken and self.seals.on else reply
 
     async def recall(self, account: str) -> Known:
         """What this process remembers of the server, after a look at it.
@@ -120,15 +127,36 @@ class ProducerStore(LookStore, WorkerStore):
         known.home = home
         return known
 
+    async def _names_of_segment(self, segment: SegmentWrite) -> list[tuple[int, str, str, str]]:
+        """The names as the script takes them: those of a sealed queue are digests, beside what they were before."""
+        if not self.seals.on:
+            return [(*each, "") for each in segment.names]
+        account = account_of(segment.lane)
+        return [
+            (index, await self.seals.name(account, name), await self.seals.digest(digest), name)
+            for index, name, digest in segment.names
+        ]
+
+    async def _told(self, segment: SegmentWrite, reply: Enqueued) -> Enqueued:
+        """The reply with the digests that the segment came with, where what stands there is of the same."""
+        came = {index: digest for index, _, digest in segment.names}
+        taken: dict[int, Owner] = {}
+        for index, owner in reply.taken.items():
+            same = owner.digest == await self.seals.digest(came[index])
+            taken[index] = owner._replace(digest=came[index] if same else owner.digest.lstrip("#"))
+        return msgspec.structs.replace(reply, taken=taken)
+
     async def discard(self, segment: str) -> None:
         """Drop the payload of a segment that will not be registered."""
         with translated(self.url):
             await self.redis.unlink(self.key("segment", segment))
 
     async def named(self, account: str, name: str) -> tuple[str, str] | None:
-        """Key and digest of the prompt that has ``name``, if any."""
+        """Key and digest of the prompt that has ``name``, if any. A sealed queue may know it by itself, too."""
+        names = [name, await self.seals.name(account, name)] if self.seals.on else [name]
         with translated(self.url):
-            value: bytes | None = await self.redis.get(self.key("name", account, name))
+            values: list[bytes | None] = await self.redis.mget([self.key("name", account, each) for each in names])
+        value = next((value for value in reversed(values) if value is not None), None)
         if value is None:
             return None
         key, _, digest = value.decode(errors="replace").partition(" ")
@@ -167,14 +195,24 @@ class ProducerStore(LookStore, WorkerStore):
             await self.redis.unlink(self.key("inbox", producer))
 
     async def outcomes(self, cursors: list[tuple[str, int]], blobs_max: int) -> list[list[bytes]]:
-        """For each (segment, blobs seen so far), the blobs that have landed since, at most ``blobs_max`` of each."""
+        """For each (segment, blobs seen so far), the blobs that have landed since, at most ``blobs_max`` of each.
+
+        Raises SealError. One that will never open (its key was destroyed, it was changed) comes as it is, unreadable.
+        """
         with translated(self.url):
             pipe: Any = self.redis.pipeline(transaction=False)
             for segment, seen in cursors:
                 pipe.lrange(self.key("outcomes", segment), seen, seen + blobs_max - 1)
             found = await self.replies(pipe) if cursors else []
         pairs = zip([segment for segment, _ in cursors], found, strict=True)
-        return [self.unreadable.read(f"outcomes of segment {id_}", list, blobs) or [] for id_, blobs in pairs]
+        lists = [self.unreadable.read(f"outcomes of segment {id_}", list, blobs) or [] for id_, blobs in pairs]
+        if not any(is_sealed(blob) for blobs in lists for blob in blobs):
+            return lists
+        opened = [
+            await self.seals.open_all("outcomes", [(segment, blob) for blob in blobs])
+            for (segment, _), blobs in zip(cursors, lists, strict=True)
+        ]
+        return [[blob for blob in blobs if blob is not None] for blobs in opened]
 
     async def outcome_counts(self, segments: list[str]) -> list[tuple[SegmentState | None, int]]:
         """For each segment, its state (None when it is gone) and how many blobs had landed just after."""
@@ -256,6 +294,11 @@ def forgotten_words(home: str) -> str:
         "(it was emptied or set back, or another server or database answers). Its job may run or have ended: "
         f"`gemqueue admin reconcile --home {home}` says so. Submitted again, it may be bought again"
     )
+
+
+def account_of(lane: str) -> str:
+    """The account in a lane's text."""
+    return lane.partition("/")[0]
 
 
 def _is_of(account: str, lane: bytes | None, pool: bytes | None) -> bool:

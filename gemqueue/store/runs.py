@@ -13,9 +13,10 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from gemqueue.errors import ConfigError
+from gemqueue.errors import ConfigError, SealError
 from gemqueue.ids import new_producer_id, new_store_id
 from gemqueue.language.gemini.configs import ConfigMode
+from gemqueue.sealing.box import is_sealed_text
 from gemqueue.store import calls, codec
 from gemqueue.store.purge import PurgeStore
 from gemqueue.store.scripts import translated
@@ -24,6 +25,8 @@ from gemqueue.store.unreadable import reading
 
 _ENTRIES_A_CALL = 32
 _SEGMENTS_A_CALL = 500
+_TENANT = "default"
+"""Whose the rows of a run are."""
 
 
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,10 +91,15 @@ class RunStore(Store, PurgeStore):
         """
         producer = new_producer_id()  # the first one stays: its inbox hears of every segment of the run
         keep_s = int(self.settings.keep_outcome_s)
+        await self.seals.begin()
+        place = f"{account}/{name}"
+        entries = [await self.seals.shut("run", place, _TENANT, entry) for entry in entries]
+        command = await self.seals.shut_text("command", place, _TENANT, command)
+        stored = await self._stored_settings(account, name, settings)
         call = calls.OpenRun(
             account=account,
             name=name,
-            settings=settings,
+            settings=stored,
             producer=producer,
             keep_s=keep_s,
             command=command,
@@ -101,7 +109,7 @@ class RunStore(Store, PurgeStore):
         )
         reply = await self.scripts.run(call, retry=False)
         if reply[0] == b"other":
-            _refuse_settings(name, settings, reply[1].decode())
+            _refuse_settings(name, stored, reply[1].decode())
         if reply[0] == b"mode":
             begun = reply[1].decode()
             raise ConfigError(
@@ -118,6 +126,14 @@ class RunStore(Store, PurgeStore):
             store=reply[5].decode(),
         )
 
+    async def _stored_settings(self, account: str, name: str, settings: str) -> str:
+        """The settings as the record has them: sealed, unless the run began before the queue was."""
+        if not self.seals.on:
+            return settings
+        with translated(self.url):
+            known: bytes | None = await self.redis.hget(self.key("run", account, name), "settings")
+        return settings if known == settings.encode() else await self.seals.sealed_settings(settings)
+
     async def run_record(self, account: str, name: str) -> RunRecord | None:
         """The run as it is; None when nothing is known of it (any more). Raises UnreadableRecord."""
         with reading(f"run {name}"), translated(self.url):
@@ -127,16 +143,25 @@ class RunStore(Store, PurgeStore):
             return None
         with reading(f"run {name}"):
             text = {field.decode(): value.decode() for field, value in raw.items()}
+            if is_sealed_text(text.get("command", "")):
+                text["command"] = await self._command(f"{account}/{name}", text["command"])
             return msgspec.convert(text | {"entries": entries}, RunRecord, strict=False)
+
+    async def _command(self, place: str, text: str) -> str:
+        try:
+            return await self.seals.open_text("command", place, text)
+        except (SealError, ValueError):  # who only looks at it needs no key
+            return ""
 
     async def run_entries(self, account: str, name: str, start: int, stop: int) -> list[RunEntry]:
         """The entries at ``start`` to ``stop`` (not included), at most 32 of them a call, that can be read."""
         stop = min(stop, start + _ENTRIES_A_CALL)
         with translated(self.url):
             blobs: list[bytes] = await self.redis.lrange(self.key("runlist", account, name), start, stop - 1)
+        frames = await self.seals.open_all("run", [(f"{account}/{name}", blob) for blob in blobs])
         read = [
-            self.unreadable.read(f"run {name}: entry {number}", unpack_entry, blob)
-            for number, blob in enumerate(blobs, start)
+            self.unreadable.read(f"run {name}: entry {number}", unpack_entry, frame or b"")
+            for number, frame in enumerate(frames, start)
         ]
         return [entry for entry in read if entry is not None]
 

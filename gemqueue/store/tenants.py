@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _READ_AT_ONCE = 500
-_RULE = ("weight", "jobs_max", "per_min_max")
+_RULE = ("weight", "jobs_max", "per_min_max", "keep_outcome_s")
 
 
 class TenantStore(StoreBase):
@@ -29,11 +29,12 @@ class TenantStore(StoreBase):
         weight: int | None = None,
         jobs_max: int | None = None,
         per_min_max: int | None = None,
+        keep_outcome_s: int | None = None,
     ) -> Rule:
         """Set what a tenant may have; None leaves as it is, 0 takes away. Who was passed over is looked at again."""
-        values = ["" if value is None else str(value) for value in (weight, jobs_max, per_min_max)]
+        values = ["" if value is None else str(value) for value in (weight, jobs_max, per_min_max, keep_outcome_s)]
         reply = await self.scripts.run(calls.Limit(account, tenant, *values))
-        return Rule(weight=int(reply[1]), jobs_max=int(reply[2]), per_min_max=int(reply[3]))
+        return Rule(**{field: int(value) for field, value in zip(_RULE, reply[1:], strict=True)})
 
     async def passed_over(self, lanes: Iterable[Lane]) -> dict[Lane, list[Over]]:
         """Who is passed over in which of the lanes, the longest first, with the prompts that wait for it."""

@@ -23,6 +23,11 @@ import os, sys
 for name in os.environ["WITHOUT"].split():
     sys.modules[name] = None
 """
+_SEAL = """
+import asyncio
+from gemqueue import Queue
+asyncio.run(Queue.connect("redis://127.0.0.1:1", seal=True).__aenter__())
+"""
 _CONNECT = """
 import asyncio
 from gemqueue import Queue
@@ -79,10 +84,15 @@ def test_serve_says_that_webhooks_need_an_extra(without: dict[str, str]) -> None
 
 
 @pytest.mark.parametrize(
-    ("argv", "extra"), [(["-c", _CONNECT], "emulator"), (["-m", "gemqueue_adapters.emulator"], "emulator")]
+    ("argv", "extra"),
+    [
+        (["-c", _CONNECT], "emulator"),
+        (["-c", _SEAL], "seal"),
+        (["-m", "gemqueue_adapters.emulator"], "emulator"),
+    ],
 )
 def test_a_program_says_which_extra_it_needs(argv: list[str], extra: str, without: dict[str, str]) -> None:
-    """So do ``Queue.connect(emulate=True)``, before it starts a server, and the emulator as a module."""
+    """So do ``Queue.connect`` with emulate or seal, before it starts a server, and the emulator as a module."""
     ended = subprocess.run(
         [sys.executable, *argv],
         env=os.environ | without,

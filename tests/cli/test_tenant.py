@@ -61,6 +61,7 @@ async def test_a_limit_is_set_seen_and_taken_away(here: Bench) -> None:
     assert (gauges["tenant_over_limit", "a"], gauges["tenant_over_limit", "b"]) == (1, 0)
     done = tenant(here, "set", "a", "--jobs-max", "none")
     assert (done["weight"], done["jobs_max"]) == (3, 0)
+    assert tenant(here, "set", "a", "--keep-outcome-s", "86400")["keep_outcome_s"] == 86_400
     assert {one["tenant"]: one["held_reason"] for one in tenant(here, "list")} == {"a": "", "b": ""}
 
 
@@ -70,6 +71,7 @@ async def test_a_limit_is_set_seen_and_taken_away(here: Bench) -> None:
         (("a/b", "--weight", "2"), "'a/b' cannot be a tenant"),
         (("a", "--weight", "101"), "--weight 101 is above 100"),
         (("a", "--jobs-max", "few"), "'few' is no whole number"),
+        (("a", "--keep-outcome-s", "5"), "--keep-outcome-s 5 is below submit_timeout_s = 60"),
         (("a",), "nothing to set"),
     ],
 )

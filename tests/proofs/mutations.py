@@ -1064,4 +1064,39 @@ MUTANTS: dict[str, Mutant] = {
         (Patch("workers/gemqueue_workers/logs.py", "if now_s < self._next_s:", "if False:"),),
         ("tests/worker/test_logs.py",),
     ),
+    "seal-not-bound": Mutant(
+        "a sealed value opens wherever it is put",
+        (
+            Patch("gemqueue/sealing/box.py", "head + place.encode())", "head)"),
+            Patch("gemqueue/sealing/box.py", "value[: head.size] + place.encode())", "value[: head.size])"),
+        ),
+        ("tests/sealing/test_seals.py",),
+    ),
+    "seal-plain-names": Mutant(
+        "names of a sealed queue stand in Redis as they are",
+        (
+            Patch(
+                "gemqueue/store/seals/ring.py",
+                "_keyed(f'{account}/{name}')}\" if self.on else name",
+                '_keyed(name)}{name}"',
+            ),
+        ),
+        ("tests/sealing/test_readable.py",),
+    ),
+    "seal-layout-falls": Mutant(
+        "a note about a belief gives a sealed batch back to workers that cannot read it",
+        (Patch(f"{_LUA}release.lua", "raise_v(record, v)\n", ""),),
+        ("tests/sealing/test_seals.py",),
+    ),
+    "shred-undone": Mutant(
+        "a key that is destroyed while it is wrapped by another comes back",
+        (
+            Patch(
+                f"{_LUA}rewrap.lua",
+                "if (redis.call('HGET', record, generation) or '') == old and num(generation) > num(known[2]) then",
+                "if old and num(generation) > 0 and known then",
+            ),
+        ),
+        ("tests/sealing/test_seals.py",),
+    ),
 }

@@ -269,3 +269,27 @@ async def test_what_a_packer_of_0_2_0_took_waits_no_more(here: Bench) -> None:
     await here.enqueue(2, tenant="a")
     assert (await counted(here))["a"].waiting == 2
     assert await here.ttl("sums", LANE) > 0
+
+
+async def test_a_tenant_has_a_time_of_its_own(here: Bench) -> None:
+    """Outcomes and names of the tenant go after its time, those of others after the setting's, until it is undone."""
+
+    async def kept_s(tenant: str) -> list[int]:
+        """How long the outcome of a prompt of the tenant is kept, its name, and the outcome once it is taken."""
+        name = f"{tenant} {here.clock.now_ms()}"
+        segment = await here.enqueue(1, tenant=tenant, names=[(0, name, "d" * 32)])
+        plain = await here.enqueue(1, tenant=tenant)
+        await here.closed([segment, plain], 1)
+        times = [await here.ttl("outcomes", segment), await here.ttl("name", ACCOUNT, name)]
+        await here.store.deliver([plain])
+        return [*times, await here.ttl("outcomes", plain)]
+
+    week_s = 604_800
+    assert await kept_s("a") == [week_s, week_s, 3600]
+    await here.store.limit(ACCOUNT, "a", keep_outcome_s=600)
+    assert await kept_s("a") == [600, 600, 600]
+    assert await kept_s("b") == [week_s, week_s, 3600]
+    assert await here.store.limit(ACCOUNT, "a", keep_outcome_s=86_400) == Rule(keep_outcome_s=86_400)
+    assert await kept_s("a") == [86_400, 86_400, 3600]
+    assert await here.store.limit(ACCOUNT, "a", keep_outcome_s=0) == Rule()
+    assert await kept_s("a") == [week_s, week_s, 3600]

@@ -263,6 +263,7 @@ def settings() -> None:
         s.schema_dialect,
         s.tier,
         s.slow_policy,
+        s.seal_wrapper,
         s.tenant_weights,
         s.delete_files,
         s.webhook_url,
@@ -272,6 +273,7 @@ def settings() -> None:
         assert_type(str_setting, str)
     for bool_setting in (
         s.embedded,
+        s.seal,
         s.emulate,
         s.delete_jobs,
         s.log_json,

@@ -21,7 +21,7 @@ from gemqueue.accounts import account_id, api_key_from_env, pool_id
 from gemqueue.clock import clock_from_env
 from gemqueue.config import DEFAULT_BASE_URL, Settings, load_settings
 from gemqueue.connections.links import client_name
-from gemqueue.errors import ConfigError
+from gemqueue.errors import ConfigError, SealError
 from gemqueue.extras import need
 from gemqueue.states import Step
 from gemqueue.store.scripts import ServerError
@@ -203,6 +203,7 @@ async def begin(
     await kit.store.greet(kit.provider.account)
     if kit.pool:
         await kit.store.join_pool(kit.pool, kit.provider.account)
+    await _check_seal(kit)
     for warning in await kit.store.durability_warnings():
         log.warning("server.durability", warning=warning)
     account = kit.provider.account
@@ -212,6 +213,14 @@ async def begin(
     ctx["sweeper"].start()
     await ctx["sweeper"].works()
     log.info("worker.started", roles=[str(role) for role in roles], queue=settings.queue, account=kit.provider.account)
+
+
+async def _check_seal(kit: Kit) -> None:
+    """A worker that cannot open a sealed queue works on what it can read, and says so."""
+    try:
+        await kit.store.seals.begin()
+    except SealError as error:
+        log.error("seal.closed", error=str(error), but="sealed batches wait for a worker with the key")  # noqa: TRY400 - no defect of ours
 
 
 async def stop(ctx: dict[str, Any]) -> None:

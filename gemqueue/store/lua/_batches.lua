@@ -1,12 +1,13 @@
 -- Batches and their jobs.
--- takes: _core (KEEPS_INPUT, T, VERSION, account_of, count, key, now, num)
+-- takes: _core (KEEPS_INPUT, T, VERSION, account_of, count, key, now, raise_v)
 -- takes: _steps (due_key, ring)
 -- takes: _line (line_up)
 
 -- A sealed batch stands in the due index, in the list of open batches and, if it becomes a job, in the line for room.
 local function seal(id, lane, fields)
   local account = account_of(lane)
-  redis.call('HSET', key('batch', id), 'v', VERSION, 'state', 'sealed', 'lane', lane, 'sealed_at', now,
+  raise_v(key('batch', id), VERSION)
+  redis.call('HSET', key('batch', id), 'state', 'sealed', 'lane', lane, 'sealed_at', now,
     'lease_until', 0, unpack(fields))
   redis.call('ZADD', due_key(account), now, 'submit ' .. id)
   ring(account)
@@ -18,7 +19,7 @@ end
 -- A job of the batch has failed for want of its input. Where that had been deleted, the account has proven that its
 -- jobs need it.
 local function missed_input(record, account, proven)
-  if num(redis.call('HGET', record, 'v')) < KEEPS_INPUT then redis.call('HSET', record, 'v', KEEPS_INPUT) end
+  raise_v(record, KEEPS_INPUT)
   redis.call('HINCRBY', record, 'inputs_missed', 1)
   if proven then redis.call('HSETNX', key('account', account), 'input_needed_at', now) end
   count('inputs_missed', 1)

@@ -6,6 +6,9 @@ local VERSION = 1 -- of every record's layout; a record of a later one is left a
 local KEEPS_INPUT = 2
 -- Of a batch's record, once something is being believed of it: whoever holds it concludes slowly (policy/beliefs.py).
 local BELIEVES = 3
+-- Of the record of a batch, a lane or a rescue step, once it has had a segment that is sealed (gemqueue/sealing):
+-- whoever holds it opens what it reads, and seals what it writes.
+local SEALED = 4
 local T = KEYS[1]
 local now = tonumber(ARGV[1])
 if now == 0 then
@@ -29,6 +32,16 @@ end
 
 local function num(value)
   return tonumber(value or 0) or 0
+end
+
+-- A record's layout is at least the v-th from now on: it never goes back.
+local function raise_v(record, v)
+  if num(redis.call('HGET', record, 'v')) < num(v) then redis.call('HSET', record, 'v', v) end
+end
+
+-- Whether a segment's body is sealed, as its first bytes say (gemqueue/sealing/box.py).
+local function is_sealed(id)
+  return redis.call('GETRANGE', key('segment', id), 0, 3) == 'GQS1'
 end
 
 -- Whether a list of words, with blanks between them, has this one.

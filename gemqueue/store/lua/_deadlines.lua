@@ -1,5 +1,5 @@
 -- Segments whose prompts are wanted by a time.
--- takes: _core (VERSION, account_of, key, now, num)
+-- takes: _core (SEALED, VERSION, account_of, is_sealed, key, now, num, raise_v)
 -- takes: _steps (due_key, want)
 
 -- A segment whose prompts are wanted by a time. Where a policy may send them another way, the rescue step reviews it
@@ -9,6 +9,7 @@ local function promise(lane, id, deadline_at, review_ms)
   redis.call('HSET', key('segmeta', id), 'deadline_at', deadline_at)
   if num(review_ms) == 0 then return end
   redis.call('HSETNX', key('rescue', lane), 'v', VERSION)
+  if is_sealed(id) then raise_v(key('rescue', lane), SEALED) end
   redis.call('ZADD', key('deadlines', lane), now, id)
   want(key('rescue', lane), account_of(lane), 'rescue ' .. lane, now)
 end

@@ -1,8 +1,14 @@
 -- What is finished gets a TTL.
--- takes: _core (T, count, now, num)
+-- takes: _core (T, account_of, count, key, now, num)
 
 local function set_ttl(keep_s, ...)
   for _, name in ipairs({ ... }) do redis.call('EXPIRE', name, keep_s) end
+end
+
+-- How long a tenant's outcomes are kept: as its record says, else keep_s.
+local function kept_for(lane, tenant, keep_s)
+  local own = num(redis.call('HGET', key('tenant', account_of(lane), tenant or 'default'), 'keep_outcome_s'))
+  return own > 0 and own or keep_s
 end
 
 -- Kept outcomes count against the memory limit until they expire; this forgets those that have, and says how many.

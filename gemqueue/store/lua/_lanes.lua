@@ -1,5 +1,5 @@
 -- Segments wait in lanes to be packed.
--- takes: _core (T, VERSION, account_of, key, now, num)
+-- takes: _core (SEALED, T, VERSION, account_of, is_sealed, key, now, num, raise_v)
 -- takes: _steps (want)
 -- takes: _line (PARKED_MS, is_parked)
 
@@ -131,6 +131,7 @@ local function wait(lane, id, meta, ready_at, full)
   local lane_key, account = key('lane', lane), account_of(lane)
   redis.call('SADD', T .. ':lanes', lane)
   redis.call('HSETNX', lane_key, 'v', VERSION)
+  if is_sealed(id) then raise_v(lane_key, SEALED) end
   if ready_at > now then
     redis.call('ZADD', key('later', lane), ready_at, id)
     want(lane_key, account, 'pack ' .. lane, ready_at)

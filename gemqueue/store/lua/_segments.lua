@@ -1,6 +1,6 @@
 -- Outcomes land, an origin comes to its end, and whoever waits is told.
 -- takes: _core (T, account_of, count, key, now, num)
--- takes: _expiry (set_ttl)
+-- takes: _expiry (kept_for, set_ttl)
 -- takes: _names (names_of)
 -- takes: _deadlines (unpromise)
 -- takes: _watchers (WATCHERS_MAX)
@@ -15,7 +15,8 @@ end
 
 -- An origin's last bit is set: TTLs on everything that it leaves behind, and its body goes.
 local function finish(id, meta_key, keep_s)
-  local meta = redis.call('HMGET', meta_key, 'bytes', 'outcome_bytes', 'run', 'lane')
+  local meta = redis.call('HMGET', meta_key, 'bytes', 'outcome_bytes', 'run', 'lane', 'tenant')
+  keep_s = kept_for(meta[4], meta[5], keep_s)
   redis.call('UNLINK', key('segment', id), key('moved', id))
   count('live_bytes', -num(meta[1]))
   redis.call('HSET', meta_key, 'state', 'closed', 'bytes', 0, 'closed_at', now)

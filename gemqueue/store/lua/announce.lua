@@ -5,7 +5,7 @@
 -- event: its id. token: what it carries of ours, or ''. named: the batch that the token names, or ''. heard_s: how long
 -- an event is known by its id. early_s: how long a job without a batch is remembered
 -- ok <submit | track | late> <batch> | double | early | stray <batch> (a job of an intent that was given up)
--- takes: _core (BELIEVES, account_of, count, has_word, key, now, num, pass_when_full)
+-- takes: _core (SEALED, account_of, count, has_word, key, now, num, pass_when_full)
 -- takes: _steps (want)
 -- takes: _batches (prove)
 local event, job, token, named, heard_s, early_s = unpack(ARGV, 2)
@@ -20,7 +20,7 @@ if not id and named ~= '' then id = named end
 local record = key('batch', id or '')
 local b = redis.call('HMGET', record, 'state', 'lane', 'job', 'intent_token', 'event_at', 'ended_at', 'v',
   'missed_jobs')
-if not b[1] or num(b[7]) > BELIEVES then
+if not b[1] or num(b[7]) > SEALED then
   redis.call('SET', key('early', job), 1, 'EX', early_s)
   count('events_early', 1)
   return { 'early' }

@@ -7,7 +7,7 @@
 -- ok <record as flat list> <home> <now> | early | gone | newer (the record is of a later version of gemqueue: left
 -- alone) | held (pack and submit wait until the provider's jobs have been compared with the records, or a person has
 -- said how to go on) | unreadable <why> (the record is malformed: looked at again after a lease)
--- takes: _core (BELIEVES, VERSION, key, now, num, pass_when_full)
+-- takes: _core (BELIEVES, SEALED, VERSION, key, now, num, pass_when_full)
 -- takes: _steps (RECORDS, due_key, record_of)
 -- takes: _server (paused, recall)
 -- takes: _quota (unreserve)
@@ -36,7 +36,8 @@ if broken then
   redis.call('ZADD', index, 'XX', now + lease_ms, member)
   return { 'unreadable', broken }
 end
-if num(read[4]) > (RECORDS[step] and VERSION or BELIEVES) then return { 'newer' } end
+local v = num(read[4])
+if v ~= SEALED and v > (RECORDS[step] and VERSION or BELIEVES) then return { 'newer' } end
 pass_when_full()
 local knows = cmsgpack.unpack(known)
 local nameless = recall(account, knows)

@@ -6,13 +6,15 @@
 -- ok <how many were shortened>
 -- takes: _core (T, key, now, num, pass_when_full)
 -- takes: _groups (groups)
--- takes: _expiry (forget_expired, set_ttl)
+-- takes: _expiry (forget_expired, kept_for, set_ttl)
 local keep_s, room_bytes = unpack(ARGV, 2, 3)
 pass_when_full()
 local n, short = 0, num(redis.call('HGET', T .. ':counts', 'live_bytes')) > tonumber(room_bytes)
 for segment in groups(4, 1) do
-  local m = redis.call('HMGET', key('segmeta', segment), 'state', 'named', 'watched', 'outcome_bytes')
+  local m = redis.call('HMGET', key('segmeta', segment), 'state', 'named', 'watched', 'outcome_bytes',
+    'lane', 'tenant')
   if short and m[1] == 'closed' and not m[2] and not m[3] then
+    local keep_s = math.min(keep_s, kept_for(m[5], m[6], keep_s))
     set_ttl(keep_s, key('segmeta', segment), key('settled', segment), key('outcomes', segment))
     redis.call('ZADD', T .. ':kept', now + keep_s * 1000, segment .. ' ' .. num(m[4]))
     n = n + 1

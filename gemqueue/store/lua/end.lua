@@ -9,7 +9,7 @@
 -- ending: msgpack {job_state, output_file, rows, error, operation, delay_ms, prompts_max, sample, cool_ms, halve,
 -- seen_what}
 -- ok | stale | state <state>
--- takes: _core (BELIEVES, account_of, count, key, now, num, pass_when_full, stale)
+-- takes: _core (BELIEVES, account_of, count, key, now, num, pass_when_full, raise_v, stale)
 -- takes: _steps (step_over)
 -- takes: _batches (JOB_KEEP_S, prove)
 -- takes: _line (leave_line, model_of)
@@ -46,8 +46,8 @@ redis.call('HSET', record, 'state', 'ended', 'job_state', a.job_state, 'output_f
   'denials', 0, 'short_reads', 0, 'rows', a.rows, 'held_reason', '', 'held_since', 0)
 redis.call('HDEL', record, 'look_again', 'seen_what', 'seen_n', 'seen_first_at', 'seen_last_at', 'deaths')
 if (a.seen_what or '') ~= '' then
-  redis.call('HSET', record, 'seen_what', a.seen_what, 'seen_n', 1, 'seen_first_at', now, 'seen_last_at', now,
-    'v', BELIEVES)
+  redis.call('HSET', record, 'seen_what', a.seen_what, 'seen_n', 1, 'seen_first_at', now, 'seen_last_at', now)
+  raise_v(record, BELIEVES)
 end
 step_over(batch, b[2], b[1] == 'sealed' and 'submit' or 'track', 'resolve', a.delay_ms)
 local lane_key = key('lane', b[2])

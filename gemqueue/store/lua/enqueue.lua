@@ -1,10 +1,12 @@
 -- enqueue: a segment whose body was written with SET NX EX becomes live, once, however often it is asked for.
 -- KEYS: prefix. ARGV: now, segment, entry
--- segment: msgpack {id, lane, tenant, priority, count, raw_bytes, tokens, producer, names=[[index, name, digest]],
--- memory_bytes_max, full={prompts, raw_bytes, tokens, linger_ms}, run, epoch, deadline_at, review_ms}
+-- segment: msgpack {id, lane, tenant, priority, count, raw_bytes, tokens, producer, names=[[index, name, digest, plain
+-- name]], memory_bytes_max, full={prompts, raw_bytes, tokens, linger_ms}, run, epoch, deadline_at, review_ms}
+-- plain name: of a sealed name (a keyed digest), by which it was known before the queue was sealed; else ''
 -- entry: what the run's list gets with it
 -- ok <the account's home, or ''> | taken <list of "index key digest merges"> (nothing written; merges: the digest is
--- of a whole config) | full | resend (the body is gone) | superseded (the run is another process's now, or was purged)
+-- of a whole config) | full | resend (the body is gone) | sealed (the queue is: under a plain name a prompt would be
+-- bought again) | superseded (the run is another process's now, or was purged)
 -- takes: _core (VERSION, account_of, count, key, now, num)
 -- takes: _expiry (has_room)
 -- takes: _deadlines (promise)
@@ -26,9 +28,14 @@ if a.run ~= '' and num(redis.call('HGET', run, 'epoch')) ~= a.epoch then
   return { 'superseded' }
 end
 
+if a.names[1] and a.names[1][4] == '' and redis.call('EXISTS', key('seal', '+names')) == 1 then
+  redis.call('UNLINK', body)
+  return { 'sealed' }
+end
 local taken = {}
 for _, n in ipairs(a.names) do
   local known = redis.call('GET', key('name', account, n[2]))
+  if not known and n[4] ~= '' then known = redis.call('GET', key('name', account, n[4])) end
   if known then
     local merges = redis.call('HGET', key('segmeta', string.match(known, '^[^.]+')), 'merges') or '0'
     taken[#taken + 1] = string.format('%d ', n[1]) .. known .. ' ' .. merges

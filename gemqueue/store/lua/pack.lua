@@ -6,7 +6,7 @@
 -- limits: msgpack {prompts, raw_bytes, tokens, review_ms, weights={tenant=w}, own = the batch's lane, where the packed
 -- lane is a pool's}
 -- ok <'packing'|'sealed'|'empty'> <prompts in the batch> <prompts left that may be packed> | stale
--- takes: _core (T, VERSION, account_of, has_word, key, now, num, pass_when_full, stale)
+-- takes: _core (T, VERSION, account_of, has_word, key, now, num, pass_when_full, raise_v, stale)
 -- takes: _lanes (CLASS, SIZES, class_of, pass_over, pend, place, readmit, sum_up)
 -- takes: _batches (seal)
 -- takes: _tenants (enter_job, note_packed, share, why_over)
@@ -47,6 +47,7 @@ if not state then
   redis.call('HSET', batch_key, 'v', VERSION, 'state', 'packing', 'fence', 0, 'created_at', now)
   redis.call('HSET', lane_key, 'batch', batch)
 end
+raise_v(batch_key, redis.call('HGET', lane_key, 'v'))
 redis.call('HSET', batch_key, 'lane', own) -- whoever goes on with a batch that another account began has it
 if own ~= lane then
   redis.call('HSET', batch_key, 'pool', account_of(lane))

@@ -7,7 +7,7 @@
 -- job: msgpack {lane, job, input_file, token, created_at_ms, by_key, last}
 -- ok <how many were taken> | known <state> (there is a record) | busy <batch> (somebody holds a batch that has one of
 -- them)
--- takes: _core (T, VERSION, account_of, count, key, now, num, pass_when_full)
+-- takes: _core (T, VERSION, account_of, count, key, now, num, pass_when_full, raise_v)
 -- takes: _groups (groups)
 -- takes: _steps (due_key)
 -- takes: _lanes (unpend)
@@ -31,7 +31,8 @@ end
 
 pass_when_full()
 redis.call('HSETNX', record, 'created_at', now)
-redis.call('HSET', record, 'v', VERSION, 'state', 'packing', 'lane', a.lane)
+raise_v(record, VERSION)
+redis.call('HSET', record, 'state', 'packing', 'lane', a.lane)
 redis.call('HSETNX', record, 'fence', 0)
 local PARTS = { 'prompts', 'raw_bytes', 'tokens' }
 local function let_go(lane)
@@ -42,6 +43,7 @@ for _, take in ipairs(takes) do
   local segment, m = take[1], take[2]
   local tenant, lane = m[6] or 'default', m[7]
   let_go(lane)
+  raise_v(record, redis.call('HGET', key('lane', lane), 'v'))
   if account_of(lane) ~= account then redis.call('HSET', record, 'pool', account_of(lane)) end
   unpend(lane, tenant, segment, { num(m[3]), num(m[4]), num(m[5]), 1 })
   share(batch, tenant, num(m[3]))

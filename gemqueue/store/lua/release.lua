@@ -3,7 +3,7 @@
 -- KEYS: prefix. ARGV: now, member, account, fence, delay_ms, each (field, value)
 -- field, value: to set in the record
 -- ok | stale
--- takes: _core (account_of, key, now, num, pass_when_full, stale)
+-- takes: _core (account_of, key, now, num, pass_when_full, raise_v, stale)
 -- takes: _groups (groups)
 -- takes: _steps (due_key)
 -- takes: _line (model_of)
@@ -15,7 +15,9 @@ if num(redis.call('HGET', record, 'lease_until')) == 0 then return { 'ok' } end
 pass_when_full()
 delay_ms = tonumber(delay_ms)
 if redis.call('HDEL', record, 'look_again') == 1 then delay_ms = 0 end
+local v = redis.call('HGET', record, 'v')
 redis.call('HSET', record, 'lease_until', 0, unpack(ARGV, 6))
+raise_v(record, v)
 redis.call('ZADD', due_key(account), now + delay_ms, member)
 local b = redis.call('HMGET', record, 'state', 'lane')
 if b[1] == 'sealed' then unreserve(string.match(member, ' (.+)$'), b[2], 0) end

@@ -6,7 +6,7 @@
 -- refusals, deadline_at, doubts, review_ms, full={...}}. keys: msgpack [[origin, [index]]]. segment, bits: what lines
 -- leave, and which
 -- ok | stale | state <state> | conflict <segment>
--- takes: _core (VERSION, account_of, count, has_word, key, now, num, pass_when_full, stale)
+-- takes: _core (SEALED, VERSION, account_of, count, has_word, is_sealed, key, now, num, pass_when_full, raise_v, stale)
 -- takes: _groups (groups)
 -- takes: _bitmaps (merged, overlaps)
 -- takes: _deadlines (promise)
@@ -46,13 +46,14 @@ if a.new_batch == '' then
 else
   redis.call('HSET', meta_key, 'batch', a.new_batch)
   redis.call('RPUSH', key('manifest', a.new_batch), a.id)
-  local b = redis.call('HMGET', record, 'lane', 'pool', 'limited')
+  local b = redis.call('HMGET', record, 'lane', 'pool', 'limited', 'v')
   local limited = has_word(b[3] or '', a.tenant) and a.tenant or ''
   seal(a.new_batch, b[1], { 'fence', 0, 'created_at', now, 'prompts', a.count, 'raw_bytes', a.raw_bytes,
     'tokens', a.tokens, 'segments', 1, 'priority', a.priority, 'limited', limited, 'refusals', a.refusals,
     'solo', a.count == 1 and 1 or 0 })
   share(a.new_batch, a.tenant, a.count)
   if limited ~= '' then enter_job(a.new_batch, b[2] or account_of(b[1]), a.tenant) end
+  raise_v(key('batch', a.new_batch), is_sealed(a.id) and SEALED or b[4])
   if b[2] then redis.call('HSET', key('batch', a.new_batch), 'pool', b[2]) end
   redis.call('HSET', record, 'refusals', a.refusals)
 end

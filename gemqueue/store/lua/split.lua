@@ -3,14 +3,14 @@
 -- KEYS: prefix. ARGV: now, batch, fence, new_batch, segments, refusals
 -- segments: how many to move. refusals: so far
 -- ok | stale | state <state>
--- takes: _core (account_of, key, now, num, pass_when_full, stale)
+-- takes: _core (account_of, key, now, num, pass_when_full, raise_v, stale)
 -- takes: _batches (seal)
 -- takes: _tenants (enter_job, share)
 local batch, fence, new_batch, segments, refusals = unpack(ARGV, 2)
 local record, other = key('batch', batch), key('batch', new_batch)
 if redis.call('EXISTS', other) == 1 then return { 'ok' } end
 if stale(record, fence) then return { 'stale' } end
-local b = redis.call('HMGET', record, 'state', 'lane', 'segments', 'pool', 'priority', 'limited')
+local b = redis.call('HMGET', record, 'state', 'lane', 'segments', 'pool', 'priority', 'limited', 'v')
 if b[1] ~= 'sealed' then return { 'state', b[1] or 'gone' } end
 local n = math.min(tonumber(segments), 500, num(b[3]) - 1)
 if n < 1 then return { 'state', 'one segment' } end
@@ -34,6 +34,7 @@ seal(new_batch, b[2], { 'fence', 0, 'created_at', now, 'prompts', sums[1], 'raw_
   'segments', n, 'refusals', refusals, 'priority', num(b[5]),
   'limited', b[6] or '' })
 for tenant in string.gmatch(b[6] or '', '%S+') do enter_job(new_batch, b[4] or account_of(b[2]), tenant) end
+raise_v(other, b[7])
 if b[4] then redis.call('HSET', other, 'pool', b[4]) end
 redis.call('HSET', record, 'refusals', refusals)
 return { 'ok' }

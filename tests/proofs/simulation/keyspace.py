@@ -162,6 +162,10 @@ class Keyspace:
         """Its length."""
         return len(self.find(key, bytes) or b"")
 
+    def getrange(self, key: bytes, start: bytes, end: bytes) -> Reply:
+        """Its bytes from one place to another, which belongs to them."""
+        return (self.find(key, bytes) or b"")[int(start) : int(end) + 1]
+
     def put(self, key: bytes, value: bytes, *options: bytes) -> Reply:
         """Write it, with NX, EX, PX and KEEPTTL."""
         words = [word.upper() for word in options]

@@ -30,6 +30,8 @@ _SECTIONS: Final = {
         "tenant": ("gemqueue_workers.manage.tenant_cli:tenant", "Say what each tenant may have, and see what it has."),
         "reconcile": (f"{_HERE}:reconcile", "Compare the provider's jobs with the records."),
         "return": (f"{_HERE}:give_back", "Give a batch back to its pool."),
+        "seal": ("gemqueue_workers.seal.cli:seal", "Handle the keys of a sealed queue."),
+        "shred": ("gemqueue_workers.seal.cli:shred", "Destroy one tenant's keys: nobody reads its data again."),
         "metrics": (f"{_HERE}:metrics", "Print all counters and gauges in Prometheus's format."),
     }
 }

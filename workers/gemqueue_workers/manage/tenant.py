@@ -9,6 +9,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from gemqueue.config import load_settings
 from gemqueue.policy.tenants import why_passed_over
 from gemqueue.setting_values import WEIGHT_MAX, is_tenant, tenant_weights
 from gemqueue_workers.exits import Exit
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class TenantStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """A tenant of an account or pool. ``jobs_max`` and ``per_min_max`` are 0 where it has no such limit.
+    """A tenant of an account or pool. ``jobs_max``, ``per_min_max`` and ``keep_outcome_s`` are 0 where it has none.
 
     ``held_reason`` says over which of them it is, and ``held_age_s`` since when; empty and null where it is over none.
     """
@@ -32,6 +33,7 @@ class TenantStatus(msgspec.Struct, frozen=True, kw_only=True):
     weight: int
     jobs_max: int
     per_min_max: int
+    keep_outcome_s: int = 0
     waiting: int = 0
     in_flight: int = 0
     jobs: int = 0
@@ -50,8 +52,13 @@ def checked(name: str, **limits: int | None) -> dict[str, int | None]:
         raise Exit(f"{name!r} cannot be a tenant: 1 to 64 of letters, digits, - _ . @")
     if (limits["weight"] or 0) > WEIGHT_MAX:
         raise Exit(f"--weight {limits['weight']} is above {WEIGHT_MAX}: give the others less")
+    if 0 < (limits["keep_outcome_s"] or 0) < (shortest_s := max(1, load_settings().submit_timeout_s)):
+        raise Exit(
+            f"--keep-outcome-s {limits['keep_outcome_s']} is below submit_timeout_s = {shortest_s:g}: a segment that "
+            "is forgotten so soon could be submitted again"
+        )
     if all(value is None for value in limits.values()):
-        raise Exit("nothing to set: give --weight, --jobs-max or --per-min-max")
+        raise Exit("nothing to set: give --weight, --jobs-max, --per-min-max or --keep-outcome-s")
     return limits
 
 
@@ -60,7 +67,12 @@ async def set_tenant(link: Link, name: str, limits: dict[str, int | None]) -> Te
     rule = await link.store.limit(link.account, name, **limits)
     weight = rule.weight or tenant_weights(link.store.settings.tenant_weights).get(name, 1)
     return TenantStatus(
-        account=link.account, tenant=name, weight=weight, jobs_max=rule.jobs_max, per_min_max=rule.per_min_max
+        account=link.account,
+        tenant=name,
+        weight=weight,
+        jobs_max=rule.jobs_max,
+        per_min_max=rule.per_min_max,
+        keep_outcome_s=rule.keep_outcome_s,
     )
 
 
@@ -79,6 +91,7 @@ def _status(one: Tenant, weights: dict[str, int], now_ms: int) -> TenantStatus:
         weight=one.rule.weight or weights.get(one.tenant, 1),
         jobs_max=one.rule.jobs_max,
         per_min_max=one.rule.per_min_max,
+        keep_outcome_s=one.rule.keep_outcome_s,
         held_cause=why.cause if why is not None else "",
         held_reason=why.text if why is not None else "",
         held_age_s=max(0, now_ms - why.since_ms) / 1000 if why is not None else None,
@@ -89,7 +102,8 @@ def said(one: TenantStatus) -> str:
     """What a tenant may have, in words."""
     jobs = f"{one.jobs_max:,} jobs in flight" if one.jobs_max else "any number of jobs in flight"
     rate = f"{one.per_min_max:,} prompts a minute" if one.per_min_max else "any number of prompts a minute"
-    return f"Tenant {one.tenant} of {one.account}: weight {one.weight}, {jobs}, {rate}"
+    kept = f", outcomes kept for {one.keep_outcome_s:,} s" if one.keep_outcome_s else ""
+    return f"Tenant {one.tenant} of {one.account}: weight {one.weight}, {jobs}, {rate}{kept}"
 
 
 def show_tenants(console: Console, found: list[TenantStatus]) -> None:

@@ -70,6 +70,7 @@ def tenant_list(*, emulate: bool | None, as_json: bool) -> None:
 @click.option("--weight", type=_Number(), help="Its share of what is packed, 1 to 100; goes before tenant_weights.")
 @click.option("--jobs-max", type=_Number(), help="The most jobs in flight that have prompts of it.")
 @click.option("--per-min-max", type=_Number(), help="The most of its prompts that are packed within a minute.")
+@click.option("--keep-outcome-s", type=_Number(), help="For how long its outcomes and names are kept.")
 @emulate_option
 @json_option
 def tenant_set(
@@ -78,6 +79,7 @@ def tenant_set(
     weight: int | None,
     jobs_max: int | None,
     per_min_max: int | None,
+    keep_outcome_s: int | None,
     emulate: bool | None,
     as_json: bool,
 ) -> None:
@@ -87,16 +89,19 @@ def tenant_set(
       gemqueue admin tenant set alice --weight 3
       gemqueue admin tenant set bob --jobs-max 2 --per-min-max 5000
       gemqueue admin tenant set bob --jobs-max none
+      gemqueue admin tenant set bob --keep-outcome-s 86400
 
     It holds at once, for whatever is packed from then on. A job is in flight from when its first prompt is packed until
     it has ended, and counts for each tenant that has prompts in it. A tenant over a limit is passed over; the others go
-    on.
+    on. Outcomes and names that are there keep their time; a name that is no longer kept is bought again.
 
     Exit 2: the tenant cannot be called so, a weight is above 100, or nothing was given.
     """  # noqa: D301
     from gemqueue_workers.manage import tenant as module  # noqa: PLC0415 - as above
 
-    chosen = module.checked(name, weight=weight, jobs_max=jobs_max, per_min_max=per_min_max)
+    chosen = module.checked(
+        name, weight=weight, jobs_max=jobs_max, per_min_max=per_min_max, keep_outcome_s=keep_outcome_s
+    )
     done = run_main(with_link(emulate, lambda link: module.set_tenant(link, name, chosen)))
     if as_json:
         print_json(done)

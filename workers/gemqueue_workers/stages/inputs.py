@@ -49,4 +49,4 @@ async def restarted(kit: Kit, lease: Lease, batch: Batch, status: JobStatus) -> 
     hold = inputs.why_begun_anew(status)
     with effect(Effect.TRACK_RESTART):
         await kit.store.restart(lease.claim, batch.job, delay_s=delay_s, hold=hold, proven=proven)
-    log.error("job.missed_input", batch=batch.id, job=batch.job, deleted=proven, error=status.error_message)
+    log.error("job.missed_input", batch=batch.id, job=batch.job, deleted=proven, error=kit.said(status.error_message))

@@ -24,6 +24,7 @@ from gemqueue.policy.backoff import backoff_s
 from gemqueue.policy.beliefs import RECORD_VERSION
 from gemqueue.policy.deadlines import Next, Service, after_failure, after_refusal, way_now, ways
 from gemqueue.policy.doubts import AfterDoubts, after_doubts, after_silence
+from gemqueue.policy.holds import withheld
 from gemqueue.records import BATCH, Note
 from gemqueue.states import FailureKind
 from gemqueue.store.deadlines import Asked, Leave, Replied
@@ -209,7 +210,8 @@ class _Asking:
     async def _put_back(self) -> None:
         """The batch waits with its prompts, for the first of them."""
         delay_s, hold = min(self._waits, key=lambda wait: wait[0])
-        log.warning("calls.wait", batch=self._batch.id, prompts=len(self._waits), reason=hold.text)
+        reason = (withheld(hold) if self._kit.settings.seal else hold).text
+        log.warning("calls.wait", batch=self._batch.id, prompts=len(self._waits), reason=reason)
         hold = await held_since_first(self._kit, self._batch, hold)
         with effect(Effect.RESOLVE_RELEASE):
             await self._kit.store.release(self._lease.claim, delay_s, Note(v=RECORD_VERSION), hold=hold)
@@ -319,7 +321,7 @@ class _Asking:
     # --- what brought no answer ---
 
     async def _failed(self, prompt: _Prompt, error: ProviderError) -> None:
-        log.info("call.failed", key=prompt.key, lane=str(self._batch.lane), error=str(error))
+        log.info("call.failed", key=prompt.key, lane=str(self._batch.lane), error=self._kit.said(error))
         if isinstance(error, Ambiguous):
             await self._replied(prompt, Replied.LOST)
             prompt = prompt.in_doubt()

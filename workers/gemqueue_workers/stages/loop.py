@@ -26,6 +26,7 @@ from gemqueue.errors import (
     GemqueueError,
     ProviderError,
     Rejected,
+    SealError,
     StaleFence,
     StoreUnavailable,
     Transient,
@@ -65,6 +66,10 @@ class Kit(msgspec.Struct, frozen=True, kw_only=True):
     pool: str = ""
     """The pool that the worker takes part in, as lanes carry it."""
     waits: Waits = msgspec.field(default_factory=Waits)
+
+    def said(self, words: ProviderError | str) -> str:
+        """What the provider said, for a log. It may quote a prompt, so of a sealed queue it is left out."""
+        return str(words) if not (self.settings.seal and str(words)) else "what it said is not logged (seal = true)"
 
     def account_of(self, step: Step, id_: str) -> str:
         """In whose due index a step of this worker's stands: a pool's lanes are packed for the pool."""
@@ -202,6 +207,7 @@ async def take_step(kit: Kit, handler: Handler[R], id_: str) -> Turn:
 async def _handled(kit: Kit, handler: Handler[R], lease: Lease, record: R) -> Step | None:
     member = lease.claim.member
     try:
+        kit.store.seals.check(getattr(record, "v", 0))
         async with _kept(lease):
             then = await handler.handle(lease, record)
         kit.waits.step_done(handler.step)
@@ -215,7 +221,8 @@ async def _handled(kit: Kit, handler: Handler[R], lease: Lease, record: R) -> St
             log.error("account.refused", step=member, account=kit.provider.account, error=str(error))  # noqa: TRY400 - no defect of ours
             await _count(kit, "account_refused")
         else:
-            log.warning("step.held", step=member, error=str(error))
+            said = kit.said(error) if isinstance(error, ProviderError) else str(error)
+            log.warning("step.held", step=member, error=said)
         kit.waits.step_failed(error)
         await _put_back(kit, handler, lease.claim, record, error)
     except StoreUnavailable as error:
@@ -288,6 +295,8 @@ def _delay_and_hold(kit: Kit, batch: Batch, error: Exception) -> tuple[float, Ho
         hold = why_call_failed(error)
     elif isinstance(error, UnreadableRecord):
         hold = Hold(Cause.DEFECT, f"{error}: mend it, or delete it and give its prompts up")
+    elif isinstance(error, SealError):
+        hold = Hold(Cause.SEAL, f"seal: {error}")
     elif isinstance(error, NotReplicated):
         hold = Hold(Cause.REPLICA, f"replica: {error}")
     elif isinstance(error, ServerError):

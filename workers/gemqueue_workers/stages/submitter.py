@@ -252,7 +252,8 @@ class Submitter:
 
     async def _not_created(self, attempt: _Attempt, error: ProviderError) -> None:
         batch, after = attempt.batch, submitting.after_create_error(attempt.batch, error, self._kit.settings)
-        log.warning("create.failed", batch=batch.id, verdict=str(after.refusal), call=error.call, error=str(error))
+        said = self._kit.said(error)
+        log.warning("create.failed", batch=batch.id, verdict=str(after.refusal), call=error.call, error=said)
         await self._after[after.refusal](attempt, after, error)
 
     async def _doubt(self, attempt: _Attempt, _after: AfterCreate, _error: ProviderError) -> None:

@@ -139,7 +139,9 @@ class Tracker:
         )
         with effect(Effect.TRACK_END):
             await self._kit.store.end(lease.claim, end)
-        log.info("job.ended", batch=batch.id, job=batch.job, state=str(after.job_state), error=end.error)
+        log.info(
+            "job.ended", batch=batch.id, job=batch.job, state=str(after.job_state), error=self._kit.said(end.error)
+        )
 
     async def _while_running(self, batch: Batch, status: JobStatus) -> Note:
         note = await delete_while_running(self._kit, batch, status)
