@@ -77,6 +77,7 @@ async def test_status_follows_a_prompt(redis_url: str, queue_name: str) -> None:
             "pending": 0,
             "oldest_age_s": None,
             "held_reason": "",
+            "held_cause": "",
             "held_age_s": None,
             "cost": cost,
             "turnaround": [],

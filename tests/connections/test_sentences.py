@@ -187,7 +187,7 @@ async def test_a_replica_says_that_it_is_one() -> None:
     with ValkeyServer(port=free_port(), extra=("--replicaof", "127.0.0.1 1")) as replica:
         store = Store(replica.url, Settings(redis_url=replica.url, emulate=True))
         try:
-            with pytest.raises(StoreUnavailable, match="is a read-only replica, and takes no writes: name its master"):
+            with pytest.raises(StoreUnavailable, match="is a read-only replica: name its primary"):
                 await store.greet("emulated.local")
         finally:
             await store.aclose()

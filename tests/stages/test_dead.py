@@ -127,7 +127,8 @@ async def test_dead_letters_are_purged(stages: Stages) -> None:
 async def _bury(here: Bench, count: int, body_bytes: int) -> None:
     segment = await here.enqueue(count)
     claim = await here.ended()
-    body = "x" * body_bytes
+    line = '{"key":"00a.0","request":{"text":"%s"}}'
+    body = line % ("x" * (body_bytes - len(line) + 2))
     dead = [(f"{segment}.{n}", LANE, "provider", "why", body) for n in range(count)]
     await here.store.settle(claim, [landing(segment, range(count), failed=count)], dead)
     await here.close(claim)
