@@ -18,6 +18,7 @@ _BOTH: Final = (
     "get KEY", "set KEY 1", "mget KEY", "getbit KEY 0", "strlen KEY",
     "exists KEY", "expire KEY 9", "persist KEY", "unlink KEY",
     "hget KEY 1", "hset KEY 1 1", "hsetnx KEY 1 1", "hmget KEY 1", "hgetall KEY", "hincrby KEY 1 1",
+    "hexists KEY 1", "hlen KEY", "hkeys KEY",
     "rpush KEY 1", "llen KEY", "lrange KEY 0 1", "lindex KEY 0",
     "sadd KEY 1", "srem KEY 1", "scard KEY", "smembers KEY", "sismember KEY 1", "srandmember KEY",
     "zadd KEY 1 1", "zrem KEY 1", "zscore KEY 1", "zcount KEY 0 1", "zrange KEY 0 1", "zrangebyscore KEY 0 1",
@@ -25,8 +26,8 @@ _BOTH: Final = (
 )  # fmt: skip
 _WORKER: Final = (
     "scan 0", "getdel KEY", "incrby KEY 1", "pexpire KEY 9", "psetex KEY 9 1", "setex KEY 9 1", "del KEY",
-    "hdel KEY 1", "hexists KEY 1", "hlen KEY", "hkeys KEY", "hvals KEY", "lset KEY 0 1", "ltrim KEY 0 1",
-    "zcard KEY", "zremrangebyscore KEY 0 1", "xdel KEY 1-1", "watch KEY", "unwatch",
+    "hdel KEY 1", "hvals KEY", "zcard KEY", "lset KEY 0 1", "ltrim KEY 0 1",
+    "zremrangebyscore KEY 0 1", "xdel KEY 1-1", "watch KEY", "unwatch",
 )  # fmt: skip
 OPTIONAL: Final = ("select", "hello", "info", "config|get", "publish", "subscribe", "unsubscribe", "dbsize")
 """Commands that the queue uses where they are allowed; ``doctor`` says what is not seen or is slower without them."""
@@ -57,12 +58,15 @@ class Right(NamedTuple):
         return self.place if _OF_KEY in said else self.command
 
 
-def rights_of(side: Side, queue: str, prefix: str, *, replicated: bool) -> list[Right]:
-    """What a side needs for a queue whose keys begin with ``prefix``; ``replicated`` where writes wait for replicas."""
+def rights_of(side: Side, queue: str, prefix: str, *, replicated: bool, by_arq: bool) -> list[Right]:
+    """What a side needs for a queue whose keys begin with ``prefix``.
+
+    ``replicated`` where writes wait for replicas, ``by_arq`` where arq runs the steps, on keys of its own.
+    """
     own, key, jobs = f"~{{gq:{queue}:*", f"{prefix}:probe", f"gq:{queue}:probe"
     calls = [*_BOTH, *(_WORKER if side is Side.WORKER else ()), *(_WAIT if replicated else ())]
     rights = [_right(call.split(), own, key) for call in calls]
-    if side is Side.WORKER:
+    if side is Side.WORKER and by_arq:
         places = [(f"~{at}gq:{queue}:*", f"{at}{jobs}") for at in ("", *_JOBS)]
         rights += [_right(["exists", _KEY], place, key) for place, key in [*places, (f"~{_ABORTED}", _ABORTED)]]
     return rights

@@ -51,7 +51,7 @@ def test_the_lines_of_the_docs_are_the_table(side: Side) -> None:
     """docs/servers.md gives each side the rights that are checked, those of MULTI, and optional ones."""
     (line,) = [line for line in SERVERS.splitlines() if line.startswith(f"ACL SETUSER gemqueue-{side} ")]
     given = {word for word in line.split() if word[0] in "+~"}
-    rights = rights_of(side, "default", "{gq:default:00}", replicated=False)
+    rights = rights_of(side, "default", "{gq:default:00}", replicated=False, by_arq=True)
     needed = {right.command for right in rights} | {right.place for right in rights}
     assert needed | set(multi_rights()) <= given
     assert given - needed - set(multi_rights()) <= {f"+{name}" for name in OPTIONAL}
@@ -60,5 +60,5 @@ def test_the_lines_of_the_docs_are_the_table(side: Side) -> None:
 def test_what_is_missing_is_a_line() -> None:
     """The way out can be pasted; with replication WAIT is needed, too."""
     assert why_missing(Side.WORKER, ["+wait", "~arq:abort"], "gq").endswith(": ACL SETUSER gq +wait ~arq:abort")
-    names = [right.command for right in rights_of(Side.PRODUCER, "q", "{gq:q:00}", replicated=True)]
+    names = [right.command for right in rights_of(Side.PRODUCER, "q", "{gq:q:00}", replicated=True, by_arq=True)]
     assert ("+wait" in names, "+scan" in names) == (True, False)

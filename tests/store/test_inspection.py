@@ -54,7 +54,7 @@ async def test_each_right_that_is_taken_away_is_named(valkey: ValkeyServer, redi
     """Every command and key pattern of the table is missed by its own name, and by the side that needs it."""
     prefix = f"{{gq:{queue_name}:00}}"
     for side in Side:
-        rights = rights_of(side, queue_name, prefix, replicated=True)
+        rights = rights_of(side, queue_name, prefix, replicated=True, by_arq=True)
         names = dict.fromkeys(name for right in rights for name in (right.command, right.place))
         for taken in names:
             left = [*(name for name in names if name != taken), "+multi", "+exec", "+discard"]
@@ -72,7 +72,7 @@ async def test_without_multi_nothing_else_is_seen(valkey: ValkeyServer, redis: R
 
 def test_the_places_of_jobs_are_arqs() -> None:
     """The keys whose rights are looked at are those that arq uses."""
-    names = {right.place for right in rights_of(Side.WORKER, "q", "{gq:q:00}", replicated=False)}
+    names = {right.place for right in rights_of(Side.WORKER, "q", "{gq:q:00}", replicated=False, by_arq=True)}
     found = (arq.constants.job_key_prefix, arq.constants.in_progress_key_prefix, arq.constants.retry_key_prefix)
     assert {f"~{place}gq:q:*" for place in (*found, arq.constants.result_key_prefix)} < names
     assert f"~{arq.constants.abort_jobs_ss}" in names

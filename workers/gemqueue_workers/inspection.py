@@ -15,7 +15,7 @@ from gemqueue.connections.replies import said_by
 from gemqueue.policy.rights import Side, multi_rights, rights_of, why_missing
 from gemqueue.policy.servers import cleaned, refusal
 from gemqueue.store.scripts import ServerError, ServerRefuses, translated
-from gemqueue.urls import safe_url, url_parts
+from gemqueue.urls import names_cluster, safe_url, url_parts
 
 if TYPE_CHECKING:
     from gemqueue.store.base import StoreBase
@@ -98,7 +98,8 @@ class Inspection:
     async def missing(self, side: Side) -> list[str]:
         """The rights that a side lacks, as an ACL line names them; empty where nothing is refused."""
         settings = self._store.settings
-        rights = rights_of(side, settings.queue, self._store.prefix, replicated=self._store.replicated)
+        kind = {"replicated": self._store.replicated, "by_arq": not names_cluster(self.url)}
+        rights = rights_of(side, settings.queue, self._store.prefix, **kind)
         rights.sort(key=lambda right: right.call[0] != "watch")  # nobody may watch once MULTI was said
         calls = [right.call for right in rights]
         start = sum(call[0] == "watch" for call in calls)
