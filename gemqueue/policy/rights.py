@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 _KEY: Final = "KEY"
 _BOTH: Final = (
     "ping", "time", "eval 0 1 KEY", "evalsha 0 1 KEY",
-    "get KEY", "set KEY 1", "mget KEY", "getbit KEY 0", "strlen KEY",
+    "get KEY", "set KEY 1", "mget KEY", "getbit KEY 0", "getrange KEY 0 1", "strlen KEY",
     "exists KEY", "expire KEY 9", "persist KEY", "unlink KEY",
     "hget KEY 1", "hset KEY 1 1", "hsetnx KEY 1 1", "hmget KEY 1", "hgetall KEY", "hincrby KEY 1 1",
-    "hexists KEY 1", "hlen KEY", "hkeys KEY",
+    "hexists KEY 1", "hlen KEY", "hkeys KEY", "hdel KEY 1", "zcard KEY",
     "rpush KEY 1", "llen KEY", "lrange KEY 0 1", "lindex KEY 0",
     "sadd KEY 1", "srem KEY 1", "scard KEY", "smembers KEY", "sismember KEY 1", "srandmember KEY",
     "zadd KEY 1 1", "zrem KEY 1", "zscore KEY 1", "zcount KEY 0 1", "zrange KEY 0 1", "zrangebyscore KEY 0 1",
@@ -26,7 +26,7 @@ _BOTH: Final = (
 )  # fmt: skip
 _WORKER: Final = (
     "scan 0", "getdel KEY", "incrby KEY 1", "pexpire KEY 9", "psetex KEY 9 1", "setex KEY 9 1", "del KEY",
-    "hdel KEY 1", "hvals KEY", "zcard KEY", "lset KEY 0 1", "ltrim KEY 0 1",
+    "hvals KEY", "lset KEY 0 1", "ltrim KEY 0 1",
     "zremrangebyscore KEY 0 1", "xdel KEY 1-1", "watch KEY", "unwatch",
 )  # fmt: skip
 OPTIONAL: Final = ("select", "hello", "info", "config|get", "publish", "subscribe", "unsubscribe", "dbsize")
