@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 SERVERS = (Path(__file__).parents[2] / "docs" / "servers.md").read_text(encoding="utf-8")
 PASSWORD = "only-for-this-test"  # noqa: S105 - of a server that ends with the test
-UNHEARD = {"client|setinfo", "setinfo"}
+UNHEARD = {"client|setinfo", "client|setname", "setinfo"}
 """What redis-py says of itself when it connects, and does without where it is refused."""
 PROGRAM = f"""
 import asyncio
