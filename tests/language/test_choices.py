@@ -19,6 +19,7 @@ from gemqueue_adapters.emulator import proto
 from gemqueue_adapters.emulator.rows import RowError, check_request
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from enum import Enum
 
     from gemqueue.language.gemini.fields import Message
@@ -43,7 +44,7 @@ MESSAGES: list[tuple[Message, Any]] = [
     (fields.GENERATE_REQUEST, proto.GenerateContentRequest),
     (fields.EMBED_REQUEST, proto.EmbedContentRequest),
 ]
-PLACES: dict[str, tuple[Words | Bounds, Any]] = {
+PLACES: dict[str, tuple[Words | Bounds, Callable[[Any], dict[str, Any]]]] = {
     "category": (choices.CATEGORY, lambda value: {"safety_settings": [{"category": value, "threshold": "OFF"}]}),
     "threshold": (
         choices.THRESHOLD,

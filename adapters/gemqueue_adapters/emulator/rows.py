@@ -179,7 +179,8 @@ def _check_generate(request: Any) -> None:
         raise RowError("GenerateContentRequest.contents: contents is not specified", "$.contents")
     for content in request.contents:
         _check_parts(content, "contents")
-    categories = [setting.category for setting in either(request, "safety_settings") or []]
+    settings: list[Any] = either(request, "safety_settings") or []
+    categories = [str(setting.category) for setting in settings]
     if len(categories) > len(set(categories)):
         raise RowError("GenerateContentRequest.safety_settings: a category is given twice", "$.safetySettings")
     if either(request, "cached_content") and (

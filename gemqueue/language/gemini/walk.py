@@ -62,7 +62,7 @@ class Walk:
         for given, item in mapping_of(plain(value, path), path, f"a dict of {spec.name} fields").items():
             name = self._name(spec, given, path)
             content = plain(item, f"{path}.{name}")
-            if content is None or (isinstance(content, list) and not content):
+            if content is None or _is_empty_list(content):
                 continue
             if name in spec.refused:
                 raise PromptInvalid(f"{path}.{name} {spec.refused[name]}")
@@ -213,6 +213,10 @@ class Walk:
                 inner = self.json if name in OPAQUE else self.loose
                 out[name] = inner(item, f"{path}.{name}", depth + 1)
         return dict(sorted(out.items()))
+
+
+def _is_empty_list(value: object) -> bool:
+    return isinstance(value, list) and not value
 
 
 def is_content(value: object) -> bool:

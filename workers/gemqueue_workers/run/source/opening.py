@@ -57,7 +57,8 @@ def open_source(path: str) -> IO[bytes]:
         for begins, why in _REFUSED:
             if head.startswith(begins):
                 raise ConfigError(f"IN {path} {why}")
-        opened: IO[bytes] = next((made for begins, made in _UNPACKED if head.startswith(begins)), _plain)(path)
+        made: Callable[[str], Any] = next((made for begins, made in _UNPACKED if head.startswith(begins)), _plain)
+        opened = cast("IO[bytes]", made(path))
     except OSError as error:
         raise ConfigError(f"IN {path}: {error.strerror or error}") from error
     return opened
