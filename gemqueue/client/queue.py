@@ -7,7 +7,9 @@ finds every prompt again by its key or its name.
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack
+import asyncio
+import os
+from contextlib import AsyncExitStack, suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast, overload
 
@@ -19,7 +21,7 @@ from gemqueue.client.listener import Listener
 from gemqueue.client.producer import Producer
 from gemqueue.client.tickets import Ticket
 from gemqueue.client.watchdog import Watchdog
-from gemqueue.errors import StoreUnavailable
+from gemqueue.errors import ConfigError, StoreUnavailable
 from gemqueue.ids import split_key
 from gemqueue.language.checks import check_name
 from gemqueue.states import Kind
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from gemqueue.client.door import Door
     from gemqueue.client.futures import Stopped
     from gemqueue.client.tickets import Prompt, Route
     from gemqueue.config import Settings
@@ -55,6 +58,8 @@ class Queue:
         self._producer = Producer(store, self._listener, on_lost)
         self._doors = Doors(self._producer, self.settings, account)
         self._watchdog = Watchdog(store, self._listener, on_no_worker)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._pid = os.getpid()
 
     @staticmethod
     def connect(
@@ -129,9 +134,7 @@ class Queue:
         StoreUnavailable, and when this await is cancelled, the prompt may have been submitted or not: under a name it
         is safe to submit it again.
         """
-        door = self._doors.door(
-            model=model, kind=kind, config=config, priority=priority, tenant=tenant, deadline=deadline
-        )
+        door = self._door(model=model, kind=kind, config=config, priority=priority, tenant=tenant, deadline=deadline)
         route, prompt, ticket = door.single(Row(contents, name, None, tag))
         receipt = ticket.receipt()
         await self._producer.put(route, prompt, self.settings.submit_timeout_s)
@@ -154,7 +157,7 @@ class Queue:
 
         Raises what ``submit`` and ``Future.result`` raise.
         """
-        door = self._doors.door(
+        door = self._door(
             model=model, kind=Kind.GENERATE, config=config, priority=priority, tenant=tenant, deadline=deadline
         )
         return await self._answer(*door.single(Row(contents, name, None, tag)))
@@ -195,7 +198,7 @@ class Queue:
 
         Raises what ``generate`` raises, for a list its first failure; ``map(..., kind="embed")`` returns failures.
         """
-        door = self._doors.door(
+        door = self._door(
             model=model, kind=Kind.EMBED, config=config, priority=priority, tenant=tenant, deadline=deadline
         )
         if not isinstance(contents, list | tuple):
@@ -228,7 +231,7 @@ class Queue:
         that the store did not take within ``submit_timeout_s``, is a ``Failed`` whose ``error`` says why. Raises only
         PromptInvalid for what all rows share, what ``rows`` itself raises, StoreUnavailable once the Queue is closed.
         """
-        door = self._doors.door(
+        door = self._door(
             model=model, kind=kind, config=config, priority=priority, tenant=tenant, deadline=deadline, mode=config_mode
         )
         return await Gather().run(door, checked_rows(rows), self._listener)
@@ -250,7 +253,7 @@ class Queue:
         Rows and failures are as for ``map``. ``rows`` may be endless; it is asked for more only as outcomes are taken.
         An error that it raises is raised here after the outcomes of the rows that it gave before.
         """
-        door = self._doors.door(
+        door = self._door(
             model=model, kind=kind, config=config, priority=priority, tenant=tenant, deadline=deadline, mode=config_mode
         )
         return Flow(self.settings.window_prompts_max).run(door, checked_rows(rows), self._listener)
@@ -263,6 +266,7 @@ class Queue:
         Awaiting it raises OutcomeExpired when there is no such prompt (any more). Raises ConfigError when ``key`` is
         not a key.
         """
+        self._check_place()
         segment_id, index = split_key(key)
         segment = self._listener.segment(segment_id)
         ticket = segment.handles.get(index)
@@ -273,6 +277,7 @@ class Queue:
 
     async def lookup(self, name: str) -> Future | None:
         """The future of the prompt that has ``name`` on this account; None when none has. Raises PromptInvalid."""
+        self._check_place()
         found = await self._store.named(self.account, check_name(name))
         if found is None:
             return None
@@ -290,9 +295,28 @@ class Queue:
 
     async def counts(self) -> dict[str, int]:
         """The queue's counters: accepted, answered, failed, created, adopted and so on."""
+        self._check_place()
         return await self._store.counts()
 
     # --- inside ---
+
+    def _door(self, **asked: Any) -> Door:
+        self._check_place()
+        return self._doors.door(**asked)
+
+    def _check_place(self) -> None:
+        """Raise ConfigError in another event loop, thread or process than that in which the queue was opened."""
+        if os.getpid() != self._pid:
+            raise ConfigError(
+                "this Queue was opened before its process forked, and belongs to the parent: "
+                "open one with Queue.connect() after the fork"
+            )
+        with suppress(RuntimeError):  # outside of any loop nothing can wait
+            if asyncio.get_running_loop() is not self._loop and self._loop is not None:
+                raise ConfigError(
+                    "this Queue belongs to another event loop (an earlier asyncio.run, or another thread): "
+                    "open one with Queue.connect() in each loop; the prompts go on, and queue.future(key) finds them"
+                )
 
     def _future(self, ticket: Ticket) -> Future:
         return Future(ticket, self._listener, self._store, self._watchdog)
@@ -310,6 +334,7 @@ class Queue:
 
     async def open(self) -> None:
         """Start listening; ``connect`` has done it."""
+        self._loop, self._pid = asyncio.get_running_loop(), os.getpid()
         await self._listener.open()
         self._watchdog.start()
 
@@ -334,6 +359,14 @@ class Connecting:
     ) -> None:
         if self._queue is not None:
             await self._queue.aclose()
+
+    if not TYPE_CHECKING:  # for a type checker it has nothing beside what stands here
+
+        def __getattr__(self, name: str) -> Any:
+            raise AttributeError(
+                f"Queue.connect() gives its queue when it is awaited: `queue = await Queue.connect(...)`, or "
+                f"`async with Queue.connect(...) as queue`; then queue.{name}"
+            )
 
     async def _open(self) -> Queue:
         async with AsyncExitStack() as undo:

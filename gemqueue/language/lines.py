@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from gemqueue.language.gemini.media import MARK, tokens_with_media
 from gemqueue.records import BATCH
 from gemqueue.states import FailureKind
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _LINES_MAX: Final = 1_000
+_MEDIA_BYTES_MIN: Final = 2_000
+"""A shorter request may count by its bytes: its medium is an icon."""
 _MIDDLES: Final = [b'%d","request":' % number for number in range(_LINES_MAX)]
 
 
@@ -32,12 +35,16 @@ def lines(prefix: str, requests: Sequence[bytes]) -> bytes:
 
 
 def token_estimate(body: bytes) -> int:
-    """A rough count of a request's tokens: four bytes each, and one."""
+    """A rough count of a request's tokens: four bytes each, and one; pictures and the like by their headers."""
+    if len(body) >= _MEDIA_BYTES_MIN and MARK in body:
+        return tokens_with_media(body)
     return len(body) // 4 + 1
 
 
 def token_estimates(bodies: Sequence[bytes]) -> int:
     """The sum of their ``token_estimate``."""
+    if max(map(len, bodies), default=0) >= _MEDIA_BYTES_MIN:
+        return sum(map(token_estimate, bodies))
     return sum([len(body) // 4 for body in bodies]) + len(bodies)
 
 
