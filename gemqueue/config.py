@@ -182,6 +182,7 @@ _FINE: dict[str, Callable[[str], bool]] = {
     "pool": lambda text: is_name(text, 64),
     "tenant_weights": lambda text: not wrong_weights(text),
     "slow_policy": is_policy,
+    "seal_wrapper": lambda text: re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", text) is not None,
 }
 """What a text must be to be no secret in the wrong place."""
 
@@ -252,6 +253,8 @@ def _from_env(environ: dict[str, str]) -> dict[str, object]:
 
 def _check_env(environ: dict[str, str]) -> None:
     """Refuse what looks like a misspelt setting, and only that: Kubernetes makes variables of a service's name."""
+    if environ.get("GEMQUEUE_DOOR", "") not in {"", "lenient"}:
+        raise ConfigError('GEMQUEUE_DOOR must be "lenient", or not set: it lets unknown values pass the door')
     known = [name.removeprefix(_PREFIX) for name in _known_env()]
     for name in unknown_env(environ):
         close = difflib.get_close_matches(name.removeprefix(_PREFIX), known, 1, _LIKENESS)
