@@ -153,7 +153,7 @@ async def test_a_worker_starts_from_an_older_producers_embedded_default(tmp_path
     handed = await said_by(path_of(old), EMBEDDED)
     assert unknown_env(handed) == []
     given: dict[str, Any] = {"create_timeout_s": 40, "lease_s": 100, "settle_s": 100, "drain_s": 50, "linger_s": 2}
-    given |= {"skew_s": 300, "cancel_settle_s": 60}  # its defaults
+    given |= {"skew_s": 300, "cancel_settle_s": 60, "durability": "local"}  # its defaults
     assert load_settings(env=handed) == load_settings(env={}, redis_url="redis://localhost:1", **given)
 
 

@@ -148,7 +148,7 @@ async def test_want_of_money_sends_nothing_to_a_dearer_way(
     tmp_path: Path, valkey: ValkeyServer, queue_name: str
 ) -> None:
     """A Flex call that is refused for want of money is made again after a pause; the standard tier costs money, too."""
-    policy = POLICY | {"backoff_max_s": 0.1}
+    policy = POLICY | {"backoff_max_s": 0.1, "quota_backoff_s": 0.1}
     async with Processes(tmp_path, valkey, queue_name, policy) as world:
         world.emulator.faults([{"on": "generate", "do": "spend_cap", "nth": [1]}])
         world.start_worker()

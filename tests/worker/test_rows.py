@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import TYPE_CHECKING
 
 import pytest
@@ -27,7 +28,6 @@ ROWS: dict[str, str | None] = {
     "[[fault:foreign]]": "missing",
     "[[fault:malformed]]": "missing",
     "[[fault:malformed:1]]": None,
-    "[[fault:not_utf8]]": "missing",
     "[[fault:blocked]]": "blocked",
     "[[fault:recitation]]": "blocked",
     "[[fault:safety]]": "blocked",
@@ -67,6 +67,18 @@ async def test_each_kind_of_row_ends_in_its_typed_outcome(world: Processes) -> N
         counts = await world.store.counts()
         assert counts["quarantined"] > 0
         assert counts["answered"] + counts["failed"] == len(texts)
+
+
+async def test_bytes_that_are_no_utf8_are_an_answer(world: Processes) -> None:
+    """What was billed is delivered as far as it can be read, with the row's bytes beside; nothing is bought again."""
+    async with world:
+        world.start_worker()
+        (key,) = await world.submit(["[[fault:not_utf8]]"])
+        await world.drained()
+        outcome = (await world.outcomes())[key]
+        assert "\ufffd" in outcome["response"]["candidates"][0]["content"]["parts"][0]["text"]
+        assert b"\xff\xfe" in base64.b64decode(outcome["row_base64"])
+        assert world.emulator.ledger()["rows_bought"] <= 1
 
 
 async def test_max_tokens_with_text_is_an_answer(world: Processes) -> None:

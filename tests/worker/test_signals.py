@@ -13,9 +13,19 @@ from tests.valkey_server import ValkeyServer
 from tests.worker.test_logs import ARQ, WORK, Running, env_of
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
     from pathlib import Path
 
 
+@pytest.fixture
+def heard() -> Generator[None]:
+    """SIGHUP does what it does by itself, whatever started these tests ignores."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("heard")
 @pytest.mark.parametrize("argv", [WORK, ARQ], ids=["gemqueue", "arq"])
 async def test_sighup_drains(argv: list[str], redis_url: str, queue_name: str, tmp_path: Path) -> None:
     """It ends as by SIGTERM: with goodbye."""
