@@ -58,7 +58,7 @@ BAD: list[tuple[Kind, Any, str]] = [
         "field 'request.generation_config.top_k'",
     ),
     ("embed", {"contents": CONTENTS}, "no such field: 'contents'"),
-    ("embed", {"taskType": "X"}, "content is not specified"),
+    ("embed", {"taskType": "CLUSTERING"}, "content is not specified"),
 ]
 
 

@@ -62,8 +62,14 @@ def _read_at_import(node: ast.AST) -> Iterator[str]:
             continue
         if isinstance(child, ast.ClassDef | ast.If | ast.Try | ast.With):
             yield from _read_at_import(child)
-        elif any(isinstance(each, ast.Attribute) and each.attr in ("environ", "getenv") for each in ast.walk(child)):
+        elif any(_looks(each) for each in ast.walk(child)) and not isinstance(child, ast.ImportFrom):
             yield ast.unparse(child)
+
+
+def _looks(node: ast.AST) -> bool:
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id.endswith("_from_env"):
+        return True
+    return isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv")
 
 
 def test_every_variable_that_is_read_at_import_is_known() -> None:

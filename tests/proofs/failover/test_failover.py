@@ -129,7 +129,7 @@ async def test_doctor_says_when_there_is_no_replica(monkeypatch: pytest.MonkeyPa
         (("--appendfsync", "no"), "warning", "power cut"),
         (("--no-appendfsync-on-rewrite", "yes"), "warning", "rewrite"),
         (("--appendonly", "no"), "warning", "snapshot"),
-        (("--rename-command", "CONFIG", "NOT-FOR-YOU"), "warning", "does not tell"),
+        (("--rename-command", "CONFIG", "NOT-FOR-YOU"), "warning", "cannot see"),
     ],
 )
 async def test_doctor_says_what_the_log_may_lose(

@@ -118,7 +118,7 @@ async def test_a_read_only_server_is_waited_out() -> None:
     with ValkeyServer() as server:
         async with _store(server) as store:
             await store.redis.execute_command("REPLICAOF", "127.0.0.1", str(free_port()))
-            await _refused(store, "ReadOnlyError")
+            await _refused(store, "is a read-only replica")
             await store.redis.execute_command("REPLICAOF", "NO", "ONE")
             await until(lambda: _taken(store), what="master again")
 

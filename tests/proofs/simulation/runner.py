@@ -154,6 +154,12 @@ def _run_chunk(seeds: Sequence[int], *, lies: bool) -> list[Run]:
         return [run_seed(seed, lies=lies) for seed in seeds]
 
 
+def _silence() -> None:
+    """For a process that does nothing else: what a world leaves behind may be collected at any time, and at the end."""
+    sys.unraisablehook = lambda _: None
+    warnings.simplefilter("ignore")
+
+
 def run_seeds(start: int, count: int, jobs: int, *, lies: bool = True) -> Iterable[Run]:
     """Run many, in chunks, on so many cores."""
     chunks = [range(at, min(at + _CHUNK, start + count)) for at in range(start, start + count, _CHUNK)]
@@ -161,7 +167,7 @@ def run_seeds(start: int, count: int, jobs: int, *, lies: bool = True) -> Iterab
         for chunk in chunks:
             yield from _run_chunk(chunk, lies=lies)
         return
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_silence) as pool:
         for runs in pool.map(partial(_run_chunk, lies=lies), chunks):
             yield from runs
 
