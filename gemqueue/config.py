@@ -29,6 +29,7 @@ from gemqueue.setting_values import (
     is_callback,
     is_name,
     is_policy,
+    read_old_words,
     too_large,
     too_short,
     waits_for_replica,
@@ -202,7 +203,7 @@ def load_settings(path: Path | None = None, env: dict[str, str] | None = None, *
     values.update(_from_env(environ))
     values.update({name: value for name, value in overrides.items() if value is not None})
     _check_names(values)
-    _read_old_words(values)
+    read_old_words(values)
     try:
         settings = msgspec.convert(values, Settings, strict=False)
     except msgspec.ValidationError as error:
@@ -291,16 +292,6 @@ def _check_names(values: dict[str, object]) -> None:
             close = difflib.get_close_matches(name, known, 1)
             hint = f'; did you mean "{close[0]}"?' if close else ""
             raise ConfigError(f'"{name}" is not a setting{hint} (config/gemqueue.toml lists them all)')
-
-
-_OLD_DELETE_FILES = {"true": "ended", "1": "ended", "false": "never", "0": "never"}
-
-
-def _read_old_words(values: dict[str, object]) -> None:
-    """What 0.2.0 wrote: ``delete_files`` was true or false."""
-    if "delete_files" in values:
-        word = str(values["delete_files"])
-        values["delete_files"] = _OLD_DELETE_FILES.get(word.lower(), word)
 
 
 def check_settings(settings: Settings) -> None:

@@ -246,3 +246,13 @@ def is_tenant(name: object) -> TypeGuard[str]:
 def is_name(text: str, length_max: int) -> bool:
     """Whether Redis keys can carry it: a-z 0-9 - _ . and not longer than that."""
     return 0 < len(text) <= length_max and set(text) <= _NAME_CHARS
+
+
+_OLD_DELETE_FILES = {"true": "ended", "1": "ended", "false": "never", "0": "never"}
+
+
+def read_old_words(values: dict[str, object]) -> None:
+    """What 0.2.0 wrote: ``delete_files`` was true or false."""
+    if "delete_files" in values:
+        word = str(values["delete_files"])
+        values["delete_files"] = _OLD_DELETE_FILES.get(word.lower(), word)
