@@ -113,7 +113,7 @@ def result_line(key: str, outcome: Outcome, *, text: bool = False) -> bytes:
     """One line of OUT: Gemini's own key and response, or key and error (protocol section 9.3); or key and text.
 
     A text line names in ``left_out`` what the answer has beside text: a picture, a call, another candidate. A response
-    that is no answer stands with ``failed``, the kind of the failure; one that had to be repaired with ``repaired``.
+    that is no answer stands beside the error that says why; one that had to be repaired with ``repaired``.
     """
     if isinstance(outcome, Answer):
         if not text:
@@ -123,9 +123,9 @@ def result_line(key: str, outcome: Outcome, *, text: bool = False) -> bytes:
         rest = left_out(outcome)
         return msgspec.json.encode(line | {"left_out": rest} if rest else line) + b"\n"
     failure = outcome.failure
-    if failure.response and not text:
-        ends = msgspec.json.encode(key), failure.raw, msgspec.json.encode(failure.kind)
-        return b'{"key":%b,"response":%b,"failed":%b}\n' % ends
     error: dict[str, object] = {"code": failure.code} if failure.code else {}
     error |= {"message": f"{failure.kind}: {failure.message}"}
+    if failure.response and not text:
+        ends = msgspec.json.encode(key), failure.raw, msgspec.json.encode(error)
+        return b'{"key":%b,"response":%b,"error":%b}\n' % ends
     return msgspec.json.encode({"key": key, "error": error}) + b"\n"

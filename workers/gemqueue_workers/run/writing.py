@@ -39,7 +39,6 @@ class WrittenLine(msgspec.Struct):
 
     key: str
     error: msgspec.Raw = msgspec.Raw()
-    failed: str = ""
 
 
 decode_written = msgspec.json.Decoder(WrittenLine).decode
@@ -169,7 +168,7 @@ def note_written(file: OutFile, index: Index, tally: Tally) -> None:
             written = decode_written(line)
         except (ValueError, RecursionError) as error:  # msgspec's errors are some of the former
             raise ConfigError(f"{file.path} line {number} is no result line ({error}): is it another file?") from error
-        if written.error or written.failed:
+        if written.error:
             tally.failed += 1
         else:
             tally.answered += 1
@@ -217,7 +216,7 @@ def without_failures(file: OutFile, on_failed: Callable[[str], None]) -> Iterato
     """The lines of OUT that are answers; the keys of the others go to ``on_failed``."""
     for line in file.lines():
         written: Any = decode_written(line)
-        if written.error or written.failed:
+        if written.error:
             on_failed(written.key)
         else:
             yield line
