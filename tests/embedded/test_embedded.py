@@ -362,7 +362,9 @@ async def test_a_folder_that_was_removed_leaves_nothing_behind(folder: Path) -> 
         return True
 
     await first.ensure_process("work", SLEEPER, {}, ready)
-    pids = [Detached(folder / f"{name}.lock", folder / "log").pid for name in ("server", "companions/work")]
+    both = [Detached(folder / f"{name}.lock", folder / "log") for name in ("server", "companions/work")]
+    assert await eventually(lambda: all(one.pid is not None for one in both), DEADLINE_S)
+    pids = [one.pid for one in both]
     shutil.rmtree(folder)
     for call in (first.revive, first.release):
         with pytest.raises(StoreUnavailable, match="was removed while it was in use"):
