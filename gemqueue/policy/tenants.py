@@ -16,8 +16,6 @@ from gemqueue.states import Cause
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-TENANTS_MAX = 1_000
-"""How many are counted by name in an account; the others count together."""
 OTHER = "other"
 """Those others, where counts are shown."""
 OTHERS = "*"

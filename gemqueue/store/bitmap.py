@@ -11,21 +11,6 @@ if TYPE_CHECKING:
 _ONE = ord("1")
 
 
-def new_map(count: int) -> bytearray:
-    """An empty map for ``count`` bits."""
-    return bytearray((count + 7) // 8)
-
-
-def set_bit(bits: bytearray, index: int) -> bool:
-    """Set a bit; False when it was set already."""
-    mask = 0x80 >> (index & 7)
-    at = index >> 3
-    if bits[at] & mask:
-        return False
-    bits[at] |= mask
-    return True
-
-
 def has_bit(bits: bytes | bytearray, index: int) -> bool:
     """Whether a bit is set; beyond the map's end none is."""
     at = index >> 3

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from gemqueue.states import Step
     from gemqueue.store.batches import Claim
 
-_READ_AT_ONCE = 500
 _COMPARED = (
     "v", "state", "lane", "fence", "prompts", "job", "job_state", "intent_token", "past_tokens", "missed_jobs",
     "given_back",
@@ -287,18 +286,6 @@ class OperationsStore(BatchStore, WorkerStore):
         ]
         return [stray for stray in found if not batch or stray.batch == batch]
 
-    async def batch_fields(self, batches: Sequence[str], *fields: str) -> list[dict[str, str]]:
-        """Some fields of each batch's record, in order; a batch that is gone has none."""
-        found: list[dict[str, str]] = []
-        for start in range(0, len(batches), _READ_AT_ONCE):
-            with translated(self.url):
-                pipe: Any = self.redis.pipeline(transaction=False)
-                for id_ in batches[start : start + _READ_AT_ONCE]:
-                    pipe.hmget(self.key("batch", id_), fields)
-                rows: list[list[bytes | None]] = await self.replies(pipe)
-            found += [_texts(fields, row) for row in rows]
-        return found
-
     async def note_unknown(self, account: str, jobs: Iterable[Unknown]) -> list[str]:
         """These jobs were listed, and no record knows them; those of them that are counted now."""
         seen = [Listed(one.job, one.token, one.state, one.created_at) for one in jobs]
@@ -369,12 +356,6 @@ class OperationsStore(BatchStore, WorkerStore):
         reply = checked(await self.scripts.run(call), "decide")
         if reply[0] == b"none":
             raise WrongState(f"decide {claim.id}: nothing is believed of it any more")
-
-
-def _texts(fields: Sequence[str], row: list[bytes | None] | Exception) -> dict[str, str]:
-    if isinstance(row, Exception):  # no record: its key holds another type
-        return {}
-    return {f: v.decode(errors="replace") for f, v in zip(fields, row, strict=True) if v}
 
 
 def _unknown(noted: tuple[bytes, bytes]) -> Unknown:
